@@ -7,6 +7,7 @@ from typing import Any
 import openai
 import pytest
 
+from parley.core.sessions.idempotency import LEASE_SECONDS
 from tests.e2e import vendor
 from tests.processes import Parley
 from tests.upstream import Cut, Events, Gate, Json, ScriptedUpstream
@@ -219,7 +220,7 @@ def test_the_package_retries_by_the_headers(
 def test_a_busy_session_is_a_retried_conflict(
     clients: Callable[..., openai.OpenAI], upstream: ScriptedUpstream
 ) -> None:
-    """A concurrent turn is a 409; the package retries after the delay and succeeds."""
+    """A concurrent turn is a 409; the package retries after the other call's lease and succeeds."""
     gate, seen = Gate(), []
     first = clients().chat.completions.create(**REQUEST)
     session: Any = {"extra_headers": {"x-chat-session-id": str((first.model_extra or {})["chatSessionId"])}}
@@ -235,7 +236,9 @@ def test_a_busy_session_is_a_retried_conflict(
     hasty = clients(max_retries=5, http_client=openai.DefaultHttpxClient(event_hooks={"response": [note]}))
     assert "Hello there." == hasty.chat.completions.create(**REQUEST, **session).choices[0].message.content
     slow.join()
-    assert (409, "true", "1") == seen[0]
+    status, is_retried, delay = seen[0]
+    assert (409, "true") == (status, is_retried)
+    assert 1 < int(delay) <= LEASE_SECONDS
     assert 200 == seen[-1][0]
     assert 3 == len(upstream.requests)
 
