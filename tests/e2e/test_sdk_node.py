@@ -107,11 +107,11 @@ def test_the_ai_sdk_takes_several_tool_steps(run: RunScript, upstream: ScriptedU
     tokens = 3 * vendor.USAGE["total_tokens"]  # type: ignore[operator]
     expected = {"text": "In Lima.", "called": ["Paris", "Bogotá", "Lima"], "steps": 3, "finishReason": "stop"}
     assert expected | {"tokens": tokens} == got
-    exchange = upstream.requests[2].json["messages"]
-    assert ["user", "assistant", "tool", "tool", "assistant", "tool"] == [message["role"] for message in exchange]
-    ids = [call["id"] for message in exchange for call in message.get("tool_calls", [])]
+    conversation = upstream.requests[2].json["messages"]
+    assert ["user", "assistant", "tool", "tool", "assistant", "tool"] == [message["role"] for message in conversation]
+    ids = [call["id"] for message in conversation for call in message.get("tool_calls", [])]
     assert ids == [call["id"] for call in (*vendor.PARALLEL_CALLS, *third)]
-    assert ids == [message["tool_call_id"] for message in exchange if message["role"] == "tool"]
+    assert ids == [message["tool_call_id"] for message in conversation if message["role"] == "tool"]
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str, int, str, str | None]] = {

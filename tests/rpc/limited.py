@@ -53,7 +53,7 @@ class Limited:
             while tokens != await self.used("tokens"):
                 await asyncio.sleep(0.01)
 
-    async def refused(self, request: Any, method: str = "CreateChatCompletion") -> tuple[Any, dict[str, Any]]:
+    async def rejection(self, request: Any, method: str = "CreateChatCompletion") -> tuple[Any, dict[str, Any]]:
         """Makes a call that fails; returns the error and its trailing metadata."""
         call = getattr(self.chat, method)(request, metadata=self.ada)
         with pytest.raises(grpc.aio.AioRpcError) as caught:

@@ -75,7 +75,7 @@ async def test_a_limit_of_requests_rejects(limited: Limited) -> None:
         await limited.chat.CreateChatCompletion(chat_request(), metadata=limited.ada)
     limited.now += 3
     for method in ("CreateChatCompletion", "StreamChatCompletion", "StreamChatCompletionEvents"):
-        error, trailing = await limited.refused(chat_request(), method)
+        error, trailing = await limited.rejection(chat_request(), method)
         assert grpc.StatusCode.RESOURCE_EXHAUSTED == error.code()
         assert "This key may make 6 requests a minute, and 0 are left; try again in 7 s" == error.details()
         assert ("RATE_LIMITED", "7") == (trailing["parley-error-reason"], trailing["retry-after"])
@@ -136,7 +136,7 @@ async def test_a_failure_costs_a_request_and_no_tokens(limited: Limited) -> None
     """A call that is not answered returns all its reserved tokens."""
     limited.worker.backend.answer = lambda _: UpstreamUnavailable("away")
     for method in ("CreateChatCompletion", "StreamChatCompletionEvents"):
-        _, trailing = await limited.refused(chat_request(max_tokens=400), method)
+        _, trailing = await limited.rejection(chat_request(max_tokens=400), method)
         assert "UPSTREAM_UNAVAILABLE" == trailing["parley-error-reason"]
         assert "99" == trailing["x-ratelimit-remaining-tokens"]
         await limited.settles(0)
@@ -161,14 +161,14 @@ async def test_a_partial_answer_is_charged_the_history(limited: Limited) -> None
     first = [one async for one in limited.chat.StreamChatCompletion(chat_request(), metadata=limited.ada)]
     await limited.settles(5)
     limited.worker.backend.answer = lambda _: [chunks("x" * 38)[0], UpstreamUnavailable("gone")]
-    await limited.refused(chat_request(chatSessionId=first[0].session_id), "StreamChatCompletion")
+    await limited.rejection(chat_request(chatSessionId=first[0].session_id), "StreamChatCompletion")
     await limited.settles(5 + HI + 110)  # "Hi" and 400 bytes before, 38 now
 
 
 async def test_a_broken_stream_is_charged_the_delivered_text(limited: Limited) -> None:
     """A stream that fails after its first token is charged as a partial answer."""
     limited.worker.backend.answer = lambda _: [chunks("x" * 40)[0], UpstreamUnavailable("gone")]
-    await limited.refused(chat_request(max_tokens=400), "StreamChatCompletion")
+    await limited.rejection(chat_request(max_tokens=400), "StreamChatCompletion")
     await limited.settles(HI + 10)
 
 
@@ -196,7 +196,7 @@ async def test_a_request_above_the_limit_is_invalid(
     limited: Limited, fields: dict[str, Any], param: str, message: str
 ) -> None:
     """A request above the limit itself is rejected without a retry delay, and charged nothing."""
-    error, trailing = await limited.refused(chat_request(**fields))
+    error, trailing = await limited.rejection(chat_request(**fields))
     assert grpc.StatusCode.INVALID_ARGUMENT == error.code()
     assert message in error.details()
     assert "more than the 500 tokens a minute of this account" in error.details()
@@ -216,7 +216,7 @@ async def test_a_rejection_before_admission_is_not_charged(
     await limited.chat.CreateChatCompletion(chat_request(), metadata=limited.ada)
     await limited.settles(5)
     for method in ("CreateChatCompletion", "StreamChatCompletionEvents"):
-        _, trailing = await limited.refused(chat_request(**fields), method)
+        _, trailing = await limited.rejection(chat_request(**fields), method)
         assert reason == trailing["parley-error-reason"]
         found = (trailing["x-ratelimit-remaining-requests"], trailing["x-ratelimit-remaining-tokens"])
         assert ("5", "495") == found

@@ -48,7 +48,7 @@ def fork(sessions: SessionsStub, session_id: str, metadata: Metadata, through: i
     return sessions.ForkSession(request, metadata=metadata)
 
 
-def refused(call: Any) -> tuple[grpc.StatusCode, str]:
+def rejection(call: Any) -> tuple[grpc.StatusCode, str]:
     """Returns the status and the message of a call that fails."""
     with pytest.raises(grpc.RpcError) as caught:
         call()
@@ -159,7 +159,7 @@ def test_a_fork_of_a_busy_session_has_its_completed_turns(
     worker.wait_for_calls(2)
     forked = fork(sessions, session_id, ada)
     assert [(1, "one"), (1, "Hello")] == texts(sessions, forked.id, ada)
-    status, _ = refused(
+    status, _ = rejection(
         lambda: sessions.DeleteSession(messages.DeleteSessionRequest(session_id=session_id), metadata=ada)
     )
     assert grpc.StatusCode.ABORTED == status
@@ -176,7 +176,7 @@ def test_a_fork_at_a_missing_turn_is_rejected(
     worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata, through: int
 ) -> None:
     """The error of a fork at a missing turn names the field."""
-    status, text = refused(lambda: fork(sessions, create_session(chat, ada, "one"), ada, through))
+    status, text = rejection(lambda: fork(sessions, create_session(chat, ada, "one"), ada, through))
     assert (grpc.StatusCode.INVALID_ARGUMENT, True) == (status, text.startswith("`through_turn`"))
 
 
@@ -186,10 +186,12 @@ def test_another_accounts_sessions_are_not_found(
     """Another account's sessions are not found by forks and exports."""
     for named in (create_session(chat, ada, "one"), UNKNOWN, "no-uuid", ""):
         expected = (grpc.StatusCode.NOT_FOUND, f'Unknown session "{named}"')
-        assert expected == refused(lambda named=named: fork(sessions, named, bob))
-        assert expected == refused(lambda named=named: exported(sessions, named, bob))
+        assert expected == rejection(lambda named=named: fork(sessions, named, bob))
+        assert expected == rejection(lambda named=named: exported(sessions, named, bob))
         request = messages.ExportSessionRequest(session_id=named)
-        assert expected == refused(lambda request=request: list(sessions.ExportSessionMessages(request, metadata=bob)))
+        assert expected == rejection(
+            lambda request=request: list(sessions.ExportSessionMessages(request, metadata=bob))
+        )
 
 
 def test_sessions_are_listed_by_model_and_time(

@@ -158,10 +158,10 @@ def _details(data: bytes) -> list[Any]:
     """Returns the known details of a serialized `google.rpc.Status`; of a malformed one none."""
     found: list[Any] = []
     try:
-        for packed in status_pb2.Status.FromString(data).details:
+        for detail_any in status_pb2.Status.FromString(data).details:
             for kind in (error_details_pb2.ErrorInfo, error_details_pb2.RetryInfo, error_details_pb2.BadRequest):
                 detail = kind()
-                if packed.Unpack(detail):
+                if detail_any.Unpack(detail):
                     found.append(detail)
     except DecodeError:
         return []

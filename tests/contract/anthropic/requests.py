@@ -19,7 +19,7 @@ async def sent(backend: Anthropic, upstream: ScriptedUpstream, **fields: Any) ->
     return upstream.requests[-1].json
 
 
-async def refused(backend: Anthropic, upstream: ScriptedUpstream, **fields: Any) -> ParleyError:
+async def rejection(backend: Anthropic, upstream: ScriptedUpstream, **fields: Any) -> ParleyError:
     """Returns the error of a call that is rejected before the upstream is called."""
     with pytest.raises(ParleyError) as caught:
         await backend.complete(call(**fields))

@@ -8,7 +8,7 @@ from parley.backends.anthropic.backend import Anthropic
 from parley.core.errors import InvalidRequest, UnsupportedParameter, UpstreamRejected
 from parley.core.messages.typed_fields import json_fields
 from parley.v1.message_pb2 import Message
-from tests.contract.anthropic.requests import refused, sent
+from tests.contract.anthropic.requests import rejection, sent
 from tests.contract.anthropic_api import block_start, delta, ends, error, message, start, text_block
 from tests.contract.backends import call, collect, text
 from tests.upstream import Events, Json, ScriptedUpstream
@@ -127,7 +127,7 @@ async def test_ids_of_other_vendors(backend: Anthropic, upstream: ScriptedUpstre
 @pytest.mark.parametrize("arguments", ["{", "[]", "3", '{}, "id": "x"', "{}}", "nonsense"])
 async def test_arguments_must_be_an_object(backend: Anthropic, upstream: ScriptedUpstream, arguments: str) -> None:
     """Arguments that are not a JSON object are rejected, so they cannot change the enclosing body."""
-    error = await refused(backend, upstream, messages=[tool_call(arguments=arguments), RESULT])
+    error = await rejection(backend, upstream, messages=[tool_call(arguments=arguments), RESULT])
     assert (InvalidRequest, "messages[0].tool_calls[0].function.arguments") == (type(error), error.param)
 
 
@@ -195,7 +195,7 @@ async def test_unsupported_parts(
     backend: Anthropic, upstream: ScriptedUpstream, part: dict[str, Any], param: str
 ) -> None:
     """A part without an equivalent is rejected by path."""
-    error = await refused(
+    error = await rejection(
         backend, upstream, messages=[{"role": "user", "content": [{"type": "text", "text": "x"}, part]}]
     )
     assert (UnsupportedParameter, f"messages[0].content[1].{param}") == (type(error), error.param)
@@ -217,7 +217,7 @@ async def test_unsupported_parts(
 )
 async def test_invalid_parts(backend: Anthropic, upstream: ScriptedUpstream, part: dict[str, Any], param: str) -> None:
     """An invalid part is rejected by path."""
-    error = await refused(backend, upstream, messages=[{"role": "user", "content": [part]}])
+    error = await rejection(backend, upstream, messages=[{"role": "user", "content": [part]}])
     assert (InvalidRequest, f"messages[0].content[0].{param}") == (type(error), error.param)
 
 
@@ -242,7 +242,7 @@ async def test_unsupported_messages(
     backend: Anthropic, upstream: ScriptedUpstream, message: dict[str, Any], param: str
 ) -> None:
     """A message field without an equivalent is rejected by path."""
-    error = await refused(backend, upstream, messages=[message, {"role": "user", "content": "y"}])
+    error = await rejection(backend, upstream, messages=[message, {"role": "user", "content": "y"}])
     assert (UnsupportedParameter, f"messages[0].{param}") == (type(error), error.param)
 
 
@@ -292,6 +292,6 @@ async def test_prefill_off() -> None:
 async def test_assistant_last(backend: Anthropic, upstream: ScriptedUpstream) -> None:
     """A final assistant message without `continue_final_message` is rejected, because the API would continue it."""
     started = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "Hel"}]
-    error = await refused(backend, upstream, messages=started)
+    error = await rejection(backend, upstream, messages=started)
     assert (UnsupportedParameter, "messages[1].role") == (type(error), error.param)
     assert "`continue_final_message`" in error.message

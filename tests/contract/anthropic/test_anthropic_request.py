@@ -12,7 +12,7 @@ from parley.config import ConfigError
 from parley.core.errors import InvalidRequest, UnsupportedParameter
 from parley.core.messages.typed_fields import json_fields
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
-from tests.contract.anthropic.requests import SCHEMA, TOOL, refused, sent
+from tests.contract.anthropic.requests import SCHEMA, TOOL, rejection, sent
 from tests.contract.anthropic.test_anthropic_tools import TOOLS
 from tests.contract.anthropic_api import begins, delta, ends, text_block
 from tests.contract.backends import KEY, call, collect
@@ -120,7 +120,7 @@ async def test_extra_body_json(backend: Anthropic, upstream: ScriptedUpstream) -
 @pytest.mark.parametrize("key", ["model", "messages", "temperature", "stream", "max_tokens", "metadata"])
 async def test_extra_body_repeats_a_field(backend: Anthropic, upstream: ScriptedUpstream, key: str) -> None:
     """A key of `extra_body` that is a field of the request is rejected."""
-    error = await refused(backend, upstream, extra_body={key: 1})
+    error = await rejection(backend, upstream, extra_body={key: 1})
     assert (InvalidRequest, f"extra_body.{key}") == (type(error), error.param)
 
 
@@ -137,7 +137,7 @@ async def test_extra_body_contradicts_a_field(
     backend: Anthropic, upstream: ScriptedUpstream, key: str, fields: dict[str, Any]
 ) -> None:
     """A key of `extra_body` that a field was converted to is rejected."""
-    error = await refused(backend, upstream, extra_body={key: {}}, **fields)
+    error = await rejection(backend, upstream, extra_body={key: {}}, **fields)
     assert (InvalidRequest, f"extra_body.{key}") == (type(error), error.param)
 
 
@@ -178,7 +178,7 @@ UNSUPPORTED: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("fields", "param"), UNSUPPORTED)
 async def test_unsupported(backend: Anthropic, upstream: ScriptedUpstream, fields: dict[str, Any], param: str) -> None:
     """A field without an equivalent is rejected by name, and nothing is sent."""
-    error = await refused(backend, upstream, **fields)
+    error = await rejection(backend, upstream, **fields)
     assert (UnsupportedParameter, param) == (type(error), error.param)
     assert 'by the model "myapp-123"' in error.message
 

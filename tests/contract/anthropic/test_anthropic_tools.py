@@ -7,7 +7,7 @@ import pytest
 
 from parley.backends.anthropic.backend import Anthropic
 from parley.core.errors import InvalidRequest
-from tests.contract.anthropic.requests import SCHEMA, TOOL, refused, sent
+from tests.contract.anthropic.requests import SCHEMA, TOOL, rejection, sent
 from tests.contract.backends import call
 from tests.upstream import ScriptedUpstream
 
@@ -65,7 +65,7 @@ async def test_tool_choice_without_a_name(
     backend: Anthropic, upstream: ScriptedUpstream, choice: dict[str, Any]
 ) -> None:
     """A choice that names no tool is rejected."""
-    error = await refused(backend, upstream, tools=[TOOL], tool_choice=choice)
+    error = await rejection(backend, upstream, tools=[TOOL], tool_choice=choice)
     assert (InvalidRequest, "tool_choice") == (type(error), error.param)
 
 

@@ -8,7 +8,7 @@ import pytest
 from parley.backends.anthropic.backend import Anthropic
 from parley.core.errors import InvalidRequest, UnsupportedParameter
 from tests.contract.anthropic.blocks import USER
-from tests.contract.anthropic.requests import SCHEMA, TOOL, refused, sent
+from tests.contract.anthropic.requests import SCHEMA, TOOL, rejection, sent
 from tests.contract.anthropic_api import (
     text_block,
 )
@@ -137,14 +137,14 @@ async def test_unknown_fields_that_the_api_does_not_have(
     backend: Anthropic, upstream: ScriptedUpstream, fields: dict[str, Any], param: str
 ) -> None:
     """Unknown fields that the API does not support are rejected by name."""
-    failed = await refused(backend, upstream, **fields)
+    failed = await rejection(backend, upstream, **fields)
     assert (UnsupportedParameter, param) == (type(failed), failed.param)
 
 
 async def test_text_that_is_no_object(backend: Anthropic, upstream: ScriptedUpstream) -> None:
     """Text that is not a JSON object is rejected."""
     for fields in ({"messages": [USER | {"extra_json": "[]"}]}, {"tools": [TOOL | {"extra_json": "{"}]}):
-        assert InvalidRequest is type(await refused(backend, upstream, **fields))
+        assert InvalidRequest is type(await rejection(backend, upstream, **fields))
 
 
 async def test_fields_of_other_vendors_answers(backend: Anthropic, upstream: ScriptedUpstream) -> None:
