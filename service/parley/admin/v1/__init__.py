@@ -1,0 +1,1 @@
+"""Generated from protos/parley/admin by `make gen`; never edited."""
