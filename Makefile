@@ -15,7 +15,7 @@ BASE ?= origin/main main
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-unit fuzz faults bench gen client lock check fix clean
+.PHONY: help install run test test-unit fuzz faults bench gen client lock audit sbom check fix clean
 .PHONY: check-code check-types check-imports check-protos check-docs
 
 help: ## Show this list
@@ -105,6 +105,12 @@ client: install ## Build the client's distribution into dist/
 lock: install ## Update requirements.lock from pyproject.toml
 	@$(BIN)/uv pip compile -q pyproject.toml --group dev --group model --universal --python-version 3.11 \
 		--no-emit-package parley-client --generate-hashes --no-emit-index-url --no-header -o requirements.lock
+
+audit: install ## Look up the locked packages in public advisories; needs the network (ARGS="--osv-url URL")
+	@$(BIN)/python -m supply_chain.audit $(ARGS)
+
+sbom: install ## Write the bill of materials to dist/parley.cdx.json (CycloneDX)
+	@$(BIN)/python -m supply_chain.sbom dist/parley.cdx.json
 
 check: install check-code check-types check-imports check-protos check-docs ## Run every check
 	@echo "All checks passed"
