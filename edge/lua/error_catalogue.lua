@@ -28,6 +28,8 @@ return {
     RATE_LIMITED = { status = 429, type = "rate_limit_error", should_retry = true },
     IDEMPOTENCY_KEY_IN_USE = { status = 409, type = "invalid_request_error", should_retry = true },
     IDEMPOTENCY_KEY_REUSED = { status = 422, type = "invalid_request_error", should_retry = false },
+    ACCOUNT_SUSPENDED = { status = 403, type = "invalid_request_error", should_retry = false },
+    SCOPE_REQUIRED = { status = 403, type = "invalid_request_error", should_retry = false },
     UPSTREAM_QUOTA_EXHAUSTED = { status = 429, type = "insufficient_quota", should_retry = false },
   },
   statuses = {

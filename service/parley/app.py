@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from parley.auth.api_keys import ApiKeys
+from parley.auth.callers import Callers
 from parley.backends.anthropic.backend import Anthropic
 from parley.backends.breaker_state import shared_states
 from parley.backends.llama_cpp.backend import LlamaCpp
@@ -120,8 +121,9 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
     router = Router(config, backends, states=shared_states(run_dir))
     try:
         async with open_store(config.store, state_dir, allow_unavailable=True) as store, admin_server(admin):
-            turns, limits = Turns(store), RateLimiter(config.limits, store)
-            server = Server(Chat(router, turns, limits, store), router, store, ApiKeys(store), limits=server_limits)
+            turns, limits = Turns(store), RateLimiter(store)
+            keys = ApiKeys(store, Callers(config.plans, config.limits))
+            server = Server(Chat(router, turns, limits, store), router, store, keys, limits=server_limits)
             address = await server.start(address)
             _tune_garbage_collector()
             async with _store_tasks(store, server, config), _health_checks(config, backends, router):

@@ -8,6 +8,7 @@ import pytest
 
 from parley.core.errors import StoreMisconfigured, StoreUnavailable
 from parley.core.ports import TurnEnd, Window
+from parley.stores.migrations import migrations
 from parley.stores.postgres import PostgresStore, turns, upgrade
 from parley.stores.postgres import sessions as session_statements
 from tests.contract.stores import (
@@ -20,7 +21,8 @@ from tests.contract.stores import (
 )
 from tests.postgres import Server
 
-VERSION = 5
+STEPS = migrations("parley.stores.postgres")
+VERSION = len(STEPS)
 
 
 class TestSchema:
@@ -82,14 +84,7 @@ class TestSchema:
         await converse(store, "s", "q1", "a1", new=True)
         before = await store.list_messages("ada", "s", page_size=9, page_token=None)
         await store.close()
-        older = (
-            "DROP TRIGGER forget_replies ON parley.sessions; DROP FUNCTION parley.forget_replies; "
-            "ALTER TABLE parley.sessions DROP COLUMN deleted; "
-            "ALTER TABLE parley.turns DROP COLUMN receipt, DROP COLUMN bytes, DROP COLUMN reserved; "
-            "CREATE INDEX turns_completed ON parley.turns (session_id, number) INCLUDE (messages, tokens, continues) "
-            "WHERE state = 'completed'; DELETE FROM parley.migrations WHERE number > 1"
-        )
-        postgres_server.sql(older, "parley")
+        _downgrade(postgres_server)
         assert (1, VERSION) == await upgrade(postgres_url)
         store = await PostgresStore.open(postgres_url)
         assert before == await store.list_messages("ada", "s", page_size=9, page_token=None)
@@ -117,6 +112,20 @@ class TestSchema:
             with pytest.raises(StoreUnavailable):
                 await store.find_key(bytes([1]) * 32)
         await store.close()
+
+
+def _downgrade(server: Server) -> None:
+    """Replaces the schema by that of version 1, with the rows of the sessions."""
+    server.sql("ALTER SCHEMA parley RENAME TO saved", "parley")
+    server.sql(
+        "CREATE SCHEMA parley; CREATE TABLE parley.migrations AS SELECT * FROM saved.migrations WHERE number = 1",
+        "parley",
+    )
+    server.sql(STEPS[0].sql, "parley")
+    for table in ("sessions", "turns", "messages"):
+        names = "SELECT string_agg(quote_ident(column_name), ', ') FROM information_schema.columns"
+        columns = server.sql(f"{names} WHERE table_schema = 'parley' AND table_name = '{table}'", "parley")
+        server.sql(f"INSERT INTO parley.{table} ({columns}) SELECT {columns} FROM saved.{table}", "parley")
 
 
 class TestSettings:

@@ -30,11 +30,11 @@ class TestDurability:
         code = (
             "import asyncio, os, sys, pathlib\n"
             "from parley.stores.sqlite import SqliteStore\n"
-            "from parley.core.ports import ApiKey\n"
+            "from parley.core.ports import Account, ApiKey\n"
             "async def main():\n"
             "    store = SqliteStore(pathlib.Path(sys.argv[1]))\n"
             "    for n in range(5):\n"
-            "        await store.add_key(ApiKey(f'key_{n}', 'n', 'a', 'pro', bytes([n]) * 32, (), 1))\n"
+            "        await store.add_key(ApiKey(f'key_{n}', 'n', Account('a', 'pro'), bytes([n]) * 32, (), 1))\n"
             "        os.write(1, b'acknowledged')\n"
             "asyncio.run(main())\n"
         )

@@ -8,8 +8,8 @@ import pytest
 
 from parley.core.errors import StoreUnavailable
 from parley.core.ports import SessionFilter, TurnEnd, Window
-from parley.stores.migrations import migrations
-from parley.stores.sqlite import SqliteStore
+from parley.stores.migrations import Migration, migrations
+from parley.stores.sqlite import SqliteStore, database
 from parley.stores.sqlite.database import add_functions, upgrade
 from parley.v1.message_pb2 import Message
 from tests.contract.stores import begin, key, message, receipt, texts
@@ -150,11 +150,12 @@ class TestUpgrade:
         assert [key(1)] == await store.list_keys()
         await store.close()
 
-    def test_a_failing_upgrade_changes_nothing(self, old: Path) -> None:
+    def test_a_failing_upgrade_changes_nothing(self, old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A failed upgrade leaves the file unchanged."""
         db = apsw.Connection(str(old))
         before = db.pragma("user_version")
-        db.execute("CREATE INDEX sessions_deleted ON sessions (created)")  # makes the last migration fail
+        failing = Migration(len(STEPS) + 1, "CREATE TABLE sessions (id)")
+        monkeypatch.setattr(database, "migrations", lambda _: (*STEPS, failing))
         schema = db.execute("SELECT sql FROM sqlite_schema").fetchall()
         with pytest.raises(apsw.SQLError):
             upgrade(old)

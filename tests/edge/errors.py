@@ -37,6 +37,8 @@ REASONS: list[tuple[str, grpc.StatusCode, str, str | None, str | None]] = [
         None,
         None,
     ),
+    ("ACCOUNT_SUSPENDED", STATUS.PERMISSION_DENIED, "This account is suspended", None, None),
+    ("SCOPE_REQUIRED", STATUS.PERMISSION_DENIED, "This key does not have the scope `models`", None, None),
     ("MODEL_NOT_FOUND", STATUS.NOT_FOUND, 'Unknown model "invalidapp-999"', "model", None),
     ("SESSION_NOT_FOUND", STATUS.NOT_FOUND, 'Unknown session "x"', "chatSessionId", None),
     ("SESSION_BUSY", STATUS.ABORTED, "Session is answering another request", "chatSessionId", "1"),
@@ -101,5 +103,5 @@ def failing(
 
 async def never(_request: CreateChatCompletionRequest, context: Context) -> AsyncIterator[HttpBody]:
     """Fails before the first event, as for an unknown model."""
-    await failing(REASONS[8])(_request, context)
+    await failing(REASONS[10])(_request, context)
     yield HttpBody()

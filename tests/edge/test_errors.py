@@ -98,7 +98,7 @@ async def test_a_stream_that_fails_before_its_first_event_has_a_real_status(
     client: aiohttp.ClientSession, worker: Worker, dialect: str
 ) -> None:
     """An error before the first event has the same response as without a stream."""
-    worker.complete, worker.events = failing(REASONS[8]), never
+    worker.complete, worker.events = failing(REASONS[10]), never
     async with client.post(PATHS[dialect], json=REQUEST) as response:
         expected = await shown(response)
     async with client.post(PATHS[dialect], json=REQUEST | {"stream": True}) as response:

@@ -20,6 +20,7 @@ import pytest
 
 from parley import logs
 from parley.auth.api_keys import ApiKeys
+from parley.auth.callers import Callers
 from parley.config import parse
 from parley.core.chat import Chat
 from parley.core.ports import Backend
@@ -108,9 +109,10 @@ async def serving(
         options: Further arguments of the server.
     """
     backend, store = ScriptedBackend(), SqliteStore(folder / "parley.db", clock)
-    turns, keys = Turns(store), ApiKeys(store)
+    turns = Turns(store)
     settings = parse(config, "test.yaml")
-    router, limits = Router(settings, {"scripted": backend, **others}), RateLimiter(settings.limits, store)
+    keys = ApiKeys(store, Callers(settings.plans, settings.limits))
+    router, limits = Router(settings, {"scripted": backend, **others}), RateLimiter(store)
     server = Server(Chat(router, turns, limits, store), router, store, keys, **options)
     secrets = {name: (await keys.create(name, name, plan, models))[1] for name, plan, models in ACCOUNTS}
     address = await server.start("127.0.0.1:0")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from parley.config import LlamaCppBackend, OpenAIBackend, load, parse
+from parley.config import LimitsConfig, LlamaCppBackend, OpenAIBackend, load, parse
 from tests.unit.configurations import GOOD, ROUTED
 
 
@@ -66,10 +66,9 @@ def test_routing_settings_are_read() -> None:
 def test_limits_are_read() -> None:
     """Each limit is optional. Without the section there are no limits."""
     limits = parse(GOOD, "f").limits
-    assert limits is not None
     assert (60, None) == (limits.key.requests_per_minute, limits.key.tokens_per_minute)
     assert (600, 100000) == (limits.account.requests_per_minute, limits.account.tokens_per_minute)
-    assert load(None).limits is None
+    assert LimitsConfig() == load(None).limits
 
 
 @pytest.mark.parametrize("word", ["off", "false", '"off"'])

@@ -5,22 +5,23 @@ import hmac
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-from parley.core.errors import InvalidApiKey, PlanRequired, Unauthenticated
-from parley.core.ports import ApiKey, Caller, KeyStore
+from parley.auth.callers import Callers
+from parley.core.errors import AccountSuspended, InvalidApiKey, PlanRequired, Unauthenticated
+from parley.core.ports import Account, ApiKey, Caller, Credentials, KeyStore
 
 _CACHE_SECONDS = 0.5  # less than the second within which a revocation takes effect
 _MAX_CACHED = 10_000  # keys
-_FIRST_PLAN = "pro"
 
 
 @dataclass(frozen=True, slots=True)
 class _CachedKey:
-    """A key and its caller, as read from the store at the Unix time `read`."""
+    """A key and its caller, as read from the store at the Unix time `read`; no caller if the account has no access."""
 
     key: ApiKey
-    caller: Caller
+    caller: Caller | None
     read: float
 
 
@@ -32,35 +33,37 @@ class ApiKeys:
 
     Args:
         store: Holds the keys.
+        callers: Applies plans and limits.
         clock: Returns Unix seconds.
     """
 
-    def __init__(self, store: KeyStore, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, store: KeyStore, callers: Callers | None = None, *, clock: Callable[[], float] = time.time
+    ) -> None:
         self._store = store
+        self._callers = callers or Callers()
         self._clock = clock
         self._known: dict[bytes, _CachedKey] = {}
 
-    async def authenticate(self, authorization: str | None) -> Caller:
+    async def authenticate(self, credentials: Credentials) -> Caller:
         """Returns the caller of an `Authorization` header, `Bearer sk-…`.
 
         Raises:
             Unauthenticated: There is no header.
             InvalidApiKey: The key is malformed, unknown, expired or revoked.
             PlanRequired: The account's plan has no access to the API.
+            AccountSuspended: The account is suspended.
             StoreUnavailable: The store cannot be reached.
         """
-        digest = _digest(_secret(authorization))
+        digest = _digest(_secret(credentials.authorization))
         now = self._clock()
         known = self._known.get(digest)
         # The lower bound: a clock that is set back must not keep a revoked key valid.
         if known is None or not 0 <= now - known.read < _CACHE_SECONDS:
             known = await self._look_up(digest, now)
-        key = known.key
-        if key.revoked is not None or (key.expires is not None and key.expires <= now):
+        if not _is_valid(known.key, digest, now):
             raise InvalidApiKey
-        if key.plan == "free":
-            raise PlanRequired
-        return known.caller
+        return known.caller or self._caller(known.key)
 
     async def create(
         self, name: str, account: str, plan: str | None = None, models: Sequence[str] = (), expires: int | None = None
@@ -70,7 +73,7 @@ class ApiKeys:
         Args:
             name: A label for people.
             account: The account of the key; it is created if it does not exist.
-            plan: The plan of a new account, `free` or `pro`; None for `pro`.
+            plan: The plan of a new account; None for the first plan with access.
             models: The ids of the models that the key may use; empty for all.
             expires: When the key expires, in Unix seconds; None for never.
 
@@ -84,8 +87,7 @@ class ApiKeys:
         key = ApiKey(
             id=f"key_{secrets.token_hex(6)}",
             name=name,
-            account=account,
-            plan=plan or _FIRST_PLAN,
+            account=Account(account, plan or self._callers.first_plan),
             digest=_digest(secret),
             models=tuple(models),
             created=int(self._clock()),
@@ -102,19 +104,40 @@ class ApiKeys:
         key = await self._store.revoke_key(key_id, int(self._clock()))
         if key is not None:
             self._known.pop(key.digest, None)
+            self._known.pop(key.previous_digest or b"", None)
         return key
 
     async def _look_up(self, digest: bytes, now: float) -> _CachedKey:
         """Reads a key and caches it. `now` is taken before the read, so that the key is never cached for too long."""
         self._known.pop(digest, None)
         key = await self._store.find_key(digest)
-        if key is None or not hmac.compare_digest(key.digest, digest):
+        if key is None:
             raise InvalidApiKey
-        known = _CachedKey(key, Caller(key.account, key.id, frozenset(key.models)), now)
+        known = _CachedKey(key, self._caller_with_access(key), now)
         if len(self._known) >= _MAX_CACHED:
             del self._known[next(iter(self._known))]
         self._known[digest] = known
         return known
+
+    def _caller_with_access(self, key: ApiKey) -> Caller | None:
+        with suppress(AccountSuspended, PlanRequired):
+            return self._caller(key)
+        return None
+
+    def _caller(self, key: ApiKey) -> Caller:
+        """Returns the caller of a key. Raises AccountSuspended, PlanRequired."""
+        return self._callers.caller(key.account, key.id, key.models, key.scopes, key.limits)
+
+
+def _is_valid(key: ApiKey, digest: bytes, now: float) -> bool:
+    """Returns whether the key is neither revoked nor expired, and the digest is that of a secret that is valid."""
+    if key.revoked is not None or (key.expires is not None and key.expires <= now):
+        return False
+    if hmac.compare_digest(key.digest, digest):
+        return True
+    if key.previous_digest is None or key.previous_expires is None or key.previous_expires <= now:
+        return False
+    return hmac.compare_digest(key.previous_digest, digest)
 
 
 def _secret(authorization: str | None) -> str:

@@ -6,13 +6,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 from pydantic import TypeAdapter, ValidationError
 
 from parley.auth.api_keys import ApiKeys
+from parley.auth.callers import Callers
 from parley.cli.shared import key_store
+from parley.cli.shared.checks import require_plan
 from parley.cli.shared.options import ConfigOption, JsonOption, StateDirOption
 from parley.cli.shared.terminal import print_table
 from parley.config import Config, Duration, load
@@ -35,14 +37,14 @@ class NewKey:
     Attributes:
         name: What the key is for.
         account: The account that owns the key's sessions.
-        plan: The plan of a new account; None for `pro`.
+        plan: The plan of a new account; None for the first plan with access.
         models: Ids of the models that the key may use; empty for all.
         expires: When the key expires, in Unix seconds; None for never.
     """
 
     name: str
     account: str
-    plan: Literal["free", "pro"] | None
+    plan: str | None
     models: Sequence[str]
     expires: int | None
 
@@ -63,10 +65,10 @@ def create(  # noqa: PLR0913 - the command's options
         list[str] | None, Parameter(name="--model", negative=(), help="A model it may use; repeatable. Default: all.")
     ] = None,
     plan: Annotated[
-        Literal["free", "pro"] | None,
+        str | None,
         Parameter(
             name="--plan",
-            help="The plan of a new account; free accounts have no access. Default: pro. See `parley accounts set`.",
+            help="The plan of a new account: free has no access. Default: pro. See `parley accounts set`.",
         ),
     ] = None,
     expires: Annotated[
@@ -80,10 +82,12 @@ def create(  # noqa: PLR0913 - the command's options
     _require("--name", name)
     _require("--account", account)
     checked = load(config)
+    if plan is not None:
+        require_plan(plan, checked)
     models = _known_models(model or [], checked)
     ends = _expiry(expires)
     wanted = NewKey(name, account, plan, models, ends)
-    key, secret = key_store.run(checked, folders.state_dir(state_dir), lambda store: _create(store, wanted))
+    key, secret = key_store.run(checked, folders.state_dir(state_dir), lambda store: _create(store, wanted, checked))
     if json:
         _print_json({"id": key.id, "key": secret} | _public_fields(key))
     else:
@@ -119,13 +123,13 @@ def revoke(
     print(f'Revoked {key.id} ("{key.name}").')
 
 
-async def _create(store: KeyStore, key: NewKey) -> tuple[ApiKey, str]:
+async def _create(store: KeyStore, key: NewKey, config: Config) -> tuple[ApiKey, str]:
     """Creates a key. Raises CommandError if `plan` differs from the plan of an existing account."""
-    current_plan = (await store.plans()).get(key.account)
-    if key.plan and current_plan and current_plan != key.plan:
+    account = await store.find_account(key.account)
+    if key.plan and account and account.plan != key.plan:
         change = f"parley accounts set {shlex.quote(key.account)} --plan {key.plan}"
-        raise CommandError(f'--plan: the account "{key.account}" is on the plan {current_plan}; to change it: {change}')
-    return await ApiKeys(store).create(key.name, key.account, key.plan, key.models, key.expires)
+        raise CommandError(f'--plan: the account "{key.account}" is on the plan {account.plan}; to change it: {change}')
+    return await ApiKeys(store, Callers(config.plans)).create(key.name, key.account, key.plan, key.models, key.expires)
 
 
 def _require(option: str, value: str) -> None:
@@ -165,8 +169,8 @@ def _public_fields(key: ApiKey) -> dict[str, Any]:
     """Returns the properties of a key that are not secret."""
     return {
         "name": key.name,
-        "account": key.account,
-        "plan": key.plan,
+        "account": key.account.name,
+        "plan": key.account.plan,
         "models": list(key.models),
         "created": key.created,
         "expires": key.expires,
@@ -182,8 +186,8 @@ def _show(keys: Sequence[ApiKey]) -> None:
         (
             key.id,
             key.name,
-            key.account,
-            key.plan,
+            key.account.name,
+            key.account.plan,
             ", ".join(key.models) or "all",
             _day(key.created),
             "never" if key.expires is None else _day(key.expires),

@@ -112,9 +112,10 @@ def _check_again(config: Path | None) -> Config:
 async def _first_key(config: Config, state: Path) -> str | None:
     """Creates a key if the store has none; returns its secret, else None."""
     from parley.auth.api_keys import ApiKeys
+    from parley.auth.callers import Callers
 
     async with open_store(config.store, state) as store:
-        keys = ApiKeys(store)
+        keys = ApiKeys(store, Callers(config.plans))
         if await keys.list():
             return None
         _, secret = await keys.create(name="first key", account="default")

@@ -16,12 +16,15 @@ from parley.config.backends import (
     ParleyBackend,
     Reasoning,
 )
+from parley.config.limits import DEFAULT_PLANS, UNLIMITED, Limits, LimitsConfig, Plan, merged
 from parley.config.loader import Config, load, located_error, parse
-from parley.config.models import History, Model, Price, RateLimit, RateLimits, Retries, Target, Timeouts, target_name
+from parley.config.models import History, Model, Price, Retries, Target, Timeouts, target_name
 from parley.config.stores import PostgresConfig, Retention, SqliteConfig, StoreConfig
 from parley.config.types import ConfigError, Duration
 
 __all__ = [
+    "DEFAULT_PLANS",
+    "UNLIMITED",
     "AnthropicBackend",
     "AnyLLMBackend",
     "BackendConfig",
@@ -31,14 +34,15 @@ __all__ = [
     "HealthCheck",
     "History",
     "HttpHealthCheck",
+    "Limits",
+    "LimitsConfig",
     "LlamaCppBackend",
     "Model",
     "OpenAIBackend",
     "ParleyBackend",
+    "Plan",
     "PostgresConfig",
     "Price",
-    "RateLimit",
-    "RateLimits",
     "Reasoning",
     "Retention",
     "Retries",
@@ -48,6 +52,7 @@ __all__ = [
     "Timeouts",
     "load",
     "located_error",
+    "merged",
     "parse",
     "target_name",
 ]

@@ -10,7 +10,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from parley.config.backends import BackendConfig
 from parley.config.explain import explain
-from parley.config.models import Model, Price, RateLimits, Target
+from parley.config.limits import DEFAULT_PLANS, LimitsConfig, Plan
+from parley.config.models import Model, Price, Target
 from parley.config.source import FieldPath, Source, split_path
 from parley.config.stores import Retention, SqliteConfig, StoreConfig
 from parley.config.types import ConfigError, Strict
@@ -32,8 +33,11 @@ class Config(Strict):
     """Where sessions, keys and limits are kept."""
     sessions: Retention = Retention()
     """Retention of sessions."""
-    limits: RateLimits | None = None
-    """Rate limits. Default: none."""
+    limits: LimitsConfig = LimitsConfig()
+    """Limits of every key and account. Default: none."""
+    plans: dict[str, Plan] = Field(default=DEFAULT_PLANS, min_length=1)
+    """Plans of accounts by name, which replace the default: `free` without access to the API, and `pro`. The first API
+    key of an account sets its plan; the default is `pro`, or the first plan with access."""
     prices: dict[str, Price] = Field(default={})
     """Prices by target: `backend/model`, or the backend alone. Receipts add them up."""
 

@@ -6,8 +6,6 @@ from pydantic import BeforeValidator, Field, PlainValidator, TypeAdapter, Valida
 
 from parley.config.types import Duration, Size, Strict, restore_off
 
-_MAX_PER_MINUTE = 10**12
-
 
 class Timeouts(Strict):
     """Time limits of a call to a target. The defaults suit models that reason before they answer.
@@ -172,30 +170,6 @@ class Model(Strict):
     """How a non-streaming answer is requested from the backend: as a stream that Parley joins, so that `first_token`,
     `stream_idle`, `stall`, `hedge` and continuation apply (`stream`), or as it is (`whole`). `auto`: as a stream if the
     model has another target or a fallback. A target that cannot stream always gets a non-streaming request."""
-
-
-class RateLimit(Strict):
-    """Rate limits; one that is not set does not apply."""
-
-    requests_per_minute: int | None = Field(default=None, ge=1, le=_MAX_PER_MINUTE)
-    """Requests a minute."""
-    tokens_per_minute: int | None = Field(default=None, ge=1, le=_MAX_PER_MINUTE)
-    """Tokens a minute, of prompts and answers together."""
-
-
-class RateLimits(Strict):
-    """Rate limits of keys and accounts. All workers and replicas share one count.
-
-    Example:
-        limits:
-          key: {requests_per_minute: 60, tokens_per_minute: 100000}
-          account: {requests_per_minute: 600, tokens_per_minute: 1000000}
-    """
-
-    key: RateLimit = RateLimit()
-    """Limits of each API key."""
-    account: RateLimit = RateLimit()
-    """Limits of each account, all its keys together."""
 
 
 class Price(Strict):

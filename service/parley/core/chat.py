@@ -17,7 +17,7 @@ from parley.core.sessions.turns import CallLease, Turns
 from parley.core.streaming.accumulator import CompletionAccumulator
 from parley.core.streaming.replay import completion_to_chunks
 from parley.core.streaming.shaper import StreamShaper, stamp
-from parley.core.usage.limits import RateLimiter, RateLimitStatus
+from parley.core.usage.limits import RateLimiter, RateLimitStatus, is_limited
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
 from parley.v1.receipt_pb2 import Receipt
 
@@ -182,7 +182,7 @@ class Chat:
             call.lease.admission.settle()
 
     async def _admit(self, call: "_Call") -> None:
-        if not self._limits.enabled:
+        if not is_limited(call.caller):
             call.outcome.rate_limits = ()
             return
         max_tokens = self._router.max_tokens(call.model, call.request)

@@ -112,6 +112,8 @@ SERVICE: dict[ErrorReason.ValueType, ServiceError] = {
     reasons.ERROR_REASON_RATE_LIMITED: _rate_limited(),
     reasons.ERROR_REASON_IDEMPOTENCY_KEY_IN_USE: _aborted(),
     reasons.ERROR_REASON_IDEMPOTENCY_KEY_REUSED: _invalid(422, StatusCode.FAILED_PRECONDITION),
+    reasons.ERROR_REASON_ACCOUNT_SUSPENDED: _invalid(403, StatusCode.PERMISSION_DENIED),
+    reasons.ERROR_REASON_SCOPE_REQUIRED: _invalid(403, StatusCode.PERMISSION_DENIED),
     # Not retried: the quota does not come back within minutes.
     reasons.ERROR_REASON_UPSTREAM_QUOTA_EXHAUSTED: ServiceError(StatusCode.RESOURCE_EXHAUSTED, 429, QUOTA, QUOTA),
 }

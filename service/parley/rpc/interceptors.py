@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 
 from parley.core.errors import DeadlineExceeded, InvalidRequest, ParleyError, ShuttingDown, Unauthenticated
 from parley.core.offload import offload, record_size
-from parley.core.ports import Authenticator, Caller
+from parley.core.ports import Authenticator, Caller, Credentials
 from parley.core.usage.limits import RateLimitStatus
 from parley.rpc import call_log, errors, request_forms, typed_forms
 from parley.rpc.call import Call, caller, current, set_current
@@ -170,7 +170,7 @@ class AuthInterceptor(_Interceptor):
 
     async def _authenticate(self, call: Call) -> Caller:
         try:
-            return await self._authenticator.authenticate(call.metadata.get("authorization"))
+            return await self._authenticator.authenticate(Credentials(call.metadata.get("authorization")))
         except Unauthenticated:
             misplaced = next((name for name in _KEY_HEADERS if call.metadata.get(name)), None)
             raise Unauthenticated(misplaced) from None

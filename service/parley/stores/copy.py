@@ -39,12 +39,17 @@ _TURN = (
 _MESSAGE = "session_id, turn, position, message, system != 0 AS system"
 _TARGET_STATE = f"SELECT {_STATE} FROM parley.sessions WHERE id = ANY($1)"
 _ACCOUNT = """
-INSERT INTO parley.accounts (name, plan) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET plan = excluded.plan
+INSERT INTO parley.accounts (name, plan, limits, suspended) VALUES ($1, $2, $3, $4) ON CONFLICT (name) DO UPDATE
+SET plan = excluded.plan, limits = excluded.limits, suspended = excluded.suspended
 """
 _KEY = """
-INSERT INTO parley.api_keys AS known (id, digest, name, account, models, created, expires, revoked)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-ON CONFLICT (id) DO UPDATE SET revoked = coalesce(known.revoked, excluded.revoked)
+INSERT INTO parley.api_keys AS known (
+  id, name, account, created, models, scopes, digest, expires, revoked, limits, previous_digest, previous_expires
+) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+ON CONFLICT (id) DO UPDATE SET
+  name = excluded.name, models = excluded.models, scopes = excluded.scopes, digest = excluded.digest,
+  expires = excluded.expires, revoked = coalesce(known.revoked, excluded.revoked), limits = excluded.limits,
+  previous_digest = excluded.previous_digest, previous_expires = excluded.previous_expires
 """
 _CLAIM = """
 INSERT INTO parley.claims AS claim (account, method, key, digest, updated, session_id, reply)
@@ -197,10 +202,16 @@ async def _require_own_sessions(db: apsw.Connection, target: Connection) -> None
 
 
 async def _copy_keys(db: apsw.Connection, target: Connection) -> None:
-    keys = "SELECT id, digest, name, account, models, created, expires, revoked FROM api_keys ORDER BY created, rowid"
+    accounts = "SELECT name, plan, limits, suspended FROM accounts"
+    keys = """
+    SELECT id, name, account, created, models, scopes, digest, expires, revoked, limits,
+      previous_digest, previous_expires
+    FROM api_keys ORDER BY created, rowid
+    """
+    rows: Iterator[Any] = iter(db.execute(keys))
     async with target.transaction():
-        await target.executemany(_ACCOUNT, db.execute("SELECT name, plan FROM accounts").fetchall())
-        await target.executemany(_KEY, [(*row[:4], json.loads(row[4]), *row[5:]) for row in db.execute(keys)])
+        await target.executemany(_ACCOUNT, db.execute(accounts).fetchall())
+        await target.executemany(_KEY, [(*row[:4], *map(json.loads, row[4:6]), *row[6:]) for row in rows])
 
 
 async def _copy_sessions(db: apsw.Connection, target: Connection, sessions: Sequence[str]) -> None:

@@ -157,6 +157,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The worker did not answer in time. Try again.
     Example: DEADLINE_EXCEEDED, 504, "The service did not answer in time; try again later".
     """
+    ERROR_REASON_ACCOUNT_SUSPENDED: _ErrorReason.ValueType  # 33
+    """The account is suspended. The operator can resume it.
+    Example: PERMISSION_DENIED, 403, "This account is suspended; contact the operator of this service".
+    """
+    ERROR_REASON_SCOPE_REQUIRED: _ErrorReason.ValueType  # 34
+    """The key does not have the scope that the method requires.
+    Example: PERMISSION_DENIED, 403, "This key does not have the scope `sessions:write`; use a key that has it".
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` of the `google.rpc.ErrorInfo` (domain `parley`) in every failed call, without the prefix
@@ -299,5 +307,13 @@ Example: UNAVAILABLE, 502, "The service did not answer properly; try again".
 ERROR_REASON_SERVICE_TIMEOUT: ErrorReason.ValueType  # 32
 """The worker did not answer in time. Try again.
 Example: DEADLINE_EXCEEDED, 504, "The service did not answer in time; try again later".
+"""
+ERROR_REASON_ACCOUNT_SUSPENDED: ErrorReason.ValueType  # 33
+"""The account is suspended. The operator can resume it.
+Example: PERMISSION_DENIED, 403, "This account is suspended; contact the operator of this service".
+"""
+ERROR_REASON_SCOPE_REQUIRED: ErrorReason.ValueType  # 34
+"""The key does not have the scope that the method requires.
+Example: PERMISSION_DENIED, 403, "This key does not have the scope `sessions:write`; use a key that has it".
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

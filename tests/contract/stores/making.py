@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from parley.core.ports import ApiKey, Charge, Store, Turn, TurnBegin, TurnEnd, Window
+from parley.core.ports import Account, ApiKey, Charge, Store, Turn, TurnBegin, TurnEnd, Window
 from parley.v1.message_pb2 import Message
 
 LEASE = 10.0
@@ -82,7 +82,8 @@ async def all_messages(store: Store, session: str, account: str = "ada") -> list
 def key(number: int, *, account: str = "ada", plan: str = "pro", expires: int | None = None) -> ApiKey:
     """Returns a key as passed to the store."""
     digest = bytes([number]) * 32
-    return ApiKey(f"key_{number}", f"name {number}", account, plan, digest, ("m1", "m2"), 1_700_000_000, expires)
+    owner = Account(account, plan)
+    return ApiKey(f"key_{number}", f"name {number}", owner, digest, ("m1", "m2"), 1_700_000_000, expires)
 
 
 def charge(amount: int, *, subject: str = "key:1", kind: str = "tokens", per_minute: int = 60) -> Charge:

@@ -14,6 +14,7 @@ import pytest
 
 from parley.auth.api_keys import ApiKeys
 from parley.core.errors import InvalidApiKey
+from parley.core.ports import Credentials
 from parley.stores.sqlite import SqliteStore
 from tests.processes import COMMAND, environment, run, run_here
 
@@ -140,14 +141,14 @@ async def test_works_beside_a_service(tmp_path: Path) -> None:
     keys = Keys(tmp_path / "state", run)
     store = SqliteStore(keys.state / "parley.db")
     now = [1_900_000_000.0]
-    service = ApiKeys(store, lambda: now[0])
+    service = ApiKeys(store, clock=lambda: now[0])
     made = keys.read("create", "--name", "ada")
-    assert made["id"] == (await service.authenticate(f"Bearer {made['key']}")).key_id
+    assert made["id"] == (await service.authenticate(Credentials(f"Bearer {made['key']}"))).key_id
     revoked = keys.run("revoke", made["id"])
     assert (0, f'Revoked {made["id"]} ("ada").\n') == (revoked.returncode, revoked.stdout)
     now[0] += 0.5
     with pytest.raises(InvalidApiKey):
-        await service.authenticate(f"Bearer {made['key']}")
+        await service.authenticate(Credentials(f"Bearer {made['key']}"))
     await store.close()
 
 

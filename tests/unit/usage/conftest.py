@@ -3,7 +3,7 @@
 import pytest
 
 from parley.core.usage.limits import RateLimiter
-from tests.unit.usage.memory_store import CONFIG, MemoryStore
+from tests.unit.usage.memory_store import MemoryStore
 
 
 @pytest.fixture
@@ -15,4 +15,4 @@ def store() -> MemoryStore:
 @pytest.fixture
 def limits(store: MemoryStore) -> RateLimiter:
     """Limits of keys and accounts."""
-    return RateLimiter(CONFIG, store)
+    return RateLimiter(store)

@@ -6,18 +6,18 @@ from typing import Any
 
 from google.protobuf.json_format import ParseDict
 
-from parley.config import RateLimit
-from parley.config import RateLimits as LimitsConfig
+from parley.config import Limits
 from parley.core.errors import StoreUnavailable
 from parley.core.ports import Caller, Charge, Reservation
 from parley.core.usage.limits import RateLimiter
 from parley.stores import buckets
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 
-ADA = Caller("ada", "key_1")
-CONFIG = LimitsConfig(
-    key=RateLimit(requests_per_minute=60, tokens_per_minute=1200),
-    account=RateLimit(requests_per_minute=90, tokens_per_minute=1000),
+ADA = Caller(
+    "ada",
+    "key_1",
+    key_limits=Limits(requests_per_minute=60, tokens_per_minute=1200),
+    account_limits=Limits(requests_per_minute=90, tokens_per_minute=1000),
 )
 
 

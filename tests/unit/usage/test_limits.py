@@ -1,12 +1,12 @@
 """Reservations of rate limits at the admission of a call, and their headers."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from parley.config import RateLimit, parse
-from parley.config import RateLimits as LimitsConfig
+from parley.config import Limits, parse
 from parley.core.errors import InvalidRequest, RateLimited, StoreUnavailable
 from parley.core.ports import Caller
 from parley.core.routing.router import Router
@@ -87,7 +87,7 @@ async def test_an_unavailable_store_admits_no_call(limits: RateLimiter, store: M
     store.is_unavailable = True
     with pytest.raises(StoreUnavailable):
         await admit(limits, call=request(store=False))
-    await admit(RateLimiter(None, store))
+    await admit(limits, caller=Caller("bob", "key_2"))
 
 
 async def test_a_call_charges_its_key_and_its_account(limits: RateLimiter, store: MemoryStore) -> None:
@@ -106,7 +106,7 @@ async def test_the_tighter_limit_has_less_remaining(limits: RateLimiter) -> None
     for _ in range(40):
         await admit(limits)
     reported: list[Any] = []
-    await admit(limits, caller=Caller("ada", "key_2"), on_statuses=reported.append)
+    await admit(limits, caller=replace(ADA, key_id="key_2"), on_statuses=reported.append)
     assert [("requests", 90, 49), ("tokens", 1000, 590)] == [
         (one.kind, one.limit, one.remaining) for one in reported[0]
     ]
@@ -128,13 +128,13 @@ async def test_a_rejected_call_has_a_retry_delay(limits: RateLimiter, store: Mem
     await admit(limits, max_tokens=50)
 
 
-async def test_the_longest_delay_is_reported(store: MemoryStore) -> None:
+async def test_the_longest_delay_is_reported(limits: RateLimiter) -> None:
     """If both kinds are used up, the error names the limit with the longer delay."""
-    limits = RateLimiter(LimitsConfig(key=RateLimit(requests_per_minute=2, tokens_per_minute=20)), store)
-    await admit(limits)
-    await admit(limits)
+    caller = Caller("ada", "key_1", key_limits=Limits(requests_per_minute=2, tokens_per_minute=20))
+    await admit(limits, caller=caller)
+    await admit(limits, caller=caller)
     with pytest.raises(RateLimited, match=r"2 requests a minute, and 0 are left; try again in 30 s"):
-        await admit(limits)
+        await admit(limits, caller=caller)
 
 
 @pytest.mark.parametrize(("max_tokens", "param"), [(991, "max_tokens"), (0, None)])
@@ -159,25 +159,24 @@ async def test_an_image_counts_as_a_thousand_tokens(limits: RateLimiter) -> None
         await admit(limits, call=call)
 
 
-async def test_limits_that_are_not_set_are_not_counted(store: MemoryStore) -> None:
-    """A configuration may limit one kind only; the others are neither stored nor reported."""
-    limits = RateLimiter(LimitsConfig(account=RateLimit(requests_per_minute=1)), store)
+async def test_limits_that_are_not_set_are_not_counted(limits: RateLimiter, store: MemoryStore) -> None:
+    """A caller may have a limit of one kind only; the others are neither stored nor reported."""
+    caller = Caller("ada", "key_1", account_limits=Limits(requests_per_minute=1))
     reported: list[Any] = []
-    with await admit(limits, max_tokens=10**9, on_statuses=reported.append) as admission:
+    with await admit(limits, max_tokens=10**9, caller=caller, on_statuses=reported.append) as admission:
         admission.record_answer(ChatCompletion())
     await limits.close()
     assert [("account:ada", "requests")] == list(store.rows)
     assert ["requests"] == [one.kind for one in reported[0]]
 
 
-@pytest.mark.parametrize("config", [None, LimitsConfig()])
-async def test_without_limits_the_store_is_not_used(store: MemoryStore, config: LimitsConfig | None) -> None:
+async def test_without_limits_the_store_is_not_used(limits: RateLimiter, store: MemoryStore) -> None:
     """Without limits an unavailable store does not matter."""
     store.is_unavailable = True
-    limits = RateLimiter(config, store)
-    with await admit(limits, max_tokens=10**9) as admission:
+    caller = Caller("ada", "key_1")
+    with await admit(limits, max_tokens=10**9, caller=caller) as admission:
         admission.record_answer(ChatCompletion())
-    assert () == await limits.statuses(ADA)
+    assert () == await limits.statuses(caller)
 
 
 @pytest.mark.parametrize(

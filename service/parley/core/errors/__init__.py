@@ -7,7 +7,9 @@ ParleyError
 ├── ModelNotFound             no such model for this caller
 ├── Unauthenticated           no API key
 ├── InvalidApiKey             an unknown, expired or revoked API key
-├── PlanRequired              a key of the free plan
+├── PlanRequired              a key of a plan without access
+├── AccountSuspended          a key of a suspended account
+├── ScopeRequired             the key lacks a scope
 ├── RateLimited               the key or its account has used up its limit a minute
 ├── SessionNotFound           no such session for this caller
 ├── SessionBusy               another turn of the session is running
@@ -37,7 +39,14 @@ A message is for the caller: it names the field or the cause and says what to do
 (addresses, an upstream's text about the operator's key) goes into `cause`, which is only logged.
 """
 
-from parley.core.errors.access import InvalidApiKey, PlanRequired, RateLimited, Unauthenticated
+from parley.core.errors.access import (
+    AccountSuspended,
+    InvalidApiKey,
+    PlanRequired,
+    RateLimited,
+    ScopeRequired,
+    Unauthenticated,
+)
 from parley.core.errors.base import ParleyError
 from parley.core.errors.request import (
     InvalidRequest,
@@ -65,6 +74,7 @@ from parley.core.errors.upstream import (
 )
 
 __all__ = [
+    "AccountSuspended",
     "AddedParameterRejected",
     "ContentPolicy",
     "ContextLengthExceeded",
@@ -78,6 +88,7 @@ __all__ = [
     "PlanRequired",
     "RateLimited",
     "ReplyDeleted",
+    "ScopeRequired",
     "SessionBusy",
     "SessionNotFound",
     "SessionOfOtherModel",

@@ -36,6 +36,28 @@ class PlanRequired(ParleyError):
         super().__init__("This API is only available on a paid plan. Visit your dashboard to upgrade.")
 
 
+class AccountSuspended(ParleyError):
+    """The key's account is suspended."""
+
+    reason = reasons.ERROR_REASON_ACCOUNT_SUSPENDED
+
+    def __init__(self) -> None:
+        super().__init__("This account is suspended; contact the operator of this service")
+
+
+class ScopeRequired(ParleyError):
+    """The key's scopes do not include the one that the method requires.
+
+    Args:
+        scope: The required scope.
+    """
+
+    reason = reasons.ERROR_REASON_SCOPE_REQUIRED
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(f"This key does not have the scope `{scope}`; use a key that has it")
+
+
 class RateLimited(ParleyError):
     """The key or the account has used up its requests or tokens of a minute."""
 

@@ -4,7 +4,7 @@ from typing import Protocol
 
 from parley.core.ports.backends import Backend, UpstreamCall
 from parley.core.ports.claims import Claim, ClaimStore
-from parley.core.ports.keys import ApiKey, Authenticator, Caller, KeyStore
+from parley.core.ports.keys import Account, ApiKey, Authenticator, Caller, Credentials, KeyStore, Scope
 from parley.core.ports.limits import Charge, LimitStore, Reservation
 from parley.core.ports.sessions import (
     Reaped,
@@ -17,6 +17,7 @@ from parley.core.ports.sessions import (
 )
 
 __all__ = [
+    "Account",
     "ApiKey",
     "Authenticator",
     "Backend",
@@ -24,10 +25,12 @@ __all__ = [
     "Charge",
     "Claim",
     "ClaimStore",
+    "Credentials",
     "KeyStore",
     "LimitStore",
     "Reaped",
     "Reservation",
+    "Scope",
     "SessionFilter",
     "SessionStore",
     "Store",

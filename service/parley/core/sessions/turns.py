@@ -21,7 +21,7 @@ from parley.core.sessions.idempotency import LEASE_SECONDS, Key, digest
 from parley.core.sessions.queue import Queue
 from parley.core.sessions.turn_request import is_turn, turn_begin
 from parley.core.streaming.accumulator import first_message, reported_usage
-from parley.core.usage.limits import UNLIMITED, Admission
+from parley.core.usage.limits import UNLIMITED_CALL, Admission
 from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
 from parley.v1.message_pb2 import Message
 from parley.v1.receipt_pb2 import Receipt
@@ -47,7 +47,7 @@ class CallLease:
 
     turn: Turn | None = None
     claim: Claim | None = None
-    admission: Admission = UNLIMITED
+    admission: Admission = UNLIMITED_CALL
     reserved: Sequence[Charge] = ()
 
     @property

@@ -14,7 +14,7 @@ from typing import Self
 
 import structlog
 
-from parley.config import RateLimits as LimitsConfig
+from parley.config import UNLIMITED, Limits
 from parley.core.errors import InvalidRequest, ParleyError, RateLimited
 from parley.core.offload import offload
 from parley.core.ports import Caller, Charge, LimitStore, Reservation
@@ -139,16 +139,14 @@ class Admission:
         return [replace(charge, amount=used - charge.amount) for charge in charges]
 
 
-UNLIMITED = Admission((), 0, lambda _: None)
+UNLIMITED_CALL = Admission((), 0, lambda _: None)
 """The admission of calls that have no limits."""
 
 
 class RateLimiter:
-    """Admits calls of one worker. The store counts for all workers. Without a configuration nothing is limited."""
+    """Admits calls of one worker. The store counts for all workers."""
 
-    def __init__(self, config: LimitsConfig | None, store: LimitStore) -> None:
-        self._per_minute = _per_minute(config) if config else []
-        self.enabled = bool(self._per_minute)
+    def __init__(self, store: LimitStore) -> None:
         self._store = store
         self._settling: set[asyncio.Task[None]] = set()
 
@@ -174,11 +172,11 @@ class RateLimiter:
             InvalidRequest: The request needs more tokens than the limits ever allow.
             StoreUnavailable: The store cannot be reached.
         """
-        if not self.enabled:
-            return UNLIMITED
+        if not is_limited(caller):
+            return UNLIMITED_CALL
         prompt = estimate_tokens(len(instructions.encode()) + await offload(_prompt_size, request))
         amounts = {REQUESTS: 1, TOKENS: prompt + max_tokens}
-        charges = [replace(bucket, amount=amounts[bucket.kind]) for bucket in self._buckets(caller)]
+        charges = [replace(bucket, amount=amounts[bucket.kind]) for bucket in _buckets(caller)]
         _require_possible(request, charges, prompt)
         reservation = await self._reserve(charges)
         statuses = _statuses(charges, reservation.remaining)
@@ -188,19 +186,15 @@ class RateLimiter:
 
     async def statuses(self, caller: Caller) -> Sequence[RateLimitStatus]:
         """Returns the limits of a caller, at no charge. Raises StoreUnavailable."""
-        if not self.enabled:
+        if not is_limited(caller):
             return ()
-        buckets = self._buckets(caller)
+        buckets = _buckets(caller)
         return _statuses(buckets, (await self._store.reserve(buckets)).remaining)
 
     async def close(self) -> None:
         """Waits for settlements in progress."""
         if self._settling:
             await asyncio.wait(self._settling)
-
-    def _buckets(self, caller: Caller) -> list[Charge]:
-        subjects = {"key": f"key:{caller.key_id}", "account": f"account:{caller.account}"}
-        return [Charge(subjects[subject], kind, per_minute, 0) for subject, kind, per_minute in self._per_minute]
 
     async def _reserve(self, charges: Sequence[Charge]) -> Reservation:
         """Reserves; the tokens are refunded if the caller cancels meanwhile."""
@@ -228,14 +222,22 @@ class RateLimiter:
             _log.warning("limits not settled", subject=corrections[0].subject, error=error.message, cause=error.cause)
 
 
-def _per_minute(config: LimitsConfig) -> list[tuple[str, str, int]]:
-    """Returns the configured limits: `key` or `account`, the kind, and the limit per minute."""
-    limits = [
-        (subject, kind, per_minute)
-        for subject, limit in (("key", config.key), ("account", config.account))
-        for kind, per_minute in ((REQUESTS, limit.requests_per_minute), (TOKENS, limit.tokens_per_minute))
+def is_limited(caller: Caller) -> bool:
+    """Returns whether the key or the account of a caller has a limit."""
+    return caller.key_limits is not UNLIMITED or caller.account_limits is not UNLIMITED
+
+
+def _buckets(caller: Caller) -> list[Charge]:
+    """Returns empty charges on the buckets of a caller."""
+    return [
+        *_subject_buckets(f"key:{caller.key_id}", caller.key_limits),
+        *_subject_buckets(f"account:{caller.account}", caller.account_limits),
     ]
-    return [(subject, kind, per_minute) for subject, kind, per_minute in limits if per_minute is not None]
+
+
+def _subject_buckets(subject: str, limits: Limits) -> list[Charge]:
+    per_minute = ((REQUESTS, limits.requests_per_minute), (TOKENS, limits.tokens_per_minute))
+    return [Charge(subject, kind, amount, 0) for kind, amount in per_minute if amount is not None]
 
 
 def _require_possible(request: CreateChatCompletionRequest, charges: Sequence[Charge], prompt: int) -> None:

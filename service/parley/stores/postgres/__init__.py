@@ -8,7 +8,18 @@ from typing import Self, TypeVar
 import structlog
 
 from parley.core.errors import SessionNotFound, StoreUnavailable
-from parley.core.ports import ApiKey, Charge, Claim, Reaped, Reservation, SessionFilter, Turn, TurnBegin, TurnEnd
+from parley.core.ports import (
+    Account,
+    ApiKey,
+    Charge,
+    Claim,
+    Reaped,
+    Reservation,
+    SessionFilter,
+    Turn,
+    TurnBegin,
+    TurnEnd,
+)
 from parley.stores import paging
 from parley.stores.postgres import claims, deletion, keys, limits, reaper, schema, sessions, turns
 from parley.stores.postgres.claims import renew_claims
@@ -195,16 +206,20 @@ class PostgresStore:
         await self._pool.run(lambda db: claims.end_claim(db, claim, reply, self._clock()))
 
     async def find_key(self, digest: bytes) -> ApiKey | None:
-        """Reads the key with this digest."""
+        """Reads the key with this digest or previous digest."""
         return await self._read(lambda db: keys.find_key(db, digest))
 
     async def add_key(self, key: ApiKey) -> ApiKey:
         """Adds a key, and its account if it does not exist."""
         return await self._pool.run(lambda db: keys.add_key(db, key))
 
-    async def plans(self) -> dict[str, str]:
-        """Reads the plan of every account."""
-        return await self._read(keys.plans)
+    async def find_account(self, name: str) -> Account | None:
+        """Reads the account with this name."""
+        return await self._read(lambda db: keys.find_account(db, name))
+
+    async def list_accounts(self) -> list[Account]:
+        """Reads all accounts in the order of their names."""
+        return await self._read(keys.list_accounts)
 
     async def set_plan(self, account: str, plan: str) -> bool:
         """Changes the plan of an account."""

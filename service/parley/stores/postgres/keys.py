@@ -2,58 +2,66 @@
 
 import asyncpg
 
-from parley.core.ports import ApiKey
+from parley.core.ports import Account, ApiKey
+from parley.stores import identities
 from parley.stores.postgres.database import Connection
 
-_KEYS = """
-SELECT id, api_keys.name, account, plan, digest, models, created, expires, revoked
-FROM parley.api_keys JOIN parley.accounts ON accounts.name = account
-"""
-_BY_DIGEST = f"{_KEYS} WHERE digest = $1"
+_COLUMNS = f"{identities.KEY_COLUMNS}, {identities.ACCOUNT_COLUMNS}"
+_KEYS = f"SELECT {_COLUMNS} FROM parley.api_keys JOIN parley.accounts ON accounts.name = account"
+# Two branches, each with its own index: one condition with OR may be planned as a scan of the table.
+_BY_DIGEST = f"{_KEYS} WHERE digest = $1 UNION ALL {_KEYS} WHERE previous_digest = $1 LIMIT 1"
 _ALL = f"{_KEYS} ORDER BY created, place"
-_ADD = """
-WITH account AS (
-  INSERT INTO parley.accounts AS known (name, plan) VALUES ($4, $9)
+_ADD = f"""
+WITH accounts AS (
+  INSERT INTO parley.accounts AS known (name, plan, limits, suspended) VALUES ($4, $13, $14, $15)
   ON CONFLICT (name) DO UPDATE SET plan = known.plan
-  RETURNING name, plan
-), added AS (
-  INSERT INTO parley.api_keys (id, digest, name, account, models, created, expires, revoked)
-  VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING *
+  RETURNING *
+), api_keys AS (
+  INSERT INTO parley.api_keys (
+    id, digest, name, account, models, created, expires, revoked, scopes, limits, previous_digest, previous_expires
+  ) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) RETURNING *
 )
-SELECT id, added.name, account, plan, digest, models, created, expires, revoked FROM added, account
+SELECT {_COLUMNS} FROM api_keys, accounts
 """
-_PLANS = "SELECT name, plan FROM parley.accounts ORDER BY name"
+_ACCOUNTS = f"SELECT {identities.ACCOUNT_COLUMNS} FROM parley.accounts ORDER BY name"
+_ACCOUNT = f"SELECT {identities.ACCOUNT_COLUMNS} FROM parley.accounts WHERE name = $1"
 _SET_PLAN = "UPDATE parley.accounts SET plan = $2 WHERE name = $1 RETURNING name"
-_REVOKE = """
-WITH revoked AS (
+_REVOKE = f"""
+WITH api_keys AS (
   UPDATE parley.api_keys SET revoked = coalesce(revoked, $2) WHERE id = $1 RETURNING *
 )
-SELECT id, revoked.name, account, plan, digest, models, created, expires, revoked.revoked
-FROM revoked JOIN parley.accounts ON accounts.name = account
+SELECT {_COLUMNS} FROM api_keys JOIN parley.accounts ON accounts.name = account
 """
 
 
 async def find_key(db: Connection, digest: bytes) -> ApiKey | None:
-    """Reads the key with this digest."""
+    """Reads the key with this digest or previous digest."""
     return _key(await db.fetchrow(_BY_DIGEST, digest))
+
+
+async def find_account(db: Connection, name: str) -> Account | None:
+    """Reads the account with this name."""
+    row = await db.fetchrow(_ACCOUNT, name)
+    return None if row is None else identities.account(row)
 
 
 async def list_keys(db: Connection) -> list[ApiKey]:
     """Reads all keys, oldest first."""
-    return [key for row in await db.fetch(_ALL) if (key := _key(row)) is not None]
+    return [identities.key(row) for row in await db.fetch(_ALL)]
 
 
 async def add_key(db: Connection, key: ApiKey) -> ApiKey:
     """Adds the key, and its account if it does not exist."""
-    values = (key.id, key.digest, key.name, key.account, list(key.models), key.created, key.expires, key.revoked)
-    added = _key(await db.fetchrow(_ADD, *values, key.plan))
-    assert added is not None  # noqa: S101 - for the type checker
-    return added
+    account = key.account
+    values = (key.id, key.digest, key.name, account.name, list(key.models), key.created, key.expires, key.revoked)
+    settings = (list(key.scopes), identities.limits_text(key.limits), key.previous_digest, key.previous_expires)
+    owner = (account.plan, identities.limits_text(account.limits), account.suspended)
+    return identities.key(await db.fetchrow(_ADD, *values, *settings, *owner))
 
 
-async def plans(db: Connection) -> dict[str, str]:
-    """Reads the plan of every account."""
-    return {row["name"]: row["plan"] for row in await db.fetch(_PLANS)}
+async def list_accounts(db: Connection) -> list[Account]:
+    """Reads all accounts in the order of their names."""
+    return [identities.account(row) for row in await db.fetch(_ACCOUNTS)]
 
 
 async def set_plan(db: Connection, account: str, plan: str) -> bool:
@@ -67,7 +75,4 @@ async def revoke_key(db: Connection, key_id: str, now: int) -> ApiKey | None:
 
 
 def _key(row: asyncpg.Record | None) -> ApiKey | None:
-    if row is None:
-        return None
-    key_id, name, account, plan, digest, models, created, expires, revoked = row
-    return ApiKey(key_id, name, account, plan, digest, tuple(models), created, expires, revoked)
+    return None if row is None else identities.key(row)

@@ -13,7 +13,18 @@ import apsw
 
 from parley.core.errors import StoreUnavailable
 from parley.core.offload import offload
-from parley.core.ports import ApiKey, Charge, Claim, Reaped, Reservation, SessionFilter, Turn, TurnBegin, TurnEnd
+from parley.core.ports import (
+    Account,
+    ApiKey,
+    Charge,
+    Claim,
+    Reaped,
+    Reservation,
+    SessionFilter,
+    Turn,
+    TurnBegin,
+    TurnEnd,
+)
 from parley.stores import paging
 from parley.stores.purging import PURGE_SECONDS, PurgeCursor, purge_all, purge_session
 from parley.stores.sqlite import claims, deletion, keys, limits, reaper, sessions, turns
@@ -197,16 +208,20 @@ class SqliteStore:
         await self._writer.submit(lambda db: claims.end_claim(db, claim, reply, None, self._clock.wall()))
 
     async def find_key(self, digest: bytes) -> ApiKey | None:
-        """Reads the key with this digest."""
+        """Reads the key with this digest or previous digest."""
         return await self._read(lambda db: keys.find_key(db, digest))
 
     async def add_key(self, key: ApiKey) -> ApiKey:
         """Adds a key, and its account if it does not exist."""
         return await self._writer.submit(lambda db: keys.add_key(db, key))
 
-    async def plans(self) -> dict[str, str]:
-        """Reads the plan of every account."""
-        return await self._read(keys.plans)
+    async def find_account(self, name: str) -> Account | None:
+        """Reads the account with this name."""
+        return await self._read(lambda db: keys.find_account(db, name))
+
+    async def list_accounts(self) -> list[Account]:
+        """Reads all accounts in the order of their names."""
+        return await self._read(keys.list_accounts)
 
     async def set_plan(self, account: str, plan: str) -> bool:
         """Changes the plan of an account."""

@@ -1,49 +1,58 @@
 """API keys and accounts in SQL: each function is a job of the writer, or a read."""
 
 import json
-from typing import Any
 
 import apsw
 
-from parley.core.ports import ApiKey
+from parley.core.ports import Account, ApiKey
+from parley.stores import identities
 
-_KEYS = """
-SELECT api_keys.id, api_keys.name, account, plan, digest, models, created, expires, revoked
-FROM api_keys JOIN accounts ON accounts.name = account
-"""
-_BY_DIGEST = f"{_KEYS} WHERE digest = ?"
+_OWNER = identities.ACCOUNT_COLUMNS
+_KEYS = f"SELECT {identities.KEY_COLUMNS}, {_OWNER} FROM api_keys JOIN accounts ON accounts.name = account"
+_BY_DIGEST = f"{_KEYS} WHERE digest = ?1 OR previous_digest = ?1"
 _BY_ID = f"{_KEYS} WHERE api_keys.id = ?"
 _ALL = f"{_KEYS} ORDER BY created, api_keys.rowid"
-_MAKE_ACCOUNT = "INSERT INTO accounts (name, plan) VALUES (?, ?) ON CONFLICT DO NOTHING"
-_PLANS = "SELECT name, plan FROM accounts ORDER BY name"
+_MAKE_ACCOUNT = "INSERT INTO accounts (name, plan, limits, suspended) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
+_ACCOUNTS = f"SELECT {_OWNER} FROM accounts ORDER BY name"
+_ACCOUNT = f"SELECT {_OWNER} FROM accounts WHERE name = ?"
 _SET_PLAN = "UPDATE accounts SET plan = ? WHERE name = ?"
 _ADD = """
-INSERT INTO api_keys (id, digest, name, account, models, created, expires, revoked) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO api_keys (
+  id, digest, name, account, models, created, expires, revoked, scopes, limits, previous_digest, previous_expires
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _REVOKE = "UPDATE api_keys SET revoked = ? WHERE id = ? AND revoked IS NULL"
 
 
 def find_key(db: apsw.Connection, digest: bytes) -> ApiKey | None:
-    """Reads the key with this digest."""
+    """Reads the key with this digest or previous digest."""
     return _first(db.execute(_BY_DIGEST, (digest,)))
+
+
+def find_account(db: apsw.Connection, name: str) -> Account | None:
+    """Reads the account with this name."""
+    found = db.execute(_ACCOUNT, (name,)).fetchall()
+    return identities.account(found[0]) if found else None
 
 
 def list_keys(db: apsw.Connection) -> list[ApiKey]:
     """Reads all keys, oldest first."""
-    return [_key(row) for row in db.execute(_ALL)]
+    return [identities.key(row) for row in db.execute(_ALL)]
 
 
 def add_key(db: apsw.Connection, key: ApiKey) -> ApiKey:
     """Adds the key, and its account if it does not exist."""
-    db.execute(_MAKE_ACCOUNT, (key.account, key.plan))
-    models = json.dumps(key.models)
-    db.execute(_ADD, (key.id, key.digest, key.name, key.account, models, key.created, key.expires, key.revoked))
-    return _key(db.execute(_BY_ID, (key.id,)).fetchall()[0])
+    account = key.account
+    db.execute(_MAKE_ACCOUNT, (account.name, account.plan, identities.limits_text(account.limits), account.suspended))
+    values = (key.id, key.digest, key.name, account.name, json.dumps(key.models), key.created, key.expires, key.revoked)
+    settings = (json.dumps(key.scopes), identities.limits_text(key.limits), key.previous_digest, key.previous_expires)
+    db.execute(_ADD, (*values, *settings))
+    return identities.key(db.execute(_BY_ID, (key.id,)).fetchall()[0])
 
 
-def plans(db: apsw.Connection) -> dict[str, str]:
-    """Reads the plan of every account."""
-    return {str(name): str(plan) for name, plan in db.execute(_PLANS)}
+def list_accounts(db: apsw.Connection) -> list[Account]:
+    """Reads all accounts in the order of their names."""
+    return [identities.account(row) for row in db.execute(_ACCOUNTS)]
 
 
 def set_plan(db: apsw.Connection, account: str, plan: str) -> bool:
@@ -60,9 +69,4 @@ def revoke_key(db: apsw.Connection, key_id: str, now: int) -> ApiKey | None:
 
 def _first(rows: apsw.Cursor) -> ApiKey | None:
     found = rows.fetchall()
-    return _key(found[0]) if found else None
-
-
-def _key(row: tuple[Any, ...]) -> ApiKey:
-    key_id, name, account, plan, digest, models, created, expires, revoked = row
-    return ApiKey(key_id, name, account, plan, digest, tuple(json.loads(models)), created, expires, revoked)
+    return identities.key(found[0]) if found else None
