@@ -33,6 +33,7 @@ from parley.core.sessions.reaper import Reaper
 from parley.core.sessions.store_monitor import StoreMonitor
 from parley.core.sessions.turns import Turns
 from parley.core.usage.limits import RateLimiter
+from parley.core.usage.recorder import UsageRecorder
 from parley.rpc.admin import admin_server
 from parley.rpc.server import Server
 from parley.rpc.server_options import ServerLimits
@@ -121,16 +122,19 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
     router = Router(config, backends, states=shared_states(run_dir))
     try:
         async with open_store(config.store, state_dir, allow_unavailable=True) as store, admin_server(admin):
-            turns, limits = Turns(store), RateLimiter(store)
+            turns, limits, usage = Turns(store), RateLimiter(store), UsageRecorder(store)
             keys = ApiKeys(store, Callers(config.plans, config.limits))
-            server = Server(Chat(router, turns, limits, store), router, store, keys, limits=server_limits)
+            chat = Chat(router, turns, limits, store, usage)
+            server = Server(chat, router, store, keys, limits=server_limits)
             address = await server.start(address)
             _tune_garbage_collector()
             async with _store_tasks(store, server, config), _health_checks(config, backends, router):
+                usage.start()
                 on_ready(address)
                 await server.run(shutdown)
                 await turns.close()
                 await limits.close()
+                await usage.close()
     finally:
         for backend in backends.values():
             await backend.close()

@@ -9,7 +9,7 @@ import apsw
 import pytest
 
 from parley.core.errors import ReplyDeleted
-from parley.core.ports import Account, ApiKey, Store, TurnEnd
+from parley.core.ports import Account, ApiKey, Store, TurnEnd, UsageKey, UsageQuery
 from parley.stores.migrations import migrations
 from parley.stores.postgres import PostgresStore
 from parley.stores.sqlite import SqliteStore
@@ -19,6 +19,7 @@ from tests.contract.stores import (
     begin,
     charge,
     converse,
+    counts,
     end_incomplete,
     key,
     message,
@@ -36,6 +37,7 @@ async def fill(file: Path, sessions: int) -> None:
     await store.add_key(key(1))
     await store.revoke_key("key_2", 1_700_000_500)
     await store.reserve([charge(5)])
+    await store.add_usage("w", 1, {UsageKey("ada", day, "key_1", "m", "t"): counts(day) for day in (20_000, 20_001)})
     await asyncio.gather(*[_session(store, f"s{number:04}") for number in range(sessions)])
     await store.fork_session("ada", "s0000", "fork", 1)
     await store.close()
@@ -61,6 +63,7 @@ def copy(file: Path, url: str) -> subprocess.CompletedProcess[str]:
 async def everything(store: Store, sessions: int) -> list[object]:
     """Reads all data of a store through its methods."""
     found: list[object] = list(await store.list_keys())
+    found += await store.usage(UsageQuery(("account", "day", "key", "model", "target")))
     for session in [*(f"s{number:04}" for number in range(sessions)), "fork"]:
         found += [await store.get_session("ada", session)]
         found += [await store.list_messages("ada", session, page_size=1000, page_token=None)]
@@ -78,7 +81,16 @@ class TestCopy:
         await fill(file, 5)
         done = copy(file, postgres_url)
         assert 0 == done.returncode, done.stderr
-        for line in ("2 accounts", "2 keys", "6 sessions", "16 turns", "33 messages", "5 stored replies", "1 buckets"):
+        for line in (
+            "2 accounts",
+            "2 keys",
+            "6 sessions",
+            "16 turns",
+            "33 messages",
+            "5 stored replies",
+            "2 usage rows",
+            "1 buckets",
+        ):
             assert f"  {line}\n" in done.stdout
         assert ["0 of 6 sessions", "6 of 6 sessions"] == done.stderr.splitlines()
         source, target = SqliteStore(file), await PostgresStore.open(postgres_url)

@@ -29,6 +29,7 @@ from tests.contract.stores import (
     ResentContract,
     SessionContract,
     TurnContract,
+    UsageContract,
     WaitContract,
     WindowContract,
     begin,
@@ -163,6 +164,10 @@ class TestKeys(KeyContract):
 
 class TestLimits(LimitContract):
     """Runs the contract of limits."""
+
+
+class TestUsage(UsageContract):
+    """Runs the contract of usage."""
 
 
 class TestLong(LongContract):

@@ -28,6 +28,7 @@ from parley.core.routing.breaker import Breaker
 from parley.core.routing.router import Router
 from parley.core.sessions.turns import Turns
 from parley.core.usage.limits import RateLimiter
+from parley.core.usage.recorder import UsageRecorder
 from parley.logs.output import Output
 from parley.rpc.server import Server
 from parley.rpc.shutdown import Shutdown
@@ -113,13 +114,16 @@ async def serving(
     settings = parse(config, "test.yaml")
     keys = ApiKeys(store, Callers(settings.plans, settings.limits))
     router, limits = Router(settings, {"scripted": backend, **others}), RateLimiter(store)
-    server = Server(Chat(router, turns, limits, store), router, store, keys, **options)
+    usage = UsageRecorder(store, clock, flush_seconds=0.05)
+    server = Server(Chat(router, turns, limits, store, usage), router, store, keys, **options)
     secrets = {name: (await keys.create(name, name, plan, models))[1] for name, plan, models in ACCOUNTS}
     address = await server.start("127.0.0.1:0")
+    usage.start()
     yield Worker(address, backend, secrets, asyncio.get_running_loop(), server, turns, store, router)
     await server.stop(Shutdown(grace=0))
     await turns.close()
     await limits.close()
+    await usage.close()
     await store.close()
 
 

@@ -18,6 +18,7 @@ from parley.core.streaming.accumulator import CompletionAccumulator
 from parley.core.streaming.replay import completion_to_chunks
 from parley.core.streaming.shaper import StreamShaper, stamp
 from parley.core.usage.limits import RateLimiter, RateLimitStatus, is_limited
+from parley.core.usage.recorder import UsageRecorder
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
 from parley.v1.receipt_pb2 import Receipt
 
@@ -58,11 +59,14 @@ class CallOutcome:
 class Chat:
     """Answers conversations: resolves the model, claims the key, admits the call, runs it as a turn of its session."""
 
-    def __init__(self, router: Router, turns: Turns, limits: RateLimiter, store: SessionStore) -> None:
+    def __init__(
+        self, router: Router, turns: Turns, limits: RateLimiter, store: SessionStore, usage: UsageRecorder
+    ) -> None:
         self._router = router
         self._turns = turns
         self._limits = limits
         self._store = store
+        self._usage = usage
         self._stopping = False
 
     @property
@@ -171,15 +175,18 @@ class Chat:
         )
 
     async def _end(self, call: "_Call", error: BaseException | None) -> None:
-        """Commits the answer, or records why there is none; then settles the limits."""
+        """Commits the answer, or records why there is none; then settles the limits and counts the usage."""
+        failed = True
         try:
             call.record_receipt()
             if error is None:
                 await self._turns.commit(call.lease, call.accumulated() or call.completion, call.outcome.receipt)
+                failed = False
             else:
                 await self._fail(call, error)
         finally:
             call.lease.admission.settle()
+            self._usage.record(call.caller, call.model.id, call.outcome.receipt, failed=failed)
 
     async def _admit(self, call: "_Call") -> None:
         if not is_limited(call.caller):

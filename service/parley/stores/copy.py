@@ -15,6 +15,8 @@ import apsw
 import asyncpg
 
 from parley.core.errors import StoreUnavailable
+from parley.core.ports.usage import COUNTS
+from parley.stores import usage
 from parley.stores.postgres import schema
 from parley.stores.postgres.database import Connection, Database, Timeouts, outage
 from parley.stores.purging import PurgeCursor
@@ -63,6 +65,12 @@ INSERT INTO parley.buckets AS known (subject, kind, used, updated, per_minute) V
 ON CONFLICT (subject, kind) DO UPDATE SET used = excluded.used, updated = excluded.updated
 WHERE known.updated < excluded.updated
 """
+_USAGE = f"""
+INSERT INTO parley.usage AS known ({", ".join((*usage.KEYS, *COUNTS))})
+VALUES ({", ".join(f"${number + 1}" for number in range(len(usage.KEYS) + len(COUNTS)))})
+ON CONFLICT ({", ".join(usage.KEYS)}) DO UPDATE
+SET {", ".join(f"{name} = greatest(known.{name}, excluded.{name})" for name in COUNTS)}
+"""
 # Counted in both databases. The target may have further accounts, keys, replies and buckets: those are counted by key.
 _ALL = {
     "sessions": "SELECT count(*) FROM {}sessions",
@@ -77,6 +85,12 @@ _BY_KEY = {
         "SELECT json_array(account, method, key) FROM claims WHERE lease_expires IS NULL",
         """SELECT count(*) FROM parley.claims JOIN unnest($1::json[]) AS place
         ON account = place->>0 AND method = place->>1 AND key = place->>2""",
+    ),
+    "usage rows": (
+        f"SELECT json_array({', '.join(usage.KEYS)}) FROM usage",
+        """SELECT count(*) FROM parley.usage JOIN unnest($1::json[]) AS place
+        ON account = place->>0 AND day = (place->>1)::int AND key = place->>2 AND model = place->>3
+        AND target = place->>4""",
     ),
     "buckets": (
         "SELECT json_array(subject, kind) FROM buckets",
@@ -237,13 +251,16 @@ def _with_booleans(row: Row, indexes: Sequence[int]) -> Row:
 
 
 async def _copy_rest(db: apsw.Connection, target: Connection) -> None:
-    """Copies stored replies, which reference sessions, and the rate-limit buckets."""
+    """Copies stored replies, which reference sessions, the usage and the rate-limit buckets."""
     replies = """
     SELECT account, method, key, digest, updated, session_id, reply FROM claims WHERE lease_expires IS NULL
     """
     rows = iter(db.execute(replies))
     while batch := list(islice(rows, _BATCH)):
         await target.executemany(_CLAIM, batch)
+    counts = db.execute(f"SELECT {', '.join((*usage.KEYS, *COUNTS))} FROM usage")
+    while batch := list(islice(counts, _BATCH)):
+        await target.executemany(_USAGE, batch)
     await target.executemany(_BUCKET, db.execute("SELECT subject, kind, used, updated FROM buckets").fetchall())
 
 

@@ -30,6 +30,7 @@ from tests.contract.stores.receipts import ReceiptContract, receipt
 from tests.contract.stores.resent import ResentContract
 from tests.contract.stores.sessions import SessionContract
 from tests.contract.stores.turns import TurnContract
+from tests.contract.stores.usage import UsageContract, counts
 from tests.contract.stores.waiting import WaitContract
 from tests.contract.stores.windows import WindowContract
 
@@ -49,6 +50,7 @@ __all__ = [
     "ResentContract",
     "SessionContract",
     "TurnContract",
+    "UsageContract",
     "WaitContract",
     "WindowContract",
     "all_messages",
@@ -56,6 +58,7 @@ __all__ = [
     "charge",
     "complete",
     "converse",
+    "counts",
     "end_incomplete",
     "key",
     "message",

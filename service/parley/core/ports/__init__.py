@@ -15,6 +15,7 @@ from parley.core.ports.sessions import (
     TurnEnd,
     Window,
 )
+from parley.core.ports.usage import UsageCounts, UsageKey, UsageQuery, UsageRow, UsageStore
 
 __all__ = [
     "Account",
@@ -38,11 +39,16 @@ __all__ = [
     "TurnBegin",
     "TurnEnd",
     "UpstreamCall",
+    "UsageCounts",
+    "UsageKey",
+    "UsageQuery",
+    "UsageRow",
+    "UsageStore",
     "Window",
 ]
 
 
-class Store(SessionStore, ClaimStore, KeyStore, LimitStore, Protocol):
+class Store(SessionStore, ClaimStore, KeyStore, LimitStore, UsageStore, Protocol):
     """One database that implements all store interfaces."""
 
     async def check(self) -> None:

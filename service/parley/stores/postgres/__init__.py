@@ -29,6 +29,7 @@ from parley.stores.postgres.releases import LeaseWaiters
 from parley.stores.postgres.replication import warn_of_asynchronous_standbys
 from parley.stores.postgres.rows import Now
 from parley.stores.postgres.turns import renew_turns
+from parley.stores.postgres.usage import UsageMethods
 from parley.stores.purging import PURGE_SECONDS, PurgeCursor, purge_all, purge_session
 from parley.v1.sessions_pb2 import Session, SessionMessage
 
@@ -41,7 +42,7 @@ _SKEW_SECONDS = 5.0
 _log = structlog.get_logger()
 
 
-class PostgresStore:
+class PostgresStore(UsageMethods):
     """Implements `parley.core.ports.Store`. Every method also raises StoreUnavailable.
 
     Leases, limits and ages are measured by the database's clock, which all replicas share.

@@ -33,6 +33,7 @@ from parley.stores.sqlite.clock import FileClock, Times
 from parley.stores.sqlite.database import Database, queue_file, require_space
 from parley.stores.sqlite.releases import LeaseWaiters
 from parley.stores.sqlite.turns import renew_turns
+from parley.stores.sqlite.usage import UsageMethods
 from parley.stores.sqlite.writer import Counts, Writer
 from parley.v1.message_pb2 import Message
 from parley.v1.sessions_pb2 import Session, SessionMessage
@@ -43,7 +44,7 @@ T = TypeVar("T")
 _CHECK_SECONDS = 5.0  # between two write checks
 
 
-class SqliteStore:
+class SqliteStore(UsageMethods):
     """Implements `parley.core.ports.Store`. Every method also raises StoreUnavailable.
 
     One thread writes and one reads, so that the event loop never waits for the disk.

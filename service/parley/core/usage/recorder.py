@@ -1,0 +1,123 @@
+"""Counts what calls have used, and writes the counts to the store about once a second.
+
+A call only adds to counts in memory. What a worker has counted since its last write is lost if it crashes: at most
+about a second, and the time that the store was unavailable before.
+"""
+
+import time
+import uuid
+from collections.abc import Callable
+
+import structlog
+
+from parley.config import target_name
+from parley.core.background import PeriodicTask
+from parley.core.errors import ParleyError, StoreUnavailable
+from parley.core.ports import Caller, UsageCounts, UsageKey, UsageStore
+from parley.core.ports.usage import NANOS
+from parley.v1.receipt_pb2 import Attempt, Receipt
+
+_FLUSH_SECONDS = 1.0
+_DAY_SECONDS = 86400
+_COMPLETED = "completed"
+
+_log = structlog.get_logger()
+
+
+def day(seconds: float) -> int:
+    """Returns the day of a Unix time, in UTC, as days since 1970-01-01."""
+    return int(seconds // _DAY_SECONDS)
+
+
+class UsageRecorder:
+    """Counts the usage of one worker's calls."""
+
+    def __init__(
+        self, store: UsageStore, clock: Callable[[], float] = time.time, flush_seconds: float = _FLUSH_SECONDS
+    ) -> None:
+        """Creates a recorder that does not write before `start`.
+
+        Args:
+            store: Receives the counts.
+            clock: Returns Unix seconds, which decide the day.
+            flush_seconds: The pause between two writes.
+        """
+        self._store = store
+        self._clock = clock
+        self._writer = uuid.uuid4().hex
+        self._batch = 1
+        self._counts: dict[UsageKey, UsageCounts] = {}
+        self._writing: dict[UsageKey, UsageCounts] = {}
+        self._task = PeriodicTask("usage", self.flush, flush_seconds, jitter=0.1)
+
+    def start(self) -> None:
+        """Starts the periodic writes."""
+        self._task.start()
+
+    def record(self, caller: Caller, model_id: str, receipt: Receipt | None, *, failed: bool) -> None:
+        """Counts a call that has ended.
+
+        Args:
+            caller: The caller.
+            model_id: The id of the requested model.
+            receipt: The call's attempts; None if it ended before the first one.
+            failed: Whether the call failed or was cancelled.
+        """
+        today = day(self._clock())
+        call = None
+        for attempt in receipt.attempts if receipt is not None else ():
+            target = target_name(attempt.backend, attempt.target_model)
+            row = self._row(UsageKey(caller.account, today, caller.key_id, attempt.model, target))
+            _add(row, attempt)
+            if call is None or attempt.outcome == _COMPLETED or call[1] != _COMPLETED:
+                call = (row, attempt.outcome)
+        row = call[0] if call else self._row(UsageKey(caller.account, today, caller.key_id, model_id, ""))
+        row.calls += 1
+        row.errors += failed
+
+    async def flush(self) -> None:
+        """Writes what was counted. A batch whose write failed is written again, before later counts.
+
+        Raises:
+            StoreUnavailable: The store cannot be reached; the counts are kept.
+        """
+        if not self._writing:
+            self._writing, self._counts = self._counts, {}
+        if not self._writing:
+            return
+        try:
+            await self._store.add_usage(self._writer, self._batch, self._writing)
+        except StoreUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - repeating it would keep later counts from the store for ever
+            _log.error("usage lost: the store rejects it", rows=len(self._writing), exc_info=error)
+        self._batch += 1
+        self._writing = {}
+
+    async def close(self) -> None:
+        """Stops the periodic writes and writes the rest; logs what cannot be written."""
+        await self._task.stop()
+        try:
+            await self.flush()
+            await self.flush()  # the first one may have repeated an earlier batch
+        except ParleyError as error:
+            rows = [*self._writing.values(), *self._counts.values()]
+            calls, cost = sum(row.calls for row in rows), sum(row.cost_nanos for row in rows) / NANOS
+            _log.warning("usage lost: the store is unavailable", calls=calls, cost=cost, cause=error.cause)
+
+    def _row(self, key: UsageKey) -> UsageCounts:
+        row = self._counts.get(key)
+        if row is None:
+            row = self._counts[key] = UsageCounts()
+        return row
+
+
+def _add(row: UsageCounts, attempt: Attempt) -> None:
+    row.attempts += 1
+    if attempt.HasField("usage"):
+        usage = attempt.usage
+        row.prompt_tokens += usage.prompt_tokens
+        row.completion_tokens += usage.completion_tokens
+        row.cached_tokens += usage.prompt_tokens_details.cached_tokens
+        row.reasoning_tokens += usage.completion_tokens_details.reasoning_tokens
+        row.cost_nanos += round(attempt.cost * NANOS)
