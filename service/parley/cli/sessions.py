@@ -171,7 +171,9 @@ async def _listed(store: Store, account: str, model: str | None, max_count: int)
     token: str | None = None
     while len(found) < max_count:
         size = min(_PAGE, max_count - len(found))
-        page, token = await store.list_sessions(account, SessionFilter(model), page_size=size, page_token=token)
+        page, token = await store.list_sessions(
+            account, SessionFilter(None if model is None else frozenset({model})), page_size=size, page_token=token
+        )
         found += page
         if token is None:
             break

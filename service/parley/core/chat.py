@@ -12,6 +12,7 @@ from parley.core.offload import record_size
 from parley.core.ports import Caller, SessionStore
 from parley.core.routing.execution import Execution
 from parley.core.routing.router import Router
+from parley.core.sessions import access
 from parley.core.sessions.idempotency import Key
 from parley.core.sessions.turns import CallLease, Turns
 from parley.core.streaming.accumulator import CompletionAccumulator
@@ -144,7 +145,7 @@ class Chat:
         """Returns the model that the request names; without a name that of its session, or the default model."""
         if request.model or not request.HasField("session_id"):
             return self._router.model(caller, request.model)
-        session = await self._store.get_session(caller.account, request.session_id)
+        session = await access.find_session(self._store, caller, request.session_id)
         return self._router.model(caller, session.model)
 
     @asynccontextmanager

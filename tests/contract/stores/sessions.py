@@ -71,13 +71,15 @@ class SessionContract:
         assert "s0" == (await self._listed(store, page_size=1))[0]
 
     async def test_list_by_model(self, store: Store, clock: Clock) -> None:
-        """The list can be filtered by model, across pages."""
+        """The list can be filtered by models, across pages."""
         for number in range(6):
             turn = await begin(store, f"s{number}", "q", new=True, model=f"m{number % 2}")
             await complete(store, turn)
             clock.advance(1)
-        assert ["s5", "s3", "s1"] == await self._listed(store, page_size=2, model="m1")
-        assert [] == await self._listed(store, page_size=2, model="m2")
+        assert ["s5", "s3", "s1"] == await self._listed(store, page_size=2, models={"m1"})
+        assert ["s5", "s4", "s3", "s2", "s1", "s0"] == await self._listed(store, page_size=2, models={"m0", "m1", "\0"})
+        assert [] == await self._listed(store, page_size=2, models={"m2"})
+        assert [] == await self._listed(store, page_size=2, models=set())
 
     async def test_list_by_time(self, store: Store, clock: Clock) -> None:
         """The list can be filtered by time, start inclusive and end exclusive, across pages."""
@@ -111,8 +113,8 @@ class SessionContract:
         now = int(clock.now)
         assert ["s2", "s1"] == await self._chosen(store, SessionFilter(updated_after=now), 1)
         assert ["s3", "s0"] == await self._chosen(store, SessionFilter(updated_before=now), 1)
-        assert ["s1"] == await self._chosen(store, SessionFilter("m1", updated_after=now), 1)
-        assert ["s0"] == await self._chosen(store, SessionFilter("m0", updated_before=now), 1)
+        assert ["s1"] == await self._chosen(store, SessionFilter(frozenset({"m1"}), updated_after=now), 1)
+        assert ["s0"] == await self._chosen(store, SessionFilter(frozenset({"m0"}), updated_before=now), 1)
 
     async def test_a_filter_and_a_token(self, store: Store, clock: Clock) -> None:
         """A page token can be combined with a filter that ends before it."""
@@ -202,9 +204,9 @@ class SessionContract:
         with pytest.raises(TurnLost):
             await complete(store, turn, "too late")
 
-    async def _listed(self, store: Store, *, page_size: int, model: str | None = None) -> list[str]:
+    async def _listed(self, store: Store, *, page_size: int, models: set[str] | None = None) -> list[str]:
         """Reads every page of the list."""
-        return await self._chosen(store, SessionFilter(model), page_size)
+        return await self._chosen(store, SessionFilter(None if models is None else frozenset(models)), page_size)
 
     @staticmethod
     async def _chosen(store: Store, chosen: SessionFilter, page_size: int) -> list[str]:

@@ -55,9 +55,15 @@ class InvalidRequest(ParleyError):
 
 
 class SessionOfOtherModel(InvalidRequest):
-    """The request names, or defaults to, another model than the one that its session belongs to."""
+    """The request names, or defaults to, another model than the one that its session belongs to.
+
+    Args:
+        session_id: The id of the session.
+        model: The model that the session belongs to.
+    """
 
     def __init__(self, session_id: str, model: str) -> None:
+        self.session_model = model
         message = f'Session "{session_id}" belongs to the model "{model}"; name that model, or begin a new session'
         super().__init__(message, param="model")
 

@@ -106,12 +106,12 @@ class SessionFilter:
     """Selects the sessions to list; None selects all.
 
     Attributes:
-        model: The id of the model.
+        models: The ids of the models.
         updated_after: The earliest time of the latest turn, in Unix seconds, inclusive.
         updated_before: The end of the time of the latest turn, in Unix seconds, exclusive.
     """
 
-    model: str | None = None
+    models: frozenset[str] | None = None
     updated_after: int | None = None
     updated_before: int | None = None
 

@@ -14,7 +14,7 @@ import structlog
 
 from parley.config import Model
 from parley.core.background import PeriodicTask
-from parley.core.errors import ParleyError, TurnLost
+from parley.core.errors import ParleyError, SessionNotFound, SessionOfOtherModel, TurnLost
 from parley.core.offload import offload
 from parley.core.ports import Caller, Charge, Claim, Store, Turn, TurnEnd
 from parley.core.sessions.idempotency import LEASE_SECONDS, Key, digest
@@ -131,7 +131,7 @@ class Turns:
 
         Raises:
             InvalidRequest: The request contradicts itself, its model or its session.
-            SessionNotFound: The account has no such session.
+            SessionNotFound: The account has no such session, or its key may not use the session's model.
             SessionBusy: Another turn holds the session.
             DeadlineExceeded: The deadline passed while the call waited.
             StoreUnavailable: The store cannot be reached.
@@ -142,7 +142,12 @@ class Turns:
         begin = turn_begin(request, caller, model, lease.reserved)
 
         async def begin_turn() -> Turn:
-            return await self._shielded(self._store.begin_turn(begin, LEASE_SECONDS), self._release_abandoned)
+            try:
+                return await self._shielded(self._store.begin_turn(begin, LEASE_SECONDS), self._release_abandoned)
+            except SessionOfOtherModel as error:
+                if caller.may_use(error.session_model):
+                    raise
+                raise SessionNotFound(begin.session_id) from None
 
         if begin.new or model.concurrent_turns == "reject":
             lease.turn = await begin_turn()

@@ -13,7 +13,7 @@ from parley.core.messages.ids import canonical_session_id
 from parley.core.messages.ids import session_id as new_session_id
 from parley.core.messages.proto_json import dumps, from_message
 from parley.core.ports import Claim, SessionFilter, Store
-from parley.core.sessions import export
+from parley.core.sessions import access, export
 from parley.core.sessions.idempotency import KeyedWrites
 from parley.rpc import errors
 from parley.rpc.call import caller, current
@@ -58,7 +58,7 @@ class SessionsServicer(services.SessionsServicer):
         context: Context,
     ) -> messages.Session:
         """Reads one session."""
-        return await self._store.get_session(caller().account, canonical_session_id(request.session_id))
+        return await access.find_session(self._store, caller(), canonical_session_id(request.session_id))
 
     async def ListSessionMessages(
         self,
@@ -79,9 +79,11 @@ class SessionsServicer(services.SessionsServicer):
     async def _list_messages(
         self, request: messages.ListSessionMessagesRequest
     ) -> messages.ListSessionMessagesResponse:
+        session_id = canonical_session_id(request.session_id)
+        await access.require_session(self._store, caller(), session_id)
         found, token = await self._store.list_messages(
             caller().account,
-            canonical_session_id(request.session_id),
+            session_id,
             page_size=_page_size(request),
             page_token=request.page_token or None,
         )
@@ -94,6 +96,7 @@ class SessionsServicer(services.SessionsServicer):
     ) -> None:
         """Writes a session as JSON Lines. A failure after the first byte is also the last line."""
         session_id = canonical_session_id(request.session_id)
+        await access.require_session(self._store, caller(), session_id)
         output = _Output(session_id, context)
         try:
             async with aclosing(export.messages(self._store, caller().account, session_id)) as stored:
@@ -114,6 +117,7 @@ class SessionsServicer(services.SessionsServicer):
     ) -> None:
         """Writes all messages of a session, the oldest first."""
         session_id = canonical_session_id(request.session_id)
+        await access.require_session(self._store, caller(), session_id)
         async with aclosing(export.messages(self._store, caller().account, session_id)) as kept:
             async for message in kept:
                 page = messages.ListSessionMessagesResponse(messages=[message])
@@ -132,6 +136,7 @@ class SessionsServicer(services.SessionsServicer):
         request.session_id = canonical_session_id(request.session_id)
 
         async def write(claim: Claim | None) -> messages.Session:
+            await access.require_session(self._store, caller(), request.session_id)
             return await self._store.fork_session(account, request.session_id, new_session_id(), through, claim)
 
         return await self._once("ForkSession", request, context, write, messages.Session.FromString)
@@ -147,6 +152,7 @@ class SessionsServicer(services.SessionsServicer):
         answer = messages.DeleteSessionResponse(id=session_id, object="chat.session.deleted", deleted=True)
 
         async def write(claim: Claim | None) -> messages.DeleteSessionResponse:
+            await access.require_session(self._store, caller(), session_id)
             await self._store.delete_session(account, session_id, claim, answer.SerializeToString())
             return answer
 
@@ -203,7 +209,8 @@ def _error_line(error: ParleyError) -> bytes:
 
 
 def _session_filter(request: messages.ListSessionsRequest) -> SessionFilter:
-    return SessionFilter(
+    return access.permitted(
+        caller(),
         request.model or None,
         request.updated_after if request.HasField("updated_after") else None,
         request.updated_before if request.HasField("updated_before") else None,

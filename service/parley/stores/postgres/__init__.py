@@ -147,8 +147,6 @@ class PostgresStore(UsageMethods):
     ) -> tuple[list[Session], str | None]:
         """Reads a page, latest turn first. Raises InvalidRequest."""
         after = paging.decode(page_token, float, str) if page_token else []
-        if chosen.model is not None and "\0" in chosen.model:
-            return [], None
         return await self._read(lambda db: sessions.list_sessions(db, account, chosen, page_size, after))
 
     async def list_messages(

@@ -16,7 +16,7 @@ _FIELDS = "id, model, created, updated, turn_count, forked_from"
 _SESSION = f"SELECT {_FIELDS} FROM parley.sessions WHERE id = $1 AND account = $2 AND deleted IS NULL"
 _SESSIONS = f"""
 SELECT {_FIELDS} FROM parley.sessions
-WHERE account = $1 AND (updated, id) < ($2, $3) AND updated >= $4 AND ($5::text IS NULL OR model = $5)
+WHERE account = $1 AND (updated, id) < ($2, $3) AND updated >= $4 AND ($5::text[] IS NULL OR model = ANY($5))
 AND deleted IS NULL
 ORDER BY updated DESC, id DESC LIMIT $6
 """
@@ -94,7 +94,9 @@ async def list_sessions(
     newest = (inf if chosen.updated_before is None else float(chosen.updated_before), "")
     before = min(newest, tuple(after)) if after else newest
     oldest = -inf if chosen.updated_after is None else float(chosen.updated_after)
-    found = await db.fetch(_SESSIONS, account, *before, oldest, chosen.model, page_size + 1)
+    # A database text has no NUL character, and so has no model of a session.
+    models = None if chosen.models is None else [model for model in chosen.models if "\0" not in model]
+    found = await db.fetch(_SESSIONS, account, *before, oldest, models, page_size + 1)
     page = found[:page_size]
     token = paging.encode(page[-1]["updated"], page[-1]["id"]) if len(found) > page_size else None
     return [records.session(row) for row in page], token

@@ -1,5 +1,6 @@
 """Sessions in SQL: each function is a job of the writer, or a read."""
 
+import json
 from collections.abc import Sequence
 from math import inf
 from typing import Any
@@ -17,7 +18,7 @@ _ONE_SESSION = f"{_SESSION} WHERE id = ? AND account = ? AND deleted IS NULL"
 _SESSIONS = f"""
 {_SESSION}
 WHERE account = :account AND (updated, id) < (:before, :before_id) AND updated >= :after
-AND (:model IS NULL OR model = :model) AND deleted IS NULL
+AND (:models IS NULL OR model IN (SELECT value FROM json_each(:models))) AND deleted IS NULL
 ORDER BY updated DESC, id DESC LIMIT :limit
 """
 _MESSAGES = """
@@ -79,7 +80,7 @@ def list_sessions(
     before, before_id = min(newest, tuple(after)) if after else newest
     values = {
         "account": account,
-        "model": chosen.model,
+        "models": None if chosen.models is None else json.dumps(sorted(chosen.models)),
         "after": -inf if chosen.updated_after is None else chosen.updated_after,
         "before": before,
         "before_id": before_id,
