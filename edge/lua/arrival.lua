@@ -4,8 +4,10 @@
 package.path = "lua/?.lua"
 
 local cors = require("cors")
+local credentials = require("credentials")
 local dialects = require("dialects")
 local excess = require("headers").excess
+local refusals = require("refusals")
 
 math.randomseed(os.time() + tonumber(tostring({}):match("0x(%x+)"), 16) % 2 ^ 31)
 
@@ -114,15 +116,32 @@ end
 -- its request seldom reads the response.
 local DROPPED = 4
 
+-- The same for a request without a credential: a body up to this size is discarded, a larger one is not read at all.
+local MAX_STRANGE_BODY = 64 * 1024
+
+local function discard_body(handle)
+  for chunk in handle:bodyChunks() do
+    chunk:setBytes("")
+  end
+end
+
 -- Rejects a body by its declared length, at once or at its end.
 local function refuse_large(handle, length, limit, found)
   if length > DROPPED * limit then
     handle:respond({ [":status"] = "413" }, "")
   elseif length > limit then
     found:set("parley", "too_large", true)
-    for chunk in handle:bodyChunks() do
-      chunk:setBytes("")
-    end
+    discard_body(handle)
+  end
+end
+
+-- Rejects a request by its credential, at once or at the end of a small body.
+local function refuse(handle, length, failure, found)
+  if length > 0 and length <= MAX_STRANGE_BODY then
+    found:set("parley", "refusal", refusals.keep(failure))
+    discard_body(handle)
+  else
+    handle:respond(refusals.headers(failure), "")
   end
 end
 
@@ -142,9 +161,12 @@ function envoy_on_request(handle)
     found:set("parley", "unserved", headers:get(":method") .. " " .. (headers:get(":path") or ""):match("^[^?]*"))
   end
   found:set("parley", "dialect", choose_dialect(headers, host:get("dialect"), is_served))
+  local length = tonumber(headers:get("content-length") or "0") or 0
+  local failure = is_served and credentials.failure(handle, headers)
   if handle:metadata():get("rpc") then
     -- lua/rpc.lua checks the request, and writes errors in its protocol.
-    return found:set("parley", "rpc", headers:get("content-type") or "")
+    found:set("parley", "rpc", headers:get("content-type") or "")
+    return failure and refuse(handle, length, failure, found)
   end
   local status, message = refusal(headers)
   if status then
@@ -152,13 +174,11 @@ function envoy_on_request(handle)
       found:set("parley", "unfit", message)
     end
     return handle:respond({ [":status"] = status }, "")
+  elseif failure then
+    return refuse(handle, length, failure, found)
   end
   drop_query(headers)
   escape_colons(headers)
-  if (headers:get("authorization") or "") == "" then
-    found:set("parley", "no_key", true)
-  end
-  local length = headers:get("content-length")
   if headers:get(":method") == "GET" then
     found:set("parley", "list", list_of(headers:get(":path") or ""))
   elseif headers:get(":method") == "HEAD" then
@@ -171,6 +191,8 @@ function envoy_on_request(handle)
     elseif coding == "gzip" then
       found:set("parley", "gzip", true)
     end
-    refuse_large(handle, length and tonumber(length) or 0, host:get("max_body"), found)
+    refuse_large(handle, length, host:get("max_body"), found)
+  elseif not is_served then
+    discard_body(handle)
   end
 end

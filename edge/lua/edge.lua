@@ -7,6 +7,7 @@ local body = require("body")
 local cors = require("cors")
 local dialects = require("dialects")
 local errors = require("errors")
+local refusals = require("refusals")
 local text = require("text")
 
 local NOTHING = {}
@@ -80,7 +81,9 @@ end
 
 function envoy_on_request(handle)
   local request, kind = known(handle), handle:metadata():get("body")
-  if request.too_large then
+  if request.refusal then
+    return handle:respond(refusals.headers(request.refusal), "")
+  elseif request.too_large then
     return handle:respond({ [":status"] = "413" }, "")
   elseif request.list == "messages" then
     return choose_method(handle:headers(), ":json")

@@ -118,8 +118,6 @@ function errors.read(headers, request, largest)
   failure.type, failure.retry = row.type, row.should_retry
   if reason then
     read_service(failure, headers)
-  elseif failure.status == 400 and request.no_key and not request.unserved then
-    failure.status, failure.message, failure.code = 401, "Missing API key", "missing_api_key"
   else
     read_own(failure, headers, request, largest)
   end

@@ -3,6 +3,7 @@
 
 package.path = "lua/?.lua"
 
+local credentials = require("credentials")
 local errors = require("grpc_errors")
 local excess = require("headers").excess
 
@@ -21,6 +22,12 @@ function envoy_on_request(handle)
   local message = excess(headers)
   if message then
     return handle:respond({ [":status"] = "431" }, message)
+  end
+  local failure = handle:metadata():get("authenticated") and credentials.failure(handle, headers)
+  if failure then
+    local fields = errors.headers(handle, failure)
+    fields[":status"] = "401"
+    return handle:respond(fields, failure.message)
   end
 end
 

@@ -37,18 +37,25 @@ function errors.find(own, status, message, largest)
   return { status = row.status, message = message, reason = row.reason, retry_after = row.retry_after, should_retry = row.should_retry }
 end
 
--- Writes the failure as the service does. A gRPC library with a `retryPolicy` obeys the pushback: -1 is no retry (gRFC A6).
+-- Returns the headers of a failure, as the service writes them, without the message. A gRPC library with a `retryPolicy` obeys
+-- the pushback: -1 is no retry (gRFC A6).
+function errors.headers(handle, failure)
+  local pushback = not failure.should_retry and "-1" or nil
+  return {
+    ["grpc-status"] = tostring(failure.status),
+    ["grpc-status-details-bin"] = handle:base64Escape(rich_status.encode(failure)),
+    ["parley-error-reason"] = failure.reason,
+    ["retry-after"] = failure.retry_after and tostring(failure.retry_after),
+    ["grpc-retry-pushback-ms"] = failure.retry_after and tostring(1000 * failure.retry_after) or pushback,
+  }
+end
+
+-- Writes the failure.
 function errors.write(handle, headers, failure)
-  headers:replace("grpc-status", tostring(failure.status))
-  headers:replace("grpc-message", failure.message)
-  headers:replace("grpc-status-details-bin", handle:base64Escape(rich_status.encode(failure)))
-  headers:replace("parley-error-reason", failure.reason)
-  if failure.retry_after then
-    headers:replace("retry-after", tostring(failure.retry_after))
-    headers:replace("grpc-retry-pushback-ms", tostring(1000 * failure.retry_after))
-  elseif not failure.should_retry then
-    headers:replace("grpc-retry-pushback-ms", "-1")
+  for name, value in pairs(errors.headers(handle, failure)) do
+    headers:replace(name, value)
   end
+  headers:replace("grpc-message", failure.message)
 end
 
 -- Completes a response of gRPC if it is a failure that is not the service's.

@@ -6,10 +6,15 @@ package.path = "lua/?.lua"
 local cors = require("cors")
 local errors = require("grpc_errors")
 local excess = require("headers").excess
+local refusals = require("refusals")
 local rich_status = require("rich_status")
 local text = require("text")
 
 function envoy_on_request(handle)
+  local refusal = handle:streamInfo():dynamicMetadata():get("parley").refusal
+  if refusal then
+    return handle:respond(refusals.headers(refusal), "")
+  end
   local message = excess(handle:headers())
   if message then
     handle:respond({ [":status"] = "431" }, message)
@@ -18,10 +23,12 @@ end
 
 -- Connect's names for the statuses of the catalogue, and their HTTP statuses.
 local CONNECT = {
+  [7] = { "permission_denied", "403" },
   [4] = { "deadline_exceeded", "504" },
   [8] = { "resource_exhausted", "429" },
   [12] = { "unimplemented", "501" },
   [14] = { "unavailable", "503" },
+  [16] = { "unauthenticated", "401" },
 }
 
 -- Returns the JSON of a Connect error; the base64 of a detail has no padding.
@@ -63,9 +70,10 @@ end
 
 -- Writes an error of Envoy, unless the catalogue does not have it. The body invalidates the headers object.
 local function write_own(handle, own, content_type)
+  local refusal = refusals.read(handle:headers())
   local buffer = handle:body(true)
   local message = buffer:getBytes(0, buffer:length())
-  local failure = errors.find(own, nil, message, handle:virtualHost():metadata():get("max_body"))
+  local failure = refusal or errors.find(own, nil, message, handle:virtualHost():metadata():get("max_body"))
   if failure then
     local write = WRITERS[content_type:match("^application/(grpc%-web)") or content_type:match("^application/(connect%+)")]
     buffer:setBytes((write or write_unary)(handle, handle:headers(), failure))

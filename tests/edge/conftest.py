@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import grpc
 import pytest
 import pytest_asyncio
 import yaml
@@ -23,6 +24,8 @@ from parley.supervisor.edge_settings import DEFAULT_EDGE, EdgeSettings
 from tests.edge.worker import Worker
 
 GOLDEN = Path(__file__).parent / "golden"
+AUTHORIZATION = {"authorization": "Bearer sk-1"}
+"""A credential of the right form; the scripted worker does not check it."""
 
 
 @dataclass
@@ -106,6 +109,26 @@ def _patient(rendered: str, drain: str | None) -> str:
     return yaml.safe_dump(config, sort_keys=False)
 
 
+def channel_to(target: str, options: Any = None) -> grpc.aio.Channel:
+    """Returns a channel to the gRPC listener whose calls have a credential of the right form."""
+    interceptors = [_Authorized(), _AuthorizedStreams()]
+    return grpc.aio.insecure_channel(target, options, interceptors=interceptors)
+
+
+def _authorized(details: Any) -> Any:
+    return details._replace(metadata=[*(details.metadata or ()), *AUTHORIZATION.items()])
+
+
+class _Authorized(grpc.aio.UnaryUnaryClientInterceptor):
+    async def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        return await continuation(_authorized(client_call_details), request)
+
+
+class _AuthorizedStreams(grpc.aio.UnaryStreamClientInterceptor):
+    async def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        return await continuation(_authorized(client_call_details), request)
+
+
 @pytest.fixture(scope="module")
 def run_dir() -> Any:
     """A folder with a path short enough for Unix sockets."""
@@ -139,7 +162,7 @@ def worker(the_worker: tuple[Worker, Path]) -> Worker:
 @pytest_asyncio.fixture(loop_scope="session")
 async def client(edge: Edge) -> AsyncIterator[aiohttp.ClientSession]:
     """An HTTP client of the REST listener: paths are relative to it."""
-    async with aiohttp.ClientSession(edge.http, headers={"authorization": "Bearer sk-1"}) as session:
+    async with aiohttp.ClientSession(edge.http, headers=AUTHORIZATION) as session:
         yield session
 
 

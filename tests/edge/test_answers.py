@@ -174,8 +174,8 @@ async def test_a_slow_reader_holds_up_its_worker(edge: Edge, client: aiohttp.Cli
     worker.events = events
     reader, writer = await asyncio.open_connection("127.0.0.1", edge.port, limit=1)
     body = json.dumps(REQUEST | {"stream": True}).encode()
-    writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n")
-    writer.write(b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
+    writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer sk-1\r\n")
+    writer.write(b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
     await reader.readexactly(1)
     for _ in range(50):
         async with client.get("/v1/models") as response:

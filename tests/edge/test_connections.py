@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import grpc
 import pytest
 from google.api.httpbody_pb2 import HttpBody
 
@@ -16,7 +15,7 @@ from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from parley.v1.models_pb2 import ListModelsRequest
 from parley.v1.models_pb2_grpc import ModelsStub
-from tests.edge.conftest import started, until
+from tests.edge.conftest import AUTHORIZATION, channel_to, started, until
 from tests.edge.test_workers import subfolder
 from tests.edge.worker import Worker
 
@@ -46,7 +45,7 @@ async def test_a_grpc_stream_outlives_the_maximum_age(run_dir: Path, the_worker:
     settings = replace(DEFAULT_EDGE, max_connection_age=0.3)
     async with (
         started(subfolder(run_dir, "age"), [the_worker[1]], settings, drain="0.1s") as edge,
-        grpc.aio.insecure_channel(edge.grpc) as channel,
+        channel_to(edge.grpc) as channel,
     ):
         chat: Any = ChatCompletionsStub(channel)
         stream = aiter(chat.StreamChatCompletionEvents(REQUEST))
@@ -64,7 +63,7 @@ async def test_a_rest_stream_outlives_the_maximum_age(run_dir: Path, the_worker:
     settings = replace(DEFAULT_EDGE, max_connection_age=0.3)
     async with (
         started(subfolder(run_dir, "age1"), [the_worker[1]], settings, drain="0.1s") as edge,
-        aiohttp.ClientSession(edge.http) as client,
+        aiohttp.ClientSession(edge.http, headers=AUTHORIZATION) as client,
         client.post("/v1/chat/completions", json=CHAT) as response,
     ):
         assert b"data: 1\n\n" == await response.content.readany()
@@ -83,14 +82,14 @@ async def test_calls_beyond_the_limit_of_a_connection_wait(run_dir: Path, the_wo
     settings = replace(DEFAULT_EDGE, max_streams=1)
     async with (
         started(subfolder(run_dir, "streams"), [the_worker[1]], settings) as edge,
-        grpc.aio.insecure_channel(edge.grpc) as channel,
+        channel_to(edge.grpc) as channel,
     ):
         chat: Any = ChatCompletionsStub(channel)
         stream = aiter(chat.StreamChatCompletionEvents(REQUEST))
         await anext(stream)
         waiting = asyncio.ensure_future(ModelsStub(channel).ListModels(ListModelsRequest()))
         await asyncio.sleep(0)
-        async with grpc.aio.insecure_channel(edge.grpc, [("grpc.use_local_subchannel_pool", 1)]) as other:
+        async with channel_to(edge.grpc, [("grpc.use_local_subchannel_pool", 1)]) as other:
             await ModelsStub(other).ListModels(ListModelsRequest())
         assert not waiting.done()
         gate.set()

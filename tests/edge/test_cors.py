@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from parley.supervisor.edge_settings import EdgeSettings
-from tests.edge.conftest import started
+from tests.edge.conftest import AUTHORIZATION, started
 from tests.edge.worker import Worker
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -34,7 +34,7 @@ async def base(run_dir: Path, the_worker: tuple[Worker, Path]) -> AsyncIterator[
 @pytest_asyncio.fixture(loop_scope="session")
 async def browser(base: str) -> AsyncIterator[aiohttp.ClientSession]:
     """A client of that edge: paths are relative to it."""
-    async with aiohttp.ClientSession(base) as session:
+    async with aiohttp.ClientSession(base, headers=AUTHORIZATION) as session:
         yield session
 
 
@@ -148,7 +148,7 @@ async def test_a_star_lets_every_page_in(run_dir: Path, the_worker: tuple[Worker
     folder.mkdir()
     async with (
         started(folder, [the_worker[1]], EdgeSettings(cors_origins=("*",))) as edge,
-        aiohttp.ClientSession(edge.http) as session,
+        aiohttp.ClientSession(edge.http, headers=AUTHORIZATION) as session,
         session.get("/v1/models", headers={"origin": "https://any.example"}) as response,
     ):
         assert "https://any.example" == response.headers["access-control-allow-origin"]

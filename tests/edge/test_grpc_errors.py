@@ -16,7 +16,7 @@ from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from parley.v1.message_pb2 import Message
 from parley.v1.models_pb2 import ListModelsRequest
 from parley.v1.models_pb2_grpc import ModelsStub
-from tests.edge.conftest import Edge, started
+from tests.edge.conftest import Edge, channel_to, started
 from tests.edge.test_workers import processes, subfolder
 from tests.edge.worker import SILENT, Worker
 
@@ -45,7 +45,7 @@ def read(error: grpc.aio.AioRpcError) -> tuple[grpc.StatusCode, str, str, int | 
 
 async def failure(target: str, metadata: list[tuple[str, str]] | None = None) -> Any:
     """Lists the models through a new connection, and returns its failure."""
-    async with grpc.aio.insecure_channel(target) as channel:
+    async with channel_to(target) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as failed:
             await ModelsStub(channel).ListModels(ListModelsRequest(), metadata=metadata or [])
     return read(failed.value)
@@ -63,7 +63,7 @@ async def test_a_worker_lost_before_its_answer_is_unavailable(run_dir: Path) -> 
     async with AsyncExitStack() as stack:
         worker = (await stack.enter_async_context(processes(run_dir, "lost")))["lost"]
         edge = await stack.enter_async_context(started(subfolder(run_dir, "grpclost"), [run_dir / "lost.sock"]))
-        channel = await stack.enter_async_context(grpc.aio.insecure_channel(edge.grpc))
+        channel = await stack.enter_async_context(channel_to(edge.grpc))
         call = ChatCompletionsStub(channel).CreateChatCompletion(CreateChatCompletionRequest(model=SILENT))
         pending = asyncio.ensure_future(call)
         assert worker.stdout
@@ -79,7 +79,7 @@ async def test_a_worker_lost_before_its_answer_is_unavailable(run_dir: Path) -> 
 
 async def test_a_message_over_the_limit_names_the_limit(edge: Edge, worker: Worker) -> None:
     """A message of more than `--max-body` is RESOURCE_EXHAUSTED, as the body of a REST call is a 413."""
-    async with grpc.aio.insecure_channel(edge.grpc) as channel:
+    async with channel_to(edge.grpc) as channel:
         ask = ChatCompletionsStub(channel).CreateChatCompletion
         await ask(_sized(8 * MIB - 1000))
         with pytest.raises(grpc.aio.AioRpcError) as failed:
@@ -91,7 +91,7 @@ async def test_a_message_over_the_limit_names_the_limit(edge: Edge, worker: Work
 async def test_a_message_over_the_worker_s_limit_is_the_same_error(edge: Edge) -> None:
     """A compressed message that unpacks to more than the worker accepts has the same error."""
     compression = grpc.Compression.Gzip
-    async with grpc.aio.insecure_channel(edge.grpc) as channel:
+    async with channel_to(edge.grpc) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as failed:
             await ChatCompletionsStub(channel).CreateChatCompletion(_sized(33 * MIB), compression=compression)
     assert (EXCEEDED, "REQUEST_TOO_LARGE", "The request message is larger than 8 MiB", None) == read(failed.value)
@@ -106,7 +106,7 @@ def _sized(size: int) -> CreateChatCompletionRequest:
 @pytest.mark.parametrize("method", ["/parley.v1.Models/Nope", "/parley.v2.Models/ListModels", "/x.Y/Z"])
 async def test_an_unknown_method_is_unimplemented(edge: Edge, method: str) -> None:
     """An unknown method of a known service, and an unknown service, are UNIMPLEMENTED with the same reason."""
-    async with grpc.aio.insecure_channel(edge.grpc) as channel:
+    async with channel_to(edge.grpc) as channel:
         call: Any = channel.unary_unary(method)
         with pytest.raises(grpc.aio.AioRpcError) as failed:
             await call(b"")
@@ -135,7 +135,7 @@ async def test_a_stream_whose_worker_is_lost_is_reset(run_dir: Path) -> None:
     async with AsyncExitStack() as stack:
         worker = (await stack.enter_async_context(processes(run_dir, "cut")))["cut"]
         edge = await stack.enter_async_context(started(subfolder(run_dir, "grpccut"), [run_dir / "cut.sock"]))
-        channel = await stack.enter_async_context(grpc.aio.insecure_channel(edge.grpc))
+        channel = await stack.enter_async_context(channel_to(edge.grpc))
         stub: Any = ChatCompletionsStub(channel)
         stream = stub.StreamChatCompletionEvents(CreateChatCompletionRequest(model="m"))
         assert b"data: 1\n\n" == (await stream.read()).data
@@ -148,7 +148,7 @@ async def test_a_stream_whose_worker_is_lost_is_reset(run_dir: Path) -> None:
 
 async def test_health_and_other_statuses_stay_as_they_are(edge: Edge, worker: Worker) -> None:
     """A status of gRPC's health service is not an error of Parley, and is left alone."""
-    async with grpc.aio.insecure_channel(edge.grpc) as channel:
+    async with channel_to(edge.grpc) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as failed:
             await HealthStub(channel).Check(HealthCheckRequest(service="nope"))
     assert grpc.StatusCode.NOT_FOUND == failed.value.code()

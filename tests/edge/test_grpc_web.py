@@ -19,7 +19,7 @@ from parley.rpc import errors
 from parley.supervisor.edge_settings import DEFAULT_EDGE
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
 from parley.v1.message_pb2 import Message
-from tests.edge.conftest import started
+from tests.edge.conftest import AUTHORIZATION, started
 from tests.edge.test_workers import subfolder
 from tests.edge.worker import Worker
 
@@ -55,7 +55,7 @@ async def call(
     message = Message(role="user")
     message.content.string_value = content
     body = CreateChatCompletionRequest(model="m", messages=[message]).SerializeToString()
-    known = {"content-type": kind, "origin": APP, "authorization": "Bearer sk-1", **(headers or {})}
+    known = {"content-type": kind, "origin": APP, **AUTHORIZATION, **(headers or {})}
     if kind != WEB:
         known["connect-protocol-version"] = "1"
     url = f"/parley.v1.ChatCompletions/{method}"
@@ -92,7 +92,7 @@ async def web(the_worker: tuple[Worker, Path], run_dir: Path) -> AsyncIterator[a
     """A client of a REST listener with gRPC-Web and Connect."""
     async with (
         started(subfolder(run_dir, "web"), [the_worker[1]], ON) as edge,
-        aiohttp.ClientSession(edge.http) as client,
+        aiohttp.ClientSession(edge.http, headers=AUTHORIZATION) as client,
     ):
         yield client
 
@@ -174,7 +174,7 @@ async def test_without_a_worker_the_error_is_readable(run_dir: Path) -> None:
     """Without a worker a call is unavailable in each protocol, with the same reason and delay."""
     async with (
         started(subfolder(run_dir, "webnone"), [], ON) as edge,
-        aiohttp.ClientSession(edge.http) as client,
+        aiohttp.ClientSession(edge.http, headers=AUTHORIZATION) as client,
     ):
         for kind, method in CALLS:
             expected = grpc.StatusCode.UNAVAILABLE.value[0] if kind == WEB else "unavailable"
@@ -183,7 +183,7 @@ async def test_without_a_worker_the_error_is_readable(run_dir: Path) -> None:
 
 async def test_other_formats_are_rejected_with_a_hint(web: aiohttp.ClientSession, worker: Worker) -> None:
     """Connect's JSON, its clients' default, is rejected with an error that names the option to set."""
-    headers = {"connect-protocol-version": "1", "origin": APP}
+    headers = {"connect-protocol-version": "1", "origin": APP} | AUTHORIZATION
     async with web.post("/parley.v1.ChatCompletions/CreateChatCompletion", json={}, headers=headers) as response:
         error = await response.json()
     assert (415, "unimplemented") == (response.status, error["code"])

@@ -12,7 +12,7 @@ from google.api.httpbody_pb2 import HttpBody
 
 from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
-from tests.edge.conftest import Edge
+from tests.edge.conftest import AUTHORIZATION, Edge, channel_to
 from tests.edge.worker import Context, Worker
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -153,6 +153,7 @@ async def test_no_receipt_over_rest(edge: Edge, worker: Worker, *, version: str,
 
     worker.complete, worker.events = complete, events
     command = ["curl", version, "--silent", "--show-error", "--dump-header", "-", "--header", "te: trailers"]
+    command += ["--oauth2-bearer", "sk-1"]
     command += ["--json", json.dumps(REQUEST | {"stream": stream}), edge.http + CHAT]
     curl = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     shown = (await curl.communicate())[0].decode().lower()
@@ -172,7 +173,7 @@ async def test_receipts_over_grpc(edge: Edge, worker: Worker) -> None:
         context.set_trailing_metadata((RECEIPT,))
         return ChatCompletion(id="c")
 
-    async with grpc.aio.insecure_channel(edge.grpc) as channel:
+    async with channel_to(edge.grpc) as channel:
         for worker.complete in (complete, refuse):
             call = ChatCompletionsStub(channel).CreateChatCompletion(CreateChatCompletionRequest())
             await call.code()
@@ -239,12 +240,13 @@ async def test_proxies_do_not_buffer_a_stream(client: aiohttp.ClientSession, wor
 
 async def test_native_callers_keep_their_metadata(edge: Edge, worker: Worker) -> None:
     """The gRPC listener forwards binary metadata and deadlines, and sets an id for each call."""
-    async with grpc.aio.insecure_channel(edge.grpc) as channel:
-        metadata = (("x-data-bin", b"\0\1"), ("authorization", "Bearer sk-1"), ("x-correlation-id", "mine"))
+    async with channel_to(edge.grpc) as channel:
+        metadata = (("x-data-bin", b"\0\1"), ("x-correlation-id", "mine"))
         await ChatCompletionsStub(channel).CreateChatCompletion(
             CreateChatCompletionRequest(), metadata=metadata, timeout=60
         )
     assert dict(metadata) == {name: worker.metadata[name] for name, _ in metadata}
+    assert AUTHORIZATION["authorization"] == worker.metadata["authorization"]
     assert UUID.fullmatch(worker.metadata["x-request-id"])
 
 

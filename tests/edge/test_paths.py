@@ -16,7 +16,7 @@ from parley.v1.models_pb2 import GetModelRequest, ListModelsRequest
 from parley.v1.models_pb2_grpc import ModelsStub
 from parley.v1.sessions_pb2 import GetSessionRequest, ListSessionMessagesRequest, ListSessionsRequest
 from parley.v1.sessions_pb2_grpc import SessionsStub
-from tests.edge.conftest import Edge
+from tests.edge.conftest import Edge, channel_to
 from tests.edge.worker import Worker
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -191,7 +191,7 @@ async def test_headers_cannot_change_the_method_or_the_path(client: aiohttp.Clie
 
 async def test_native_grpc_over_http2_reaches_nothing_on_the_rest_listener(edge: Edge, worker: Worker) -> None:
     """A gRPC client on the REST port fails with every service, health and reflection included."""
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{edge.port}") as channel:
+    async with channel_to(f"127.0.0.1:{edge.port}") as channel:
         calls: list[Any] = [
             ChatCompletionsStub(channel).CreateChatCompletion(CreateChatCompletionRequest()),
             ModelsStub(channel).ListModels(ListModelsRequest()),
@@ -212,7 +212,7 @@ async def test_native_grpc_over_http2_reaches_nothing_on_the_rest_listener(edge:
 
 async def test_the_grpc_listener_passes_every_service(edge: Edge, worker: Worker) -> None:
     """Native callers reach the services, health and reflection through the other listener."""
-    async with grpc.aio.insecure_channel(edge.grpc) as channel:
+    async with channel_to(edge.grpc) as channel:
         answer = await ChatCompletionsStub(channel).CreateChatCompletion(CreateChatCompletionRequest(model="m"))
         assert "chatcmpl-1" == answer.id
         chunks = [c async for c in ChatCompletionsStub(channel).StreamChatCompletion(CreateChatCompletionRequest())]
@@ -230,7 +230,7 @@ async def test_the_grpc_listener_passes_every_service(edge: Edge, worker: Worker
 
 async def test_the_grpc_listener_passes_no_admin_service(edge: Edge, worker: Worker) -> None:
     """The edge does not serve the administration of keys and accounts."""
-    async with grpc.aio.insecure_channel(edge.grpc) as channel:
+    async with channel_to(edge.grpc) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await channel.unary_unary(ADMIN)(EMPTY)
     assert grpc.StatusCode.UNIMPLEMENTED == caught.value.code()

@@ -11,7 +11,7 @@ import pytest
 
 from parley.v1.models_pb2 import ListModelsRequest
 from parley.v1.models_pb2_grpc import ModelsStub
-from tests.edge.conftest import Edge
+from tests.edge.conftest import AUTHORIZATION, Edge, channel_to
 from tests.edge.worker import Worker
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -22,7 +22,7 @@ REQUEST = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 
 async def curl(*arguments: str) -> str:
     """Runs curl and returns its output."""
-    command = ("curl", "--silent", "--show-error", "--max-time", "20", *arguments)
+    command = ("curl", "--silent", "--show-error", "--max-time", "20", "--oauth2-bearer", "sk-1", *arguments)
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     return (await process.communicate())[0].decode()
 
@@ -46,7 +46,7 @@ async def send_request(port: int, request: bytes) -> tuple[int, bytes]:
 async def test_http_1_0_is_served(edge: Edge, worker: Worker, host: bytes, *, stream: bool) -> None:
     """HTTP/1.0, the default of nginx's proxy_pass, is served; a stream ends with the connection."""
     body = json.dumps(REQUEST | {"stream": stream}).encode()
-    head = b"Content-Type: application/json\r\nContent-Length: %d\r\n" % len(body)
+    head = b"Authorization: Bearer sk-1\r\nContent-Type: application/json\r\nContent-Length: %d\r\n" % len(body)
     status, answer = await send_request(
         edge.port, b"POST %s HTTP/1.0\r\n%s%s\r\n%s" % (CHAT.encode(), host, head, body)
     )
@@ -88,7 +88,7 @@ async def test_a_client_that_only_writes_first_receives_the_413(edge: Edge, work
 
     def post() -> tuple[int, Any]:
         connection = http.client.HTTPConnection("127.0.0.1", edge.port, timeout=60)
-        connection.request("POST", CHAT, b"x" * size, {"Content-Type": "application/json"})
+        connection.request("POST", CHAT, b"x" * size, AUTHORIZATION | {"Content-Type": "application/json"})
         response = connection.getresponse()
         return response.status, json.loads(response.read())["error"]["message"]
 
@@ -98,7 +98,8 @@ async def test_a_client_that_only_writes_first_receives_the_413(edge: Edge, work
 
 async def test_a_very_large_body_is_refused_before_it_is_sent(edge: Edge) -> None:
     """A client that waits for `100 Continue` sends nothing of 100 MB."""
-    head = f"POST {CHAT} HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Type: application/json\r\n"
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer sk-1\r\nExpect: 100-continue\r\n"
+    head += "Content-Type: application/json\r\n"
     status, body = await send_request(edge.port, f"{head}Content-Length: 100000000\r\n\r\n".encode())
     assert (413, "request_too_large") == (status, json.loads(body)["error"]["code"])
 
@@ -125,7 +126,7 @@ async def test_large_metadata_is_resource_exhausted(
     edge: Edge, worker: Worker, metadata: list[tuple[str, str]], expected: str
 ) -> None:
     """Too large headers fail as in gRPC's own servers, with the limit in the message, and the connection stays open."""
-    async with grpc.aio.insecure_channel(edge.grpc) as channel:
+    async with channel_to(edge.grpc) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as failed:
             await ModelsStub(channel).ListModels(ListModelsRequest(), metadata=metadata)
         assert grpc.StatusCode.RESOURCE_EXHAUSTED == failed.value.code()

@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 
 from parley.supervisor.edge_settings import EdgeSettings
-from tests.edge.conftest import started
+from tests.edge.conftest import AUTHORIZATION, started
 from tests.edge.worker import Worker
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -30,7 +30,7 @@ async def tried(run_dir: Path, worker_socket: Path, limit: int, sizes: list[int]
     statuses = []
     async with (
         started(folder, [worker_socket], EdgeSettings(max_body=limit)) as edge,
-        aiohttp.ClientSession(edge.http) as session,
+        aiohttp.ClientSession(edge.http, headers=AUTHORIZATION) as session,
     ):
         for size in sizes:
             async with session.post(CHAT, data=sized(size), headers=JSON) as response:

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from parley.supervisor import envoy
-from tests.edge.conftest import Edge, started, until
+from tests.edge.conftest import AUTHORIZATION, Edge, started, until
 from tests.edge.worker import Worker
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -41,7 +41,7 @@ async def processes(run_dir: Path, *names: str) -> AsyncIterator[dict[str, async
 async def make_calls(edge: Edge, times: int = 1) -> list[str]:
     """Makes calls, each of which must succeed; returns the names of the workers."""
     names = []
-    async with aiohttp.ClientSession(edge.http) as client:
+    async with aiohttp.ClientSession(edge.http, headers=AUTHORIZATION) as client:
         for _ in range(times):
             async with client.post(CHAT, json=REQUEST) as response:
                 assert 200 == response.status
@@ -77,7 +77,7 @@ async def test_a_worker_that_dies_in_mid_stream_leaves_it_truncated(run_dir: Pat
     async with AsyncExitStack() as stack:
         workers = await stack.enter_async_context(processes(run_dir, "mid"))
         edge = await stack.enter_async_context(started(subfolder(run_dir, "mid"), [run_dir / "mid.sock"]))
-        client = await stack.enter_async_context(aiohttp.ClientSession(edge.http))
+        client = await stack.enter_async_context(aiohttp.ClientSession(edge.http, headers=AUTHORIZATION))
         response = await client.post(CHAT, json=REQUEST | {"stream": True})
         assert b"data: 1\n\n" == await response.content.readany()
         workers["mid"].kill()
@@ -87,7 +87,10 @@ async def test_a_worker_that_dies_in_mid_stream_leaves_it_truncated(run_dir: Pat
 
 async def test_without_a_worker_calls_fail_in_their_dialect(run_dir: Path) -> None:
     """Without a worker, calls are a 503 with a retry, and /healthz is a 503, too."""
-    async with started(subfolder(run_dir, "none"), []) as edge, aiohttp.ClientSession(edge.http) as client:
+    async with (
+        started(subfolder(run_dir, "none"), []) as edge,
+        aiohttp.ClientSession(edge.http, headers=AUTHORIZATION) as client,
+    ):
         async with client.post(CHAT, json=REQUEST) as response:
             assert (503, "true", "1") == (
                 response.status,

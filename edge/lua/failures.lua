@@ -1,0 +1,114 @@
+-- Counts the failed credentials of each client address, and logs them. An address may fail BURST times at once and then once a
+-- second; more are answered with a delay. Each thread of Envoy counts for itself. The workers count those that they find.
+
+local text = require("text")
+
+local failures = {}
+
+local BURST = 100
+local MAX_ADDRESSES = 1000
+-- The lines of the log that may be written at once, and then one a second.
+local MAX_LINES = 20
+
+local addresses, size = {}, 0
+local lines, lines_at = MAX_LINES, 0
+
+-- Returns an address without its port; of an IPv6 address the network of 64 bits, which a provider gives to one customer.
+function failures.client(address)
+  local host = address:match("^%[(.*)%]:%d+$")
+  if host == nil then
+    return (address:gsub(":%d+$", ""))
+  end
+  local mapped = host:match("^::[fF][fF][fF][fF]:(%d+%.%d+%.%d+%.%d+)$")
+  if mapped then
+    return mapped
+  end
+  local groups = {}
+  local head, tail = host:match("^(.-)::(.*)$")
+  for group in (head or host):gmatch("[^:]+") do
+    groups[#groups + 1] = group
+  end
+  if head then
+    local after = select(2, tail:gsub("[^:]+", ""))
+    for _ = #groups + after + 1, 8 do
+      groups[#groups + 1] = "0"
+    end
+    for group in tail:gmatch("[^:]+") do
+      groups[#groups + 1] = group
+    end
+  end
+  return table.concat(groups, ":", 1, 4) .. "::/64"
+end
+
+-- Returns the state of an address: `tokens` of its limit at the time `at`, in milliseconds, and the `count` of its failures
+-- since it had all of its tokens. If there are too many addresses, all are forgotten: that takes as many addresses.
+local function state_of(client, now)
+  local state = addresses[client]
+  if state == nil then
+    if size == MAX_ADDRESSES then
+      addresses, size = {}, 0
+    end
+    state, size = { tokens = BURST, at = now, count = 0 }, size + 1
+    addresses[client] = state
+  end
+  state.tokens = math.min(BURST, state.tokens + (now - state.at) / 1000)
+  state.at = now
+  if state.tokens == BURST then
+    state.count = 0
+  end
+  return state
+end
+
+-- Whether the failure of this number is logged: the first ten, then each power of two.
+local function is_logged(count)
+  if count > 10 then
+    local _, exponent = math.frexp(count)
+    if count ~= 2 ^ (exponent - 1) then
+      return false
+    end
+  end
+  return true
+end
+
+local function take_line(now)
+  lines = math.min(MAX_LINES, lines + (now - lines_at) / 1000)
+  lines_at = now
+  if lines < 1 then
+    return false
+  end
+  lines = lines - 1
+  return true
+end
+
+-- Writes the fields of a worker's log line; the supervisor completes the line.
+local function log(handle, headers, client, count, reason, fault)
+  local fields = {
+    { "method", (headers:get(":method") or "") .. " " .. (headers:get(":path") or ""):match("^[^?]*"):sub(1, 100) },
+    { "status", "UNAUTHENTICATED" },
+    { "request_id", headers:get("x-request-id") },
+    { "reason", reason },
+    { "credential", fault },
+    { "client", client },
+  }
+  local parts = {}
+  for place, field in ipairs(fields) do
+    parts[place] = ('"%s":%s'):format(field[1], text.quote(field[2]))
+  end
+  handle:logWarn(('{%s,"failures":%d}'):format(table.concat(parts, ","), count))
+end
+
+-- Records a failure and logs it. Returns the seconds until the client should try again if it is over its limit, else nil.
+function failures.record(handle, headers, reason, fault)
+  local now, client = handle:timestamp(), failures.client(handle:streamInfo():downstreamRemoteAddress())
+  local state = state_of(client, now)
+  state.count = state.count + 1
+  if is_logged(state.count) and take_line(now) then
+    log(handle, headers, client, state.count, reason, fault)
+  end
+  if state.tokens < 1 then
+    return math.ceil(1 - state.tokens)
+  end
+  state.tokens = state.tokens - 1
+end
+
+return failures
