@@ -5,7 +5,16 @@ from typing import Any
 
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto as Field
 
-from parley.rpc.field_rules import LABEL_FIELDS, LABELS, MAX_NAME_LENGTH, NAME_FIELDS, RANGES, VALUES
+from parley.rpc.field_rules import (
+    ENTRY_FIELDS,
+    LABEL_FIELDS,
+    LABELS,
+    MAX_ENTRIES,
+    MAX_NAME_LENGTH,
+    NAME_FIELDS,
+    RANGES,
+    VALUES,
+)
 
 Schema = dict[str, Any]
 
@@ -40,6 +49,14 @@ def of_labels(place: str, comment: str) -> Schema:
     _require(place, comment, f"up to {count}, keys to {key_length} characters, values to {value_length}")
     values = {"type": "string", "maxLength": value_length}
     return {"maxProperties": count, "propertyNames": {"maxLength": key_length}, "additionalProperties": values}
+
+
+def of_entries(place: str, comment: str, keyword: str) -> Schema:
+    """Returns the most entries of an array or a map under `maxItems` or `maxProperties`, or none without a limit."""
+    if place not in ENTRY_FIELDS:
+        return {}
+    _require(place, comment, f"Up to {MAX_ENTRIES} entries")
+    return {keyword: MAX_ENTRIES}
 
 
 def _of_text(place: str, comment: str) -> Schema:

@@ -132,11 +132,12 @@ class Schemas:
         value = map_value(self._protos.messages[name], field)
         if value:
             values = self._plain(place, value) | rules.of_value(place, value, comment)
-            return described | {"type": "object", "additionalProperties": values} | rules.of_labels(place, comment)
+            limits = rules.of_labels(place, comment) | rules.of_entries(place, comment, "maxProperties")
+            return described | {"type": "object", "additionalProperties": values} | limits
         schema = self._plain(place, field) | rules.of_value(place, field, comment)
         if field.label == Field.LABEL_REPEATED:
             several = {"minItems": 1} if "at least one" in comment else {}
-            schema = {"type": "array", "items": schema} | several
+            schema = {"type": "array", "items": schema} | several | rules.of_entries(place, comment, "maxItems")
         if _NULL in comment or _MAY_BE_NULL in comment:
             schema = _or_null(schema)
         return described | schema

@@ -224,3 +224,16 @@ def test_sessions_are_listed_by_model_and_time(
     assert [] == listed(updated_after=last + 1)
     assert [] == listed(updated_after=last, updated_before=last)
     assert [] == listed(updated_after=last, updated_before=1)
+
+
+def test_a_message_that_is_too_large_for_json(
+    worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata
+) -> None:
+    """A message whose JSON exceeds the edge's limit is rejected in a JSON page, with the remedy; the export has it."""
+    text = "\x01" * (11 * 2**20 + 2**19)  # six bytes of JSON each
+    session_id = create_session(chat, ada, text)
+    request = messages.ListSessionMessagesRequest(session_id=session_id)
+    code, message = rejection(lambda: sessions.ListSessionMessagesJson(request, metadata=ada))
+    assert (grpc.StatusCode.INVALID_ARGUMENT, True) == (code, "read it with the export" in message)
+    export = sessions.ExportSession(messages.ExportSessionRequest(session_id=session_id), metadata=ada)
+    assert 6 * len(text) < sum(len(piece.data) for piece in export)

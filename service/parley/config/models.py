@@ -43,9 +43,9 @@ class History(Strict):
 
     max_messages: int | None = Field(default=None, ge=1)
     """Largest number of messages. Default: no limit."""
-    max_tokens: int | None = Field(default=None, ge=1)
-    """Largest number of tokens, by estimate: four bytes of text are a token, an image is a thousand. Default: no
-    limit."""
+    max_tokens: int | None = Field(default=1_000_000, ge=1)
+    """Largest number of tokens, by estimate: four bytes of text are a token, an image is a thousand. The default is the
+    largest context window of current models; null: no limit."""
     load_messages: int = Field(default=10_000, ge=1)
     """Messages above which a turn is rejected, so that no caller fills a worker's memory."""
     load_bytes: Size = Field(default=32 * 1024 * 1024, ge=1)

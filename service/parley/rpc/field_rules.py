@@ -55,6 +55,12 @@ FUNCTION_CALLS = ("none", "auto")
 VALUES: dict[str, tuple[str, ...]] = {"Message.role": ROLES}
 """The closed lists of values."""
 
+MAX_ENTRIES = 2048
+"""The most entries of an array or a map. OpenAI accepts 300 in `logit_bias`; a whole vocabulary takes a worker long."""
+ENTRIES = ("logit_bias", "tools", "functions", "modalities", "stop_sequences")
+"""The fields of a completion that `MAX_ENTRIES` bounds, besides `stop`. The size of a request bounds `messages`."""
+ENTRY_FIELDS = tuple(f"{_CHAT}.{name}" for name in ENTRIES)
+
 LABELS = LabelLimits(size=16, key_length=64, value_length=512)
 LABEL_FIELDS = (f"{_CHAT}.metadata",)
 

@@ -16,9 +16,11 @@ from parley.core.errors import InvalidRequest, Violation
 from parley.core.messages import extra_fields, functions
 from parley.rpc.field_rules import (
     CHAT_RANGES,
+    ENTRIES,
     FUNCTION_CALLS,
     LABELS,
     LOGIT_BIAS,
+    MAX_ENTRIES,
     MAX_NAME_LENGTH,
     TOOL_CHOICES,
 )
@@ -182,6 +184,14 @@ def _response_format(request: CreateChatCompletionRequest) -> Iterator[Fault]:
             yield f"{path}.schema_json", f"`{path}.schema_json` must be the text of a JSON object"
 
 
+def _entries(request: CreateChatCompletionRequest) -> Iterator[Fault]:
+    counts = [(name, len(getattr(request, name))) for name in ENTRIES]
+    counts.append(("stop", len(request.stop.list_value.values)))
+    for name, count in counts:
+        if count > MAX_ENTRIES:
+            yield name, f"`{name}` may have at most {MAX_ENTRIES} entries, not {count}", "too_long"
+
+
 def _maps(request: CreateChatCompletionRequest) -> Iterator[Fault]:
     low, high = LOGIT_BIAS
     if not all(token and low <= bias <= high for token, bias in request.logit_bias.items()):
@@ -249,6 +259,7 @@ _CHECKS: tuple[tuple[Callable[[CreateChatCompletionRequest], Iterator[Fault]], f
     (_tools, frozenset({"tools", "tool_choice"})),
     (_functions, frozenset({"functions", "function_call"})),
     (_response_format, frozenset({"response_format"})),
+    (_entries, frozenset({*ENTRIES, "stop"})),
     (_maps, frozenset({"logit_bias", "metadata"})),
     (_audio, frozenset({"audio"})),
     (_prediction, frozenset({"prediction"})),

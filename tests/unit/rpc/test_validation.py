@@ -8,6 +8,7 @@ from google.protobuf.json_format import ParseDict
 
 from parley.core.errors import InvalidRequest, Violation
 from parley.rpc import validation
+from parley.rpc.field_rules import ENTRIES, MAX_ENTRIES
 from parley.rpc.validation import validate
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 
@@ -273,3 +274,28 @@ def test_the_checks_stop_after_a_hundred_violations(monkeypatch: pytest.MonkeyPa
     with pytest.raises(InvalidRequest):
         validate(request_, is_stream=True)
     assert 100 == len(looked)
+
+
+@pytest.mark.parametrize("field", [*ENTRIES, "stop"])
+def test_the_entries_of_an_array_are_limited(field: str) -> None:
+    """The largest number of entries is accepted, and one more is a violation of the field."""
+
+    def filled(count: int) -> CreateChatCompletionRequest:
+        made = _request({"messages": [USER]})
+        for number in range(count):
+            match field:
+                case "tools":
+                    made.tools.add(type="function").function.name = f"f{number}"
+                case "functions":
+                    made.functions.add(name=f"f{number}")
+                case "logit_bias":
+                    made.logit_bias[str(number)] = 1
+                case "stop":
+                    made.stop.list_value.values.add(string_value="x")
+                case _:
+                    getattr(made, field).append("x")
+        return made
+
+    validate(filled(MAX_ENTRIES), is_stream=True)
+    with pytest.raises(InvalidRequest, match=f"`{field}` may have at most 2048 entries, not 2049"):
+        validate(filled(MAX_ENTRIES + 1), is_stream=True)

@@ -188,11 +188,13 @@ class CreateChatCompletionRequest(_message.Message):
 
     @_builtins.property
     def logit_bias(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
-        """Added to the likelihood of tokens: token id to a bias of -100 to 100. Some backends also accept the token's text."""
+        """Added to the likelihood of tokens: token id to a bias of -100 to 100. Some backends also accept the token's text. Up
+        to 2048 entries.
+        """
 
     @_builtins.property
     def tools(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Tool]:
-        """The tools that the model may call."""
+        """The tools that the model may call. Up to 2048 entries."""
 
     @_builtins.property
     def tool_choice(self) -> _struct_pb2.Value:
@@ -202,7 +204,7 @@ class CreateChatCompletionRequest(_message.Message):
 
     @_builtins.property
     def functions(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.FunctionDefinition]:
-        """The functions that the model may call: the older form of `tools`."""
+        """The functions that the model may call: the older form of `tools`. Up to 2048 entries."""
 
     @_builtins.property
     def function_call(self) -> _struct_pb2.Value:
@@ -224,7 +226,7 @@ class CreateChatCompletionRequest(_message.Message):
 
     @_builtins.property
     def modalities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The kinds of output: `text`, `audio`. Default: text."""
+        """The kinds of output: `text`, `audio`. Default: text. Up to 2048 entries."""
 
     @_builtins.property
     def audio(self) -> Global___AudioOutput:

@@ -8,7 +8,7 @@ import orjson
 from google.api.httpbody_pb2 import HttpBody
 from google.protobuf.message import Message
 
-from parley.core.errors import ParleyError
+from parley.core.errors import InvalidRequest, ParleyError
 from parley.core.messages.ids import canonical_session_id
 from parley.core.messages.ids import session_id as new_session_id
 from parley.core.messages.proto_json import dumps, from_message
@@ -26,6 +26,7 @@ from parley.v1 import sessions_pb2_grpc as services
 
 _DEFAULT_PAGE_SIZE, _MAX_PAGE_SIZE = 100, 1000
 _CHUNK_SIZE = 256 * 1024  # bytes of an export in one message; clients accept 4 MiB by default, and a line may be longer
+_MAX_JSON_SIZE = 64 * 1024 * 1024  # bytes; max_response_body_size in edge/envoy.yaml
 _SESSION = "x-chat-session-id"
 
 T = TypeVar("T")
@@ -74,7 +75,12 @@ class SessionsServicer(services.SessionsServicer):
     async def ListSessionMessagesJson(self, request: messages.ListSessionMessagesRequest, context: Context) -> HttpBody:
         """Lists a session's messages, in the JSON of REST."""
         answer = await self._list_messages(request)
-        return HttpBody(content_type="application/json", data=dumps(from_message(answer)))
+        data = dumps(from_message(answer))
+        if len(data) > _MAX_JSON_SIZE:  # of one message: a page of several is smaller
+            turn = answer.messages[0].turn
+            message = f"The message of turn {turn} is larger than 64 MiB; read it with the export of the session"
+            raise InvalidRequest(message, param="session_id")
+        return HttpBody(content_type="application/json", data=data)
 
     async def _list_messages(
         self, request: messages.ListSessionMessagesRequest
