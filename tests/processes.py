@@ -115,10 +115,10 @@ class Parley:
 
     @property
     def key(self) -> str:
-        """Returns the API key that the first run printed."""
-        match = re.search(r"sk-[A-Za-z0-9_-]{43}", self.output)
+        """Returns the API key of the first run, which a terminal shows; otherwise a file has it."""
+        match = re.search(r"Your first API key is in (.*)|(sk-[A-Za-z0-9_-]{43})", self.output)
         assert match, self.output
-        return match[0]
+        return match[2] or Path(match[1]).read_text().strip()
 
     def children(self) -> dict[int, str]:
         """Returns its child processes: process id to command line."""

@@ -97,6 +97,7 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
     address: str,
     admin: Path,
     on_ready: Callable[[str], None],
+    on_alive: Callable[[], None],
     server_limits: ServerLimits | None = None,
     shutdown: Shutdown,
 ) -> None:
@@ -109,6 +110,7 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
         address: Where to listen: `unix:/path` or `HOST:PORT`, port 0 for any.
         admin: The socket of the admin server.
         on_ready: Called once with the bound address, when the worker serves.
+        on_alive: Called every second while the worker's event loop and gRPC answer.
         server_limits: The limits of a worker without an edge; None behind one.
         shutdown: Ends the worker.
 
@@ -121,7 +123,7 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
     backends = {name: _backend(name, backend, run_dir) for name, backend in config.backends.items()}
     router = Router(config, backends, states=shared_states(run_dir))
     try:
-        async with open_store(config.store, state_dir, allow_unavailable=True) as store, admin_server(admin):
+        async with open_store(config.store, state_dir, allow_unavailable=True) as store, admin_server(admin, on_alive):
             turns, limits, usage = Turns(store), RateLimiter(store), UsageRecorder(store)
             keys = ApiKeys(store, Callers(config.plans, config.limits))
             chat = Chat(router, turns, limits, store, usage)

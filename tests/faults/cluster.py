@@ -98,7 +98,8 @@ async def cluster(
     scratch = tempfile.TemporaryDirectory(prefix="pf-")  # for files of killed workers; a short path, for sockets
     for number in range(workers):
         address = f"127.0.0.1:{processes.reserved_port()}"
-        command = [processes.COMMAND, "serve", *common, "--listen", address]
+        # Stopped workers resume after their lease has expired; nothing replaces them meanwhile.
+        command = [processes.COMMAND, "serve", *common, "--listen", address, "--hang-timeout", "0"]
         own = environment[number] if environment else {}
         running.slots.append(Slot(address, command, folder / f"worker-{number}.log", scratch.name, own))
     try:

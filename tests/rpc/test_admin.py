@@ -19,7 +19,7 @@ CHANNELZ = "grpc.channelz.v1.Channelz"
 async def test_channelz_counts_the_calls_of_the_worker(tmp_path: Path) -> None:
     """The admin socket, which only its owner may open, shows the server of the worker and its calls."""
     socket = tmp_path / "admin.sock"
-    async with admin_server(socket), grpc.aio.insecure_channel(f"unix:{socket}") as channel:
+    async with admin_server(socket, lambda: None), grpc.aio.insecure_channel(f"unix:{socket}") as channel:
         assert 0o600 == socket.stat().st_mode & 0o777
         stub: Any = channelz_pb2_grpc.ChannelzStub(channel)
 
@@ -39,7 +39,7 @@ async def test_channelz_counts_the_calls_of_the_worker(tmp_path: Path) -> None:
 async def test_the_admin_socket_describes_itself(tmp_path: Path) -> None:
     """Grpcurl needs no protos on the admin socket."""
     socket = tmp_path / "admin.sock"
-    async with admin_server(socket), grpc.aio.insecure_channel(f"unix:{socket}") as channel:
+    async with admin_server(socket, lambda: None), grpc.aio.insecure_channel(f"unix:{socket}") as channel:
         stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
         request = reflection_pb2.ServerReflectionRequest(file_containing_symbol=f"{CHANNELZ}.GetServers")
         async for answer in stub.ServerReflectionInfo(iter([request])):

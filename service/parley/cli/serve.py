@@ -12,6 +12,7 @@ from parley.logs.output import Output
 from parley.supervisor import folders
 from parley.supervisor.addresses import Address
 from parley.supervisor.edge_settings import MAX_BODY, MAX_STREAMS, EdgeSettings
+from parley.supervisor.liveness import HangLimits
 from parley.supervisor.run import run
 from parley.supervisor.stack import Paths, Stack
 
@@ -26,6 +27,7 @@ def serve(  # noqa: PLR0913 - one parameter an option
     max_connection_age: MaxConnectionAgeOption = "10m",
     log_level: options.LogLevelOption = "info",
     quiet: options.QuietOption = False,
+    hang_timeout: options.HangTimeoutOption = "5s",
 ) -> None:
     """Run one worker, gRPC only, without Envoy; for example one per container. Starts the built-in model if configured.
 
@@ -39,7 +41,8 @@ def serve(  # noqa: PLR0913 - one parameter an option
         age = options.seconds(max_connection_age, "--max-connection-age")
         limits = EdgeSettings(max_body=max_body, max_streams=max_streams, max_connection_age=age)
         level = options.log_level(log_level, quiet)
-        stack = Stack(checked, Paths(state, run_dir, None, listen, limits, level), workers=1)
+        hang = HangLimits.of(options.seconds(hang_timeout, "--hang-timeout"))
+        stack = Stack(checked, Paths(state, run_dir, None, listen, limits, level, hang_limits=hang), workers=1)
 
         @asynccontextmanager
         async def serving() -> AsyncIterator[None]:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import shlex
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from parley.cli.shared import options
+from parley.cli.shared import first_key, options
 from parley.cli.shared.checks import check_address, check_config, check_ready_file
 from parley.cli.shared.edge_options import (
     CorsOriginOption,
@@ -24,16 +23,14 @@ from parley.cli.shared.edge_options import (
 )
 from parley.config import Config, load
 from parley.logs.output import Output
-from parley.stores.open import open_store
 from parley.supervisor import folders
 from parley.supervisor.addresses import Address
 from parley.supervisor.edge_settings import MAX_BODY, MAX_STREAMS, EdgeSettings
 from parley.supervisor.errors import CommandError
+from parley.supervisor.liveness import HangLimits
 from parley.supervisor.run import run
 from parley.supervisor.stack import Paths, ShutdownTimes, Stack
 from parley.supervisor.store_wait import StoreStartup
-
-_QUESTION = "What is the capital of France?"
 
 
 def up(  # noqa: PLR0913 - one parameter an option
@@ -62,6 +59,7 @@ def up(  # noqa: PLR0913 - one parameter an option
     wait_for_store: options.WaitForStoreOption = "5m",
     shutdown_delay: options.ShutdownDelayOption = "5s",
     shutdown_grace: options.ShutdownGraceOption = "15s",
+    hang_timeout: options.HangTimeoutOption = "5s",
 ) -> None:
     """Start everything: workers, Envoy, and the built-in model if configured. Ctrl-C stops everything.
 
@@ -78,13 +76,15 @@ def up(  # noqa: PLR0913 - one parameter an option
         times = ShutdownTimes(
             options.seconds(shutdown_delay, "--shutdown-delay"), options.seconds(shutdown_grace, "--shutdown-grace")
         )
-        paths = Paths(state, run_dir, http, grpc, edge, options.log_level(log_level, quiet), times)
+        hang = HangLimits.of(options.seconds(hang_timeout, "--hang-timeout"))
+        paths = Paths(state, run_dir, http, grpc, edge, options.log_level(log_level, quiet), times, hang)
         stack = Stack(checked, paths, workers or options.default_workers())
 
         @asynccontextmanager
         async def serving() -> AsyncIterator[None]:
             assert stack.http  # noqa: S101 - for the type checker
-            _greet(stack.http, stack.grpc, await _first_key(checked, state), checked)
+            key = await first_key.create(checked, state)
+            Output(1).write(first_key.greeting(stack.http, stack.grpc, key, checked).encode())
             with _ready(ready_file, stack.http, stack.grpc):
                 yield
 
@@ -109,35 +109,6 @@ def _check_again(config: Path | None) -> Config:
     return checked
 
 
-async def _first_key(config: Config, state: Path) -> str | None:
-    """Creates a key if the store has none; returns its secret, else None."""
-    from parley.auth.api_keys import ApiKeys
-    from parley.auth.callers import Callers
-
-    async with open_store(config.store, state) as store:
-        keys = ApiKeys(store, Callers(config.plans))
-        if await keys.list():
-            return None
-        _, secret = await keys.create(name="first key", account="default")
-        return secret
-
-
-def _greet(http: Address, grpc: Address, key: str | None, config: Config) -> None:
-    """Prints the addresses; on the first run also a key and an example call."""
-    text = f"\nREST  http://{http}\ngRPC  {grpc}\n"
-    if key is not None:
-        text += f"\nYour first API key, shown only now:\n\n  {key}\n\nTry it:\n\n{_curl(http, key, config)}\n"
-    Output(1).write(f"{text}\nCtrl-C stops it.\n".encode())
-
-
-def _curl(http: Address, key: str, config: Config) -> str:
-    """Returns an example call as a shell command."""
-    model = config.default_model or config.models[0].id
-    body = json.dumps({"model": model, "messages": [{"role": "user", "content": _QUESTION}]}, ensure_ascii=False)
-    headers = f"-H 'Authorization: Bearer {key}' -H 'Content-Type: application/json'"
-    return f"curl http://{http.to_call()}/v1/chat/completions {headers} -d {shlex.quote(body)}"
-
-
 @contextmanager
 def _ready(path: Path | None, http: Address, grpc: Address) -> Iterator[None]:
     """Creates the ready file atomically, and removes it when Parley stops."""
@@ -147,6 +118,7 @@ def _ready(path: Path | None, http: Address, grpc: Address) -> Iterator[None]:
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     content = {"http": f"http://{http.to_call()}", "grpc": str(grpc.to_call()), "pid": os.getpid()}
     draft.write_text(json.dumps(content) + "\n", encoding="utf-8")
+    draft.chmod(0o644)  # it holds no secret, and other users' programs may wait for it
     draft.replace(path)
     try:
         yield

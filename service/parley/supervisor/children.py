@@ -1,22 +1,28 @@
 """The child processes of Parley: workers, model servers of llama.cpp, Envoy."""
 
 import asyncio
+import os
 import signal
 from asyncio.subprocess import Process
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from parley.config import Config, LlamaCppBackend
-from parley.supervisor import envoy
+from parley.supervisor import environment, envoy
 from parley.supervisor.addresses import Address
 from parley.supervisor.edge_settings import EdgeSettings
 from parley.supervisor.errors import CommandError
+from parley.supervisor.liveness import HangLimits
 from parley.supervisor.process import Child, print_notice, spawn
-from parley.supervisor.worker import DRAIN_SECONDS, WorkerSpec, command
+from parley.supervisor.worker import ALIVE, DRAIN_SECONDS, WorkerSpec, command
 
 _POLL_SECONDS = 0.02
 _SETTLE_SECONDS = 10.0
+_PROBE_SECONDS = 1.0  # between two liveness checks, and the longest time of one
+# A server of llama.cpp answers no check while all of its threads compute for callers.
+_BUSY_FACTOR = 8
 
 
 class Worker(Child):
@@ -24,20 +30,33 @@ class Worker(Child):
 
     Args:
         name: The name in notices.
+        config: The configuration, which decides the process's environment.
         spec: Returns the specification of the next process.
         changed: Called after each change of `address`, which is None while the worker does not serve.
+        hang_limits: When the process counts as hanging; None for never.
     """
 
-    def __init__(self, name: str, spec: Callable[[], WorkerSpec], changed: Callable[[], None]) -> None:
-        super().__init__(name)
+    def __init__(
+        self,
+        name: str,
+        config: Config,
+        spec: Callable[[], WorkerSpec],
+        changed: Callable[[], None],
+        hang_limits: HangLimits | None,
+    ) -> None:
+        super().__init__(name, hang_limits)
+        self._config = config
         self.address: str | None = None
         self._spec = spec
         self._changed = changed
         self._bound = ""
+        self._reports: asyncio.Queue[str] = asyncio.Queue()
 
     async def spawn(self) -> Process:
         """Starts the process and writes its specification to its stdin."""
-        process = await spawn(command(), reports=True)
+        process = await spawn(command(), environment.for_worker(self._config), reports=True)
+        self._reports = asyncio.Queue()
+        self.listen(process, self._on_report, keep=False)
         assert process.stdin  # noqa: S101 - for the type checker
         with suppress(ConnectionError):
             process.stdin.write(self._spec().to_json())
@@ -47,8 +66,7 @@ class Worker(Child):
 
     async def serving(self, process: Process) -> None:
         """Waits until the worker reports that it serves. Raises CommandError if it reports an error."""
-        assert process.stdout  # noqa: S101 - for the type checker
-        answer, _, text = (await process.stdout.readline()).decode().strip().partition(" ")
+        answer, _, text = (await self._report()).partition(" ")
         if answer == "ready":
             self._bound = text
             return
@@ -85,43 +103,71 @@ class Worker(Child):
 
     async def wait_idle(self) -> None:
         """Waits until no call runs at the worker, after `leave`, or until the process ends."""
-        process = self.process
-        assert process is not None  # noqa: S101 - for the type checker
-        assert process.stdout  # noqa: S101 - for the type checker
         self.send(signal.SIGUSR2)
-        await process.stdout.readline()
+        await self._report()
+
+    def _on_report(self, line: str) -> None:
+        """Handles a line of the worker; see `parley.supervisor.worker`."""
+        if line == ALIVE:
+            self.record_answer()
+        else:
+            self._reports.put_nowait(line)
+
+    async def _report(self) -> str:
+        """Returns the next line of the worker that is not a sign of life; an empty one after its end."""
+        report = asyncio.create_task(self._reports.get())
+        assert self._reader_task is not None  # noqa: S101 - for the type checker
+        await asyncio.wait({report, self._reader_task}, return_when=asyncio.FIRST_COMPLETED)
+        if report.done():
+            return report.result()
+        report.cancel()
+        return ""
 
 
 class ModelServer(Child):
     """llama.cpp's server for one backend of the configuration."""
 
-    def __init__(self, name: str, config: LlamaCppBackend, run_dir: Path) -> None:
+    def __init__(self, name: str, config: LlamaCppBackend, run_dir: Path, hang_limits: HangLimits | None) -> None:
         from parley.backends.llama_cpp import launch as llama_cpp_launch
 
-        super().__init__(f'the model server "{name}"')
+        patient = hang_limits and replace(hang_limits, busy=_BUSY_FACTOR * hang_limits.busy)
+        super().__init__(f'the model server "{name}"', patient)
         self._argv = llama_cpp_launch.command(run_dir, name, config)
         self._socket = llama_cpp_launch.socket_path(run_dir, name)
 
     async def spawn(self) -> Process:
         """Starts the process on a fresh socket."""
         self._socket.unlink(missing_ok=True)
-        process = await spawn(self._argv)
+        process = await spawn(self._argv, environment.for_model_server())
         self.listen(process)
         return process
 
     async def serving(self, _process: Process) -> None:
         """Polls the health check until the model is loaded."""
-        await _poll(lambda: _healthy(self._socket))
+        await _poll(self._is_loaded)
+
+    async def probe(self) -> None:
+        """Requests the health of the server periodically."""
+        await _probe(self._socket, "/health", self.record_answer)
+
+    async def _is_loaded(self) -> bool:
+        """Reports whether llama.cpp's /health returns 200, which it does once the model is loaded."""
+        return " 200 " in await _status_line(self._socket, "/health")
 
 
 class Envoy(Child):
     """Envoy. While it serves, `http` and `grpc` are the bound addresses, which a restart binds again."""
 
     def __init__(
-        self, run_dir: Path, http: Address, grpc: Address, settings: EdgeSettings, drain_seconds: float
+        self,
+        run_dir: Path,
+        addresses: tuple[Address, Address],
+        settings: EdgeSettings,
+        drain_seconds: float,
+        hang_limits: HangLimits | None,
     ) -> None:
-        super().__init__("Envoy")
-        self.http, self.grpc = http, grpc
+        super().__init__("Envoy", hang_limits)
+        self.http, self.grpc = addresses
         self._drain_seconds = drain_seconds
         self._settings = settings
         self._config = run_dir / "envoy.yaml"
@@ -154,9 +200,14 @@ class Envoy(Child):
             http=self.http, grpc=self.grpc, endpoints=self._endpoints, admin=self._admin, settings=self._settings
         )
         self._config.write_text(text, encoding="utf-8")
-        process = await spawn(envoy.command(self._config, self._drain_seconds), cwd=envoy.edge_dir())
+        argv = envoy.command(self._config, self._drain_seconds)
+        process = await spawn(argv, environment.for_envoy(), cwd=envoy.edge_dir())
         self.listen(process, self._forward_log)
         return process
+
+    async def probe(self) -> None:
+        """Requests the state of the server periodically."""
+        await _probe(self._admin, "/ready", self.record_answer)
 
     async def drain(self, *, graceful: bool) -> None:
         """Sends callers away, then accepts no more connections. Calls on existing connections go on.
@@ -204,16 +255,26 @@ async def _poll(check: Callable[[], Awaitable[bool]]) -> None:
         await asyncio.sleep(_POLL_SECONDS)
 
 
-async def _healthy(socket: Path) -> bool:
-    """Reports whether llama.cpp's /health returns 200, which it does once the model is loaded."""
+async def _probe(socket: Path, path: str, record_answer: Callable[[], None]) -> None:
+    """Requests a page periodically, and records each answer. A missing socket is not the server's fault."""
+    while True:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_PROBE_SECONDS):
+                if await _status_line(socket, path) or not os.path.exists(socket):  # noqa: PTH110, ASYNC240 - does not block
+                    record_answer()
+        await asyncio.sleep(_PROBE_SECONDS)
+
+
+async def _status_line(socket: Path, path: str) -> str:
+    """Returns the first line of the response of an HTTP server; an empty one without a response."""
     try:
         reader, writer = await asyncio.open_unix_connection(str(socket))
     except OSError:
-        return False
+        return ""
     try:
-        writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        return b" 200 " in await reader.readline()
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+        return (await reader.readline()).decode(errors="replace")
     except OSError:
-        return False
+        return ""
     finally:
         writer.close()

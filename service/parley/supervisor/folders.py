@@ -30,10 +30,14 @@ def default_state_dir() -> Path:
 
 
 def state_dir(chosen: Path | None) -> Path:
-    """Creates the state folder with mode 0700 and returns it. Raises CommandError if it cannot be written."""
+    """Creates the state folder with mode 0700 and returns it.
+
+    Raises CommandError if it cannot be written, or if others can write to it.
+    """
     folder = (chosen or default_state_dir()).expanduser().absolute()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _require_trusted(folder)
         with tempfile.TemporaryFile(dir=folder):
             return folder
     except OSError as error:
@@ -41,14 +45,37 @@ def state_dir(chosen: Path | None) -> Path:
         raise CommandError(f"{folder} cannot be written ({reason}); choose another folder with --state-dir") from error
 
 
+def _require_trusted(folder: Path) -> None:
+    """Raises CommandError if another user can change the files of the state folder, or replace the folder.
+
+    A folder of root that only a group of this process can write to is accepted: Kubernetes (`fsGroup`) and OpenShift
+    mount volumes so. Root accepts folders of other users, as containers mount them.
+    """
+    status = folder.stat()
+    is_mount = status.st_uid == 0 and status.st_gid in {os.getegid(), *os.getgroups()}
+    if status.st_uid != os.geteuid() and os.geteuid() != 0 and not is_mount:
+        owner = f"belongs to another user (uid {status.st_uid})"
+        raise CommandError(f"{folder} {owner}; run `chown {os.geteuid()} {folder}`, or choose another --state-dir")
+    if status.st_mode & stat.S_IWOTH or (status.st_mode & stat.S_IWGRP and not (is_mount and os.geteuid() != 0)):
+        raise CommandError(
+            f"other users can write to {folder}; run `chmod go-w {folder}`, or choose another --state-dir"
+        )
+    for parent in folder.resolve().parents:
+        if parent.stat().st_mode & (stat.S_IWOTH | stat.S_ISVTX) == stat.S_IWOTH:
+            raise CommandError(
+                f"other users can replace {folder}: they can write to {parent}; run `chmod o-w {parent}`, or choose"
+                " another --state-dir"
+            )
+
+
 @contextmanager
 def locked(state: Path) -> Iterator[None]:
     """Locks the state folder for one `parley up`. Raises CommandError if another process holds the lock."""
-    with (state / "parley.lock").open("a+", encoding="ascii") as file:
+    descriptor = os.open(state / "parley.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "r+", encoding="ascii") as file:
         try:
             flock(file, LOCK_EX | LOCK_NB)
         except BlockingIOError as error:
-            file.seek(0)
             owner = f"process {file.read().strip() or '?'}"
             message = f"{state} is in use by another `parley up` ({owner}); stop it or choose another --state-dir"
             raise CommandError(message) from error
@@ -108,3 +135,15 @@ def private_dir(folder: Path) -> None:
         raise CommandError(f"{folder} cannot be created ({error.strerror}); remove what is in its place") from error
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o077:
         raise CommandError(f"{folder} must be a folder that only this user owns and may enter; remove it")
+
+
+def write_private(file: Path, text: str) -> None:
+    """Writes a file with mode 0600, atomically; an existing file, also a link, is replaced. Raises OSError."""
+    descriptor, draft = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as output:
+            output.write(text)
+        Path(draft).replace(file)
+    except OSError:
+        Path(draft).unlink(missing_ok=True)
+        raise

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from parley.logs.output import Output
 from parley.supervisor.errors import CommandError
+from parley.supervisor.liveness import HangLimits, wait_hang
 
 _START_SECONDS = 60.0  # the longest time from the start of a process until it serves
 _STEADY_SECONDS = 30.0  # a child that served for longer restarts without a delay
@@ -44,10 +45,17 @@ def describe_end(code: int) -> str:
 
 
 class Child(ABC):
-    """A supervised process. It runs in a session of its own, so that a terminal's Ctrl-C does not reach it."""
+    """A supervised process. It runs in a session of its own, so that a terminal's Ctrl-C does not reach it.
 
-    def __init__(self, name: str) -> None:
+    Args:
+        name: The name in notices.
+        hang_limits: When the process counts as hanging, and is killed; None for never.
+    """
+
+    def __init__(self, name: str, hang_limits: HangLimits | None = None) -> None:
         self.name = name
+        self._hang_limits = hang_limits
+        self._answered = 0.0
         self.process: Process | None = None
         self.up = asyncio.Event()
         self.last_lines: deque[str] = deque(maxlen=30)
@@ -63,6 +71,14 @@ class Child(ABC):
     @abstractmethod
     async def serving(self, process: Process) -> None:
         """Waits until the process serves. Raises CommandError with the cause if the process reports one."""
+
+    async def probe(self) -> None:
+        """Calls `record_answer` whenever the process answers a liveness check; runs while the process serves."""
+        return
+
+    def record_answer(self) -> None:
+        """Records that the process is alive."""
+        self._answered = asyncio.get_running_loop().time()
 
     def on_serving(self) -> None:
         """Called when the process serves."""
@@ -149,7 +165,7 @@ class Child(ABC):
             await asyncio.wait({ready, ended}, timeout=_START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             failure = self._failure(ready, ended)
             if failure is None:
-                await self._serve(ended)
+                await self._serve(process, ended)
         finally:
             ready.cancel()
             self.send(signal.SIGKILL)
@@ -167,16 +183,31 @@ class Child(ABC):
             return ""
         return f"not ready within {_START_SECONDS:.0f} s"
 
-    async def _serve(self, ended: asyncio.Task[int]) -> None:
-        """Marks the child as serving until the process ends."""
+    async def _serve(self, process: Process, ended: asyncio.Task[int]) -> None:
+        """Marks the child as serving until the process ends or hangs."""
         self._served = True
         self.up.set()
         self.on_serving()
+        watch = asyncio.create_task(self._watch(process))
         try:
-            await ended
+            await asyncio.wait({ended, watch}, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            watch.cancel()
             self.up.clear()
             self.on_stopped()
+
+    async def _watch(self, process: Process) -> None:
+        """Returns when the process hangs, which it logs."""
+        if self._hang_limits is None:
+            await asyncio.Event().wait()
+            return
+        self.record_answer()
+        probing = asyncio.create_task(self.probe())
+        try:
+            hang = await wait_hang(process.pid, lambda: self._answered, self._hang_limits)
+        finally:
+            probing.cancel()
+        print_notice(f"{self.name} hangs ({hang}); it is killed")
 
     def _cause(self, code: int) -> str:
         """Describes the return code, with the last error that the process printed, else its last line."""
@@ -185,18 +216,18 @@ class Child(ABC):
             return describe_end(code)
         return f"{describe_end(code)}: {lines[-1]}"
 
-    def listen(self, process: Process, forward: Callable[[str], None] | None = None) -> None:
-        """Keeps the last lines that the process prints, and passes each line to `forward`."""
+    def listen(self, process: Process, forward: Callable[[str], None] = lambda _: None, *, keep: bool = True) -> None:
+        """Passes each line that the process prints to `forward`, and keeps the last lines for the cause of its end."""
         assert process.stdout  # noqa: S101 - for the type checker
-        self._reader_task = asyncio.create_task(self._read_output(process.stdout, forward))
+        self._reader_task = asyncio.create_task(self._read_output(process.stdout, forward, keep=keep))
 
-    async def _read_output(self, stream: asyncio.StreamReader, forward: Callable[[str], None] | None) -> None:
+    async def _read_output(self, stream: asyncio.StreamReader, forward: Callable[[str], None], *, keep: bool) -> None:
         while line := await _readline(stream):
             text = line.decode(errors="replace").rstrip()
             if text:
-                self.last_lines.append(text)
-                if forward is not None:
-                    forward(text)
+                if keep:
+                    self.last_lines.append(text)
+                forward(text)
 
 
 async def _readline(stream: asyncio.StreamReader) -> bytes:
@@ -207,17 +238,21 @@ async def _readline(stream: asyncio.StreamReader) -> bytes:
         return b"(a line too long to show)\n"
 
 
-async def spawn(argv: list[str], *, cwd: Path | None = None, reports: bool = False) -> Process:
+async def spawn(
+    argv: list[str], environment: dict[str, str] | None = None, *, cwd: Path | None = None, reports: bool = False
+) -> Process:
     """Starts a process that ends with this one. Its stdout is a pipe.
 
     Args:
         argv: The command line.
+        environment: Its variables; None for those of this process.
         cwd: The working directory; None for the current one.
         reports: Whether the process reports over its pipes: stdin is a pipe and stderr is inherited. Otherwise stdin is
             empty and stderr goes to stdout.
     """
     return await asyncio.create_subprocess_exec(
         *argv,
+        env=environment,
         cwd=cwd,
         stdin=PIPE if reports else DEVNULL,
         stdout=PIPE,

@@ -11,6 +11,7 @@ from typing import Any
 
 from parley.config import Config, ConfigError
 from parley.supervisor.errors import CommandError
+from parley.supervisor.limits import raise_descriptor_limit, restrict_new_files
 from parley.supervisor.process import print_notice
 from parley.supervisor.stack import Stack
 
@@ -39,6 +40,8 @@ async def run(
     Raises:
         CommandError: The stack does not start.
     """
+    raise_descriptor_limit()
+    restrict_new_files()
     stop, hangup = asyncio.Event(), asyncio.Event()
     terminal = sys.stderr.isatty()
 

@@ -15,6 +15,7 @@ from parley.supervisor.children import Envoy, ModelServer, Worker, model_backend
 from parley.supervisor.edge_settings import DEFAULT_EDGE, EdgeSettings
 from parley.supervisor.errors import CommandError
 from parley.supervisor.folders import private_dir
+from parley.supervisor.liveness import DEFAULT_HANG_LIMITS, HangLimits
 from parley.supervisor.process import Child
 from parley.supervisor.worker import WorkerSpec
 
@@ -49,6 +50,7 @@ class Paths:
         edge: Settings of the listeners.
         log_level: The log level of the workers.
         shutdown: The times of a shutdown.
+        hang_limits: When a process counts as hanging, and is replaced; None for never.
     """
 
     state_dir: Path
@@ -58,16 +60,17 @@ class Paths:
     edge: EdgeSettings = DEFAULT_EDGE
     log_level: Level = "info"
     shutdown: ShutdownTimes = ShutdownTimes()
+    hang_limits: HangLimits | None = DEFAULT_HANG_LIMITS
 
 
 class Models:
     """The model servers of one configuration, with a separate folder for their sockets."""
 
-    def __init__(self, config: Config, run_dir: Path) -> None:
+    def __init__(self, config: Config, run_dir: Path, hang_limits: HangLimits | None) -> None:
         private_dir(run_dir)
         self.run_dir = run_dir
         self.backends = model_backends(config)
-        self.servers = [ModelServer(name, backend, run_dir) for name, backend in self.backends.items()]
+        self.servers = [ModelServer(name, backend, run_dir, hang_limits) for name, backend in self.backends.items()]
 
     async def start(self) -> None:
         """Starts all and waits until their models are loaded. If one fails, stops all and raises CommandError."""
@@ -89,9 +92,7 @@ class Stack:
         self.http, self.grpc = paths.http, paths.grpc
         self._paths = paths
         self._numbers = count(1)
-        self._envoy = (
-            Envoy(paths.run_dir, paths.http, paths.grpc, paths.edge, paths.shutdown.delay) if paths.http else None
-        )
+        self._envoy = _make_envoy(paths)
         self._has_delay = paths.shutdown.delay > 0
         self._models = self._make_models(config)
         self._workers = [self._make_worker(f"worker {number + 1}", config, self._models) for number in range(workers)]
@@ -192,7 +193,7 @@ class Stack:
         return [self._models, *(other for other in self._others if isinstance(other, Models))]
 
     def _make_models(self, config: Config) -> Models:
-        return Models(config, self._paths.run_dir / f"models-{next(self._numbers)}")
+        return Models(config, self._paths.run_dir / f"models-{next(self._numbers)}", self._paths.hang_limits)
 
     def _make_worker(self, name: str, config: Config, models: Models) -> Worker:
         def spec() -> WorkerSpec:
@@ -208,7 +209,7 @@ class Stack:
                 limits=None if self._envoy else _server_limits(paths.edge),
             )
 
-        return Worker(name, spec, self._publish)
+        return Worker(name, config, spec, self._publish, self._paths.hang_limits)
 
     async def _successor(self, worker: Worker, config: Config) -> Worker:
         """Starts the replacement of a worker and waits until Envoy uses it. Raises CommandError."""
@@ -237,6 +238,12 @@ class Stack:
         """Sends Envoy the addresses of the serving workers."""
         if self._envoy is not None:
             self._envoy.set_workers([worker.address for worker in self._all_workers() if worker.address])
+
+
+def _make_envoy(paths: Paths) -> Envoy | None:
+    if paths.http is None:
+        return None
+    return Envoy(paths.run_dir, (paths.http, paths.grpc), paths.edge, paths.shutdown.delay, paths.hang_limits)
 
 
 def _server_limits(settings: EdgeSettings) -> ServerLimits:

@@ -1,7 +1,8 @@
 """A worker process: one event loop, one gRPC server. `parley up` and `parley serve` start it.
 
 A worker reads its specification as one JSON object from stdin, so that no secret is in a file or an argument. It
-reports on stdout with one line, `ready ADDRESS` or `error TEXT`. All other output goes to stderr.
+reports on stdout with one line, `ready ADDRESS` or `error TEXT`, and prints `alive` every second while its server
+answers. All other output goes to stderr.
 
 Signals end it: SIGTERM lets running calls finish; SIGUSR1 does so too, and gives them more time, because another worker
 has replaced this one. SIGUSR2 announces to callers that the pod ends, while the worker serves on; each further
@@ -14,16 +15,17 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TextIO
 
 from parley.config import Config
 from parley.logs import Level
+from parley.logs.output import Output
 from parley.rpc.server_options import ServerLimits
 from parley.rpc.shutdown import Shutdown
 
+ALIVE = "alive"
 DRAIN_SECONDS = 600.0  # how long a replaced worker may finish its running calls
 
 
@@ -69,7 +71,7 @@ def command() -> list[str]:
 def main() -> None:
     """Reads the specification and serves until a signal ends the worker. Exits with 1 after an `error`."""
     spec = WorkerSpec.read(sys.stdin)
-    output = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
+    output = Output(os.dup(1))  # it never blocks, even if the supervisor is stopped
     os.dup2(2, 1)
     try:
         _run(spec, output)
@@ -78,13 +80,13 @@ def main() -> None:
         from parley.core.errors import ParleyError
 
         text = getattr(error, "cause", None) or str(error) or repr(error)
-        output.write(f"error {' '.join(text.split())}\n")
+        _report(output, f"error {' '.join(text.split())}")
         if not isinstance(error, ConfigError | ParleyError | OSError):
             raise
         sys.exit(1)
 
 
-def _run(spec: WorkerSpec, output: TextIO) -> None:
+def _run(spec: WorkerSpec, output: Output) -> None:
     """Runs the application on uvloop."""
     import uvloop
 
@@ -101,6 +103,7 @@ def _run(spec: WorkerSpec, output: TextIO) -> None:
             address=spec.address,
             admin=Path(spec.admin),
             on_ready=lambda address: _report(output, f"ready {address}"),
+            on_alive=lambda: _report(output, ALIVE),
             server_limits=spec.limits,
             shutdown=_shutdown(lambda: _report(output, "idle")),
         )
@@ -132,10 +135,9 @@ def _shutdown(on_idle: Callable[[], None]) -> Shutdown:
     return shutdown
 
 
-def _report(output: TextIO, line: str) -> None:
+def _report(output: Output, line: str) -> None:
     """Reports to the supervisor, unless it has ended."""
-    with suppress(OSError):
-        output.write(f"{line}\n")
+    output.write(f"{line}\n".encode())
 
 
 if __name__ == "__main__":

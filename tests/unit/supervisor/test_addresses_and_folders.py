@@ -10,7 +10,7 @@ import pytest
 
 from parley.supervisor.addresses import Address, parse_address
 from parley.supervisor.errors import CommandError
-from parley.supervisor.folders import locked, private_dir, run_dir, state_dir
+from parley.supervisor.folders import locked, private_dir, run_dir, state_dir, write_private
 
 
 @pytest.mark.parametrize(
@@ -55,6 +55,65 @@ def test_a_state_folder_that_cannot_be_created(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(CommandError, match=r"/file/state cannot be written \(.*\); choose another .* --state-dir"):
         state_dir(tmp_path / "file" / "state")
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o1777, 0o702])
+def test_a_state_folder_that_others_can_write_to_is_rejected(tmp_path: Path, mode: int) -> None:
+    """The error names the command that mends the folder."""
+    folder = tmp_path / "state"
+    folder.mkdir()
+    folder.chmod(mode)
+    expected = f"other users can write to {folder}; run `chmod go-w {folder}`, or choose another --state-dir"
+    with pytest.raises(CommandError) as caught:
+        state_dir(folder)
+    assert expected == str(caught.value)
+    folder.chmod(0o755)
+    assert folder == state_dir(folder)
+
+
+def test_a_state_folder_that_others_can_replace_is_rejected(tmp_path: Path) -> None:
+    """Others can rename a folder whose parent they can write to, also behind a link; a sticky parent forbids it."""
+    (tmp_path / "open").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "open")
+    (tmp_path / "open").chmod(0o777)
+    with pytest.raises(CommandError, match=r"can write to .*/open; run `chmod o-w .*/open`, or choose another --state"):
+        state_dir(tmp_path / "link" / "state")
+    (tmp_path / "open").chmod(0o1777)
+    assert tmp_path / "link" / "state" == state_dir(tmp_path / "link" / "state")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give folders to other users")
+@pytest.mark.parametrize(
+    ("owner", "group", "mode", "accepted"),
+    [
+        (0, 4000, 0o2775, True),  # Kubernetes with fsGroup: the volume belongs to root and the pod's group
+        (0, 4001, 0o2775, False),
+        (0, 4000, 0o2777, False),
+        (65534, 4000, 0o2770, False),
+        (65534, 4000, 0o755, False),
+        (4000, 4001, 0o700, True),
+    ],
+)
+def test_the_owner_of_a_state_folder(owner: int, group: int, mode: int, *, accepted: bool) -> None:
+    """A folder of another user is rejected, except a mounted volume of root that this process's group may write to."""
+    program = (
+        "import os, sys; from pathlib import Path; from parley.supervisor.folders import state_dir\n"
+        "os.setgroups([4000]); os.setgid(4000); os.setuid(4000); state_dir(Path(sys.argv[1]))"
+    )
+    with tempfile.TemporaryDirectory(prefix="p", dir="/tmp") as folder:
+        os.chown(folder, owner, group)
+        Path(folder).chmod(mode)
+        done = subprocess.run([sys.executable, "-c", program, folder], capture_output=True, text=True, check=False)
+    assert accepted == (done.returncode == 0), done.stderr
+
+
+def test_a_private_file_replaces_what_is_in_its_place(tmp_path: Path) -> None:
+    """A secret is written with mode 0600, and never through a link that another program made."""
+    (tmp_path / "target").write_text("kept")
+    (tmp_path / "file").symlink_to(tmp_path / "target")
+    write_private(tmp_path / "file", "secret")
+    assert ("kept", "secret") == ((tmp_path / "target").read_text(), (tmp_path / "file").read_text())
+    assert 0o600 == (tmp_path / "file").lstat().st_mode & 0o777
 
 
 def test_sockets_are_in_a_state_folder_with_a_short_path() -> None:

@@ -87,6 +87,15 @@ ShutdownGraceOption = Annotated[
         help="How long running calls may then take to finish. The rest ends with an error.",
     ),
 ]
+HangTimeoutOption = Annotated[
+    str,
+    Parameter(
+        name="--hang-timeout",
+        env_var="PARLEY_HANG_TIMEOUT",
+        help="A process that leaves its liveness checks unanswered for this time is killed and replaced: 5s, 1m. 0 for "
+        "never, for example while a debugger stops it.",
+    ),
+]
 JsonOption = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON.")]
 ReadyFileOption = Annotated[
     Path | None,
