@@ -58,6 +58,15 @@ app.command(
     "  PARLEY_API_KEY=sk-… parley chat --model smollm2\n"
     "  parley chat --key-file key --session 0199c1b2-7d3e-7a40-9f51-3b8e2c6d4a10",
 )
+app.command(
+    "parley.cli.usage:usage",
+    name="usage",
+    help="Show what calls have used, and what it cost.",
+    help_epilogue="Examples:\n"
+    "  parley usage --since 7d\n"
+    "  parley usage --by day --by model --account acme --csv > usage.csv\n"
+    "  parley usage --by key --since 2026-11-01 --json | jq 'map(.cost) | add'",
+)
 app.command("parley.cli.db:app", name="db", help="Upgrade the database, or move it to PostgreSQL.")
 app.command("parley.cli.config:app", name="config", help="Check a configuration file.")
 
