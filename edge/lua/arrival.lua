@@ -59,7 +59,7 @@ end
 -- The transcoder would let a query override the path and the body. Only lists have query parameters.
 local function drop_query(headers)
   local path, query = (headers:get(":path") or ""):match("^([^?]*)%?(.*)$")
-  if not path or path == "/api/v1/sessions" then
+  if not path or path == "/api/v1/sessions" or path == "/v1/usage" or path == "/api/v1/usage" then
     return
   end
   local kept = {}
@@ -76,6 +76,8 @@ end
 local LISTS = {
   { "^/v1/models$", "data" },
   { "^/api/v1/models$", "data" },
+  { "^/v1/usage$", "data" },
+  { "^/api/v1/usage$", "data" },
   { "^/api/v1/sessions$", "sessions" },
   { "^/api/v1/sessions/[^/]+/messages$", "messages" },
 }

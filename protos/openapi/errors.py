@@ -58,6 +58,7 @@ _KEY = ("IDEMPOTENCY_KEY_IN_USE", "IDEMPOTENCY_KEY_REUSED")
 _FURTHER = {
     "ListModels": [],
     "GetModel": ["MODEL_NOT_FOUND"],
+    "GetUsageReport": ["INVALID_REQUEST"],
     "ListSessions": ["INVALID_REQUEST"],
     "GetSession": ["SESSION_NOT_FOUND"],
     "ListSessionMessages": ["INVALID_REQUEST", "SESSION_NOT_FOUND"],

@@ -190,6 +190,8 @@ async def test_a_slow_reader_holds_up_its_worker(edge: Edge, client: aiohttp.Cli
         ("/v1/models", {"object": "list", "data": []}),
         ("/api/v1/models?x=1", {"object": "list", "data": []}),
         ("/fastapi/api/v1/models", {"object": "list", "data": []}),
+        ("/v1/usage", {"object": "list", "data": [], "total": {"calls": 0, "cost": 0.5}}),
+        ("/openpipe/api/v1/usage", {"object": "list", "data": [], "total": {"calls": 0, "cost": 0.5}}),
         ("/api/v1/sessions", {"sessions": []}),
         ("/api/v1/sessions?model=none", {"sessions": []}),
         ("/upchatty/api/v1/sessions", {"sessions": []}),

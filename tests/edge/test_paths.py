@@ -16,6 +16,7 @@ from parley.v1.models_pb2 import GetModelRequest, ListModelsRequest
 from parley.v1.models_pb2_grpc import ModelsStub
 from parley.v1.sessions_pb2 import GetSessionRequest, ListSessionMessagesRequest, ListSessionsRequest
 from parley.v1.sessions_pb2_grpc import SessionsStub
+from parley.v1.usage_pb2 import GetUsageReportRequest
 from tests.edge.conftest import Edge, channel_to
 from tests.edge.worker import Worker
 
@@ -36,6 +37,8 @@ REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
         ("GET", "/api/v1/models?x=1", "ListModels"),
         ("GET", "/v1/models/m", "GetModel"),
         ("GET", "/api/v1/models/m", "GetModel"),
+        ("GET", "/v1/usage", "GetUsageReport"),
+        ("GET", "/api/v1/usage?by=day", "GetUsageReport"),
         ("GET", "/api/v1/sessions", "ListSessions"),
         ("GET", "/api/v1/sessions/s", "GetSession"),
         ("GET", "/api/v1/sessions/s/messages?page_size=3", "ListSessionMessagesJson"),
@@ -59,6 +62,9 @@ async def test_the_parts_of_a_path_and_query_reach_the_request(client: aiohttp.C
     """Ids and parameters become fields; a model's id may contain slashes, plain or encoded."""
     async with client.get("/api/v1/sessions?page_size=3&model=a%2Fb"):
         assert ListSessionsRequest(page_size=3, model="a/b") == worker.request
+    for path in ("/v1/usage", "/fastapi/api/v1/usage"):
+        async with client.get(f"{path}?by=day&by=key&since=2026-11-01&account=true"):
+            assert GetUsageReportRequest(by=["day", "key"], since="2026-11-01", account=True) == worker.request
     for path in ("/v1/models/org/name:tag", "/v1/models/org%2Fname:tag", "/fastapi/api/v1/models/org%2Fname:tag"):
         async with client.get(_raw(client, path)):
             assert GetModelRequest(model="org/name:tag") == worker.request
@@ -140,7 +146,7 @@ async def test_no_path_leads_to_a_method_that_is_not_listed(edge: Edge, worker: 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize(
-    "path", ["/v1/chat/completions", "/v1/models", "/api/v1/models/m", "/api/v1/sessions", "/api/v1/sessions/s"]
+    "path", ["/v1/chat/completions", "/v1/models", "/v1/usage", "/api/v1/models/m", "/api/v1/sessions/s"]
 )
 async def test_listed_paths_reject_native_grpc(edge: Edge, worker: Worker, method: str, path: str) -> None:
     """Native gRPC is rejected before the transcoder, which would forward it unchanged."""

@@ -38,6 +38,8 @@ from parley.v1.sessions_pb2 import (
     SessionMessage,
 )
 from parley.v1.sessions_pb2_grpc import SessionsServicer, add_SessionsServicer_to_server
+from parley.v1.usage_pb2 import GetUsageReportRequest, UsageReport, UsageRow
+from parley.v1.usage_pb2_grpc import UsageReportsServicer, add_UsageReportsServicer_to_server
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Unary = Callable[[Any, Context], Awaitable[Any]]
@@ -55,7 +57,7 @@ OPTIONS = (
 )
 
 
-class Worker(ChatCompletionsServicer, SessionsServicer, ModelsServicer):
+class Worker(ChatCompletionsServicer, SessionsServicer, ModelsServicer, UsageReportsServicer):
     """Answers with `complete`, `events` and `export`, which tests set; keeps the last request and its metadata.
 
     `calls` has every call of every service, so that a test can assert that none arrived.
@@ -83,6 +85,7 @@ class Worker(ChatCompletionsServicer, SessionsServicer, ModelsServicer):
         add_ChatCompletionsServicer_to_server(self, server)
         add_SessionsServicer_to_server(self, server)
         add_ModelsServicer_to_server(self, server)
+        add_UsageReportsServicer_to_server(self, server)
         health_pb2_grpc.add_HealthServicer_to_server(self.health, server)
         reflection.enable_server_reflection(("parley.v1.ChatCompletions", reflection.SERVICE_NAME), server)
         await self.set_serving(serving=True)
@@ -135,6 +138,10 @@ class Worker(ChatCompletionsServicer, SessionsServicer, ModelsServicer):
         return self.models or ListModelsResponse(
             object="list", data=[Model(id="m", object="model", created=7, owned_by="local")]
         )
+
+    async def GetUsageReport(self, request: GetUsageReportRequest, context: Any) -> UsageReport:
+        await self._enter("GetUsageReport", request, context)
+        return UsageReport(object="list", total=UsageRow(calls=0, cost=0.5))
 
     async def GetModel(self, request: GetModelRequest, context: Any) -> Model:
         await self._enter("GetModel", request, context)

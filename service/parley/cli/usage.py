@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -19,9 +18,10 @@ from parley.cli.shared.terminal import print_table, without_control_characters
 from parley.config import Duration, load
 from parley.core.ports import UsageCounts, UsageQuery, UsageRow
 from parley.core.ports.usage import NANOS, Dimension
+from parley.core.usage.recorder import day
+from parley.core.usage.report import iso, parse_date
 from parley.supervisor.errors import CommandError
 
-_EPOCH = date(1970, 1, 1)
 _COUNTS = ("Calls", "Errors", "Attempts", "Prompt", "Cached", "Completion", "Reasoning", "Cost")
 _COST_PLACES = Decimal("0.000001")
 
@@ -68,19 +68,21 @@ def usage(  # noqa: PLR0913 - the command's options
 
 def _day(option: str, text: str) -> int:
     """Converts a date, or a duration before now, to days since 1970-01-01. Raises CommandError."""
+    found = parse_date(text)
+    if found is not None:
+        return found
     try:
-        if text[:1].isdigit() and text.count("-") == 2:  # noqa: PLR2004 - YYYY-MM-DD
-            return (date.fromisoformat(text) - _EPOCH).days
-        ago = timedelta(seconds=TypeAdapter(Duration).validate_python(text))
-        return (datetime.fromtimestamp(time.time(), UTC) - ago).date().toordinal() - _EPOCH.toordinal()
+        seconds: float = TypeAdapter(Duration).validate_python(text)
+        iso(found := day(time.time() - seconds))
     except (ValidationError, ValueError, OverflowError) as error:
         raise CommandError(f'{option}: "{text}" is neither a date nor a duration; write 2026-11-01 or 30d') from error
+    return found
 
 
 def _values(names: Sequence[Dimension], row: UsageRow) -> list[str]:
     """Returns the values of a row's dimensions as text; the day as a date."""
     pairs = zip(names, row.group, strict=True)
-    return [(_EPOCH + timedelta(int(value))).isoformat() if name == "day" else str(value) for name, value in pairs]
+    return [iso(int(value)) if name == "day" else str(value) for name, value in pairs]
 
 
 def _fields(names: Sequence[Dimension], row: UsageRow) -> dict[str, Any]:

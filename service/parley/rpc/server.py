@@ -17,11 +17,13 @@ from parley.rpc.server_options import ServerLimits, server_options
 from parley.rpc.services.chat_completions import ChatCompletionsServicer
 from parley.rpc.services.models import ModelsServicer
 from parley.rpc.services.sessions import SessionsServicer
+from parley.rpc.services.usage import UsageReportsServicer
 from parley.rpc.shutdown import Shutdown
-from parley.v1 import chat_completions_pb2, models_pb2, sessions_pb2
+from parley.v1 import chat_completions_pb2, models_pb2, sessions_pb2, usage_pb2
 from parley.v1.chat_completions_pb2_grpc import add_ChatCompletionsServicer_to_server
 from parley.v1.models_pb2_grpc import add_ModelsServicer_to_server
 from parley.v1.sessions_pb2_grpc import add_SessionsServicer_to_server
+from parley.v1.usage_pb2_grpc import add_UsageReportsServicer_to_server
 
 _SERVICES = tuple(
     module.DESCRIPTOR.services_by_name[name].full_name
@@ -29,6 +31,7 @@ _SERVICES = tuple(
         (chat_completions_pb2, "ChatCompletions"),
         (sessions_pb2, "Sessions"),
         (models_pb2, "Models"),
+        (usage_pb2, "UsageReports"),
     )
 )
 
@@ -75,6 +78,7 @@ class Server:
         add_ChatCompletionsServicer_to_server(ChatCompletionsServicer(chat, keep_alive_seconds), self._server)
         add_SessionsServicer_to_server(SessionsServicer(store), self._server)
         add_ModelsServicer_to_server(ModelsServicer(router), self._server)
+        add_UsageReportsServicer_to_server(UsageReportsServicer(store), self._server)
         add_reflection((*_SERVICES, SERVICE_NAME), self._server)
 
     async def start(self, address: str) -> str:
