@@ -30,6 +30,9 @@ return {
     IDEMPOTENCY_KEY_REUSED = { status = 422, grpc_status = 9, type = "invalid_request_error", should_retry = false },
     ACCOUNT_SUSPENDED = { status = 403, grpc_status = 7, type = "invalid_request_error", should_retry = false },
     SCOPE_REQUIRED = { status = 403, grpc_status = 7, type = "invalid_request_error", should_retry = false },
+    INVALID_TOKEN = { status = 401, grpc_status = 16, type = "invalid_request_error", should_retry = false },
+    INSUFFICIENT_SCOPE = { status = 403, grpc_status = 7, type = "invalid_request_error", should_retry = false },
+    ISSUER_UNAVAILABLE = { status = 503, grpc_status = 14, type = "server_error", should_retry = true },
     UPSTREAM_QUOTA_EXHAUSTED = { status = 429, grpc_status = 8, type = "insufficient_quota", should_retry = false },
   },
   statuses = {

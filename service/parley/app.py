@@ -26,7 +26,7 @@ from parley.config import (
     ParleyBackend,
 )
 from parley.core.chat import Chat
-from parley.core.ports import Backend, Store
+from parley.core.ports import Authenticator, Backend, Store
 from parley.core.routing.health import HealthChecker
 from parley.core.routing.router import Router
 from parley.core.sessions.reaper import Reaper
@@ -123,11 +123,14 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
     backends = {name: _backend(name, backend, run_dir) for name, backend in config.backends.items()}
     router = Router(config, backends, states=shared_states(run_dir))
     try:
-        async with open_store(config.store, state_dir, allow_unavailable=True) as store, admin_server(admin, on_alive):
+        async with (
+            open_store(config.store, state_dir, allow_unavailable=True) as store,
+            admin_server(admin, on_alive),
+            _authenticator(config, store, run_dir) as authenticator,
+        ):
             turns, limits, usage = Turns(store), RateLimiter(store), UsageRecorder(store)
-            keys = ApiKeys(store, Callers(config.plans, config.limits))
             chat = Chat(router, turns, limits, store, usage)
-            server = Server(chat, router, store, keys, limits=server_limits)
+            server = Server(chat, router, store, authenticator, auth=config.auth, limits=server_limits)
             address = await server.start(address)
             _tune_garbage_collector()
             async with _store_tasks(store, server, config), _health_checks(config, backends, router):
@@ -140,6 +143,24 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
     finally:
         for backend in backends.values():
             await backend.close()
+
+
+@asynccontextmanager
+async def _authenticator(config: Config, store: Store, run_dir: Path) -> AsyncIterator[Authenticator]:
+    """Yields the authenticator. Without issuers, no code for tokens is loaded: that takes a quarter of a second."""
+    callers = Callers(config.plans, config.limits)
+    keys = ApiKeys(store, callers)
+    if not config.auth.issuers:
+        yield keys
+        return
+    from parley.auth.bearer import Bearer
+    from parley.auth.tokens.access_tokens import AccessTokens
+    from parley.auth.tokens.verifier import Verifier
+    from parley.backends.http.documents import HttpDocuments, SharedDocuments
+
+    verifier = Verifier(config.auth.issuers, SharedDocuments(run_dir, HttpDocuments()))
+    async with verifier.running():
+        yield Bearer(keys, AccessTokens(verifier, store, callers))
 
 
 @asynccontextmanager

@@ -55,6 +55,9 @@ REASONS: list[tuple[str, grpc.StatusCode, str, str | None, str | None]] = [
     ("INTERNAL", STATUS.INTERNAL, "Internal Server Error", None, None),
     ("UPSTREAM_QUOTA_EXHAUSTED", STATUS.RESOURCE_EXHAUSTED, "The provider's quota is used up", None, None),
     ("RATE_LIMITED", STATUS.RESOURCE_EXHAUSTED, "This key may make 6 requests a minute; try again", None, "7"),
+    ("INVALID_TOKEN", STATUS.UNAUTHENTICATED, "The access token has expired; request a new one", None, None),
+    ("INSUFFICIENT_SCOPE", STATUS.PERMISSION_DENIED, "The access token lacks the scope email", None, None),
+    ("ISSUER_UNAVAILABLE", STATUS.UNAVAILABLE, "The keys of the issuer cannot be read", None, "5"),
 ]
 
 

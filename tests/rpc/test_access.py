@@ -150,7 +150,7 @@ def test_both_versions_of_reflection_describe_every_symbol(
 def test_both_versions_of_reflection_list_all_services(grpc_channel: grpc.Channel, service: str) -> None:
     """Each version of reflection lists itself and the other one."""
     listed = _reflected(grpc_channel, service, list_services="*").list_services_response.service
-    own = {f"parley.v1.{name}" for name in ("ChatCompletions", "Sessions", "Models")}
+    own = {f"parley.v1.{name}" for name in ("ChatCompletions", "Sessions", "Models", "UsageReports", "Identity")}
     assert {*own, "grpc.health.v1.Health", *REFLECTION} == {each.name for each in listed}
     for unknown in ("parley.v1.Nope", "parley.v1.ChatCompletions.Nope", "Nope"):
         answer = _reflected(grpc_channel, service, file_containing_symbol=unknown)

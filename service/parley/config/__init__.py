@@ -5,6 +5,7 @@ import os
 # No plugin extends these models. Searching for plugins reads the metadata of every package at every start.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
+from parley.config.auth import Auth, Issuer, is_secure_url
 from parley.config.backends import (
     AnthropicBackend,
     AnyLLMBackend,
@@ -27,6 +28,7 @@ __all__ = [
     "UNLIMITED",
     "AnthropicBackend",
     "AnyLLMBackend",
+    "Auth",
     "BackendConfig",
     "Config",
     "ConfigError",
@@ -34,6 +36,7 @@ __all__ = [
     "HealthCheck",
     "History",
     "HttpHealthCheck",
+    "Issuer",
     "Limits",
     "LimitsConfig",
     "LlamaCppBackend",
@@ -50,6 +53,7 @@ __all__ = [
     "StoreConfig",
     "Target",
     "Timeouts",
+    "is_secure_url",
     "load",
     "located_error",
     "merged",

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from parley.config.auth import Auth, Issuer
 from parley.config.backends import BackendConfig
 from parley.config.explain import explain
 from parley.config.limits import DEFAULT_PLANS, LimitsConfig, Plan
@@ -33,6 +34,8 @@ class Config(Strict):
     """Where sessions, keys and limits are kept."""
     sessions: Retention = Retention()
     """Retention of sessions."""
+    auth: Auth = Auth()
+    """Authentication of callers, besides API keys."""
     limits: LimitsConfig = LimitsConfig()
     """Limits of every key and account. Default: none."""
     plans: dict[str, Plan] = Field(default=DEFAULT_PLANS, min_length=1)
@@ -60,6 +63,7 @@ class Config(Strict):
             raise ValueError(f'default_model: no model has the id "{self.default_model}"; use one of: {", ".join(ids)}')
         _check_fallbacks(self.models)
         _check_targets(self.models, self.prices)
+        _check_issuers(self.auth.issuers, self.plans)
         return self
 
 
@@ -87,6 +91,17 @@ def _check_targets(models: Sequence[Model], prices: Mapping[str, Price]) -> None
     for name in prices:
         if name not in known:
             raise ValueError(f'prices: no target is named "{name}"; use one of: {", ".join(known)}')
+
+
+def _check_issuers(issuers: Sequence[Issuer], plans: Mapping[str, Plan]) -> None:
+    """Checks that every issuer is listed once, and that its plan exists."""
+    names = [issuer.issuer for issuer in issuers]
+    for index, issuer in enumerate(issuers):
+        where = f"auth.issuers[{index}]"
+        if issuer.issuer in names[:index]:
+            raise ValueError(f'{where}.issuer: "{issuer.issuer}" is listed already; remove it')
+        if issuer.plan is not None and issuer.plan not in plans:
+            raise ValueError(f'{where}.plan: no plan is named "{issuer.plan}"; use one of: {", ".join(plans)}')
 
 
 _DEFAULT = """\

@@ -114,6 +114,9 @@ SERVICE: dict[ErrorReason.ValueType, ServiceError] = {
     reasons.ERROR_REASON_IDEMPOTENCY_KEY_REUSED: _invalid(422, StatusCode.FAILED_PRECONDITION),
     reasons.ERROR_REASON_ACCOUNT_SUSPENDED: _invalid(403, StatusCode.PERMISSION_DENIED),
     reasons.ERROR_REASON_SCOPE_REQUIRED: _invalid(403, StatusCode.PERMISSION_DENIED),
+    reasons.ERROR_REASON_INVALID_TOKEN: _invalid(401, StatusCode.UNAUTHENTICATED),
+    reasons.ERROR_REASON_INSUFFICIENT_SCOPE: _invalid(403, StatusCode.PERMISSION_DENIED),
+    reasons.ERROR_REASON_ISSUER_UNAVAILABLE: _unavailable(),
     # Not retried: the quota does not come back within minutes.
     reasons.ERROR_REASON_UPSTREAM_QUOTA_EXHAUSTED: ServiceError(StatusCode.RESOURCE_EXHAUSTED, 429, QUOTA, QUOTA),
 }

@@ -22,6 +22,8 @@ from parley.core.usage.limits import RateLimitStatus
 from parley.rpc import call_log, errors, request_forms, typed_forms
 from parley.rpc.call import Call, caller, current, set_current
 from parley.rpc.metadata import rate_limits, receipts
+from parley.rpc.metadata.challenges import Challenges
+from parley.v1 import identity_pb2
 from parley.v1.chat_completions_pb2 import DESCRIPTOR, CreateChatCompletionRequest
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -31,6 +33,7 @@ ReadRateLimits = Callable[[Caller], Awaitable[Sequence[RateLimitStatus]]]
 
 _COMPLETIONS = frozenset(DESCRIPTOR.services_by_name["ChatCompletions"].methods_by_name)
 _TYPED = frozenset({"CreateChatCompletion", "StreamChatCompletion"})  # the methods that the edge does not call for REST
+_PUBLIC = frozenset(identity_pb2.DESCRIPTOR.services_by_name["Identity"].methods_by_name)  # need no credential
 _PRINTABLE_ID = re.compile(r"[ -~]{1,256}")  # printable ASCII: it is copied into metadata and into the log
 # The violations of a body that the edge cannot forward. The edge does not authenticate: it sends the call without the
 # body, so that a missing or invalid key is reported first.
@@ -42,19 +45,20 @@ _UNDECODABLE = (
 
 
 def interceptors(
-    authenticator: Authenticator, read_rate_limits: ReadRateLimits, running: set[Call]
+    authenticator: Authenticator, read_rate_limits: ReadRateLimits, running: set[Call], resource: str | None = None
 ) -> list[grpc.aio.ServerInterceptor]:
     """Returns the interceptors, the outermost first.
 
     Args:
-        authenticator: Resolves the API key of a call.
+        authenticator: Authenticates the credentials of a call.
         read_rate_limits: Reads the limits of a caller without charging them.
         running: Kept up to date with the running calls.
+        resource: The public identifier of the service, for challenges; None if it is not configured.
     """
     return [
         ContextInterceptor(running),  # first: the ids are needed by all others
         LogInterceptor(),  # outside of everything that can fail: every call is logged
-        ErrorInterceptor(),  # turns every exception of the inner ones into a status
+        ErrorInterceptor(Challenges(resource)),  # turns every exception of the inner ones into a status
         AuthInterceptor(authenticator),  # before the body is decoded: unauthenticated calls stay cheap
         RateLimitsInterceptor(read_rate_limits),  # needs the caller; outside of all that can reject the request
         DecodeInterceptor(),  # not in gRPC, which reports a malformed request as INTERNAL
@@ -136,6 +140,10 @@ class LogInterceptor(_Interceptor):
 class ErrorInterceptor(_Interceptor):
     """Ends a failed call with the status, details and metadata of its error."""
 
+    def __init__(self, challenges: Challenges) -> None:
+        super().__init__()
+        self._challenges = challenges
+
     def _wrap(self, inner: Behaviour, handler: MethodHandler, name: str) -> Behaviour:
         async def handle(request: Any, context: Context) -> Any:
             call = current()
@@ -147,20 +155,23 @@ class ErrorInterceptor(_Interceptor):
                     raise
                 limits = rate_limits.metadata(call.outcome.rate_limits or ())
                 hints = errors.trailing_metadata(failure, context.time_remaining())
-                trailing = (*_ids(call), *limits, *_receipt(call), *hints)
+                trailing = (*_ids(call), *limits, *_receipt(call), *hints, *self._challenges.metadata(failure))
                 await context.abort(errors.status(failure), failure.message, trailing)
 
         return handle
 
 
 class AuthInterceptor(_Interceptor):
-    """Authenticates the caller by its API key."""
+    """Authenticates the caller by its API key or access token."""
 
     def __init__(self, authenticator: Authenticator) -> None:
         super().__init__()
         self._authenticator = authenticator
 
     def _wrap(self, inner: Behaviour, handler: MethodHandler, name: str) -> Behaviour:
+        if name in _PUBLIC:
+            return inner
+
         async def handle(request: Any, context: Context) -> Any:
             call = current()
             call.caller = await self._authenticate(call)

@@ -5,6 +5,7 @@ import asyncio
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from parley.config import Auth
 from parley.core.background import PeriodicTask
 from parley.core.chat import Chat
 from parley.core.ports import Authenticator, Store
@@ -15,12 +16,14 @@ from parley.rpc.interceptors import interceptors
 from parley.rpc.reflection import add_reflection
 from parley.rpc.server_options import ServerLimits, server_options
 from parley.rpc.services.chat_completions import ChatCompletionsServicer
+from parley.rpc.services.identity import IdentityServicer
 from parley.rpc.services.models import ModelsServicer
 from parley.rpc.services.sessions import SessionsServicer
 from parley.rpc.services.usage import UsageReportsServicer
 from parley.rpc.shutdown import Shutdown
-from parley.v1 import chat_completions_pb2, models_pb2, sessions_pb2, usage_pb2
+from parley.v1 import chat_completions_pb2, identity_pb2, models_pb2, sessions_pb2, usage_pb2
 from parley.v1.chat_completions_pb2_grpc import add_ChatCompletionsServicer_to_server
+from parley.v1.identity_pb2_grpc import add_IdentityServicer_to_server
 from parley.v1.models_pb2_grpc import add_ModelsServicer_to_server
 from parley.v1.sessions_pb2_grpc import add_SessionsServicer_to_server
 from parley.v1.usage_pb2_grpc import add_UsageReportsServicer_to_server
@@ -34,6 +37,7 @@ _SERVICES = tuple(
         (usage_pb2, "UsageReports"),
     )
 )
+_IDENTITY = identity_pb2.DESCRIPTOR.services_by_name["Identity"].full_name  # serves without the store
 
 _NOTICE_SECONDS = 1.5  # until every Envoy has seen NOT_SERVING and sends no new calls
 _KEEP_ALIVE_SECONDS = 15.0  # of silence in a stream of events; some proxies close it soon after
@@ -50,7 +54,8 @@ class Server:
         chat: The core.
         router: Lists the models.
         store: Holds the sessions.
-        authenticator: Resolves API keys.
+        authenticator: Authenticates callers.
+        auth: What callers learn about access tokens.
         limits: The limits of a server without an edge; None behind one.
         keep_alive_seconds: Silence in a stream of events before a keep-alive comment.
         stalled_seconds: How long a piece of a stream may stay unread before its call is cancelled.
@@ -63,12 +68,14 @@ class Server:
         store: Store,
         authenticator: Authenticator,
         *,
+        auth: Auth | None = None,
         limits: ServerLimits | None = None,
         keep_alive_seconds: float = _KEEP_ALIVE_SECONDS,
         stalled_seconds: float = _STALLED_SECONDS,
     ) -> None:
         self._running: set[Call] = set()
-        chain = interceptors(authenticator, chat.rate_limit_statuses, self._running)
+        auth = auth or Auth()
+        chain = interceptors(authenticator, chat.rate_limit_statuses, self._running, auth.resource)
         self._server = grpc.aio.server(interceptors=chain, options=server_options(limits))
         self._chat = chat
         self._stalled_seconds = stalled_seconds
@@ -79,7 +86,8 @@ class Server:
         add_SessionsServicer_to_server(SessionsServicer(store), self._server)
         add_ModelsServicer_to_server(ModelsServicer(router), self._server)
         add_UsageReportsServicer_to_server(UsageReportsServicer(store), self._server)
-        add_reflection((*_SERVICES, SERVICE_NAME), self._server)
+        add_IdentityServicer_to_server(IdentityServicer(auth), self._server)
+        add_reflection((*_SERVICES, _IDENTITY, SERVICE_NAME), self._server)
 
     async def start(self, address: str) -> str:
         """Starts the server.

@@ -1,5 +1,6 @@
 """Contract of API keys and accounts."""
 
+from parley.config import Limits
 from parley.core.ports import Account, Store
 from tests.contract.stores.making import (
     key,
@@ -41,6 +42,14 @@ class KeyContract:
         assert not await store.set_plan("nobody", "free")
         assert [Account("ada", "free"), Account("bob", "pro")] == await second.list_accounts()
         assert ["free", "pro", "free"] == [one.account.plan for one in await second.list_keys()]
+
+    async def test_an_account_without_keys(self, store: Store, second: Store) -> None:
+        """An account is added once, and found with its fields; a later one of the same name changes nothing."""
+        assert None is await second.find_account("https://login.example.com#ada")
+        account = Account("https://login.example.com#ada", "pro", Limits(requests_per_minute=5))
+        assert account == await store.add_account(account)
+        assert account == await second.add_account(Account(account.name, "free", suspended=1))
+        assert account == await second.find_account(account.name)
 
     async def test_revoked_once(self, store: Store, second: Store) -> None:
         """A revoked key remains, with the time of its first revocation."""

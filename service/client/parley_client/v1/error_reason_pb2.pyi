@@ -165,6 +165,18 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The key does not have the scope that the method requires.
     Example: PERMISSION_DENIED, 403, "This key does not have the scope `sessions:write`; use a key that has it".
     """
+    ERROR_REASON_INVALID_TOKEN: _ErrorReason.ValueType  # 35
+    """The access token is malformed, expired, of another issuer or audience, or its signature is not valid.
+    Example: UNAUTHENTICATED, 401, "The access token has expired; request a new one".
+    """
+    ERROR_REASON_INSUFFICIENT_SCOPE: _ErrorReason.ValueType  # 36
+    """The access token lacks a required scope.
+    Example: PERMISSION_DENIED, 403, "The access token lacks the scope email".
+    """
+    ERROR_REASON_ISSUER_UNAVAILABLE: _ErrorReason.ValueType  # 37
+    """The keys of the token's issuer cannot be read, so that the token can be neither accepted nor rejected. Try again.
+    Example: UNAVAILABLE, 503, "The keys of the access token's issuer cannot be read; try again later".
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` of the `google.rpc.ErrorInfo` (domain `parley`) in every failed call, without the prefix
@@ -315,5 +327,17 @@ Example: PERMISSION_DENIED, 403, "This account is suspended; contact the operato
 ERROR_REASON_SCOPE_REQUIRED: ErrorReason.ValueType  # 34
 """The key does not have the scope that the method requires.
 Example: PERMISSION_DENIED, 403, "This key does not have the scope `sessions:write`; use a key that has it".
+"""
+ERROR_REASON_INVALID_TOKEN: ErrorReason.ValueType  # 35
+"""The access token is malformed, expired, of another issuer or audience, or its signature is not valid.
+Example: UNAUTHENTICATED, 401, "The access token has expired; request a new one".
+"""
+ERROR_REASON_INSUFFICIENT_SCOPE: ErrorReason.ValueType  # 36
+"""The access token lacks a required scope.
+Example: PERMISSION_DENIED, 403, "The access token lacks the scope email".
+"""
+ERROR_REASON_ISSUER_UNAVAILABLE: ErrorReason.ValueType  # 37
+"""The keys of the token's issuer cannot be read, so that the token can be neither accepted nor rejected. Try again.
+Example: UNAVAILABLE, 503, "The keys of the access token's issuer cannot be read; try again later".
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

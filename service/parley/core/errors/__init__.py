@@ -10,6 +10,9 @@ ParleyError
 ├── PlanRequired              a key of a plan without access
 ├── AccountSuspended          a key of a suspended account
 ├── ScopeRequired             the key lacks a scope
+├── InvalidToken              an access token that is not valid
+├── InsufficientScope         an access token without a required scope
+├── IssuerUnavailable         the keys of the token's issuer cannot be read
 ├── RateLimited               the key or its account has used up its limit a minute
 ├── SessionNotFound           no such session for this caller
 ├── SessionBusy               another turn of the session is running
@@ -41,7 +44,10 @@ A message is for the caller: it names the field or the cause and says what to do
 
 from parley.core.errors.access import (
     AccountSuspended,
+    InsufficientScope,
     InvalidApiKey,
+    InvalidToken,
+    IssuerUnavailable,
     PlanRequired,
     RateLimited,
     ScopeRequired,
@@ -79,8 +85,11 @@ __all__ = [
     "ContentPolicy",
     "ContextLengthExceeded",
     "DeadlineExceeded",
+    "InsufficientScope",
     "InvalidApiKey",
     "InvalidRequest",
+    "InvalidToken",
+    "IssuerUnavailable",
     "KeyInUse",
     "KeyReused",
     "ModelNotFound",

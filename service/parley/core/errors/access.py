@@ -1,5 +1,7 @@
 """Refusals of a key: authentication, plan and rate limits."""
 
+from collections.abc import Sequence
+
 from parley.core.errors.base import ParleyError
 from parley.v1 import error_reason_pb2 as reasons
 
@@ -56,6 +58,37 @@ class ScopeRequired(ParleyError):
 
     def __init__(self, scope: str) -> None:
         super().__init__(f"This key does not have the scope `{scope}`; use a key that has it")
+
+
+class InvalidToken(ParleyError):
+    """The access token is malformed, expired, of another issuer or audience, or its signature is not valid."""
+
+    reason = reasons.ERROR_REASON_INVALID_TOKEN
+
+
+class InsufficientScope(ParleyError):
+    """The access token lacks a required scope.
+
+    Args:
+        scopes: The scopes of the issuer that a token needs.
+        message: What is missing.
+    """
+
+    reason = reasons.ERROR_REASON_INSUFFICIENT_SCOPE
+
+    def __init__(self, scopes: Sequence[str], message: str) -> None:
+        super().__init__(message)
+        self.scopes = tuple(scopes)
+
+
+class IssuerUnavailable(ParleyError):
+    """The keys of the token's issuer cannot be read."""
+
+    reason = reasons.ERROR_REASON_ISSUER_UNAVAILABLE
+
+    def __init__(self, retry_after: int, cause: str) -> None:
+        text = "The keys of the access token's issuer cannot be read; try again later"
+        super().__init__(text, retry_after=retry_after, cause=cause)
 
 
 class RateLimited(ParleyError):

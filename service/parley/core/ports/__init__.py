@@ -1,10 +1,11 @@
-"""The interfaces that the core requires: backends, a store and an authenticator."""
+"""The interfaces that the core requires: backends, a store, an authenticator, documents."""
 
 from typing import Protocol
 
 from parley.core.ports.backends import Backend, UpstreamCall
 from parley.core.ports.claims import Claim, ClaimStore
-from parley.core.ports.keys import Account, ApiKey, Authenticator, Caller, Credentials, KeyStore, Scope
+from parley.core.ports.documents import Document, Documents, DocumentUnavailable
+from parley.core.ports.keys import Account, AccountStore, ApiKey, Authenticator, Caller, Credentials, KeyStore, Scope
 from parley.core.ports.limits import Charge, LimitStore, Reservation
 from parley.core.ports.sessions import (
     Reaped,
@@ -19,6 +20,7 @@ from parley.core.ports.usage import UsageCounts, UsageKey, UsageQuery, UsageRow,
 
 __all__ = [
     "Account",
+    "AccountStore",
     "ApiKey",
     "Authenticator",
     "Backend",
@@ -27,6 +29,9 @@ __all__ = [
     "Claim",
     "ClaimStore",
     "Credentials",
+    "Document",
+    "DocumentUnavailable",
+    "Documents",
     "KeyStore",
     "LimitStore",
     "Reaped",
@@ -48,7 +53,7 @@ __all__ = [
 ]
 
 
-class Store(SessionStore, ClaimStore, KeyStore, LimitStore, UsageStore, Protocol):
+class Store(SessionStore, ClaimStore, KeyStore, AccountStore, LimitStore, UsageStore, Protocol):
     """One database that implements all store interfaces."""
 
     async def check(self) -> None:

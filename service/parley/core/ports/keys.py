@@ -117,6 +117,18 @@ class ApiKey:
     previous_expires: int | None = None
 
 
+class AccountStore(Protocol):
+    """Stores accounts. Every method raises StoreUnavailable if the store cannot be reached."""
+
+    async def find_account(self, name: str) -> Account | None:
+        """Returns the account with this name."""
+        ...
+
+    async def add_account(self, account: Account) -> Account:
+        """Stores an account and returns it. If it exists, returns it as stored."""
+        ...
+
+
 class KeyStore(Protocol):
     """Stores API keys and their accounts. Every method raises StoreUnavailable if the store cannot be reached."""
 

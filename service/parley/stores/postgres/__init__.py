@@ -212,6 +212,10 @@ class PostgresStore(UsageMethods):
         """Adds a key, and its account if it does not exist."""
         return await self._pool.run(lambda db: keys.add_key(db, key))
 
+    async def add_account(self, account: Account) -> Account:
+        """Adds an account if it does not exist."""
+        return await self._pool.run(lambda db: keys.add_account(db, account))
+
     async def find_account(self, name: str) -> Account | None:
         """Reads the account with this name."""
         return await self._read(lambda db: keys.find_account(db, name))

@@ -11,6 +11,11 @@ _KEYS = f"SELECT {_COLUMNS} FROM parley.api_keys JOIN parley.accounts ON account
 # Two branches, each with its own index: one condition with OR may be planned as a scan of the table.
 _BY_DIGEST = f"{_KEYS} WHERE digest = $1 UNION ALL {_KEYS} WHERE previous_digest = $1 LIMIT 1"
 _ALL = f"{_KEYS} ORDER BY created, place"
+_ADD_ACCOUNT = f"""
+INSERT INTO parley.accounts AS accounts (name, plan, limits, suspended) VALUES ($1, $2, $3, $4)
+ON CONFLICT (name) DO UPDATE SET plan = accounts.plan
+RETURNING {identities.ACCOUNT_COLUMNS}
+"""
 _ADD = f"""
 WITH accounts AS (
   INSERT INTO parley.accounts AS known (name, plan, limits, suspended) VALUES ($4, $13, $14, $15)
@@ -48,6 +53,12 @@ async def find_account(db: Connection, name: str) -> Account | None:
 async def list_keys(db: Connection) -> list[ApiKey]:
     """Reads all keys, oldest first."""
     return [identities.key(row) for row in await db.fetch(_ALL)]
+
+
+async def add_account(db: Connection, account: Account) -> Account:
+    """Adds the account if it does not exist; returns it as stored."""
+    values = (account.name, account.plan, identities.limits_text(account.limits), account.suspended)
+    return identities.account(await db.fetchrow(_ADD_ACCOUNT, *values))
 
 
 async def add_key(db: Connection, key: ApiKey) -> ApiKey:

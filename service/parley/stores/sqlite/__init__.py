@@ -216,6 +216,10 @@ class SqliteStore(UsageMethods):
         """Adds a key, and its account if it does not exist."""
         return await self._writer.submit(lambda db: keys.add_key(db, key))
 
+    async def add_account(self, account: Account) -> Account:
+        """Adds an account if it does not exist."""
+        return await self._writer.submit(lambda db: keys.add_account(db, account))
+
     async def find_account(self, name: str) -> Account | None:
         """Reads the account with this name."""
         return await self._read(lambda db: keys.find_account(db, name))

@@ -40,10 +40,15 @@ def list_keys(db: apsw.Connection) -> list[ApiKey]:
     return [identities.key(row) for row in db.execute(_ALL)]
 
 
+def add_account(db: apsw.Connection, account: Account) -> Account:
+    """Adds the account if it does not exist; returns it as stored."""
+    db.execute(_MAKE_ACCOUNT, (account.name, account.plan, identities.limits_text(account.limits), account.suspended))
+    return identities.account(db.execute(_ACCOUNT, (account.name,)).fetchall()[0])
+
+
 def add_key(db: apsw.Connection, key: ApiKey) -> ApiKey:
     """Adds the key, and its account if it does not exist."""
-    account = key.account
-    db.execute(_MAKE_ACCOUNT, (account.name, account.plan, identities.limits_text(account.limits), account.suspended))
+    account = add_account(db, key.account)
     values = (key.id, key.digest, key.name, account.name, json.dumps(key.models), key.created, key.expires, key.revoked)
     settings = (json.dumps(key.scopes), identities.limits_text(key.limits), key.previous_digest, key.previous_expires)
     db.execute(_ADD, (*values, *settings))

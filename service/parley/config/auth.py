@@ -1,0 +1,160 @@
+"""The identity of callers: the issuers of access tokens."""
+
+import ipaddress
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from parley.config.types import Duration, Strict
+
+Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"]
+"""The algorithms of RFC 7518 and RFC 9864 that use a public key. `none` and HMAC (`HS…`) cannot be configured."""
+
+_ALGORITHMS: list[Algorithm] = [
+    "RS256",
+    "RS384",
+    "RS512",
+    "PS256",
+    "PS384",
+    "PS512",
+    "ES256",
+    "ES384",
+    "ES512",
+    "EdDSA",
+    "Ed25519",
+]
+_MAX_SKEW = 600.0  # seconds
+
+
+def is_secure_url(text: str) -> bool:
+    """Returns whether a URL is https, or http to this machine: `localhost` or a loopback address."""
+    parts = urlsplit(text)
+    return bool(parts.hostname) and (
+        parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts.hostname or ""))
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _url(text: str) -> str:
+    if not is_secure_url(text):
+        raise ValueError('must begin with "https://" (http is accepted for localhost and loopback addresses)')
+    return text
+
+
+def _identifier(text: str) -> str:
+    """Checks an issuer or resource identifier (RFC 8414, 2; RFC 9728, 1.2)."""
+    if "#" in text or "?" in text:
+        raise ValueError("must be a URL without a query and without a fragment")
+    return _url(text)
+
+
+def _listed(value: Any) -> Any:
+    """Makes one text a list of it."""
+    return [value] if isinstance(value, str) else value
+
+
+Url = Annotated[str, AfterValidator(_url)]
+Identifier = Annotated[str, AfterValidator(_identifier)]
+Text = Annotated[str, Field(min_length=1)]
+
+
+class Claims(Strict):
+    """The claims of a token from which the caller's account and restrictions come.
+
+    A claim is named by its name, such as `sub` or `https://example.com/plan`, or by a path of names with dots between
+    them, such as `realm_access.plan`.
+
+    Example:
+        auth:
+          issuers:
+            - issuer: https://login.example.com
+              audience: parley
+              claims: {account: org_id, plan: plan, models: parley.models, limits: parley.limits}
+    """
+
+    account: Text = "sub"
+    """Claim with the account: text or a number. A token without it is rejected."""
+    plan: Text | None = None
+    """Claim with the account's plan, a key of `plans`. It replaces the stored plan of the account. Default: none."""
+    models: Text | None = None
+    """Claim with the ids of the models that the token may use: a list, or text with spaces between them. A token
+    without the claim may use all models. Default: none."""
+    limits: Text | None = None
+    """Claim with limits of the account: an object with the fields of `limits.account`. Limits that are stored for the
+    account win. Default: none."""
+    scope: Text | None = None
+    """Claim with the scopes: a list, or text with spaces between them. Default: `scope`, and `scp` in a token without
+    it."""
+
+
+class Issuer(Strict):
+    """An authorization server or OpenID provider whose JSON Web Tokens are accepted as bearer tokens.
+
+    Example:
+        auth:
+          issuers:
+            - issuer: https://login.example.com
+              audience: parley
+              scopes: [openid, email, profile]
+              algorithms: [RS256, ES256]
+              claims: {account: sub, plan: plan}
+    """
+
+    issuer: Identifier
+    """Identifier of the issuer, exactly as in the `iss` claim of its tokens. Its metadata is read from
+    `/.well-known/openid-configuration` or `/.well-known/oauth-authorization-server`."""
+    audience: Annotated[list[Text], BeforeValidator(_listed), Field(min_length=1)]
+    """Value, or list of values, of which the token's `aud` must contain one."""
+    scopes: list[Text] = Field(default=["openid", "email", "profile"])
+    """Scopes that a token must have, all of them."""
+    algorithms: list[Algorithm] = Field(default=_ALGORITHMS, min_length=1)
+    """Accepted signature algorithms. Default: all that use a public key."""
+    claims: Claims = Claims()
+    """Claims that name the account and restrict the caller."""
+    authorized_parties: list[Text] = Field(default=[])
+    """Ids of the clients whose tokens are accepted: values of `azp`, `client_id`, `appid` or `cid`. Default: all
+    clients of the issuer."""
+    grants: dict[str, list[Literal["chat", "sessions:read", "sessions:write", "models"]]] = Field(default={})
+    """Scopes of Parley that a scope of the token grants: `{"parley:chat": [chat, models]}`. A token that grants none is
+    rejected. Default: every token has all scopes of Parley."""
+    id_tokens: bool = False
+    """Whether ID tokens are accepted, for providers whose access tokens are not JWTs."""
+    account_prefix: str | None = None
+    """Prefix of the account's name before the value of the claim. Default: the issuer and `#`, so that accounts of
+    different issuers and of API keys differ. With `""`, the account has the name in the claim, and API keys of this
+    account share it."""
+    plan: Text | None = None
+    """Plan of a new account. Default: `pro`, or the first plan with access."""
+    jwks_uri: Url | None = None
+    """URL of the issuer's keys (JWK Set). Default: as in the issuer's metadata, which is then not read."""
+    clock_skew: Duration = Field(default=60.0, le=_MAX_SKEW)
+    """Tolerance for differences between the clocks, in `exp`, `nbf` and `iat`."""
+
+    @property
+    def prefix(self) -> str:
+        """The prefix of account names. An issuer has no `#`, so that the names of two issuers cannot be equal."""
+        return f"{self.issuer}#" if self.account_prefix is None else self.account_prefix
+
+
+class Auth(Strict):
+    """Authentication of callers, besides API keys.
+
+    Example:
+        auth:
+          resource: https://api.example.com
+          issuers:
+            - {issuer: "https://login.example.com", audience: parley}
+    """
+
+    issuers: list[Issuer] = Field(default=[])
+    """Issuers of access tokens."""
+    resource: Identifier | None = None
+    """Public URL of Parley, the resource identifier in `/.well-known/oauth-protected-resource` (RFC 9728). Default: the
+    scheme and the host of the request."""
