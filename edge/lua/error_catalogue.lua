@@ -34,6 +34,8 @@ return {
     INSUFFICIENT_SCOPE = { status = 403, grpc_status = 7, type = "invalid_request_error", should_retry = false },
     ISSUER_UNAVAILABLE = { status = 503, grpc_status = 14, type = "server_error", should_retry = true },
     UPSTREAM_QUOTA_EXHAUSTED = { status = 429, grpc_status = 8, type = "insufficient_quota", should_retry = false },
+    LOCAL_RESOURCES = { status = 503, grpc_status = 14, type = "server_error", should_retry = true },
+    LOOP_DETECTED = { status = 508, grpc_status = 9, type = "server_error", should_retry = false },
   },
   statuses = {
     [400] = { message = "Bad request", type = "invalid_request_error", should_retry = false },

@@ -24,8 +24,8 @@ from parley.auth.callers import Callers
 from parley.config import parse
 from parley.core.chat import Chat
 from parley.core.ports import Backend
-from parley.core.routing.breaker import Breaker
 from parley.core.routing.router import Router
+from parley.core.routing.target_breakers import TargetBreakers
 from parley.core.sessions.turns import Turns
 from parley.core.usage.limits import RateLimiter
 from parley.core.usage.recorder import UsageRecorder
@@ -174,8 +174,7 @@ def worker(grpc_server: Worker) -> Worker:
     """The server with a new script for the fake backend and closed breakers."""
     grpc_server.backend.__init__()  # type: ignore[misc]
     for target in grpc_server.router.targets:
-        target.breaker = Breaker()
-        target.suspect_failures.record_success()
+        target.breakers = TargetBreakers(time.monotonic)
     return grpc_server
 
 

@@ -33,10 +33,12 @@ class CallOptions:
     Attributes:
         deadline: When the caller gives up, in seconds of the event loop's clock; None without a deadline.
         key: The `Idempotency-Key`; None for a call without one.
+        hops: The number of Parleys that the call has passed through before this one.
     """
 
     deadline: float | None = None
     key: Key | None = None
+    hops: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -173,6 +175,7 @@ class Chat:
             session_id=call.lease.session_id,
             deadline=call.options.deadline,
             account=call.caller.account,
+            hops=call.options.hops,
         )
 
     async def _end(self, call: "_Call", error: BaseException | None) -> None:

@@ -119,6 +119,9 @@ SERVICE: dict[ErrorReason.ValueType, ServiceError] = {
     reasons.ERROR_REASON_ISSUER_UNAVAILABLE: _unavailable(),
     # Not retried: the quota does not come back within minutes.
     reasons.ERROR_REASON_UPSTREAM_QUOTA_EXHAUSTED: ServiceError(StatusCode.RESOURCE_EXHAUSTED, 429, QUOTA, QUOTA),
+    reasons.ERROR_REASON_LOCAL_RESOURCES: _unavailable(),
+    # Not retried: each retry would pass through all of them again. RFC 5842, 7.2.
+    reasons.ERROR_REASON_LOOP_DETECTED: ServiceError(StatusCode.FAILED_PRECONDITION, 508, SERVER),
 }
 
 EDGE: dict[int, EdgeError] = {

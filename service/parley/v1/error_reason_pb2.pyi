@@ -177,6 +177,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The keys of the token's issuer cannot be read, so that the token can be neither accepted nor rejected. Try again.
     Example: UNAVAILABLE, 503, "The keys of the access token's issuer cannot be read; try again later".
     """
+    ERROR_REASON_LOCAL_RESOURCES: _ErrorReason.ValueType  # 38
+    """The machine that Parley runs on has no descriptors, memory or ports left; the log says what to raise. Try again.
+    Example: UNAVAILABLE, 503, "The service has reached a limit of its machine; try again later".
+    """
+    ERROR_REASON_LOOP_DETECTED: _ErrorReason.ValueType  # 39
+    """The request has passed through too many Parleys: a backend of one of them leads back to it.
+    Example: FAILED_PRECONDITION, 508, "The request has passed through 8 Parleys: their backends lead to one another".
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` of the `google.rpc.ErrorInfo` (domain `parley`) in every failed call, without the prefix
@@ -339,5 +347,13 @@ Example: PERMISSION_DENIED, 403, "The access token lacks the scope email".
 ERROR_REASON_ISSUER_UNAVAILABLE: ErrorReason.ValueType  # 37
 """The keys of the token's issuer cannot be read, so that the token can be neither accepted nor rejected. Try again.
 Example: UNAVAILABLE, 503, "The keys of the access token's issuer cannot be read; try again later".
+"""
+ERROR_REASON_LOCAL_RESOURCES: ErrorReason.ValueType  # 38
+"""The machine that Parley runs on has no descriptors, memory or ports left; the log says what to raise. Try again.
+Example: UNAVAILABLE, 503, "The service has reached a limit of its machine; try again later".
+"""
+ERROR_REASON_LOOP_DETECTED: ErrorReason.ValueType  # 39
+"""The request has passed through too many Parleys: a backend of one of them leads back to it.
+Example: FAILED_PRECONDITION, 508, "The request has passed through 8 Parleys: their backends lead to one another".
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -7,6 +7,7 @@ from parley.backends.parley.backend import Parley
 from parley.core.errors import (
     ContentPolicy,
     ContextLengthExceeded,
+    LoopDetected,
     ParleyError,
     StreamBroken,
     UnsupportedParameter,
@@ -61,6 +62,8 @@ REASONS: dict[str, type[ParleyError]] = {
     "WORKER_LOST": UpstreamUnavailable,
     "BAD_GATEWAY": UpstreamUnavailable,
     "SERVICE_TIMEOUT": UpstreamTimeout,
+    "LOCAL_RESOURCES": UpstreamUnavailable,
+    "LOOP_DETECTED": LoopDetected,
 }
 
 

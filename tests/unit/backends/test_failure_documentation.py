@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from parley.core.errors import AddedParameterRejected, ParleyError, UnsupportedParameter
+from parley.backends.errors import classifier
+from parley.core.errors import AddedParameterRejected, LocalResourcesExhausted, ParleyError, UnsupportedParameter
 from parley.core.routing.failure_policy import HealthEffect, NextTargets, Retry, policy_for
 from tests.unit.backends.responses import error_for, openai_error
 
@@ -18,12 +19,12 @@ ROWS = [
 ]
 
 EXAMPLES: dict[str, ParleyError] = {
-    "refuses or resets": error_for(503, ""),
+    "refuses the connection": classifier.unreachable(error_for(503, "")),
+    "resets the connection": error_for(503, ""),
     "429 with `Retry-After` up to 3 s": error_for(429, "", {"Retry-After": "2"}),
     "429 without it": error_for(429, ""),
     "429, 408 or 5xx with a longer": error_for(503, "", {"Retry-After": "60"}),
     "no quota or credit": error_for(402, ""),
-    "500": error_for(500, ""),
     "a request larger than the rate limit": openai_error(413, "Request too large for model `x`"),
     "the conversation is too long": openai_error(400, "maximum context length is 8192"),
     "content policy": openai_error(400, "x", param="temperature"),
@@ -31,6 +32,8 @@ EXAMPLES: dict[str, ParleyError] = {
     "3xx, 401": error_for(401, ""),
     "403, 404, 410": openai_error(400, "Incorrect API key provided"),
     "any other status": error_for(424, ""),
+    "this machine": LocalResourcesExhausted("no file descriptor is left"),
+    "the request has passed": error_for(508, {"error": {"code": "loop_detected"}}),
     "a parameter that the caller has not sent": AddedParameterRejected(
         "m", "`defaults.n`", UnsupportedParameter("no `n`")
     ),

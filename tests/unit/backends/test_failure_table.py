@@ -29,18 +29,18 @@ from tests.unit.backends.responses import FAILURES, error_for
 # Error, retry at the same target, and effect on the target's health. Every other status is UNLISTED.
 UNLISTED = (UpstreamUnrecognized, Retry.NO, HealthEffect.SUSPECT)
 EXPECTED: dict[int, tuple[type[UpstreamError], Retry, HealthEffect]] = {
-    **dict.fromkeys((*range(300, 400), 401, 405, 407), (UpstreamMisconfigured, Retry.NO, HealthEffect.FAILURE)),
-    **dict.fromkeys((426, 505, 511), (UpstreamMisconfigured, Retry.NO, HealthEffect.FAILURE)),
+    **dict.fromkeys((*range(300, 400), 401, 405, 407), (UpstreamMisconfigured, Retry.NO, HealthEffect.SUSPECT)),
+    **dict.fromkeys((426, 505, 511), (UpstreamMisconfigured, Retry.NO, HealthEffect.SUSPECT)),
     **dict.fromkeys((403, 404, 410, 412, 414, 415, 451), (UpstreamMisconfigured, Retry.NO, HealthEffect.SUSPECT)),
     **dict.fromkeys((400, 413, 422, 431), (UpstreamRejected, Retry.NO, HealthEffect.SUSPECT)),
-    402: (UpstreamQuotaExhausted, Retry.NO, HealthEffect.FAILURE),
-    429: (UpstreamRateLimited, Retry.BACKOFF, HealthEffect.FAILURE),
+    402: (UpstreamQuotaExhausted, Retry.NO, HealthEffect.SUSPECT),
+    429: (UpstreamRateLimited, Retry.BACKOFF, HealthEffect.SUSPECT),
     498: (UpstreamRateLimited, Retry.NO, HealthEffect.NEUTRAL),
     500: (UpstreamUnavailable, Retry.BACKOFF, HealthEffect.SUSPECT),
-    **dict.fromkeys((408, 502, 503, 504, 529), (UpstreamUnavailable, Retry.BACKOFF, HealthEffect.FAILURE)),
-    **dict.fromkeys((520, 521, 522, 523, 525, 526), (UpstreamUnavailable, Retry.BACKOFF, HealthEffect.FAILURE)),
-    **dict.fromkeys((527, 530), (UpstreamUnavailable, Retry.BACKOFF, HealthEffect.FAILURE)),
-    **dict.fromkeys((524, 598, 599), (UpstreamTimeout, Retry.NO, HealthEffect.FAILURE)),
+    **dict.fromkeys((408, 502, 503, 504, 529), (UpstreamUnavailable, Retry.BACKOFF, HealthEffect.SUSPECT)),
+    **dict.fromkeys((520, 521, 522, 523, 525, 526), (UpstreamUnavailable, Retry.BACKOFF, HealthEffect.SUSPECT)),
+    **dict.fromkeys((527, 530), (UpstreamUnavailable, Retry.BACKOFF, HealthEffect.SUSPECT)),
+    **dict.fromkeys((524, 598, 599), (UpstreamTimeout, Retry.NO, HealthEffect.SUSPECT)),
 }
 BARE: list[Any] = [
     "",

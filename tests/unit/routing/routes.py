@@ -20,6 +20,7 @@ from parley.core.errors import (
     UpstreamUnrecognized,
 )
 from parley.core.ports import Caller, UpstreamCall
+from parley.core.routing.call_origin import PLAIN_ORIGIN
 from parley.core.routing.execution import Execution
 from parley.core.routing.router import Router
 from parley.core.routing.targets import Candidate, LiveTarget
@@ -82,6 +83,12 @@ def candidates(clock: Clock, *names: str, model_id: str = "m") -> list[Candidate
     targets = [Target(backend=name) for name in names]
     model = Model(id=model_id, targets=targets)
     return [Candidate(model, target, LiveTarget(target, ScriptedBackend(), None, clock)) for target in targets]
+
+
+def has_recorded_failure(target: LiveTarget) -> bool:
+    """Returns whether a breaker of the target has recorded a failure of a call without parameters."""
+    breakers = target.breakers._breakers(PLAIN_ORIGIN)  # noqa: SLF001 - what the breakers recorded
+    return any(failed for breaker in breakers for _, failed in breaker._results)  # noqa: SLF001
 
 
 def new_execution(

@@ -8,6 +8,7 @@ from parley.core.errors import (
 )
 from parley.core.routing.attempts import Attempt
 from parley.core.routing.budget import RetryBudget
+from parley.core.routing.call_origin import CallOrigin
 from parley.core.routing.retry_state import RetryState
 from parley.core.routing.targets import Candidate
 from parley.core.usage.attempts import AttemptKind
@@ -27,6 +28,7 @@ class Play:
     pauses: list[float] = field(default_factory=list)
     error: ParleyError | None = None
     account: str = ""
+    origin: CallOrigin | None = None
 
     def of(self, waiting: list[Candidate]) -> "Play":
         """Runs the call to its end."""
@@ -38,7 +40,7 @@ class Play:
             RetryBudget(0.2, clock),
             deadline=self.deadline,
             clock=clock,
-            account=self.account,
+            origin=self.origin or CallOrigin(self.account),
             jitter=lambda: self.jitter,
         )
         try:

@@ -107,7 +107,7 @@ async def test_a_cancelled_attempt_releases_its_slot(narrow: Narrow, run: RunAtt
 
 async def test_the_first_token_of_a_probe_closes_the_breaker(narrow: Narrow) -> None:
     """Other calls are admitted at the probe's first token, not at the end of its stream, which may take minutes."""
-    breaker = narrow.target.breaker
+    breaker = narrow.target.breakers.shared
     for _ in range(CONSECUTIVE_FAILURES):
         breaker.record_failure(breaker.try_acquire_permit() or 0)
     narrow.clock.now += breaker.remaining_delay()

@@ -98,7 +98,7 @@ async def test_a_check_without_an_answer_fails(watched: Watched) -> None:
 
 async def test_a_check_that_succeeds_again_makes_the_probe_due(watched: Watched) -> None:
     """The next call is the probe, before the end of the breaker's interval."""
-    breaker = watched.targets["a/one"].breaker
+    breaker = watched.targets["a/one"].breakers.shared
     watched.a.cause = "down"
     await until(lambda: not watched.targets["a/one"].healthy)
     while breaker.is_closed:
@@ -114,7 +114,7 @@ async def test_a_check_that_succeeds_again_makes_the_probe_due(watched: Watched)
 
 async def test_checks_that_keep_succeeding_leave_an_open_breaker_alone(watched: Watched) -> None:
     """A target whose calls fail and whose checks succeed keeps the interval between its probes."""
-    breaker = watched.targets["a/one"].breaker
+    breaker = watched.targets["a/one"].breakers.shared
     while breaker.is_closed:
         permit = breaker.try_acquire_permit()
         assert permit is not None

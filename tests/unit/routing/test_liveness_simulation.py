@@ -5,6 +5,7 @@ The backends are scripted at their port; routing, hedging and breakers are real 
 
 import pytest
 
+from parley.core.routing.call_origin import PLAIN_ORIGIN
 from tests.unit.routing import virtual_time
 from tests.unit.routing.virtual_backends import World
 
@@ -150,7 +151,7 @@ def test_the_last_target_that_answers_is_not_late() -> None:
         await world.calls(5, 0.5)
         assert {"a"} == {text for _, text in world.since(slow)}
         target = next(target for target in world.router.targets if target.backend_name == "a")
-        assert target.breaker.is_closed
+        assert target.breakers.is_closed(PLAIN_ORIGIN)
 
     virtual_time.run(main())
 

@@ -13,9 +13,10 @@ from parley.core.errors import (
     UpstreamUnavailable,
 )
 from parley.core.routing.budget import RetryBudget
+from parley.core.routing.call_origin import PLAIN_ORIGIN
 from parley.core.routing.retry_state import RetryState
 from parley.core.usage.attempts import AttemptKind, AttemptOutcome
-from tests.unit.routing.routes import CALL, FAILURES, Clock, candidates
+from tests.unit.routing.routes import CALL, FAILURES, Clock, candidates, has_recorded_failure
 from tests.unit.routing.scripted_failures import Play
 
 # The failures of the first target; how often it is called, whether the next one is, and whether it counts against it.
@@ -28,9 +29,9 @@ ROWS: dict[str, tuple[list[str], int, bool, bool]] = {
     "429 with 60 s for ever": (["busy for 60 s", "…"], 1, True, False),
     "503 with 60 s for ever": (["away for 60 s", "…"], 1, True, False),
     "no quota": (["quota", "…"], 1, True, True),
-    "500 for ever": (["500", "…"], 1 + 2, True, False),
-    "a status that no row lists": (["unrecognized", "…"], 1, True, False),
-    "404": (["404", "…"], 1, True, False),
+    "500 for ever": (["500", "…"], 1 + 2, True, True),
+    "a status that no row lists": (["unrecognized", "…"], 1, True, True),
+    "404": (["404", "…"], 1, True, True),
     "400 that does not say why": (["rejected perhaps", "…"], 1, True, False),
     "429 for ever": (["busy", "…"], 1 + 2, True, True),
     "429 once": (["busy"], 1 + 1, False, True),
@@ -47,14 +48,13 @@ ROWS: dict[str, tuple[list[str], int, bool, bool]] = {
 
 @pytest.mark.parametrize("row", ROWS)
 def test_a_row_of_the_table(row: str) -> None:
-    """A row says how often the target is tried, whether the next one is, and whether the failure counts."""
+    """A row says how often the target is tried, whether the next one is, and whether its origin counts the failure."""
     failures, times, next_is_called, counts = ROWS[row]
     clock = Clock()
     waiting = candidates(clock, "one", "two")
     played = Play({"one": failures}, clock=clock).of(waiting)
     assert ["one"] * times + ["two"] * next_is_called == played.called
-    results = waiting[0].target.breaker._results  # noqa: SLF001 - what its breaker recorded
-    assert counts == any(failed for _, failed in results)
+    assert counts == has_recorded_failure(waiting[0].target)
 
 
 @pytest.mark.parametrize(("kind", "opens"), [("timeout", True), ("rejected", False)])
@@ -62,16 +62,16 @@ def test_a_late_call_that_then_fails_counts_once(kind: str, opens: bool) -> None
     """Five late calls open the breaker; a rejected request shows that the target works and removes the late failure."""
     clock = Clock()
     waiting = candidates(clock, "one", "two")
-    breaker = waiting[0].target.breaker
+    breakers = waiting[0].target.breakers
     for _ in range(5):
-        assert breaker.is_closed
+        assert breakers.is_closed(PLAIN_ORIGIN)
         retry_state = RetryState("m", waiting, Retries(), RetryBudget(1, clock), deadline=None, clock=clock)
         attempt = retry_state.start_attempt(retry_state.next_candidate(), CALL, AttemptKind.FIRST)
         assert attempt is not None
         retry_state.first_token_late(attempt)
         with suppress(ParleyError):
             retry_state.failed(attempt, FAILURES[kind]())
-    assert breaker.is_closed != opens
+    assert breakers.is_closed(PLAIN_ORIGIN) != opens
 
 
 @pytest.mark.parametrize(("seconds", "repeated"), [(4.9, True), (5.1, False)])
@@ -191,7 +191,7 @@ def test_a_cancelled_attempt_does_not_count_for_the_target() -> None:
     assert attempt is not None
     retry_state.cancelled(attempt)
     retry_state.cancelled(attempt)
-    assert (AttemptOutcome.CANCELLED, 0) == (attempt.outcome, one.target.breaker._consecutive_failures)  # noqa: SLF001
+    assert (AttemptOutcome.CANCELLED, False) == (attempt.outcome, has_recorded_failure(one.target))
 
 
 def test_a_request_larger_than_a_rate_limit_goes_to_the_next_target() -> None:

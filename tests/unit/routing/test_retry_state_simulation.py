@@ -16,6 +16,7 @@ from parley.config import Retries
 from parley.core.errors import DeadlineExceeded, ParleyError
 from parley.core.routing.attempts import Attempt
 from parley.core.routing.budget import MAX_BALANCE, MIN_RETRIES_PER_SECOND, RetryBudget
+from parley.core.routing.call_origin import PLAIN_ORIGIN
 from parley.core.routing.probe_schedule import INITIAL_INTERVAL, MAX_INTERVAL
 from parley.core.routing.retry_state import RetryState
 from parley.core.routing.targets import Candidate
@@ -41,7 +42,7 @@ class Watch:
     """An observed target, which verifies each state change of its breaker."""
 
     def __init__(self, candidate: Candidate, clock: Clock) -> None:
-        self.breaker = candidate.target.breaker
+        self.breakers = candidate.target.breakers
         self.clock = clock
         self.epoch = 0  # counts the changes between closed and open
         self.due: float | None = None  # when a probe may be made; None while closed
@@ -70,7 +71,7 @@ class Watch:
             self.probe_ends(kind)
         elif self.due is None and begun_in == self.epoch:
             self.closed_call_ends(kind)
-        assert (self.due is None) == self.breaker.is_closed
+        assert (self.due is None) == self.breakers.is_closed(PLAIN_ORIGIN)
 
     def probe_ends(self, kind: str) -> None:
         """After a probe the breaker is closed, or open for the due interval."""

@@ -10,8 +10,9 @@ from parley.core.errors import (
     UpstreamRejected,
     UpstreamUnavailable,
 )
-from parley.core.routing.breaker import Breaker
-from parley.core.routing.probe_schedule import InMemoryState, ProbeSchedule
+from parley.core.routing.call_origin import PLAIN_ORIGIN
+from parley.core.routing.probe_schedule import InMemoryState
+from parley.core.routing.target_breakers import TargetBreakers
 from tests.unit.routing.routes import FAILURES, Clock, candidates
 from tests.unit.routing.scripted_failures import Play
 
@@ -50,7 +51,7 @@ def test_a_target_gets_no_calls_before_the_end_of_its_retry_after(kind: str) -> 
     waiting = candidates(clock, "a", "b")
     other = candidates(clock, "a")
     for candidate in (waiting[0], other[0]):
-        candidate.target.breaker = Breaker(clock, ProbeSchedule(memory))
+        candidate.target.breakers = TargetBreakers(clock, memory)
     assert ["a", "b"] == Play({"a": [kind]}, clock=clock).of(waiting).called
     clock.now += 20
     assert ["b"] == Play({}, clock=clock).of(waiting).called
@@ -68,7 +69,7 @@ def test_a_hold_is_bounded() -> None:
     """A target that requests a day without calls is tried again after five minutes."""
     clock = Clock()
     (one,) = candidates(clock, "a")
-    one.target.breaker.hold(86400, UpstreamRateLimited)
+    one.target.breakers.hold(PLAIN_ORIGIN, 86400, UpstreamRateLimited)
     clock.now += 299
     assert not one.target.admits()
     clock.now += 1
@@ -161,7 +162,7 @@ def test_suspect_failures_of_two_accounts_open_the_breaker(kind: str) -> None:
 
 
 def test_a_failing_target_is_probed_by_its_only_account() -> None:
-    """A target that answers 500 to its only account gets one call in ten seconds until it recovers."""
+    """A target that answers 500 to its only account gets one call in ten to fifteen seconds until it recovers."""
     clock = Clock()
     (one,) = candidates(clock, "a")
     upstream = 0
@@ -169,7 +170,7 @@ def test_a_failing_target_is_probed_by_its_only_account() -> None:
         upstream += len(Play({"a": ["500", "…"]}, Retries(attempts=1), clock=clock, account="only").of([one]).called)
         clock.now += 0.1
     assert 5 + 2 <= upstream <= 5 + 3
-    clock.now += 10
+    clock.now += 15
     for _ in range(3):
         assert ["a"] == Play({}, clock=clock, account="only").of([one]).called
 

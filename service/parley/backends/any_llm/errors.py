@@ -12,7 +12,7 @@ import orjson
 from any_llm import exceptions as any_llm
 from pydantic import ValidationError
 
-from parley.backends.errors import classifier
+from parley.backends.errors import classifier, local_resources
 from parley.backends.errors.classifier import SHAPE_ERRORS, ErrorFactory
 from parley.core.errors import (
     ContentPolicy,
@@ -59,7 +59,7 @@ class ProviderErrorFactory(ErrorFactory):
             return self.from_event({"error": error_body}, model, started=False)
         if isinstance(status, int) or isinstance(original, SHAPE_ERRORS) or type(original) is any_llm.ProviderError:
             return classifier.unreadable(model, cause)  # the package could not parse a response
-        return self._by_kind(error, original, model, cause)
+        return local_resources.find(original) or self._by_kind(error, original, model, cause)
 
     def _refine(self, upstream_error: ParleyError, error: Exception) -> ParleyError:
         """Refines a rejection by the package's exception type if the provider's code is not specific."""

@@ -16,7 +16,7 @@ from parley.backends.json_fidelity import FIELDS, json_object
 from parley.backends.openai import request as openai_request
 from parley.core.messages.extra_fields import dump_bytes
 from parley.core.messages.typed_fields import json_fields
-from parley.core.ports import UpstreamCall
+from parley.core.ports import HOPS, UpstreamCall
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 
 _TOOL_FIELDS = ("tools", "tool_choice", "parallel_tool_calls")
@@ -45,7 +45,8 @@ def arguments(call: UpstreamCall, *, stream: bool, translates: bool) -> dict[str
             for name in _TOOL_FIELDS:
                 body.pop(name, None)
     extra = {name: body.pop(name) for name in body.keys() - FIELDS}
-    return body | ({"extra_body": extra} if extra else {})
+    headers = {} if translates else {"extra_headers": {HOPS: str(call.hops)}}
+    return body | ({"extra_body": extra} if extra else {}) | headers
 
 
 def _check(request: CreateChatCompletionRequest) -> None:

@@ -18,6 +18,7 @@ from parley.backends.json_fidelity import FIELDS
 from parley.core.errors import (
     ContentPolicy,
     ContextLengthExceeded,
+    LoopDetected,
     ParleyError,
     StreamBroken,
     UpstreamError,
@@ -30,6 +31,7 @@ from parley.core.errors import (
     UpstreamUnreadable,
     UpstreamUnrecognized,
 )
+from parley.core.ports import MAX_HOPS
 
 retry_after = retry_delay.retry_after
 
@@ -169,6 +171,8 @@ class ErrorFactory:
             model: The caller's name for the model.
             wait: Seconds after which the upstream accepts a retry, if known.
         """
+        if classification.kind is Kind.LOOP:
+            return LoopDetected(MAX_HOPS, cause=cause)
         error = self._rejection(classification, body, cause, model) or _failure(classification.kind, cause, model, wait)
         if isinstance(error, UpstreamQuotaExhausted):
             error.code = self._code(classification, body) or error.code
@@ -272,6 +276,13 @@ def without_retries(error: ParleyError) -> ParleyError:
     """Marks an error as already retried once, on another connection."""
     if isinstance(error, UpstreamUnavailable):
         error.retries = 1
+    return error
+
+
+def unreachable(error: ParleyError) -> ParleyError:
+    """Marks an error as a failure to connect, which no request can cause."""
+    if isinstance(error, UpstreamError):
+        error.is_unreachable = True
     return error
 
 

@@ -21,6 +21,7 @@ class Kind(Enum):
     QUOTA = "the credit or quota is exhausted"
     MISCONFIGURED = "the operator's key, address, model or region is wrong"
     UNAVAILABLE = "the server failed; a retry may succeed"
+    LOOP = "the request has passed through too many Parleys"
     TIMEOUT = "the server timed out on its own upstream"
     UNRECOGNIZED = "not listed, or a fault of the provider"
 

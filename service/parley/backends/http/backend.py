@@ -12,7 +12,7 @@ import aiohttp
 from yarl import URL
 
 from parley.backends.deadlines import Deadlines, SilenceTimer
-from parley.backends.errors import classifier
+from parley.backends.errors import classifier, local_resources
 from parley.backends.errors.classifier import ErrorFactory, ErrorInBody, MalformedResponse
 from parley.backends.http import body_shapes
 from parley.backends.http import client as http_client
@@ -74,7 +74,7 @@ class HttpBackend:
         response = None
         try:
             async with asyncio.timeout_at(deadlines.end) as timer:
-                response = await self._endpoint.post(body, call.timeouts.connect, compressed=True)
+                response = await self._endpoint.post(body, call.timeouts.connect, compressed=True, hops=call.hops)
                 if not _can_be_read(response):
                     raise await self._response_error(response, call)
                 data = await _read(response, MAX_ANSWER_SIZE, lambda: timer.reschedule(deadlines.next_bytes_by()))
@@ -138,6 +138,9 @@ class HttpBackend:
         except TimeoutError:
             raise UpstreamTimeout(_UNHEALTHY, cause=f"{health.path}: no answer within {health.timeout} s") from None
         except (*FAILURES, MalformedResponse) as error:
+            exhausted = local_resources.find(error)
+            if exhausted is not None:
+                raise exhausted from None
             raise UpstreamUnavailable(_UNHEALTHY, cause=f"{health.path}: {self._cause(error)}") from None
         finally:
             if response is not None:
@@ -187,7 +190,7 @@ class HttpBackend:
         response = None
         try:
             async with asyncio.timeout_at(deadlines.first_token):
-                response = await self._endpoint.post(body, call.timeouts.connect)
+                response = await self._endpoint.post(body, call.timeouts.connect, hops=call.hops)
                 if _can_be_read(response):
                     return response
                 raise await self._response_error(response, call)
@@ -208,13 +211,16 @@ class HttpBackend:
             await response.release()
         return self._errors.from_response(response.status, response.headers, body, call.request.model)
 
-    def _failure(
+    def _failure(  # noqa: PLR0911 - one case per kind
         self, error: Exception, call: UpstreamCall, deadlines: Deadlines, *, started: bool = False
     ) -> ParleyError:
         """Converts a failure of the client to a domain error; `started`: the response head had arrived."""
         model = call.request.model
         if isinstance(error, http_client.RetriedOnFreshConnection):
             return classifier.without_retries(self._failure(error.error, call, deadlines, started=started))
+        if isinstance(error, http_client.ConnectionFailed):
+            failure = local_resources.find(error.error) or self._failure(error.error, call, deadlines)
+            return classifier.unreachable(failure)
         if isinstance(error, http_client.PoolExhausted):
             return classifier.rate_limited(model, _WAIT_FOR_CONNECTION, str(error))
         if isinstance(error, TimeoutError):
@@ -226,6 +232,7 @@ class HttpBackend:
         return classifier.unavailable(model, self._cause(error))
 
     def _cause(self, error: Exception) -> str:
+        error = error.error if isinstance(error, http_client.ConnectionFailed) else error
         return self._errors.redact(f"{type(error).__name__}: {error}")
 
 

@@ -19,6 +19,7 @@ from yarl import URL
 
 from parley.backends.http.proxies import proxy_for
 from parley.backends.http.response import FAILURES, ConnectionInfo, Response
+from parley.core.ports import HOPS
 
 _KEEP_ALIVE = 60.0  # seconds that a connection may be idle
 _MAX_AGE_SECONDS = 300.0  # maximum age of a connection; a new one picks up changed DNS records
@@ -36,6 +37,18 @@ class RetriedOnFreshConnection(aiohttp.ClientError):
 
     Attributes:
         error: The failure of the second attempt.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class ConnectionFailed(aiohttp.ClientError):
+    """No connection was made, so the server has not received the request.
+
+    Attributes:
+        error: The failure.
     """
 
     def __init__(self, error: Exception) -> None:
@@ -89,7 +102,9 @@ class Endpoint:
         self._fresh_since = 0.0  # monotonic time; connections opened before it are not reused
         self._infos: WeakKeyDictionary[ResponseHandler, ConnectionInfo] = WeakKeyDictionary()
 
-    async def post(self, body: bytes, connect_seconds: float, *, compressed: bool = False) -> Response:
+    async def post(
+        self, body: bytes, connect_seconds: float, *, compressed: bool = False, hops: int | None = None
+    ) -> Response:
         """Sends a POST request and returns once the response head has arrived.
 
         If the server had closed a pooled connection, the request is sent once more on a fresh one.
@@ -98,16 +113,21 @@ class Endpoint:
             body: The request body.
             connect_seconds: Maximum wait for a connection, including the wait for a free one in the pool.
             compressed: Whether the response may be compressed.
+            hops: The number of Parleys that the call has passed through; None to send none.
 
         Raises:
-            FAILURES: If the connection or the exchange fails.
+            FAILURES: If the exchange fails.
+            ConnectionFailed: If no connection can be made.
             PoolExhausted: If no connection became free in time.
         """
-        return await self._send(("POST", self._url, _COMPRESSED if compressed else "identity"), body, connect_seconds)
+        encodings = _COMPRESSED if compressed else "identity"
+        return await self._send(("POST", self._url, encodings, hops), body, connect_seconds)
 
     async def get(self, path: str, connect_seconds: float) -> Response:
         """Sends a GET request for the absolute path `path`; otherwise like `post`."""
-        return await self._send(("GET", self._url.with_path(path, encoded=True), _COMPRESSED), b"", connect_seconds)
+        return await self._send(
+            ("GET", self._url.with_path(path, encoded=True), _COMPRESSED, None), b"", connect_seconds
+        )
 
     async def close(self) -> None:
         """Closes every connection."""
@@ -163,10 +183,10 @@ class Endpoint:
         full = len(connector._acquired) >= self._connections  # noqa: SLF001 - aiohttp has no public count
         try:
             return await connector.connect(self._request, [], _timeout(seconds))
-        except TimeoutError:
-            if full:
+        except FAILURES as error:
+            if full and isinstance(error, TimeoutError):
                 raise PoolExhausted(f"all {self._connections} `connections` to this backend are in use") from None
-            raise
+            raise ConnectionFailed(error) from error
 
     async def _round_trip(self, connection: Connection, request_line: "_RequestLine", body: bytes) -> Response:
         protocol, transport = connection.protocol, connection.transport
@@ -195,17 +215,18 @@ class Endpoint:
 
         An HTTP proxy requires the absolute URL in the request line (RFC 9112, 3.2.2).
         """
-        method, url, encodings = request_line
+        method, url, encodings, hops = request_line
         target = str(url) if self._proxy and url.scheme == "http" else url.raw_path_qs
         length = "Content-Length"
         lines = [f"{name}: {value}" for name, value in self._request.headers.items() if name != length]
+        lines += [] if hops is None else [f"{HOPS}: {hops}"]
         head = [f"{method} {target} HTTP/1.1", *lines, f"Accept-Encoding: {encodings}", f"{length}: "]
         self._heads[request_line] = built = "\r\n".join(head).encode()
         return built
 
 
-_RequestLine = tuple[str, URL, str]
-"""Method, URL and the value of `Accept-Encoding`."""
+_RequestLine = tuple[str, URL, str, int | None]
+"""Method, URL, the value of `Accept-Encoding`, and the number of hops."""
 
 
 @lru_cache(maxsize=64)

@@ -12,12 +12,12 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
 from parley.backends.deadlines import Deadlines, SilenceTimer
-from parley.backends.errors import classifier
+from parley.backends.errors import classifier, local_resources
 from parley.backends.parley.errors import RpcErrorFactory
 from parley.backends.parley.extra_fields import as_text, chunk_as_text
 from parley.config import ConfigError
 from parley.core.errors import UpstreamUnavailable
-from parley.core.ports import UpstreamCall
+from parley.core.ports import HOPS, UpstreamCall
 from parley.v1.chat_completions_pb2 import (
     DESCRIPTOR,
     ChatCompletion,
@@ -100,7 +100,8 @@ class Parley:
         """Returns the complete answer; see the port."""
         deadlines = Deadlines(call)
         await self._connected(deadlines)
-        rpc = self._create(_request(call, stream=False), timeout=deadlines.remaining(), metadata=self._metadata)
+        metadata = (*self._metadata, (HOPS, str(call.hops)))
+        rpc = self._create(_request(call, stream=False), timeout=deadlines.remaining(), metadata=metadata)
         try:
             return _completion(await rpc)
         except grpc.aio.AioRpcError as error:
@@ -113,7 +114,8 @@ class Parley:
         deadlines = Deadlines(call)
         await self._connected(deadlines)
         answer = _StreamState()
-        rpc = self._stream(_request(call, stream=True), timeout=deadlines.remaining(), metadata=self._metadata)
+        metadata = (*self._metadata, (HOPS, str(call.hops)))
+        rpc = self._stream(_request(call, stream=True), timeout=deadlines.remaining(), metadata=metadata)
         buffer = _MessageBuffer(rpc)
         silence_timer = SilenceTimer(call, deadlines)
         until = deadlines.first_token
@@ -141,6 +143,9 @@ class Parley:
             data = await self._check(request.SerializeToString(), metadata=self._metadata)
             status = health_pb2.HealthCheckResponse.FromString(data).status
         except (grpc.aio.AioRpcError, DecodeError) as error:
+            exhausted = local_resources.find_in_text(str(error))
+            if exhausted is not None:
+                raise exhausted from None
             raise UpstreamUnavailable(_UNHEALTHY, cause=self._errors.redact(f"health: {_error_text(error)}")) from None
         if status != health_pb2.HealthCheckResponse.SERVING:
             name = health_pb2.HealthCheckResponse.ServingStatus.Name(status)
@@ -162,7 +167,7 @@ class Parley:
             async with asyncio.timeout_at(deadlines.connect_by()):
                 await asyncio.shield(self._connecting)
         except TimeoutError:
-            raise deadlines.exceeded(TimeoutError("no connection within `connect`")) from None
+            raise classifier.unreachable(deadlines.exceeded(TimeoutError("no connection within `connect`"))) from None
 
     async def _settle(self) -> None:
         while (state := self._channel.get_state(try_to_connect=True)) in _UNSETTLED:

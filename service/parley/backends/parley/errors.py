@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from parley.backends.deadlines import Deadlines
-from parley.backends.errors import classifier, retry_delay
+from parley.backends.errors import classifier, local_resources, retry_delay
 from parley.backends.errors.body import ErrorBody
 from parley.backends.errors.classifier import Classification, ErrorFactory
 from parley.backends.errors.kinds import Kind
@@ -53,6 +53,8 @@ _REASONS: dict[ErrorReason.ValueType, Classification] = {
     reasons.ERROR_REASON_SERVICE_TIMEOUT: Classification(Kind.TIMEOUT, is_suspect=False),
     reasons.ERROR_REASON_UNKNOWN_METHOD: Classification(Kind.MISCONFIGURED, is_suspect=False),
     reasons.ERROR_REASON_REQUEST_TOO_LARGE: Classification(Kind.UNCLEAR, is_suspect=True),
+    reasons.ERROR_REASON_LOCAL_RESOURCES: Classification(Kind.UNAVAILABLE, is_suspect=True),
+    reasons.ERROR_REASON_LOOP_DETECTED: Classification(Kind.LOOP, is_suspect=False),
     reasons.ERROR_REASON_HEADERS_TOO_LARGE: Classification(Kind.UNCLEAR, is_suspect=True),
 }
 """Classification of each reason in protos/parley/v1/error_reason.proto."""
@@ -80,6 +82,7 @@ _NEAREST: dict[grpc.StatusCode, ErrorReason.ValueType] = {
 """The nearest reason of each gRPC status; other statuses have none."""
 # gRPC has no distinct status for these; only the details identify them.
 _BAD_TLS = ("SSL_ERROR_SSL", "verification check failed")
+_NOT_CONNECTED = (*_BAD_TLS, "failed to connect to", "connections to all backends failing", "name resolution", "DNS")
 _RESPONSE_TOO_LARGE = "CLIENT: Received message larger than max"
 _REQUEST_TOO_LARGE = "SERVER: Received message larger than max"
 _PREFIX = "ERROR_REASON_"
@@ -109,7 +112,12 @@ class RpcErrorFactory(ErrorFactory):
         is_truncated = failed_status.is_inferred and failed_status.reason in _MAY_TRUNCATE
         if (is_truncated and error.initial_metadata()) or _RESPONSE_TOO_LARGE in failed_status.message:
             return classifier.unreadable(call.request.model, cause)
-        return self._from_status(failed_status, call, cause)
+        exhausted = local_resources.find_in_text(failed_status.message) if failed_status.is_inferred else None
+        if exhausted is not None:
+            return exhausted
+        upstream_error = self._from_status(failed_status, call, cause)
+        is_unreachable = failed_status.is_inferred and any(mark in failed_status.message for mark in _NOT_CONNECTED)
+        return classifier.unreachable(upstream_error) if is_unreachable else upstream_error
 
     def _from_status(self, failed_status: "_FailedStatus", call: UpstreamCall, cause: str) -> ParleyError:
         model = call.request.model

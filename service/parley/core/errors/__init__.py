@@ -23,6 +23,8 @@ ParleyError
 ├── DeadlineExceeded          the caller's deadline passed
 ├── StoreUnavailable          sessions and keys cannot be read or written
 │   └── StoreMisconfigured
+├── LocalResourcesExhausted   this machine has no descriptors, memory or disk space left
+│   └── LocalPortsExhausted
 ├── ShuttingDown              this worker is stopping
 └── UpstreamError             a backend failed
     ├── UpstreamRejected      it refuses the request itself
@@ -36,6 +38,7 @@ ParleyError
     │   └── UpstreamUnreadable  an answer that was cut or has another shape
     ├── UpstreamUnrecognized  a status or body that the failure table does not list
     ├── UpstreamTimeout       no answer, or no token, in time
+    ├── LoopDetected          the request has passed through too many Parleys
     └── StreamBroken          cut, stalled or unparsable after the first token
 
 A message is for the caller: it names the field or the cause and says what to do. What only the operator may see
@@ -61,12 +64,20 @@ from parley.core.errors.request import (
     UnsupportedParameter,
     Violation,
 )
-from parley.core.errors.service import DeadlineExceeded, ShuttingDown, StoreMisconfigured, StoreUnavailable
+from parley.core.errors.service import (
+    DeadlineExceeded,
+    LocalPortsExhausted,
+    LocalResourcesExhausted,
+    ShuttingDown,
+    StoreMisconfigured,
+    StoreUnavailable,
+)
 from parley.core.errors.sessions import KeyInUse, KeyReused, ReplyDeleted, SessionBusy, SessionNotFound, TurnLost
 from parley.core.errors.upstream import (
     AddedParameterRejected,
     ContentPolicy,
     ContextLengthExceeded,
+    LoopDetected,
     StreamBroken,
     UpstreamError,
     UpstreamMisconfigured,
@@ -92,6 +103,9 @@ __all__ = [
     "IssuerUnavailable",
     "KeyInUse",
     "KeyReused",
+    "LocalPortsExhausted",
+    "LocalResourcesExhausted",
+    "LoopDetected",
     "ModelNotFound",
     "ParleyError",
     "PlanRequired",

@@ -26,6 +26,19 @@ class StoreMisconfigured(StoreUnavailable):
     """The store refuses its configuration: its credentials, its database, or its tables. Retrying does not help."""
 
 
+class LocalResourcesExhausted(ParleyError):
+    """This machine has no descriptors, memory or disk space left. Another target would fail in the same way."""
+
+    reason = reasons.ERROR_REASON_LOCAL_RESOURCES
+
+    def __init__(self, cause: str) -> None:
+        super().__init__("The service has reached a limit of its machine; try again later", retry_after=1, cause=cause)
+
+
+class LocalPortsExhausted(LocalResourcesExhausted):
+    """This machine has no local ports left for connections to the address of one target."""
+
+
 class ShuttingDown(ParleyError):
     """This worker is stopping; another worker serves the retry."""
 

@@ -9,11 +9,13 @@ _MAX_CODE = 64
 class UpstreamError(ParleyError):
     """A failure of a backend.
 
-    `is_suspect` marks a failure that the request may have caused, whatever the status. It counts against the target
-    only if several accounts see it.
+    `is_suspect` marks a failure that the request alone may explain, so that another request may succeed.
+    `is_unreachable` marks a failure to connect, which no request can cause. Only such failures count against the target
+    at once; all others count for all calls only if several accounts see them.
     """
 
     is_suspect = False
+    is_unreachable = False
 
 
 class UpstreamRejected(UpstreamError):
@@ -115,3 +117,13 @@ class StreamBroken(UpstreamError):
     """
 
     reason = reasons.ERROR_REASON_STREAM_BROKEN
+
+
+class LoopDetected(UpstreamError):
+    """The request has passed through too many Parleys."""
+
+    reason = reasons.ERROR_REASON_LOOP_DETECTED
+
+    def __init__(self, hops: int, *, cause: str | None = None) -> None:
+        message = f"The request has passed through {hops} Parleys: their backends lead to one another"
+        super().__init__(message, cause=cause)

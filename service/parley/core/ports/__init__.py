@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from parley.core.ports.backends import Backend, UpstreamCall
+from parley.core.ports.backends import HOPS, MAX_HOPS, Backend, UpstreamCall
 from parley.core.ports.claims import Claim, ClaimStore
 from parley.core.ports.documents import Document, Documents, DocumentUnavailable
 from parley.core.ports.keys import Account, AccountStore, ApiKey, Authenticator, Caller, Credentials, KeyStore, Scope
@@ -19,6 +19,8 @@ from parley.core.ports.sessions import (
 from parley.core.ports.usage import UsageCounts, UsageKey, UsageQuery, UsageRow, UsageStore
 
 __all__ = [
+    "HOPS",
+    "MAX_HOPS",
     "Account",
     "AccountStore",
     "ApiKey",

@@ -7,6 +7,11 @@ from typing import Protocol
 from parley.config import Timeouts
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
 
+HOPS = "x-parley-hops"
+"""The header, or metadata, with the number of Parleys that a call has passed through."""
+MAX_HOPS = 8
+"""After so many Parleys a call is rejected: their backends lead to one another."""
+
 
 @dataclass(frozen=True, slots=True)
 class UpstreamCall:
@@ -20,6 +25,7 @@ class UpstreamCall:
         deadline: A time of the event loop's clock in seconds; None sets no limit beyond `timeouts`.
         has_prefill: The last message is a prefill: the answer continues it and does not repeat it.
         defaults: The names of the fields of `request` that the model's defaults set and the caller did not send.
+        hops: The number of Parleys that the call has passed through, this one included.
     """
 
     request: CreateChatCompletionRequest
@@ -28,6 +34,7 @@ class UpstreamCall:
     deadline: float | None = None
     has_prefill: bool = False
     defaults: Sequence[str] = ()
+    hops: int = 1
 
 
 class Backend(Protocol):

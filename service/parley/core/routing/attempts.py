@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from parley.core.ports import UpstreamCall
+from parley.core.routing.target_breakers import Permit
 from parley.core.routing.targets import Candidate
 from parley.core.usage.attempts import AttemptKind, AttemptRecord
 
@@ -13,7 +14,7 @@ class Attempt(AttemptRecord):
 
     Attributes:
         candidate: The target.
-        permit: The permit of the target's breaker.
+        permit: The permit of the target's breakers.
         retries: How many retries at this target preceded the attempt.
         honored_retry_after: Whether one of these retries waited for the target's `Retry-After`.
         non_streaming: Whether the answer is requested without streaming because the target cannot stream.
@@ -21,7 +22,7 @@ class Attempt(AttemptRecord):
     """
 
     candidate: Candidate
-    permit: int
+    permit: Permit
     retries: int = 0
     honored_retry_after: bool = False
     non_streaming: bool = False
@@ -38,7 +39,9 @@ class Attempt(AttemptRecord):
         return self.ended is not None and self.ended - self.started > limit
 
 
-def new_attempt(candidate: Candidate, call: UpstreamCall, kind: AttemptKind, *, started: float, permit: int) -> Attempt:
+def new_attempt(
+    candidate: Candidate, call: UpstreamCall, kind: AttemptKind, *, started: float, permit: Permit
+) -> Attempt:
     """Returns the record of an attempt that starts now.
 
     Args:
@@ -46,7 +49,7 @@ def new_attempt(candidate: Candidate, call: UpstreamCall, kind: AttemptKind, *, 
         call: The request.
         kind: Why the attempt is made.
         started: The time of the routing's clock in seconds.
-        permit: The permit of the target's breaker.
+        permit: The permit of the target's breakers.
     """
     target = candidate.target
     return Attempt(

@@ -25,6 +25,8 @@ Clock = Callable[[], float]
 
 IGNORED_PERMIT = -1
 """A permit whose results are ignored."""
+INITIAL_PERMIT = 1
+"""The permits of a new breaker, until its first change of state."""
 
 CONSECUTIVE_FAILURES = 5
 WINDOW = 20
@@ -46,7 +48,7 @@ class Breaker:
     def __init__(self, clock: Clock = time.monotonic, schedule: ProbeSchedule | None = None) -> None:
         self._clock = clock
         self._schedule = schedule or ProbeSchedule(InMemoryState())
-        self._permit = 0  # of the current state
+        self._permit = INITIAL_PERMIT - 1  # of the current state
         self._half_open = False
         self._opened_at: float | None = None  # None: closed
         self._cause: type[ParleyError] | None = None  # the type of the latest failure
@@ -147,11 +149,17 @@ class Breaker:
         elif self.only_late:
             self.probe_now()
 
-    def release(self, permit: int) -> None:
-        """Records that a call ended without a result for the target, for example because it was cancelled."""
-        if self._half_open and permit == self._permit:
+    def release(self, permit: int) -> bool:
+        """Records that a call ended without a result for the target, for example because it was cancelled.
+
+        Returns:
+            Whether the call was the probe.
+        """
+        was_probe = self._half_open and permit == self._permit
+        if was_probe:
             self._schedule.reschedule(self._clock())
             self._open()
+        return was_probe
 
     def probe_now(self) -> None:
         """Makes the next probe due now, for example because a health check has succeeded."""

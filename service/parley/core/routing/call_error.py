@@ -12,6 +12,7 @@ from parley.core.errors import (
     UpstreamRateLimited,
     UpstreamUnavailable,
 )
+from parley.core.routing.call_origin import CallOrigin
 from parley.core.routing.targets import Candidate, LiveTarget
 
 
@@ -21,19 +22,19 @@ class CallError:
     Args:
         model_id: The requested model.
         candidates: All candidates of the call.
-        account: The caller's account.
+        origin: The origin of the call.
 
     Attributes:
         at_capacity: Whether a target had no free slot.
         skipped_unhealthy: Whether a target was skipped because it does not admit calls now.
     """
 
-    def __init__(self, model_id: str, candidates: Sequence[Candidate], account: str) -> None:
+    def __init__(self, model_id: str, candidates: Sequence[Candidate], origin: CallOrigin) -> None:
         self.at_capacity = False
         self.skipped_unhealthy = False
         self._model_id = model_id
         self._targets = [candidate.target for candidate in candidates]
-        self._account = account
+        self._origin = origin
         self._error: ParleyError | None = None
 
     def add(self, error: ParleyError) -> None:
@@ -60,7 +61,7 @@ class CallError:
         healthy = [target for target in self._targets if target.healthy]
         soonest = min(healthy, key=self._remaining_delay, default=None)
         wait = max(1.0, self._remaining_delay(soonest)) if soonest else 1.0
-        cause = soonest.cause(self._account) if soonest else None
+        cause = soonest.breakers.cause(self._origin) if soonest else None
         if cause is UpstreamRateLimited:
             return self._rate_limited(wait, "no target was called: their rate limits are used up")
         if cause is UpstreamQuotaExhausted:
@@ -80,7 +81,7 @@ class CallError:
         broken stream has had no retries, only continuations.
         """
         if isinstance(error, UpstreamError) and not isinstance(error, StreamBroken):
-            error.retries_exhausted = any(target.admits(self._account) for target in self._targets)
+            error.retries_exhausted = any(target.admits(self._origin) for target in self._targets)
         if isinstance(error, UpstreamRateLimited | UpstreamUnavailable):
             soonest = min(map(self._remaining_delay, self._targets))
             if soonest > (error.retry_after or 0.0):
@@ -88,7 +89,7 @@ class CallError:
         return error
 
     def _remaining_delay(self, target: LiveTarget) -> float:
-        return target.remaining_delay(self._account)
+        return target.breakers.remaining_delay(self._origin)
 
 
 def _resets_earlier(one: ParleyError | None, other: ParleyError) -> bool:

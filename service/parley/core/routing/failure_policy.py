@@ -6,6 +6,8 @@ from enum import Enum, auto
 from parley.core.errors import (
     AddedParameterRejected,
     ContextLengthExceeded,
+    LocalPortsExhausted,
+    LoopDetected,
     ParleyError,
     StreamBroken,
     UnsupportedParameter,
@@ -49,12 +51,13 @@ class HealthEffect(Enum):
     """How the failure counts for the health of the target."""
 
     FAILURE = auto()
+    """The target cannot be reached."""
     SUCCESS = auto()
     """The target works: it answered, and the request is at fault."""
     NEUTRAL = auto()
     """The failure indicates nothing about the health of the target."""
     SUSPECT = auto()
-    """A failure that the request may have caused: it counts if several accounts see one (`suspect_failures`)."""
+    """A failure that the request may have caused: it counts for all calls if several accounts see one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +77,10 @@ class FailurePolicy:
     hold: bool = False
 
 
-_TRANSIENT = FailurePolicy(Retry.BACKOFF, NextTargets.ANY, HealthEffect.FAILURE)
+_TRANSIENT = FailurePolicy(Retry.BACKOFF, NextTargets.ANY, HealthEffect.SUSPECT)
 _OVERLOADED = FailurePolicy(Retry.AFTER_DELAY, NextTargets.ANY, HealthEffect.NEUTRAL)
 _SUSPENDED = FailurePolicy(Retry.NO, NextTargets.ANY, HealthEffect.NEUTRAL, hold=True)
-_FAILING = FailurePolicy(Retry.NO, NextTargets.ANY, HealthEffect.FAILURE)
+_FAILING = FailurePolicy(Retry.NO, NextTargets.ANY, HealthEffect.SUSPECT)
 _TOO_LONG = FailurePolicy(Retry.NO, NextTargets.FALLBACKS, HealthEffect.SUCCESS)
 _UNSUITABLE = FailurePolicy(Retry.NO, NextTargets.ANY, HealthEffect.NEUTRAL)
 _REJECTED = FailurePolicy(Retry.NO, NextTargets.NONE, HealthEffect.SUCCESS)
@@ -97,6 +100,8 @@ _TABLE: tuple[tuple[type[ParleyError], FailurePolicy], ...] = (  # the first mat
     (ContextLengthExceeded, _TOO_LONG),
     (UpstreamRejected, _REJECTED),  # content policy too
     (UnsupportedParameter, _UNSUITABLE),
+    (LoopDetected, _FINAL),
+    (LocalPortsExhausted, _UNSUITABLE),  # the ports of one destination; another one has its own
     (ParleyError, _FINAL),
 )
 
@@ -111,6 +116,8 @@ def policy_for(error: ParleyError) -> FailurePolicy:
     if isinstance(error, UpstreamRateLimited) and wait is not None:
         return _OVERLOADED
     row = next(row for kind, row in _TABLE if isinstance(error, kind))
+    if isinstance(error, UpstreamError) and error.is_unreachable:
+        return replace(row, health_effect=HealthEffect.FAILURE)
     if isinstance(error, UpstreamError) and error.is_suspect:
         return replace(row, next=_FAILING.next if row is _REJECTED else row.next, health_effect=HealthEffect.SUSPECT)
     return row

@@ -7,7 +7,7 @@ import structlog
 
 from parley.config import HealthCheck
 from parley.core.background import PeriodicTask
-from parley.core.errors import ParleyError
+from parley.core.errors import LocalResourcesExhausted, ParleyError
 from parley.core.ports import Backend
 from parley.core.routing.targets import LiveTarget
 
@@ -56,7 +56,11 @@ class _BackendCheck:
         self.task = PeriodicTask(f"the health check of {name}", self._check, check.interval, _JITTER)
 
     async def _check(self) -> None:
-        cause = await self._failure()
+        try:
+            cause = await self._failure()
+        except LocalResourcesExhausted as error:
+            _log.warning("the health check could not be made", backend=self._name, cause=error.cause)
+            return
         if (cause is None) is self._healthy:
             return
         self._healthy = cause is None
@@ -65,13 +69,19 @@ class _BackendCheck:
         for target in self._targets:
             target.healthy = self._healthy
             if self._healthy:
-                target.breaker.probe_now()
+                target.breakers.probe_now()
 
     async def _failure(self) -> str | None:
-        """Checks the backend. Returns the cause of a failure; None if the backend is healthy."""
+        """Checks the backend. Returns the cause of a failure; None if the backend is healthy.
+
+        Raises:
+            LocalResourcesExhausted: This machine cannot make the check, so nothing is known about the backend.
+        """
         try:
             async with asyncio.timeout(self._seconds):
                 await self._backend.check()
+        except LocalResourcesExhausted:
+            raise
         except ParleyError as error:
             return error.cause or error.message
         except TimeoutError:

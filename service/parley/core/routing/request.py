@@ -44,6 +44,7 @@ class RequestBuilder:
         request: The caller's request. It is not modified.
         messages: The conversation, including the messages stored in the session.
         deadline: The caller's deadline as a time of the event loop's clock; None for no deadline.
+        hops: The number of Parleys before this one.
     """
 
     defaults: Mapping[str, ModelDefaults]
@@ -51,6 +52,7 @@ class RequestBuilder:
     request: CreateChatCompletionRequest
     messages: Sequence[Message]
     deadline: float | None
+    hops: int = 0
 
     def build(self, candidate: Candidate) -> UpstreamCall:
         """Builds the call to a target. The caller of this method may modify the result.
@@ -70,7 +72,15 @@ class RequestBuilder:
         self._set_messages(request, answering)
         functions.to_tools(request)
         name = target.model or answering.id
-        return UpstreamCall(request, name, answering.timeouts, self.deadline, has_prefill=has_prefill, defaults=added)
+        return UpstreamCall(
+            request,
+            name,
+            answering.timeouts,
+            self.deadline,
+            has_prefill=has_prefill,
+            defaults=added,
+            hops=self.hops + 1,
+        )
 
     def _set_messages(self, request: CreateChatCompletionRequest, answering: Model) -> None:
         """Sets the conversation, with the instructions of the answering model, or else of the requested one."""

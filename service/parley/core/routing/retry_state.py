@@ -22,11 +22,13 @@ from parley.core.errors import (
 from parley.core.ports import UpstreamCall
 from parley.core.routing import added_parameters
 from parley.core.routing.attempts import Attempt, new_attempt
-from parley.core.routing.breaker import IGNORED_PERMIT, Clock
+from parley.core.routing.breaker import Clock
 from parley.core.routing.budget import RetryBudget
 from parley.core.routing.call_error import CallError
+from parley.core.routing.call_origin import PLAIN_ORIGIN, CallOrigin
 from parley.core.routing.failure_policy import MAX_INLINE_WAIT, HealthEffect, NextTargets, Retry, policy_for
 from parley.core.routing.first_token_latency import DEFAULT_SECONDS
+from parley.core.routing.target_breakers import IGNORED
 from parley.core.routing.targets import Candidate
 from parley.core.usage.attempts import AttemptKind, AttemptOutcome
 
@@ -44,10 +46,10 @@ class RetryState:
         model_id: The requested model.
         candidates: The targets that may answer, in the order in which they are tried.
         retries: The model's limits of attempts.
-        budget: The model's retry budget, to which the call makes a deposit.
+        budget: The account's retry budget for the model, to which the call makes a deposit.
         deadline: The caller's deadline as a time of `clock`; None for no deadline.
         clock: Returns the time in seconds.
-        account: The caller's account.
+        origin: The origin of the call.
         jitter: Returns a random number from 0 to 1.
 
     Attributes:
@@ -63,7 +65,7 @@ class RetryState:
         *,
         deadline: float | None,
         clock: Clock,
-        account: str = "",
+        origin: CallOrigin = PLAIN_ORIGIN,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._pending = deque(candidates)
@@ -71,10 +73,10 @@ class RetryState:
         self._budget = budget
         self._deadline = deadline
         self._clock = clock
-        self._account = account
+        self._origin = origin
         self._jitter = jitter
         self._slow_candidates: list[Candidate] = []  # skipped, but only because they are slow
-        self._call_error = CallError(model_id, candidates, account)
+        self._call_error = CallError(model_id, candidates, origin)
         self._candidates = list(candidates)
         self.attempts: list[Attempt] = []
         budget.deposit()
@@ -87,7 +89,7 @@ class RetryState:
     @property
     def has_remaining(self) -> bool:
         """Whether a candidate that admits the call is left."""
-        return self._attempts_left > 0 and any(candidate.target.admits(self._account) for candidate in self._pending)
+        return self._attempts_left > 0 and any(candidate.target.admits(self._origin) for candidate in self._pending)
 
     def remaining_seconds(self, limit: float) -> float:
         """Returns how many seconds the call may wait: at most `limit`, and not past the deadline."""
@@ -107,7 +109,7 @@ class RetryState:
         A call that waits at a target whose breaker is not closed needs no budget: the hedge replaces that attempt.
         """
         waiting = self._awaiting_first_token()
-        is_free = waiting is not None and not waiting.candidate.target.breaker.is_closed
+        is_free = waiting is not None and not waiting.candidate.target.breakers.is_closed(self._origin)
         return self.has_remaining and (is_free or self._budget.try_withdraw())
 
     def _awaiting_first_token(self) -> Attempt | None:
@@ -123,10 +125,10 @@ class RetryState:
         self._check_deadline()
         while self._pending and self._attempts_left > 0:
             candidate = self._pending.popleft()
-            if candidate.target.admits(self._account):
+            if candidate.target.admits(self._origin):
                 return candidate
             self._call_error.skipped_unhealthy = True
-            if candidate.target.is_only_slow(self._account):
+            if candidate.target.is_only_slow(self._origin):
                 self._slow_candidates.append(candidate)
         if self._slow_candidates and self._attempts_left > 0:
             return self._slow_candidates.pop(0)
@@ -151,9 +153,9 @@ class RetryState:
         """
         self._check_deadline()
         target = candidate.target
-        permit = target.try_acquire_permit(self._account) if self._attempts_left > 0 else None
-        if permit is None and self._attempts_left > 0 and not self.has_remaining and target.is_only_slow(self._account):
-            permit = IGNORED_PERMIT
+        permit = target.try_acquire_permit(self._origin) if self._attempts_left > 0 else None
+        if permit is None and self._attempts_left > 0 and not self.has_remaining and target.is_only_slow(self._origin):
+            permit = IGNORED
         if permit is None:
             return None
         self._attempts_left -= 1
@@ -178,9 +180,8 @@ class RetryState:
         target = attempt.candidate.target
         target.first_token_latency.add(attempt.first_token - attempt.started)
         if attempt.is_late:
-            target.breaker.clear_late(attempt.permit)
-        attempt.permit = target.breaker.record_first_token(attempt.permit)
-        target.suspect_failures.record_success()
+            target.breakers.clear_late(self._origin, attempt.permit)
+        attempt.permit = target.breakers.record_first_token(self._origin, attempt.permit)
 
     def first_token_threshold(self, attempt: Attempt) -> float | None:
         """Returns after how many seconds without a first token an attempt is late; None for never.
@@ -197,27 +198,26 @@ class RetryState:
         """Records that the first token of an attempt is late, if another target admits the call."""
         target = attempt.candidate.target
         others = (one.target for one in self._candidates if one.target is not target)
-        if attempt.outcome is None and any(other.admits(self._account) for other in others):
+        if attempt.outcome is None and any(other.admits(self._origin) for other in others):
             attempt.is_late = True
-            target.breaker.record_late(attempt.permit)
+            target.breakers.record_late(self._origin, attempt.permit)
 
     def completed(self, attempt: Attempt) -> None:
         """Records that an attempt has completed."""
         self._finish(attempt, AttemptOutcome.COMPLETED)
-        attempt.candidate.target.breaker.record_success(attempt.permit)
-        attempt.candidate.target.suspect_failures.record_success()
+        attempt.candidate.target.breakers.record_success(self._origin, attempt.permit)
 
     def cancelled(self, attempt: Attempt) -> None:
         """Records that an attempt was cancelled, unless it has ended. Its target may be tried again, last."""
         if attempt.outcome is None:
             self._finish(attempt, AttemptOutcome.CANCELLED)
-            attempt.candidate.target.breaker.release(attempt.permit)
+            attempt.candidate.target.breakers.release(self._origin, attempt.permit)
             self._pending.append(attempt.candidate)
 
     def prefix_mismatched(self, attempt: Attempt) -> None:
         """Records an answer that does not begin with the delivered text. Its target is not tried again."""
         self._finish(attempt, AttemptOutcome.PREFIX_MISMATCH)
-        attempt.candidate.target.breaker.release(attempt.permit)
+        attempt.candidate.target.breakers.release(self._origin, attempt.permit)
 
     def mode_rejected(self, attempt: Attempt, error: ParleyError) -> None:
         """Records that a target rejects a prefill or streaming. This counts as a success of the target."""
@@ -239,7 +239,7 @@ class RetryState:
         self._finish(attempt, AttemptOutcome.FAILED, error)
         self._record_health(attempt, policy.health_effect, error)
         if policy.hold and error.retry_after is not None:
-            attempt.candidate.target.breaker.hold(error.retry_after, type(error))
+            attempt.candidate.target.breakers.hold(self._origin, error.retry_after, type(error))
         if policy.next is NextTargets.NONE:
             raise error
         self._call_error.add(error)
@@ -255,9 +255,9 @@ class RetryState:
         target = attempt.candidate.target
         if attempt.is_late and attempt.first_token is None:  # it has already counted as late
             if effect is HealthEffect.SUCCESS:
-                target.breaker.clear_late(attempt.permit)
+                target.breakers.clear_late(self._origin, attempt.permit)
             return
-        target.record_failed_attempt(effect, attempt.permit, self._account, type(error))
+        target.breakers.record_failure(self._origin, attempt.permit, effect, type(error))
 
     def _retry_delay(self, attempt: Attempt, retry: Retry, error: ParleyError) -> float | None:
         if attempt.first_token is not None:  # the rest of the stream comes from a continuation
@@ -279,9 +279,9 @@ class RetryState:
 
     def _may_retry(self, attempt: Attempt, delay: float) -> bool:
         """Returns whether deadline, breaker and budget allow a retry that leaves each other candidate an attempt."""
-        others = sum(candidate.target.admits(self._account) for candidate in self._pending)
+        others = sum(candidate.target.admits(self._origin) for candidate in self._pending)
         in_time = self._deadline is None or self._clock() + delay < self._deadline
-        admits = attempt.candidate.target.admits(self._account)
+        admits = attempt.candidate.target.admits(self._origin)
         return self._attempts_left > others and in_time and admits and self._budget.try_withdraw()
 
     def _finish(self, attempt: Attempt, outcome: AttemptOutcome, error: ParleyError | None = None) -> None:

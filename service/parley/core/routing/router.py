@@ -10,7 +10,8 @@ from parley.core.routing import request as upstream_request
 from parley.core.routing import stream_support
 from parley.core.routing.balancing import order_by_weight
 from parley.core.routing.breaker import Clock
-from parley.core.routing.budget import RetryBudget
+from parley.core.routing.budget import ModelBudgets
+from parley.core.routing.call_origin import CallOrigin
 from parley.core.routing.execution import Execution
 from parley.core.routing.probe_schedule import InMemoryState, SharedState
 from parley.core.routing.request import RequestBuilder
@@ -48,7 +49,7 @@ class Router:
         self._clock = clock
         self._targets = _targets(config, backends, clock, states)
         self._candidates = {model.id: self._own_candidates(model) for model in config.models}
-        self._budgets = {model.id: RetryBudget(model.retries.share, clock) for model in config.models}
+        self._budgets = {model.id: ModelBudgets(model.retries.share, clock) for model in config.models}
         self._defaults = upstream_request.read_defaults(config)
 
     @property
@@ -93,6 +94,7 @@ class Router:
         session_id: str | None,
         deadline: float | None,
         account: str = "",
+        hops: int = 0,
     ) -> Execution:
         """Prepares the execution of one call.
 
@@ -103,17 +105,18 @@ class Router:
             session_id: The call's session, whose calls prefer the same target; None for none.
             deadline: The caller's deadline as a time of the event loop's clock; None for no deadline.
             account: The caller's account.
+            hops: The number of Parleys before this one.
         """
         retry_state = RetryState(
             model.id,
             self._ordered_candidates(model, session_id),
             model.retries,
-            self._budgets[model.id],
+            self._budgets[model.id].of(account),
             deadline=deadline,
             clock=self._clock,
-            account=account,
+            origin=CallOrigin(account, request, messages),
         )
-        builder = RequestBuilder(self._defaults, model, request, messages, deadline)
+        builder = RequestBuilder(self._defaults, model, request, messages, deadline, hops)
         return Execution(retry_state, model, builder, streamable=stream_support.may_be_streamed(request))
 
     def _own_candidates(self, model: Model) -> list[Candidate]:

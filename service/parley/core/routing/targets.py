@@ -4,13 +4,12 @@ import asyncio
 import time
 
 from parley.config import Model, Price, Target
-from parley.core.errors import ParleyError
 from parley.core.ports import Backend
-from parley.core.routing.breaker import Breaker, Clock
-from parley.core.routing.failure_policy import HealthEffect
+from parley.core.routing.breaker import Clock
+from parley.core.routing.call_origin import PLAIN_ORIGIN, CallOrigin
 from parley.core.routing.first_token_latency import FirstTokenLatency
-from parley.core.routing.probe_schedule import InMemoryState, ProbeSchedule, SharedState
-from parley.core.routing.suspect_failures import SuspectFailures
+from parley.core.routing.probe_schedule import SharedState
+from parley.core.routing.target_breakers import Permit, TargetBreakers
 
 _UNSTREAMED_SECONDS = 300.0
 
@@ -27,6 +26,7 @@ class LiveTarget:
 
     Attributes:
         healthy: The result of the latest health check; true without health checks.
+        breakers: The circuit breakers.
     """
 
     def __init__(
@@ -43,8 +43,7 @@ class LiveTarget:
         self.backend = backend
         self.price = price
         self.healthy = True
-        self.breaker = Breaker(clock, ProbeSchedule(state or InMemoryState()))
-        self.suspect_failures = SuspectFailures(clock)
+        self.breakers = TargetBreakers(clock, state)
         self.first_token_latency = FirstTokenLatency()
         self._clock = clock
         self._streams_retried_at = float("-inf")
@@ -52,25 +51,17 @@ class LiveTarget:
         self._slots = asyncio.Semaphore(target.max_concurrent) if target.max_concurrent else None
         self._queued = 0
 
-    def admits(self, account: str = "") -> bool:
-        """Returns whether a call of this account would be admitted now, if a slot is free."""
-        return self.healthy and self.breaker.admits() and not self.suspect_failures.remaining_delay(account)
+    def admits(self, origin: CallOrigin = PLAIN_ORIGIN) -> bool:
+        """Returns whether a call of this origin would be admitted now, if a slot is free."""
+        return self.healthy and self.breakers.admits(origin)
 
-    def try_acquire_permit(self, account: str = "") -> int | None:
-        """Admits a call of this account and returns its breaker permit; None if the call is rejected."""
-        return (
-            self.breaker.try_acquire_permit()
-            if self.healthy and self.suspect_failures.try_acquire_permit(account)
-            else None
-        )
+    def try_acquire_permit(self, origin: CallOrigin) -> Permit | None:
+        """Admits a call of this origin and returns its permit; None if the call is rejected."""
+        return self.breakers.try_acquire_permit(origin) if self.healthy else None
 
-    def is_only_slow(self, account: str = "") -> bool:
-        """Returns whether calls of this account are rejected only because the target is slow."""
-        return self.healthy and self.breaker.only_late and not self.suspect_failures.remaining_delay(account)
-
-    def remaining_delay(self, account: str = "") -> float:
-        """Returns after how many seconds a call of this account may be admitted; 0 for now."""
-        return max(self.breaker.remaining_delay(), self.suspect_failures.remaining_delay(account))
+    def is_only_slow(self, origin: CallOrigin) -> bool:
+        """Returns whether calls of this origin are rejected only because the target is slow."""
+        return self.healthy and self.breakers.is_only_slow(origin)
 
     @property
     def can_stream(self) -> bool:
@@ -81,20 +72,6 @@ class LiveTarget:
         """Records that the target cannot stream, which holds for some minutes."""
         if self.can_stream:
             self._streams_retried_at = self._clock() + _UNSTREAMED_SECONDS
-
-    def cause(self, account: str = "") -> type[ParleyError] | None:
-        """Returns the type of failure because of which calls of this account are rejected; None if it is unknown."""
-        return self.breaker.cause() or self.suspect_failures.cause(account)
-
-    def record_failed_attempt(self, effect: HealthEffect, permit: int, account: str, cause: type[ParleyError]) -> None:
-        """Records what a failed attempt of this account shows about the health of the target."""
-        counts = effect is HealthEffect.SUSPECT and self.suspect_failures.record_failure(account, cause)
-        if counts or effect is HealthEffect.FAILURE:
-            self.breaker.record_failure(permit, cause)
-        elif effect is HealthEffect.SUCCESS:
-            self.breaker.record_success(permit)
-        else:
-            self.breaker.release(permit)
 
     async def acquire_slot(self, seconds: float) -> bool:
         """Acquires a slot, waiting up to `seconds`. Returns False if none was free or the queue is full."""

@@ -18,6 +18,7 @@ from parley.rpc import errors, sse
 from parley.rpc.call import Call, caller, current
 from parley.rpc.interceptors import Context, record_failure, remaining
 from parley.rpc.metadata import rate_limits
+from parley.rpc.metadata.hops import hops
 from parley.rpc.metadata.idempotency import REPLAYED, idempotency_key
 from parley.rpc.typed_forms import set_text
 from parley.rpc.unknown_fields import fill_structs
@@ -55,7 +56,8 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
 
     async def _complete(self, request: CreateChatCompletionRequest, context: Context) -> ChatCompletion:
         key = await self._prepare(request, is_stream=False)
-        call, options = current(), CallOptions(remaining(context), key)
+        call = current()
+        options = CallOptions(remaining(context), key, hops(call.metadata))
         completion = await self._chat.complete(request, caller(), options, call.outcome)
         await _send_headers(context, completion)
         _record_answer(call, completion)
@@ -112,7 +114,8 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
     async def _chunks(
         self, request: CreateChatCompletionRequest, context: Context, key: Key | None
     ) -> AsyncGenerator[list[ChatCompletionChunk], None]:
-        call, options = current(), CallOptions(remaining(context), key)
+        call = current()
+        options = CallOptions(remaining(context), key, hops(call.metadata))
         async with aclosing(self._chat.stream(request, caller(), options, call.outcome)) as chunks:
             async for batch in chunks:
                 if batch and not batch[-1].choices:

@@ -4,6 +4,14 @@ from parley.backends.errors.kinds import Kind
 from parley.backends.errors.known_bodies.rows import ANY, Row, by_code, by_pattern
 
 ROWS: tuple[Row, ...] = (
+    by_code(Kind.LOOP, "Parley", "loop_detected", ANY),
+    by_pattern(
+        Kind.LOOP,
+        "Parley, in a dialect whose errors have no code",
+        r"\bhas passed through \d+ Parleys\b",
+        "The request has passed through 8 Parleys: their backends lead to one another",
+        ANY,
+    ),
     by_code(
         Kind.MISCONFIGURED,
         "OpenAI, Azure OpenAI, xAI, Moonshot, DashScope: the key",
