@@ -107,6 +107,13 @@ async def test_internal_request_headers_are_removed(client: aiohttp.ClientSessio
     assert "s" == worker.metadata["x-chat-session-id"]
 
 
+async def test_the_number_of_parleys_reaches_the_worker(client: aiohttp.ClientSession, worker: Worker) -> None:
+    """Another Parley sends it; the worker rejects a call that has passed through too many."""
+    async with client.post(CHAT, json=REQUEST, headers={"x-parley-hops": "3"}) as response:
+        assert 200 == response.status
+    assert "3" == worker.metadata["x-parley-hops"]
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_internal_response_headers_are_removed(
     client: aiohttp.ClientSession, worker: Worker, *, stream: bool
