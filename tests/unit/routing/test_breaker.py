@@ -258,3 +258,17 @@ def test_a_late_probe_has_failed(breaker: Breaker, clock: Clock) -> None:
     clock.now += 10
     breaker.record_late(breaker.try_acquire_permit() or 0)
     assert (15, False) == (breaker.remaining_delay(), breaker.only_late)
+
+
+def test_parts_of_a_target_have_states_of_their_own(tmp_path: Path) -> None:
+    """Workers share the state of each part in one file, whatever its name is; an unknown part has no times."""
+    one, other = (shared_states(tmp_path)("a/b") for _ in range(2))
+    one.part("x").update(lambda old: old._replace(next_probe=7.0))
+    assert (7.0, 0.0) == (other.part("x").read().next_probe, other.read().next_probe)
+    one.update(lambda old: old._replace(next_probe=3.0))
+    assert (7.0, 3.0) == (other.part("x").read().next_probe, other.read().next_probe)
+    for number in range(1000):
+        one.part(f"p{number}").update(lambda old: old._replace(next_probe=old.next_probe + 1))
+        assert 1.0 == other.part(f"p{number}").read().next_probe
+    assert 3.0 == other.read().next_probe
+    assert (tmp_path / next(tmp_path.iterdir()).name).stat().st_size <= 256 * 48

@@ -44,6 +44,10 @@ class SharedState(Protocol):
         """Changes the times atomically. Returns the previous times."""
         ...
 
+    def part(self, name: str) -> "SharedState":
+        """Returns the state of a part of the target's calls."""
+        ...
+
 
 class InMemoryState:
     """The state of a worker that shares nothing."""
@@ -60,6 +64,10 @@ class InMemoryState:
         previous = self._times
         self._times = change(previous)
         return previous
+
+    def part(self, name: str) -> "InMemoryState":
+        """Returns a new state."""
+        return InMemoryState()
 
 
 class ProbeSchedule:

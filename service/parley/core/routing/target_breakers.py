@@ -40,14 +40,15 @@ class TargetBreakers:
 
     Args:
         clock: Returns the time in seconds.
-        state: The probe times of the shared breaker that the workers of the machine share.
+        state: The probe times that the workers of the machine share.
 
     Attributes:
         shared: The breaker that all calls share.
     """
 
     def __init__(self, clock: Clock, state: SharedState | None = None) -> None:
-        self.shared = Breaker(clock, ProbeSchedule(state or InMemoryState()))
+        self._state = state or InMemoryState()
+        self.shared = Breaker(clock, ProbeSchedule(self._state))
         self._clock = clock
         self._own: dict[tuple[str, frozenset[str]], Breaker] = {}
         self._witnesses = FailureWitnesses(clock)
@@ -186,5 +187,6 @@ class TargetBreakers:
         if own is None:
             if len(self._own) >= MAX_ORIGINS:
                 del self._own[next(iter(self._own))]
-            own = self._own[origin.key] = Breaker(self._clock)
+            state = self._state.part(repr((origin.account, sorted(origin.parameters))))
+            own = self._own[origin.key] = Breaker(self._clock, ProbeSchedule(state))
         return own
