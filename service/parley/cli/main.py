@@ -33,13 +33,13 @@ app.command(
     "parley.cli.up:up",
     name="up",
     help="Start everything: workers, Envoy, the built-in model.",
-    help_epilogue="Example:\n  parley up --config parley.yaml --http 0.0.0.0:8080 --workers 2",
+    help_epilogue="Example:\n  parley up --config parley.yaml --http 127.0.0.1:8000 --workers 2",
 )
 app.command(
     "parley.cli.serve:serve",
     name="serve",
     help="Run one worker, gRPC only, without Envoy.",
-    help_epilogue="Example:\n  parley serve --listen 0.0.0.0:50051 --config parley.yaml",
+    help_epilogue="Example:\n  parley serve --listen 127.0.0.1:50052 --config parley.yaml",
 )
 app.command(
     "parley.cli.models:models",

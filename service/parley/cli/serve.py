@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from parley.cli.shared import options
-from parley.cli.shared.checks import check_address, check_config
+from parley.cli.shared.checks import check_address, check_config, require_private
 from parley.cli.shared.edge_options import MaxBodyOption, MaxConnectionAgeOption, MaxStreamsOption
 from parley.config import load
 from parley.logs.output import Output
@@ -28,6 +28,7 @@ def serve(  # noqa: PLR0913 - one parameter an option
     log_level: options.LogLevelOption = "info",
     quiet: options.QuietOption = False,
     hang_timeout: options.HangTimeoutOption = "5s",
+    insecure: options.InsecureOption = False,
 ) -> None:
     """Run one worker, gRPC only, without Envoy; for example one per container. Starts the built-in model if configured.
 
@@ -35,6 +36,8 @@ def serve(  # noqa: PLR0913 - one parameter an option
     """
     checked = load(config)
     check_config(checked, config)
+    if not insecure:
+        require_private(listen, "--listen", "run `parley up` with `tls` in the configuration")
     check_address(listen, "--listen")
     state = folders.state_dir(state_dir)
     with folders.passing_run_dir() as run_dir:

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from parley.cli.shared import first_key, options
-from parley.cli.shared.checks import check_address, check_config, check_ready_file
+from parley.cli.shared.checks import check_address, check_config, check_ready_file, require_private, tls_files
 from parley.cli.shared.edge_options import (
     CorsOriginOption,
     DialectHostOption,
@@ -20,8 +20,9 @@ from parley.cli.shared.edge_options import (
     MaxBodyOption,
     MaxConnectionAgeOption,
     MaxStreamsOption,
+    TrustedHopsOption,
 )
-from parley.config import Config, load
+from parley.config import Config, load, located_error
 from parley.logs.output import Output
 from parley.supervisor import folders
 from parley.supervisor.addresses import Address
@@ -60,6 +61,8 @@ def up(  # noqa: PLR0913 - one parameter an option
     shutdown_delay: options.ShutdownDelayOption = "5s",
     shutdown_grace: options.ShutdownGraceOption = "15s",
     hang_timeout: options.HangTimeoutOption = "5s",
+    trusted_hops: TrustedHopsOption = 0,
+    insecure: options.InsecureOption = False,
 ) -> None:
     """Start everything: workers, Envoy, and the built-in model if configured. Ctrl-C stops everything.
 
@@ -70,9 +73,21 @@ def up(  # noqa: PLR0913 - one parameter an option
     wait_seconds = options.seconds(wait_for_store, "--wait-for-store")
     with folders.locked(state), folders.run_dir(state) as run_dir:
         checked = _check(config, http, grpc, ready_file)
+        if not (checked.tls or insecure):
+            for address, option in ((http, "--http"), (grpc, "--grpc")):
+                require_private(address, option, "set `tls` in the configuration")
         store = StoreStartup(checked.store, state, wait_seconds)
         asyncio.run(store.begin())
-        edge = EdgeSettings(cors_origin, max_body, dialect_host, max_streams, age, grpc_web)
+        edge = EdgeSettings(
+            cors_origin,
+            max_body,
+            dialect_host,
+            max_streams,
+            age,
+            grpc_web,
+            tls_files(checked),
+            trusted_hops,
+        )
         times = ShutdownTimes(
             options.seconds(shutdown_delay, "--shutdown-delay"), options.seconds(shutdown_grace, "--shutdown-grace")
         )
@@ -85,10 +100,10 @@ def up(  # noqa: PLR0913 - one parameter an option
             assert stack.http  # noqa: S101 - for the type checker
             key = await first_key.create(checked, state)
             Output(1).write(first_key.greeting(stack.http, stack.grpc, key, checked).encode())
-            with _ready(ready_file, stack.http, stack.grpc):
+            with _ready(ready_file, stack.http, stack.grpc, first_key.scheme(checked)):
                 yield
 
-        asyncio.run(run(stack, serving, lambda: _check_again(config), quiet=quiet, ready=store.end))
+        asyncio.run(run(stack, serving, lambda: _check_reload(config, checked), quiet=quiet, ready=store.end))
 
 
 def _check(config: Path | None, http: Address, grpc: Address, ready_file: Path | None) -> Config:
@@ -109,14 +124,22 @@ def _check_again(config: Path | None) -> Config:
     return checked
 
 
+def _check_reload(file: Path | None, running: Config) -> Config:
+    """Checks the configuration of a reload. Raises ConfigError."""
+    checked = _check_again(file)
+    if (checked.tls, checked.auth.mtls) != (running.tls, running.auth.mtls):
+        raise located_error(file, ["tls: changes of `tls` and `auth.mtls` need a restart; changed files do not"])
+    return checked
+
+
 @contextmanager
-def _ready(path: Path | None, http: Address, grpc: Address) -> Iterator[None]:
+def _ready(path: Path | None, http: Address, grpc: Address, scheme: str) -> Iterator[None]:
     """Creates the ready file atomically, and removes it when Parley stops."""
     if path is None:
         yield
         return
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    content = {"http": f"http://{http.to_call()}", "grpc": str(grpc.to_call()), "pid": os.getpid()}
+    content = {"http": f"{scheme}://{http.to_call()}", "grpc": str(grpc.to_call()), "pid": os.getpid()}
     draft.write_text(json.dumps(content) + "\n", encoding="utf-8")
     draft.chmod(0o644)  # it holds no secret, and other users' programs may wait for it
     draft.replace(path)

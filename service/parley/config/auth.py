@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from parley.config.tls import ClientCertificates
 from parley.config.types import Duration, Strict
 
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"]
@@ -158,3 +159,5 @@ class Auth(Strict):
     resource: Identifier | None = None
     """Public URL of Parley, the resource identifier in `/.well-known/oauth-protected-resource` (RFC 9728). Default: the
     scheme and the host of the request."""
+    mtls: ClientCertificates | None = None
+    """Client certificates on the gRPC listener. Default: none."""

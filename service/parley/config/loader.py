@@ -15,6 +15,7 @@ from parley.config.limits import DEFAULT_PLANS, LimitsConfig, Plan
 from parley.config.models import Model, Price, Target
 from parley.config.source import FieldPath, Source, split_path
 from parley.config.stores import Retention, SqliteConfig, StoreConfig
+from parley.config.tls import Tls
 from parley.config.types import ConfigError, Strict
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,32}")
@@ -36,6 +37,8 @@ class Config(Strict):
     """Retention of sessions."""
     auth: Auth = Auth()
     """Authentication of callers, besides API keys."""
+    tls: Tls | None = None
+    """TLS of the listeners. Default: none, on addresses of this machine only."""
     limits: LimitsConfig = LimitsConfig()
     """Limits of every key and account. Default: none."""
     plans: dict[str, Plan] = Field(default=DEFAULT_PLANS, min_length=1)
@@ -61,6 +64,8 @@ class Config(Strict):
                     raise ValueError(f'{where}: no backend is named "{target.backend}"; use one of: {known}')
         if self.default_model is not None and self.default_model not in ids:
             raise ValueError(f'default_model: no model has the id "{self.default_model}"; use one of: {", ".join(ids)}')
+        if self.auth.mtls is not None and self.tls is None:
+            raise ValueError("auth.mtls: client certificates need `tls`; set tls.certificate and tls.key")
         _check_fallbacks(self.models)
         _check_targets(self.models, self.prices)
         _check_issuers(self.auth.issuers, self.plans)

@@ -12,6 +12,7 @@ from pathlib import Path
 from parley.config import Config, LlamaCppBackend
 from parley.supervisor import environment, envoy
 from parley.supervisor.addresses import Address
+from parley.supervisor.certificates import Certificates
 from parley.supervisor.edge_settings import EdgeSettings
 from parley.supervisor.errors import CommandError
 from parley.supervisor.liveness import HangLimits
@@ -173,6 +174,8 @@ class Envoy(Child):
         self._config = run_dir / "envoy.yaml"
         self._endpoints = run_dir / "workers.yaml"
         self._admin = run_dir / "envoy-admin.sock"
+        self._certificates = Certificates(settings.tls, run_dir) if settings.tls else None
+        self._following: asyncio.Task[None] | None = None
         self.set_workers([])
 
     def set_workers(self, addresses: Iterable[str]) -> None:
@@ -195,6 +198,8 @@ class Envoy(Child):
 
     async def spawn(self) -> Process:
         """Renders the configuration, starts Envoy and forwards its log."""
+        if self._certificates is not None:
+            self._certificates.publish()
         self._admin.unlink(missing_ok=True)
         text = envoy.render(
             http=self.http, grpc=self.grpc, endpoints=self._endpoints, admin=self._admin, settings=self._settings
@@ -208,6 +213,16 @@ class Envoy(Child):
     async def probe(self) -> None:
         """Requests the state of the server periodically."""
         await _probe(self._admin, "/ready", self.record_answer)
+
+    def on_serving(self) -> None:
+        """Begins to publish changed certificates."""
+        if self._certificates is not None:
+            self._following = asyncio.create_task(self._certificates.follow())
+
+    def on_stopped(self) -> None:
+        """Publishes no more certificates."""
+        if self._following is not None:
+            self._following.cancel()
 
     async def drain(self, *, graceful: bool) -> None:
         """Sends callers away, then accepts no more connections. Calls on existing connections go on.

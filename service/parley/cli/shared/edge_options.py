@@ -80,6 +80,16 @@ GrpcWebOption = Annotated[
         help="Serve gRPC-Web and Connect on the REST listener; browsers also need --cors-origin.",
     ),
 ]
+TrustedHopsOption = Annotated[
+    int,
+    Parameter(
+        name="--trusted-hops",
+        env_var="PARLEY_TRUSTED_HOPS",
+        validator=Number(gte=0, lte=20),
+        help="The number of proxies in front that add their client's address to X-Forwarded-For. With 0, the header is "
+        "not trusted.",
+    ),
+]
 DialectHostOption = Annotated[
     tuple[str, ...],
     _REPEATABLE,

@@ -50,7 +50,7 @@ def _write(file: Path | None, text: str) -> None:
 
 def greeting(http: Address, grpc: Address, key: str | Path | None, config: Config) -> str:
     """Returns the addresses; on the first run also the key, or its file, and an example call."""
-    text = f"\nREST  http://{http}\ngRPC  {grpc}\n"
+    text = f"\nREST  {scheme(config)}://{http}\ngRPC  {grpc}\n"
     if isinstance(key, Path):
         header = f'"Authorization: Bearer $(cat {shlex.quote(str(key))})"'
         text += f"\nYour first API key is in {key}\n\nTry it:\n\n{_curl(http, header, config)}\n"
@@ -60,9 +60,16 @@ def greeting(http: Address, grpc: Address, key: str | Path | None, config: Confi
     return f"{text}\nCtrl-C stops it.\n"
 
 
+def scheme(config: Config) -> str:
+    """Returns the scheme of the REST listener."""
+    return "https" if config.tls else "http"
+
+
 def _curl(http: Address, header: str, config: Config) -> str:
     """Returns an example call as a shell command; `header` is its quoted Authorization header."""
     model = config.default_model or config.models[0].id
     body = json.dumps({"model": model, "messages": [{"role": "user", "content": _QUESTION}]}, ensure_ascii=False)
     headers = f"-H {header} -H 'Content-Type: application/json'"
-    return f"curl http://{http.to_call()}/v1/chat/completions {headers} -d {shlex.quote(body)}"
+    # The certificate names the host that callers use, which is not an address of this machine.
+    curl = "curl -k" if config.tls else "curl"
+    return f"{curl} {scheme(config)}://{http.to_call()}/v1/chat/completions {headers} -d {shlex.quote(body)}"

@@ -96,6 +96,15 @@ HangTimeoutOption = Annotated[
         "never, for example while a debugger stops it.",
     ),
 ]
+InsecureOption = Annotated[
+    bool,
+    Parameter(
+        name="--insecure",
+        env_var="PARLEY_INSECURE",
+        negative=(),
+        help="Listen without TLS on addresses that other machines reach. API keys can be read on the way.",
+    ),
+]
 JsonOption = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON.")]
 ReadyFileOption = Annotated[
     Path | None,

@@ -1,0 +1,159 @@
+"""The certificates of the listeners. Envoy reads them from files that are written anew when they change.
+
+Envoy alone would watch the folders of the files, and miss files that are written in place. It would also load a
+certificate whose key has not arrived yet.
+"""
+
+import asyncio
+import json
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from parley.supervisor.errors import CommandError
+from parley.supervisor.folders import write_private
+from parley.supervisor.process import print_notice
+
+AccountName = Literal["san_dns", "san_uri", "san_email"]
+"""A kind of subject alternative name."""
+_POLL_SECONDS = 1.0
+_KIND = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
+_CONTEXT = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext"
+_SERVER, _CLIENTS = "server", "clients"  # the listeners' certificate, and the authorities of the clients
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """The files of the listeners' TLS, and what the gRPC listener expects of clients.
+
+    Attributes:
+        certificate: The PEM file of the certificate chain.
+        key: The PEM file of the private key.
+        client_ca: The PEM file of the authorities of client certificates; None for no client certificates.
+        client_required: Whether the gRPC listener refuses connections without a client certificate.
+        client_name: The subject alternative name of a client certificate that names its account.
+    """
+
+    certificate: Path
+    key: Path
+    client_ca: Path | None = None
+    client_required: bool = False
+    client_name: AccountName = "san_dns"
+
+
+def check(files: TlsFiles) -> None:
+    """Raises CommandError if a file cannot be used; the message names its setting."""
+    for setting, path in (("certificate", files.certificate), ("key", files.key)):
+        _require_readable(f"tls.{setting}", path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(files.certificate, files.key, password=lambda: "")
+    except (OSError, ValueError) as error:
+        pair = f"{files.certificate} and {files.key}"
+        message = f"tls: {pair} are not a certificate and its key in PEM, without a passphrase"
+        raise CommandError(f"{message} ({getattr(error, 'reason', None) or error})") from error
+    if files.client_ca is not None:
+        _check_authorities(files.client_ca)
+
+
+def _check_authorities(path: Path) -> None:
+    _require_readable("auth.mtls.ca", path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_verify_locations(path)
+    except OSError as error:
+        raise CommandError(f"auth.mtls.ca: {path} has no certificate in PEM") from error
+
+
+def _require_readable(setting: str, path: Path) -> None:
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise CommandError(f"{setting}: {path} cannot be read ({error.strerror}); name a readable file") from error
+
+
+class Certificates:
+    """Publishes the certificates to Envoy.
+
+    Args:
+        files: The files.
+        folder: Receives the files that Envoy reads. One contains the private key, and only its owner may read it.
+    """
+
+    def __init__(self, files: TlsFiles, folder: Path) -> None:
+        self._files = files
+        self._folder = folder
+        self._latest: dict[str, str] = {}
+        self._failed = ""
+
+    def publish(self) -> None:
+        """Writes the secrets that have changed. Raises CommandError, and OSError if a file cannot be written."""
+        check(self._files)
+        for name, secret in self._secrets().items():
+            file, text = _file(self._folder, name), json.dumps({"resources": [secret]})
+            if text != self._latest.get(name) or not file.exists():
+                write_private(file, text)
+                self._latest[name] = text
+
+    async def follow(self) -> None:
+        """Publishes changed files for ever. A file that cannot be used is reported once; Envoy keeps what it has."""
+        while True:
+            await asyncio.sleep(_POLL_SECONDS)
+            before = dict(self._latest)
+            try:
+                await asyncio.to_thread(self.publish)
+            except (CommandError, OSError) as error:
+                self._report(str(error))
+            else:
+                if before != self._latest:
+                    print_notice("the certificate files have changed; new connections use them")
+                self._failed = ""
+
+    def _report(self, problem: str) -> None:
+        if problem != self._failed:
+            self._failed = problem
+            print_notice(f"{problem}; connections use the previous certificate")
+
+    def _secrets(self) -> dict[str, dict[str, Any]]:
+        """Returns the secrets by name."""
+        certificate, key = _inline(self._files.certificate), _inline(self._files.key)
+        chain = {"certificate_chain": certificate, "private_key": key}
+        found: dict[str, dict[str, Any]] = {_SERVER: {"@type": _KIND, "name": _SERVER, "tls_certificate": chain}}
+        if self._files.client_ca is not None:
+            authorities = {"trusted_ca": _inline(self._files.client_ca)}
+            found[_CLIENTS] = {"@type": _KIND, "name": _CLIENTS, "validation_context": authorities}
+        return found
+
+
+def _file(folder: Path, name: str) -> Path:
+    return folder / f"tls-{name}.json"
+
+
+def _inline(path: Path) -> dict[str, str]:
+    return {"inline_string": path.read_text(encoding="utf-8")}
+
+
+def transport_socket(folder: Path, files: TlsFiles, *, clients: bool) -> dict[str, Any]:
+    """Returns the transport socket of a listener.
+
+    Args:
+        folder: The folder of `Certificates`.
+        files: What the listener expects of clients.
+        clients: Whether the listener asks for client certificates, where they are configured.
+    """
+    context: dict[str, Any] = {
+        "alpn_protocols": ["h2", "http/1.1"],
+        "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
+        "tls_certificate_sds_secret_configs": [_source(folder, _SERVER)],
+    }
+    socket: dict[str, Any] = {"@type": _CONTEXT, "common_tls_context": context}
+    if clients and files.client_ca is not None:
+        context["validation_context_sds_secret_config"] = _source(folder, _CLIENTS)
+        socket["require_client_certificate"] = files.client_required
+    return {"name": "envoy.transport_sockets.tls", "typed_config": socket}
+
+
+def _source(folder: Path, name: str) -> dict[str, Any]:
+    source = {"path_config_source": {"path": str(_file(folder, name))}, "resource_api_version": "V3"}
+    return {"name": name, "sds_config": source}
