@@ -20,6 +20,14 @@ local quote = text.quote
 local CHALLENGE = 'Bearer realm="parley"'
 local INVALID_TOKEN = CHALLENGE .. ', error="invalid_token", error_description="Invalid API key"'
 
+-- The longest `retry-after` that OpenAI's SDKs obey, in seconds: for a longer one they would retry at once, in vain.
+local MAX_WAIT = 60
+
+local function should_retry(headers, failure)
+  local wait = tonumber(headers:get("retry-after") or "0") or 0
+  return failure.retry and wait <= MAX_WAIT and "true" or "false"
+end
+
 local function plain_headers(headers, failure)
   headers:replace(":status", tostring(failure.status))
   headers:replace("content-type", "application/json")
@@ -28,6 +36,9 @@ local function plain_headers(headers, failure)
   end
   if failure.retry_after then
     headers:replace("retry-after", failure.retry_after)
+  end
+  if failure.status == 429 then
+    headers:replace("x-should-retry", should_retry(headers, failure))
   end
 end
 
@@ -72,14 +83,10 @@ end
 
 -- ---------------------------------------------------------------------------------------------------------- openai
 
--- The longest `retry-after` that OpenAI's SDKs obey, in seconds: for a longer one they would retry at once, in vain.
-local MAX_WAIT = 60
-
 -- OpenAI's SDKs obey `x-should-retry` before `retry-after` and the status.
 local function openai_headers(headers, failure)
   plain_headers(headers, failure)
-  local wait = tonumber(headers:get("retry-after") or "0") or 0
-  headers:replace("x-should-retry", failure.retry and wait <= MAX_WAIT and "true" or "false")
+  headers:replace("x-should-retry", should_retry(headers, failure))
 end
 
 local function openai_body(failure)

@@ -128,7 +128,8 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
             admin_server(admin, on_alive),
             _authenticator(config, store, run_dir) as authenticator,
         ):
-            turns, limits, usage = Turns(store), RateLimiter(store), UsageRecorder(store)
+            turns = Turns(store, config.limits.session.bytes)
+            limits, usage = RateLimiter(store), UsageRecorder(store)
             chat = Chat(router, turns, limits, store, usage)
             server = Server(chat, router, store, authenticator, auth=config.auth, limits=server_limits)
             address = await server.start(address)

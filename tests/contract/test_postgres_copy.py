@@ -24,6 +24,7 @@ from tests.contract.stores import (
     key,
     message,
     receipt,
+    settlement,
 )
 from tests.postgres import Server
 
@@ -50,7 +51,9 @@ async def _session(store: Store, session: str) -> None:
     turn = await begin(store, session, *messages, new=True, metadata={"label": "\0é"})
     usage = Usage(prompt_tokens=1, completion_tokens=2, total_tokens=3)
     answer = [message("assistant", f"a of {session}")]
-    await store.end_turn(turn, TurnEnd("completed", None, answer, usage, claim, b"reply", [charge(1)], receipt(1)))
+    await store.end_turn(
+        turn, TurnEnd("completed", None, answer, usage, claim, b"reply", settlement((charge(0), 1)), receipt(1))
+    )
     await converse(store, session, "q2", "a2")
     await store.end_turn(await begin(store, session, "q3"), TurnEnd("incomplete", "failed", receipt=receipt(2)))
 

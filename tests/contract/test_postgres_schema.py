@@ -18,6 +18,7 @@ from tests.contract.stores import (
     converse,
     key,
     receipt,
+    settlement,
 )
 from tests.postgres import Server
 
@@ -151,7 +152,7 @@ class TestSettings:
         """A reservation does not wait for the disk, and the next statement of its connection does."""
         store = await PostgresStore.open(postgres_url, 2)
         await store.reserve([charge(1)])
-        await store.settle([charge(1)])
+        await store.settle(settlement((charge(1), 2)))
         await store.wait_for_release("nowhere", 1)
         assert "on" == await store._pool.run(lambda db: db.fetchval("SHOW synchronous_commit"))
         await store.close()

@@ -28,6 +28,7 @@ from tests.contract.stores import (
     ReceiptContract,
     ResentContract,
     SessionContract,
+    StorageContract,
     TurnContract,
     UsageContract,
     WaitContract,
@@ -168,6 +169,10 @@ class TestLimits(LimitContract):
 
 class TestUsage(UsageContract):
     """Runs the contract of usage."""
+
+
+class TestStorage(StorageContract):
+    """Runs the contract of the limits of what is stored."""
 
 
 class TestLong(LongContract):

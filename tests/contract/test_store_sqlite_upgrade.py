@@ -109,8 +109,10 @@ class TestUpgrade:
         for query in (
             "SELECT turn, position, message, system FROM messages ORDER BY turn, position",
             "SELECT number, state, reason, messages, tokens, bytes, continues FROM turns ORDER BY number",
-            "SELECT metadata, usage, receipt, reserved FROM turns ORDER BY number",
+            "SELECT metadata, usage, receipt FROM turns ORDER BY number",
             "SELECT model, turn_count, completed_messages, forked_from, lease_fence FROM sessions WHERE id = 's'",
+            "SELECT id, bytes FROM sessions WHERE id = 's'",
+            "SELECT * FROM storage WHERE account = 'ada'",
             "SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name",
         ):
             was, now = (apsw.Connection(str(file)).execute(query).fetchall() for file in (old, tmp_path / "new.db"))

@@ -66,6 +66,9 @@ REASONS: list[tuple[str, grpc.StatusCode, str, str | None, str | None]] = [
     ("INVALID_TOKEN", STATUS.UNAUTHENTICATED, "The access token has expired; request a new one", None, None),
     ("INSUFFICIENT_SCOPE", STATUS.PERMISSION_DENIED, "The access token lacks the scope email", None, None),
     ("ISSUER_UNAVAILABLE", STATUS.UNAVAILABLE, "The keys of the issuer cannot be read", None, "5"),
+    ("CONCURRENCY_LIMITED", STATUS.RESOURCE_EXHAUSTED, "This key may run 2 calls at once", None, "1"),
+    ("QUOTA_EXHAUSTED", STATUS.RESOURCE_EXHAUSTED, "This key may spend 9 a month: 0 is left", None, "86400"),
+    ("STORAGE_LIMIT_EXCEEDED", STATUS.RESOURCE_EXHAUSTED, "This account may store 2 sessions", None, None),
 ]
 
 

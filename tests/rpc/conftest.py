@@ -110,8 +110,8 @@ async def serving(
         options: Further arguments of the server.
     """
     backend, store = ScriptedBackend(), SqliteStore(folder / "parley.db", clock)
-    turns = Turns(store)
     settings = parse(config, "test.yaml")
+    turns = Turns(store, settings.limits.session.bytes)
     keys = ApiKeys(store, Callers(settings.plans, settings.limits))
     router, limits = Router(settings, {"scripted": backend, **others}), RateLimiter(store)
     usage = UsageRecorder(store, clock, flush_seconds=0.05)

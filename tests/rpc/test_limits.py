@@ -52,7 +52,7 @@ async def test_a_stream_has_the_limits_before_its_first_chunk(limited: Limited, 
     limited.worker.backend.answer = lambda _: chunks("Hel", "lo")
     call = getattr(limited.chat, method)(chat_request(), metadata=limited.ada)
     headers = dict(await call.initial_metadata())
-    assert ("5", "499") == (headers["x-ratelimit-remaining-requests"], headers["x-ratelimit-remaining-tokens"])
+    assert ("5", "374") == (headers["x-ratelimit-remaining-requests"], headers["x-ratelimit-remaining-tokens"])
     assert "x-chat-session-id" in headers
     assert [one async for one in call]
 
@@ -82,7 +82,7 @@ async def test_a_limit_of_requests_rejects(limited: Limited) -> None:
         assert ("0", "57s") == (trailing["x-ratelimit-remaining-requests"], trailing["x-ratelimit-reset-requests"])
         status = status_pb2.Status.FromString(trailing["grpc-status-details-bin"])
         retry = error_details_pb2.RetryInfo()
-        assert status.details[1].Unpack(retry)
+        assert status.details[2].Unpack(retry)
         assert 7 == retry.retry_delay.seconds
     assert KEY["requests"] == len(limited.worker.backend.calls)
     limited.now += 7
@@ -195,40 +195,46 @@ async def test_a_broken_stream_is_charged_the_delivered_text(limited: Limited) -
 async def test_a_request_above_the_limit_is_invalid(
     limited: Limited, fields: dict[str, Any], param: str, message: str
 ) -> None:
-    """A request above the limit itself is rejected without a retry delay, and charged nothing."""
+    """A request above the limit itself is rejected without a retry delay, and charged one request and no tokens."""
     error, trailing = await limited.rejection(chat_request(**fields))
     assert grpc.StatusCode.INVALID_ARGUMENT == error.code()
     assert message in error.details()
     assert "more than the 500 tokens a minute of this account" in error.details()
     assert ("INVALID_REQUEST", param) == (trailing["parley-error-reason"], trailing["parley-error-param"])
     assert "retry-after" not in trailing
-    assert (0, 0) == (await limited.used("requests"), await limited.used("tokens"))
+    assert (1, 0) == (await limited.used("requests"), await limited.used("tokens"))
 
 
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [({"temperature": 3}, "INVALID_REQUEST"), ({"model": "none"}, "MODEL_NOT_FOUND")],
 )
-async def test_a_rejection_before_admission_is_not_charged(
+async def test_a_rejection_before_admission_is_charged_a_request(
     limited: Limited, fields: dict[str, Any], reason: str
 ) -> None:
-    """A call that is rejected before admission is charged nothing, and has the headers."""
+    """A call that is rejected before admission is charged one request and no tokens, and has the headers."""
     await limited.chat.CreateChatCompletion(chat_request(), metadata=limited.ada)
     await limited.settles(5)
-    for method in ("CreateChatCompletion", "StreamChatCompletionEvents"):
+    for left, method in (("4", "CreateChatCompletion"), ("3", "StreamChatCompletionEvents")):
         _, trailing = await limited.rejection(chat_request(**fields), method)
         assert reason == trailing["parley-error-reason"]
         found = (trailing["x-ratelimit-remaining-requests"], trailing["x-ratelimit-remaining-tokens"])
-        assert ("5", "495") == found
-    assert (1, 5) == (await limited.used("requests"), await limited.used("tokens"))
+        assert (left, "495") == found
+    assert (3, 5) == (await limited.used("requests"), await limited.used("tokens"))
 
 
-async def test_only_completions_have_limits(limited: Limited) -> None:
-    """Other calls are not charged and have no headers."""
-    call = limited.models.ListModels(ListModelsRequest(), metadata=limited.ada)
-    await call
-    assert {} == rate_limit_headers(await call.initial_metadata()) | rate_limit_headers(await call.trailing_metadata())
-    assert 0 == await limited.used("requests")
+async def test_other_calls_are_charged_a_request(limited: Limited) -> None:
+    """Calls that are not completions are charged one request, have the headers, and are rejected over the limit."""
+    for left in range(KEY["requests"] - 1, -1, -1):
+        call = limited.models.ListModels(ListModelsRequest(), metadata=limited.ada)
+        await call
+        found = rate_limit_headers(await call.initial_metadata())
+        assert (str(left), "500") == (found["remaining-requests"], found["remaining-tokens"])
+    with pytest.raises(grpc.aio.AioRpcError, match="may make 6 requests a minute") as rejected:
+        await limited.models.ListModels(ListModelsRequest(), metadata=limited.ada)
+    assert "0" == rate_limit_headers(rejected.value.trailing_metadata())["remaining-requests"]
+    error, _ = await limited.rejection(chat_request(temperature=3))
+    assert grpc.StatusCode.RESOURCE_EXHAUSTED == error.code()
 
 
 async def test_a_call_without_a_key_has_no_limits(limited: Limited) -> None:

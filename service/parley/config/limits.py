@@ -1,23 +1,56 @@
 """Limits of keys and accounts, and the plans of accounts."""
 
-from pydantic import Field
+from typing import Annotated, Self
 
-from parley.config.types import Strict
+from pydantic import Field, model_validator
 
-_MAX_PER_MINUTE = 10**12
+from parley.config.types import Count, Money, Size, Strict
+
+_Count = Annotated[Count, Field(ge=1, le=10**12)]
+_Money = Annotated[Money, Field(gt=0, le=10**12)]
 
 
 class Limits(Strict):
-    """Limits of a key or an account; one that is not set does not apply."""
+    """Limits of a key or an account; one that is not set does not apply.
 
-    requests_per_minute: int | None = Field(default=None, ge=1, le=_MAX_PER_MINUTE)
-    """Requests a minute."""
-    tokens_per_minute: int | None = Field(default=None, ge=1, le=_MAX_PER_MINUTE)
+    Days and months are those of the calendar in UTC. Money is in the currency of `prices`.
+    """
+
+    requests_per_minute: _Count | None = None
+    """Requests a minute. Every call counts, failed ones too."""
+    tokens_per_minute: _Count | None = None
     """Tokens a minute, of prompts and answers together."""
+    concurrent: _Count | None = None
+    """Completions that run at the same time, streams until their end."""
+    tokens_per_day: _Count | None = None
+    """Tokens a day."""
+    tokens_per_month: _Count | None = None
+    """Tokens a month."""
+    cost_per_day: _Money | None = None
+    """Money a day."""
+    cost_per_month: _Money | None = None
+    """Money a month."""
+    sessions: _Count | None = None
+    """Stored sessions. Only accounts have this limit."""
+    bytes: Annotated[Size, Field(ge=1)] | None = None
+    """Stored bytes of all sessions. Only accounts have this limit."""
 
 
+STORAGE_LIMITS = ("sessions", "bytes")
+"""The limits that only accounts have."""
 UNLIMITED = Limits()
 """No limits. `merged` returns this object if no limit is set, so that callers can compare by identity."""
+
+
+class SessionLimits(Strict):
+    """Limits of one session.
+
+    Example:
+        limits: {session: {bytes: 4MiB}}
+    """
+
+    bytes: Annotated[Size, Field(ge=1)] = 64 * 1024 * 1024
+    """Bytes above which a session accepts no further turn. The answer of an accepted turn is always stored."""
 
 
 class LimitsConfig(Strict):
@@ -27,14 +60,24 @@ class LimitsConfig(Strict):
 
     Example:
         limits:
-          key: {requests_per_minute: 60, tokens_per_minute: 100000}
-          account: {requests_per_minute: 600, tokens_per_minute: 1000000}
+          key: {requests_per_minute: 60, tokens_per_minute: 100k, concurrent: 20, cost_per_month: 200}
+          account: {requests_per_minute: 600, tokens_per_day: 5M, sessions: 100k, bytes: 1GiB}
     """
 
     key: Limits = UNLIMITED
     """Limits of each API key."""
     account: Limits = UNLIMITED
     """Limits of each account, all its keys together."""
+    session: SessionLimits = SessionLimits()
+    """Limits of each session."""
+
+    @model_validator(mode="after")
+    def _check_key(self) -> Self:
+        """Checks that keys have no limits of storage, which belongs to accounts."""
+        for name in STORAGE_LIMITS:
+            if getattr(self.key, name) is not None:
+                raise ValueError(f"key.{name}: sessions belong to accounts; set `{name}` under `account`")
+        return self
 
 
 class Plan(Strict):

@@ -7,6 +7,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
 _SIZE = re.compile(r"(\d+)\s*(KiB|MiB|GiB)?")
+_COUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([kMG])?")
+_UNITS = {"k": 10**3, "M": 10**6, "G": 10**9, None: 1}
 _BYTES = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, None: 1}
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, None: 1.0}
 
@@ -39,6 +41,24 @@ def _bytes(value: object) -> object:
 
 Size = Annotated[int, BeforeValidator(_bytes)]
 """A size in bytes. In YAML: a number of bytes, or text such as `64KiB`, `32MiB`, `1GiB`."""
+
+
+def _count(value: object) -> object:
+    """Parses `100k`, `5M`, `1.5G` or a whole number."""
+    if not isinstance(value, str):
+        return value
+    match = _COUNT.fullmatch(value.strip())
+    number = float(match[1]) * _UNITS[match[2]] if match else 0.5
+    if not number.is_integer():
+        raise ValueError("must be a count: a whole number, or text such as 100k, 5M, 1.5G")
+    return int(number)
+
+
+Count = Annotated[int, BeforeValidator(_count)]
+"""A number of things. In YAML: a whole number, or text such as `100k`, `5M`, `1.5G`."""
+
+Money = Annotated[float, Field(allow_inf_nan=False)]
+"""An amount of money, in the currency of the prices."""
 
 
 def matches(pattern: str, message: str) -> AfterValidator:

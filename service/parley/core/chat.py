@@ -9,20 +9,26 @@ from parley.config import Model
 from parley.core.errors import DeadlineExceeded, ParleyError, UnsupportedParameter
 from parley.core.messages import functions
 from parley.core.offload import record_size
-from parley.core.ports import Caller, SessionStore
+from parley.core.ports import Caller, SessionStore, StorageLimits
 from parley.core.routing.execution import Execution
 from parley.core.routing.router import Router
 from parley.core.sessions import access
 from parley.core.sessions.idempotency import Key
+from parley.core.sessions.resent_history import may_repeat
+from parley.core.sessions.turn_request import storage_limits, window
 from parley.core.sessions.turns import CallLease, Turns
 from parley.core.streaming.accumulator import CompletionAccumulator
 from parley.core.streaming.replay import completion_to_chunks
 from parley.core.streaming.shaper import StreamShaper, stamp
-from parley.core.usage.limits import RateLimiter, RateLimitStatus, is_limited
+from parley.core.usage.admission import RateLimitStatus
+from parley.core.usage.charges import is_limited, needs_history
+from parley.core.usage.limits import RateLimiter
 from parley.core.usage.recorder import UsageRecorder
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
 from parley.v1.receipt_pb2 import Receipt
 
+_CANCELLED = asyncio.CancelledError | GeneratorExit
+_SETTLE_SECONDS = 1.0
 _CLOCK_SKEW_SECONDS = 0.1  # allowed between the clocks of caller and service when a deadline passes
 
 
@@ -60,14 +66,18 @@ class CallOutcome:
 
 
 class Chat:
-    """Answers conversations: resolves the model, claims the key, admits the call, runs it as a turn of its session."""
+    """Answers conversations: resolves the model, claims the key, admits the call, runs it as a turn of its session.
+
+    Attributes:
+        limits: Admits calls.
+    """
 
     def __init__(
         self, router: Router, turns: Turns, limits: RateLimiter, store: SessionStore, usage: UsageRecorder
     ) -> None:
         self._router = router
         self._turns = turns
-        self._limits = limits
+        self.limits = limits
         self._store = store
         self._usage = usage
         self._stopping = False
@@ -77,13 +87,13 @@ class Chat:
         """Whether a request may leave the model out."""
         return self._router.has_default
 
+    def storage_limits(self, caller: Caller) -> StorageLimits:
+        """Returns how much the caller may store."""
+        return storage_limits(caller, self._turns.session_bytes)
+
     def stop(self) -> None:
         """Marks the worker as stopping: calls cancelled from now on are recorded as `shutdown`."""
         self._stopping = True
-
-    async def rate_limit_statuses(self, caller: Caller) -> Sequence[RateLimitStatus]:
-        """Returns the caller's limits without charging them. Raises StoreUnavailable."""
-        return await self._limits.statuses(caller)
 
     async def complete(
         self, request: CreateChatCompletionRequest, caller: Caller, options: CallOptions, outcome: CallOutcome
@@ -139,9 +149,17 @@ class Chat:
         """Resolves the model and claims the key. Sets `outcome.replayed` if the key already has its answer."""
         model = await self._model(request, caller)
         lease, reply = await self._turns.claim(options.key, request, caller)
-        outcome.replayed = reply is not None
+        if reply is not None:
+            await self._admit_replay(caller, outcome)
         uses_functions = functions.uses_functions(request)
         return _Call(request, caller, options, outcome, model, lease, reply or ChatCompletion(), uses_functions)
+
+    async def _admit_replay(self, caller: Caller, outcome: CallOutcome) -> None:
+        """Charges one request for a stored answer."""
+        admission = await self.limits.admit_request(caller)
+        outcome.rate_limits = admission.statuses
+        admission.require_granted()
+        outcome.replayed = True
 
     async def _model(self, request: CreateChatCompletionRequest, caller: Caller) -> Model:
         """Returns the model that the request names; without a name that of its session, or the default model."""
@@ -180,24 +198,39 @@ class Chat:
 
     async def _end(self, call: "_Call", error: BaseException | None) -> None:
         """Commits the answer, or records why there is none; then settles the limits and counts the usage."""
-        failed = True
+        admission, failed = call.lease.admission, True
         try:
             call.record_receipt()
+            admission.record_receipt(call.outcome.receipt)
             if error is None:
                 await self._turns.commit(call.lease, call.accumulated() or call.completion, call.outcome.receipt)
                 failed = False
             else:
                 await self._fail(call, error)
         finally:
-            call.lease.admission.settle()
             self._usage.record(call.caller, call.model.id, call.outcome.receipt, failed=failed)
+            settling = admission.settle()
+            if settling is not None and admission.is_concurrent and not isinstance(error, _CANCELLED):
+                # Otherwise the caller's next call could find this one still running.
+                await asyncio.wait({settling}, timeout=_SETTLE_SECONDS)
 
     async def _admit(self, call: "_Call") -> None:
-        if not is_limited(call.caller):
+        caller, request, model = call.caller, call.request, call.model
+        if not is_limited(caller):
             call.outcome.rate_limits = ()
             return
-        max_tokens = self._router.max_tokens(call.model, call.request)
-        admission = await self._limits.admit(call.request, call.caller, call.model.instructions or "", max_tokens)
+        history = 0
+        if request.session_id and needs_history(caller):
+            history = await self._store.history_tokens(caller.account, request.session_id, window(model))
+        admission = await self.limits.admit(
+            request,
+            caller,
+            instructions=model.instructions or "",
+            max_tokens=self._router.max_tokens(model, request),
+            history=history,
+            may_repeat=history > 0 and may_repeat(request.messages),
+            price=self._router.highest_price(model),
+        )
         call.outcome.rate_limits = admission.statuses
         admission.require_granted()
         call.lease.admission = admission
@@ -212,7 +245,7 @@ class Chat:
 
     def _reason(self, error: BaseException, deadline: float | None) -> str:
         """Returns the reason that an incomplete turn is stored with."""
-        if isinstance(error, asyncio.CancelledError | GeneratorExit):
+        if isinstance(error, _CANCELLED):
             if self._stopping:
                 return "shutdown"
             now = asyncio.get_running_loop().time()

@@ -26,6 +26,7 @@ class Call:
         stopping: Whether a cancellation comes from this worker and not from the caller.
         writing_since: When the pending write to the caller began, in seconds of the event loop's clock; None between
             writes.
+        headers_sent: Whether the initial metadata was sent.
         outcome: What the core returns besides the answer: rate limits, replay, receipt.
         log_fields: Further fields of the log line.
     """
@@ -40,6 +41,7 @@ class Call:
     failure: ParleyError | None = None
     stopping: bool = False
     writing_since: float | None = None
+    headers_sent: bool = False
     outcome: CallOutcome = field(default_factory=CallOutcome)
     log_fields: dict[str, Any] = field(default_factory=dict)
 

@@ -110,6 +110,12 @@ SERVICE: dict[ErrorReason.ValueType, ServiceError] = {
     reasons.ERROR_REASON_INTERNAL: ServiceError(StatusCode.INTERNAL, 500, SERVER),
     reasons.ERROR_REASON_TURN_LOST: _aborted(),
     reasons.ERROR_REASON_RATE_LIMITED: _rate_limited(),
+    reasons.ERROR_REASON_CONCURRENCY_LIMITED: _rate_limited(),
+    # Retried only if the next day or month begins within a minute: see `pushback`, and dialects.lua.
+    reasons.ERROR_REASON_QUOTA_EXHAUSTED: ServiceError(
+        StatusCode.RESOURCE_EXHAUSTED, 429, QUOTA, QUOTA, should_retry=True
+    ),
+    reasons.ERROR_REASON_STORAGE_LIMIT_EXCEEDED: ServiceError(StatusCode.RESOURCE_EXHAUSTED, 429, QUOTA, QUOTA),
     reasons.ERROR_REASON_IDEMPOTENCY_KEY_IN_USE: _aborted(),
     reasons.ERROR_REASON_IDEMPOTENCY_KEY_REUSED: _invalid(422, StatusCode.FAILED_PRECONDITION),
     reasons.ERROR_REASON_ACCOUNT_SUSPENDED: _invalid(403, StatusCode.PERMISSION_DENIED),

@@ -8,7 +8,14 @@ import grpc
 import structlog
 from google.rpc import error_details_pb2, status_pb2
 
-from parley.core.errors import InvalidRequest, ParleyError, UpstreamQuotaExhausted, UpstreamRejected, Violation
+from parley.core.errors import (
+    InvalidRequest,
+    LimitExceeded,
+    ParleyError,
+    UpstreamQuotaExhausted,
+    UpstreamRejected,
+    Violation,
+)
 from parley.rpc.error_catalogue import SERVICE, reason_name
 
 _MAX_VIOLATIONS_SIZE = (
@@ -69,7 +76,7 @@ def as_parley_error(error: BaseException, request_id: str) -> ParleyError:
 
 
 def details(error: ParleyError) -> bytes:
-    """Returns the `google.rpc.Status` with ErrorInfo, and with BadRequest and RetryInfo if they apply."""
+    """Returns the `google.rpc.Status` with ErrorInfo, and BadRequest, QuotaFailure and RetryInfo if they apply."""
     rich = status_pb2.Status(code=status(error).value[0], message=error.message)
     rich.details.add().Pack(error_details_pb2.ErrorInfo(reason=name(error), domain="parley", metadata=_info(error)))
     if isinstance(error, InvalidRequest) and error.violations:
@@ -77,6 +84,10 @@ def details(error: ParleyError) -> bytes:
         for field, text, kind in error.violations:
             bad.field_violations.add(field=field, description=text, reason=kind.upper())
         rich.details.add().Pack(bad)
+    if isinstance(error, LimitExceeded):
+        quota = error_details_pb2.QuotaFailure()
+        quota.violations.add(subject=error.subject, description=error.message)
+        rich.details.add().Pack(quota)
     seconds = wait(error)
     if seconds is not None and not error.retries_exhausted:
         retry = error_details_pb2.RetryInfo()

@@ -8,20 +8,27 @@ import os
 import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
 
-from parley.core.errors import DeadlineExceeded, InvalidRequest, ParleyError, ShuttingDown, Unauthenticated
+from parley.core.errors import (
+    DeadlineExceeded,
+    InvalidRequest,
+    ParleyError,
+    ShuttingDown,
+    StoreUnavailable,
+    Unauthenticated,
+)
 from parley.core.offload import offload, record_size
 from parley.core.ports import Authenticator, Caller, Credentials
-from parley.core.usage.limits import RateLimitStatus
+from parley.core.usage.limits import RateLimiter
 from parley.rpc import call_log, errors, request_forms, typed_forms
 from parley.rpc.call import Call, caller, current, set_current
-from parley.rpc.metadata import rate_limits, receipts
+from parley.rpc.metadata import headers, rate_limits, receipts
 from parley.rpc.metadata.challenges import Challenges
 from parley.v1 import identity_pb2
 from parley.v1.chat_completions_pb2 import DESCRIPTOR, CreateChatCompletionRequest
@@ -29,7 +36,6 @@ from parley.v1.chat_completions_pb2 import DESCRIPTOR, CreateChatCompletionReque
 Context = grpc.aio.ServicerContext[Any, Any]
 Behaviour = Callable[[Any, Context], Awaitable[Any]]
 MethodHandler = Any  # grpc.RpcMethodHandler, whose stubs hide its attributes
-ReadRateLimits = Callable[[Caller], Awaitable[Sequence[RateLimitStatus]]]
 
 _COMPLETIONS = frozenset(DESCRIPTOR.services_by_name["ChatCompletions"].methods_by_name)
 _TYPED = frozenset({"CreateChatCompletion", "StreamChatCompletion"})  # the methods that the edge does not call for REST
@@ -45,13 +51,13 @@ _UNDECODABLE = (
 
 
 def interceptors(
-    authenticator: Authenticator, read_rate_limits: ReadRateLimits, running: set[Call], resource: str | None = None
+    authenticator: Authenticator, limits: RateLimiter, running: set[Call], resource: str | None = None
 ) -> list[grpc.aio.ServerInterceptor]:
     """Returns the interceptors, the outermost first.
 
     Args:
         authenticator: Authenticates the credentials of a call.
-        read_rate_limits: Reads the limits of a caller without charging them.
+        limits: Charges every call.
         running: Kept up to date with the running calls.
         resource: The public identifier of the service, for challenges; None if it is not configured.
     """
@@ -60,7 +66,7 @@ def interceptors(
         LogInterceptor(),  # outside of everything that can fail: every call is logged
         ErrorInterceptor(Challenges(resource)),  # turns every exception of the inner ones into a status
         AuthInterceptor(authenticator),  # before the body is decoded: unauthenticated calls stay cheap
-        RateLimitsInterceptor(read_rate_limits),  # needs the caller; outside of all that can reject the request
+        AdmissionInterceptor(limits),  # needs the caller; outside of all that can reject the request
         DecodeInterceptor(),  # not in gRPC, which reports a malformed request as INTERNAL
     ]
 
@@ -187,28 +193,49 @@ class AuthInterceptor(_Interceptor):
             raise Unauthenticated(misplaced) from None
 
 
-class RateLimitsInterceptor(_Interceptor):
-    """Reads the caller's limits for a completion that fails before it is admitted."""
+class AdmissionInterceptor(_Interceptor):
+    """Charges every call one request.
 
-    def __init__(self, read_rate_limits: ReadRateLimits) -> None:
+    A completion is charged when the core admits it, and one that fails before is charged then. Other calls are charged
+    at once.
+    """
+
+    def __init__(self, limits: RateLimiter) -> None:
         super().__init__()
-        self._read_rate_limits = read_rate_limits
+        self._limits = limits
 
     def _wrap(self, inner: Behaviour, handler: MethodHandler, name: str) -> Behaviour:
-        if name not in _COMPLETIONS:
-            return inner
-
-        async def handle(request: Any, context: Context) -> Any:
+        async def handle_completion(request: Any, context: Context) -> Any:
             try:
                 return await inner(request, context)
-            except ParleyError:
-                outcome = current().outcome
-                if outcome.rate_limits is None:
-                    with suppress(ParleyError):  # the first error is the one to report
-                        outcome.rate_limits = await self._read_rate_limits(caller())
+            except BaseException as error:
+                if current().outcome.rate_limits is None:
+                    await self._charge_failed(isinstance(error, Exception))
                 raise
 
-        return handle
+        async def handle_other(request: Any, context: Context) -> Any:
+            await self._admit()
+            answer = await inner(request, context)
+            if not current().headers_sent:
+                await headers.send(context)
+            return answer
+
+        if name in _PUBLIC:
+            return inner
+        return handle_completion if name in _COMPLETIONS else handle_other
+
+    async def _admit(self) -> None:
+        admission = await self._limits.admit_request(caller())
+        current().outcome.rate_limits = admission.statuses
+        admission.require_granted()
+
+    async def _charge_failed(self, is_connected: bool) -> None:
+        """Charges a completion that was not admitted. Raises RateLimited, which replaces the first error."""
+        if not is_connected:
+            self._limits.charge_request(caller())
+            return
+        with suppress(StoreUnavailable):  # the first error is the one to report
+            await self._admit()
 
 
 class DecodeInterceptor(_Interceptor):

@@ -75,7 +75,7 @@ class Server:
     ) -> None:
         self._running: set[Call] = set()
         auth = auth or Auth()
-        chain = interceptors(authenticator, chat.rate_limit_statuses, self._running, auth.resource)
+        chain = interceptors(authenticator, chat.limits, self._running, auth.resource)
         self._server = grpc.aio.server(interceptors=chain, options=server_options(limits))
         self._chat = chat
         self._stalled_seconds = stalled_seconds
@@ -83,7 +83,7 @@ class Server:
         self._health = Health()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         add_ChatCompletionsServicer_to_server(ChatCompletionsServicer(chat, keep_alive_seconds), self._server)
-        add_SessionsServicer_to_server(SessionsServicer(store), self._server)
+        add_SessionsServicer_to_server(SessionsServicer(store, chat.storage_limits), self._server)
         add_ModelsServicer_to_server(ModelsServicer(router), self._server)
         add_UsageReportsServicer_to_server(UsageReportsServicer(store), self._server)
         add_IdentityServicer_to_server(IdentityServicer(auth), self._server)

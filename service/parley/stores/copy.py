@@ -20,9 +20,10 @@ from parley.stores import usage
 from parley.stores.postgres import schema
 from parley.stores.postgres.database import Connection, Database, Timeouts, outage
 from parley.stores.purging import PurgeCursor
-from parley.stores.sqlite.clock import FileClock
+from parley.stores.sqlite.clock import FileClock, Times
 from parley.stores.sqlite.database import Database as File
 from parley.stores.sqlite.deletion import find_deleted, purge_batch
+from parley.stores.sqlite.limits import end_expired
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Receives the number of copied sessions and the number of all sessions."""
@@ -33,10 +34,10 @@ _BATCH = 100
 _LOCK = "SELECT pg_try_advisory_lock(7012640071583062)"
 
 _STATE = "id, account, created, turn_count, lease_fence, completed_messages, lease_expires"
-_SESSION = f"{_STATE}, model, updated, forked_from"
+_SESSION = f"{_STATE}, model, updated, forked_from, bytes"
 _TURN = (
     "session_id, number, state, reason, created, asked, messages, tokens, bytes, continues != 0 AS continues, "
-    "metadata, usage, receipt, reserved"
+    "metadata, usage, receipt"
 )
 _MESSAGE = "session_id, turn, position, message, system != 0 AS system"
 _TARGET_STATE = f"SELECT {_STATE} FROM parley.sessions WHERE id = ANY($1)"
@@ -159,6 +160,7 @@ def _reading(source: Path) -> Iterator[apsw.Connection]:
             db.execute("BEGIN")
             _require_idle(db, source)
             _purge(db)
+            _end_calls(db)
             yield db
             db.execute("COMMIT")
             if db.pragma("data_version") != version:
@@ -170,18 +172,24 @@ def _reading(source: Path) -> Iterator[apsw.Connection]:
 def _require_idle(db: apsw.Connection, source: Path) -> None:
     """Raises CopyError if a running worker holds a turn or a key."""
     now = FileClock().lease_time(db)
-    for table in ("sessions", "claims"):
+    for table in ("sessions", "claims", "running_calls"):
         if _one(db, f"SELECT count(*) FROM {table} WHERE lease_expires > ?", now):
             raise CopyError(f"{source} has turns in progress: stop Parley, wait 10 s and copy again")
 
 
 def _purge(db: apsw.Connection) -> None:
     """Removes the remaining rows of deleted sessions, which are not copied."""
-    now = FileClock().lease_time(db)
     while (session_id := find_deleted(db)) is not None:
         cursor: PurgeCursor | None = PurgeCursor()
         while cursor is not None:
-            cursor = purge_batch(db, session_id, cursor, now)
+            cursor = purge_batch(db, session_id, cursor)
+
+
+def _end_calls(db: apsw.Connection) -> None:
+    """Returns the reservations of crashed calls, which are not copied."""
+    clock = FileClock()
+    while end_expired(db, Times(clock.wall(), clock.lease_time(db)), _BATCH):
+        pass
 
 
 async def _copy(db: apsw.Connection, target: Connection, progress: Progress) -> list[Count]:

@@ -7,7 +7,7 @@ import orjson
 
 from parley.core.errors import InvalidRequest
 from parley.core.messages.roles import is_system
-from parley.core.ports import Charge, TurnEnd
+from parley.core.ports import TurnEnd
 from parley.core.sessions.history import TurnSize
 from parley.core.usage.tokens import message_tokens
 from parley.v1.message_pb2 import Message, Usage
@@ -91,18 +91,6 @@ def pieces(sizes: Sequence[TurnSize], first: int | None) -> list[tuple[int, int]
             found.append((turn.number, turn.number))
             size, messages = turn.bytes, turn.messages
     return found
-
-
-def pack_charges(charges: Sequence[Charge]) -> str | None:
-    """Serializes the reserved charges of a turn; None if there are none."""
-    if not charges:
-        return None
-    return orjson.dumps([(one.subject, one.kind, one.per_minute, one.amount) for one in charges]).decode()
-
-
-def returned_charges(reserved: str) -> list[Charge]:
-    """Returns the refunds of the charges that `pack_charges` serialized."""
-    return [Charge(subject, kind, size, -amount) for subject, kind, size, amount in orjson.loads(reserved)]
 
 
 def require_forkable(messages: int, size: int) -> None:

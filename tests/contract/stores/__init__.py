@@ -21,14 +21,17 @@ from tests.contract.stores.making import (
     complete,
     converse,
     end_incomplete,
+    hold,
     key,
     message,
+    settlement,
     texts,
 )
 from tests.contract.stores.reaper import ReaperContract
 from tests.contract.stores.receipts import ReceiptContract, receipt
 from tests.contract.stores.resent import ResentContract
 from tests.contract.stores.sessions import SessionContract
+from tests.contract.stores.storage import StorageContract
 from tests.contract.stores.turns import TurnContract
 from tests.contract.stores.usage import UsageContract, counts
 from tests.contract.stores.waiting import WaitContract
@@ -49,6 +52,7 @@ __all__ = [
     "ReceiptContract",
     "ResentContract",
     "SessionContract",
+    "StorageContract",
     "TurnContract",
     "UsageContract",
     "WaitContract",
@@ -60,8 +64,10 @@ __all__ = [
     "converse",
     "counts",
     "end_incomplete",
+    "hold",
     "key",
     "message",
     "receipt",
+    "settlement",
     "texts",
 ]

@@ -13,6 +13,7 @@ from tests.contract.stores.making import (
     begin,
     charge,
     message,
+    settlement,
 )
 
 ONE, OTHER = b"\1" * 32, b"\2" * 32
@@ -101,8 +102,8 @@ class ClaimContract:
         lease = await claim(second)
         messages = [message("assistant", "too late")]
         ends = [
-            TurnEnd("completed", answer=messages, claim=late, reply=b"late", charges=[charge(9)]),
-            TurnEnd("incomplete", "failed", messages, claim=late, charges=[charge(9)]),
+            TurnEnd("completed", answer=messages, claim=late, reply=b"late", settlement=settlement((charge(0), 9))),
+            TurnEnd("incomplete", "failed", messages, claim=late, settlement=settlement((charge(0), 9))),
         ]
         for end in ends:
             with pytest.raises(TurnLost):

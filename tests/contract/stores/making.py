@@ -1,8 +1,23 @@
 """Helpers of the store contract."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from parley.core.ports import Account, ApiKey, Charge, Store, Turn, TurnBegin, TurnEnd, Window
+from parley.core.ports import (
+    Account,
+    ApiKey,
+    Charge,
+    Reservation,
+    RunningCall,
+    Settlement,
+    StorageLimits,
+    Store,
+    Turn,
+    TurnBegin,
+    TurnEnd,
+    Window,
+)
+from parley.core.ports.sessions import UNLIMITED_STORAGE
 from parley.v1.message_pb2 import Message
 
 LEASE = 10.0
@@ -45,11 +60,11 @@ async def begin(
     model: str = "m",
     window: Window = WHOLE,
     metadata: Mapping[str, str] | None = None,
-    reserved: Sequence[Charge] = (),
+    storage: StorageLimits = UNLIMITED_STORAGE,
 ) -> Turn:
     """Begins a turn with messages; a string becomes a user message."""
     items = [message("user", one) if isinstance(one, str) else one for one in messages]
-    opening = TurnBegin(account, model, session, new, items, window, metadata or {}, reserved)
+    opening = TurnBegin(account, model, session, new, items, window, metadata or {}, storage)
     return await store.begin_turn(opening, LEASE)
 
 
@@ -89,3 +104,13 @@ def key(number: int, *, account: str = "ada", plan: str = "pro", expires: int | 
 def charge(amount: int, *, subject: str = "key:1", kind: str = "tokens", per_minute: int = 60) -> Charge:
     """Returns a charge on a bucket that refills by one per second."""
     return Charge(subject, kind, per_minute, amount)
+
+
+async def hold(store: Store, *charges: Charge, call_id: str = "call", lease_seconds: float = LEASE) -> Reservation:
+    """Reserves charges for a running call of a key and an account."""
+    return await store.reserve(charges, RunningCall(call_id, "key:1", "account:a"), lease_seconds)
+
+
+def settlement(*charges: tuple[Charge, float], call_id: str = "call") -> Settlement:
+    """Returns the end of a running call: each charge with the amount that was used."""
+    return Settlement(call_id, [replace(one, amount=used, reserved=one.amount) for one, used in charges])

@@ -17,6 +17,8 @@ from tests.contract.stores.making import (
     complete,
     converse,
     end_incomplete,
+    hold,
+    settlement,
 )
 
 DAY = 86_400.0
@@ -168,35 +170,47 @@ class ReaperContract:
         assert Reaped(claims=1) == await reap(store, claims=0)
         assert 1 == len(await all_messages(store, "s"))
 
-    async def test_the_reservation_of_a_crashed_turn_is_refunded(
+    async def test_the_reservation_of_a_crashed_call_is_returned(
         self, store: Store, second: Store, clock: Clock
     ) -> None:
-        """The tokens reserved by a killed worker are refunded once, when its turn is reaped."""
+        """The tokens reserved by a killed worker are returned once, when the lease of its call has expired."""
         charges = [charge(40), charge(40, subject="account:a", per_minute=6000)]
-        await store.reserve(charges)
-        await begin(store, "s", "q", new=True, reserved=charges)
-        clock.advance(LEASE)
-        assert (30, 6000) == (await second.reserve([replace(one, amount=0) for one in charges])).remaining
-        assert Reaped(crashed=1) == await reap(second)
-        assert (60, 6000) == (await second.reserve([replace(one, amount=0) for one in charges])).remaining
+        unused = [replace(one, amount=0) for one in charges]
+        await hold(store, *charges)
+        clock.advance(LEASE - 0.01)
+        await reap(second)
+        assert pytest.approx((30, 6000), abs=0.1) == (await second.reserve(unused)).remaining
+        clock.advance(0.01)
+        await reap(second)
+        assert (60, 6000) == (await second.reserve(unused)).remaining
         await store.reserve([charge(50)])
         await reap(second)
         assert (10,) == (await second.reserve([charge(0)])).remaining
 
-    async def test_the_reservation_of_a_replaced_turn_is_refunded(self, store: Store, clock: Clock) -> None:
-        """The reservation is also refunded if the next turn finds the crashed turn before the reaper."""
-        await store.reserve([charge(60)])
-        await begin(store, "s", "q", new=True, reserved=[charge(60)])
-        clock.advance(LEASE)
-        await begin(store, "s", "q2")
-        assert Reaped() == await reap(store)
-        assert (60,) == (await store.reserve([charge(0)])).remaining
+    async def test_the_reservation_of_a_running_call_stays(self, store: Store, clock: Clock) -> None:
+        """The reservation of a call with a renewed lease is not returned."""
+        await hold(store, charge(500, per_minute=600))
+        for _ in range(3):
+            clock.advance(LEASE - 1)
+            await store.renew_calls(["call", "unknown"], LEASE)
+            await reap(store)
+        assert pytest.approx((370,)) == (await store.reserve([charge(0, per_minute=600)])).remaining
 
-    async def test_a_turn_that_ends_keeps_no_reservation(self, store: Store) -> None:
-        """The reaper refunds no reservation of a turn that has ended."""
+    async def test_a_call_that_ends_late_is_charged_what_it_used(
+        self, store: Store, second: Store, clock: Clock
+    ) -> None:
+        """A worker that slept past its lease charges the use of its call, because its reservation was returned."""
+        await hold(store, charge(40))
+        clock.advance(LEASE)
+        await reap(second)
+        await store.settle(settlement((charge(40), 25)))
+        assert (35,) == (await store.reserve([charge(0)])).remaining
+
+    async def test_a_call_that_ends_keeps_no_reservation(self, store: Store) -> None:
+        """The reaper returns no reservation of a call that has ended."""
         for state in ("completed", "incomplete"):
-            turn = await begin(store, state, "q", new=True, reserved=[charge(30)])
-            await store.reserve([charge(30)])
-            await store.end_turn(turn, TurnEnd(state, charges=[charge(-5)]))
+            turn = await begin(store, state, "q", new=True)
+            await hold(store, charge(30))
+            await store.end_turn(turn, TurnEnd(state, settlement=settlement((charge(30), 25))))
         await reap(store)
         assert (10,) == (await store.reserve([charge(0)])).remaining

@@ -16,7 +16,9 @@ from tests.contract.stores.making import (
     complete,
     converse,
     end_incomplete,
+    hold,
     message,
+    settlement,
     texts,
 )
 
@@ -209,15 +211,16 @@ class TurnContract:
 
     async def test_the_end_settles_limits(self, store: Store, second: Store, clock: Clock) -> None:
         """The end of a turn settles its charges, completed or not; a lost turn settles nothing."""
-        await store.reserve([charge(50), charge(50, subject="account:a")])
+        both = charge(50), charge(50, subject="account:a")
+        await hold(store, *both)
         turn = await begin(store, "s", "one", new=True)
-        await store.end_turn(turn, TurnEnd("completed", charges=[charge(-40), charge(5, subject="account:a")]))
+        await store.end_turn(turn, TurnEnd("completed", settlement=settlement((both[0], 10), (both[1], 55))))
         assert (50, 5) == (await second.reserve([charge(0), charge(0, subject="account:a")])).remaining
         turn = await begin(store, "s", "two")
-        await store.end_turn(turn, TurnEnd("incomplete", "failed", charges=[charge(20)]))
+        await store.end_turn(turn, TurnEnd("incomplete", "failed", settlement=settlement((charge(0), 20))))
         assert (30,) == (await second.reserve([charge(0)])).remaining
         with pytest.raises(TurnLost):
-            await store.end_turn(turn, TurnEnd("completed", charges=[charge(20)]))
+            await store.end_turn(turn, TurnEnd("completed", settlement=settlement((charge(0), 20))))
         assert (30,) == (await second.reserve([charge(0)])).remaining
 
     async def test_metadata_and_usage_are_stored(self, store: Store) -> None:

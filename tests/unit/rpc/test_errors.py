@@ -72,6 +72,18 @@ def test_an_upstream_code_is_returned_beside_the_reason() -> None:
     )
 
 
+def test_an_exceeded_limit_names_its_subject() -> None:
+    """The details have a QuotaFailure with the subject of the limit, before the delay."""
+    metadata = dict(errors.trailing_metadata(domain.RateLimited("slow down", 3, subject="key:key_1")))
+    quota, retry = error_details_pb2.QuotaFailure(), error_details_pb2.RetryInfo()
+    for any_detail, detail in zip(
+        status_pb2.Status.FromString(metadata["grpc-status-details-bin"]).details[1:], (quota, retry), strict=True
+    ):
+        assert any_detail.Unpack(detail)
+    assert [("key:key_1", "slow down")] == [(one.subject, one.description) for one in quota.violations]
+    assert 3 == retry.retry_delay.seconds
+
+
 @pytest.mark.parametrize("reason", SERVICE)
 def test_a_retryable_error_has_a_retry_delay(reason: ErrorReason.ValueType) -> None:
     """Busy, unavailable and rate-limited calls return a delay of one second unless a better one is known."""
@@ -79,7 +91,11 @@ def test_a_retryable_error_has_a_retry_delay(reason: ErrorReason.ValueType) -> N
     error.reason = reason
     metadata = dict(errors.trailing_metadata(error))
     helps = SERVICE[reason].grpc_status.name in {"UNAVAILABLE", "RESOURCE_EXHAUSTED", "ABORTED"}
-    helps = helps and reason != ErrorReason.ERROR_REASON_UPSTREAM_QUOTA_EXHAUSTED
+    helps = helps and reason not in {
+        ErrorReason.ERROR_REASON_UPSTREAM_QUOTA_EXHAUSTED,
+        ErrorReason.ERROR_REASON_QUOTA_EXHAUSTED,
+        ErrorReason.ERROR_REASON_STORAGE_LIMIT_EXCEEDED,
+    }
     assert ("1" if helps else None) == metadata.get("retry-after")
     error.retry_after = 7.1
     assert "8" == dict(errors.trailing_metadata(error))["retry-after"]
@@ -96,6 +112,10 @@ def test_a_retryable_error_has_a_retry_delay(reason: ErrorReason.ValueType) -> N
         (domain.UpstreamUnavailable("away"), None, 1000),
         (domain.UpstreamTimeout("late"), None, None),
         (domain.UpstreamQuotaExhausted("m"), None, -1),
+        (domain.ConcurrencyLimited("busy"), None, 1000),
+        (domain.QuotaExhausted("spent", 86_400), None, -1),
+        (domain.QuotaExhausted("spent", 59), None, 59_000),
+        (domain.StorageLimitExceeded("full"), None, -1),
         (domain.InvalidApiKey(), None, -1),
     ],
 )

@@ -1,14 +1,14 @@
 """A store that records its calls, and turns that use it."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
 from parley.config import Model, parse
 from parley.core.errors import StoreUnavailable
-from parley.core.ports import Caller, Charge, Claim, Turn, TurnBegin, TurnEnd
+from parley.core.ports import Caller, Claim, Settlement, Turn, TurnBegin, TurnEnd
 from parley.core.sessions.idempotency import Key
 from parley.core.sessions.turns import CallLease, Turns
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
@@ -56,9 +56,9 @@ class RecordingStore:
         self.log.append(("claim", account, method, key, digest))
         return self.claimed
 
-    async def settle(self, charges: Sequence[Charge]) -> None:
-        """Records the charges."""
-        self.log.append(("settled", [charge.amount for charge in charges]))
+    async def settle(self, settlement: Settlement) -> None:
+        """Records the settlement."""
+        self.log.append(("settled", settlement))
 
     async def end_claim(self, claim: Claim, reply: bytes | None) -> None:
         """Records whether the key is kept or released."""

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from parley.core.errors import StoreUnavailable, TurnLost
-from parley.core.ports import Charge
+from parley.core.ports import Charge, Settlement
 from parley.core.sessions.turns import CallLease
-from parley.core.usage.limits import Admission
+from parley.core.usage.admission import Admission
 from parley.v1.chat_completions_pb2 import ChatCompletion
 from parley.v1.message_pb2 import Usage
 from tests.unit.sessions.recording_store import RecordingStore, begin_turn, cancel_during_write, claim_key, new_turns
@@ -110,11 +110,17 @@ async def test_a_hanging_store_does_not_block_the_caller(store: RecordingStore) 
     assert 1 == len(store.ends)
 
 
-def _admitted(settled: list[list[int]]) -> Admission:
+SETTLEMENT = Settlement("call", [Charge("key:1", "tokens", 100, 3, 10)])
+
+
+def _admitted(settled: list[Settlement]) -> Admission:
     """Returns an admission with ten reserved and three used tokens."""
-    admission = Admission(
-        [Charge("key:1", "tokens", 100, 10)], 0, lambda charges: settled.append([charge.amount for charge in charges])
-    )
+
+    def write(settlement: Settlement) -> asyncio.Task[None]:
+        settled.append(settlement)
+        return asyncio.create_task(asyncio.sleep(0))
+
+    admission = Admission().hold("call", [Charge("key:1", "tokens", 100, 10)], 0, write, lambda _: None)
     admission.record_answer(ChatCompletion(usage=Usage(total_tokens=3)))
     return admission
 
@@ -122,34 +128,34 @@ def _admitted(settled: list[list[int]]) -> Admission:
 @pytest.mark.parametrize("is_complete", [True, False])
 async def test_the_limits_are_settled_with_the_turn(store: RecordingStore, is_complete: bool) -> None:
     """The limits are settled only in the write that ends the turn, completed or incomplete."""
-    turns, settled = new_turns(store), list[list[int]]()
+    turns, settled = new_turns(store), list[Settlement]()
     lease = await begin_turn(turns, "a", CallLease(admission=_admitted(settled)))
-    with lease.admission:
-        if is_complete:
-            await turns.commit(lease, ChatCompletion())
-        else:
-            turns.abandon(lease, "failed", None)
-            await turns.close()
-    assert ([-7], []) == ([charge.amount for charge in store.ends[0].charges], settled)
+    if is_complete:
+        await turns.commit(lease, ChatCompletion())
+    else:
+        turns.abandon(lease, "failed", None)
+        await turns.close()
+    assert lease.admission.settle() is None
+    assert (SETTLEMENT, []) == (store.ends[0].settlement, settled)
 
 
 async def test_without_a_turn_the_admission_settles_the_limits(store: RecordingStore) -> None:
     """Without a turn, the admission settles the limits itself."""
-    turns, settled = new_turns(store), list[list[int]]()
+    turns, settled = new_turns(store), list[Settlement]()
     lease = await claim_key(turns)
     lease.admission = _admitted(settled)
-    with lease.admission:
-        await turns.commit(lease, ChatCompletion())
-    assert [[-7]] == settled
+    await turns.commit(lease, ChatCompletion())
+    lease.admission.settle()
+    assert [SETTLEMENT] == settled
 
 
 async def test_a_lost_turn_still_settles_the_limits(store: RecordingStore) -> None:
-    """A lost turn charges the full use, because the store refunds the reservation with the turn."""
+    """A lost turn settles the limits in a write of its own."""
     turns = new_turns(store)
     store.errors["end"] = [TurnLost()]
     with pytest.raises(TurnLost):
         await turns.commit(await begin_turn(turns, "a", CallLease(admission=_admitted([]))), ChatCompletion())
-    assert [("settled", [3])] == store.log
+    assert [("settled", SETTLEMENT)] == store.log
 
 
 async def test_an_unavailable_store_at_the_end_affects_no_other_call(store: RecordingStore) -> None:

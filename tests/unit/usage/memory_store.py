@@ -1,14 +1,14 @@
 """Buckets in memory, and calls that they admit."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from google.protobuf.json_format import ParseDict
 
 from parley.config import Limits
 from parley.core.errors import StoreUnavailable
-from parley.core.ports import Caller, Charge, Reservation
+from parley.core.ports import Caller, Charge, Reservation, RunningCall, Settlement
 from parley.core.usage.limits import RateLimiter
 from parley.stores import buckets
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
@@ -28,6 +28,7 @@ class MemoryStore:
         self.now = 0.0
         self.rows: dict[tuple[str, str], tuple[float, float]] = {}
         self.is_unavailable = False
+        self.renewed: list[list[str]] = []
         self.gate = asyncio.Event()
         self.gate.set()
 
@@ -35,19 +36,26 @@ class MemoryStore:
         used, updated = self.rows.get((charge.subject, charge.kind), (0.0, 0.0))
         return buckets.used_now(charge, used, updated, self.now)
 
-    async def reserve(self, charges: Sequence[Charge]) -> Reservation:
+    async def reserve(
+        self, charges: Sequence[Charge], call: RunningCall | None = None, lease_seconds: float = 0.0
+    ) -> Reservation:
         await self._answer()
         used = [self.used(charge) for charge in charges]
-        reservation = buckets.reserved(charges, used)
+        reservation = buckets.reserved(charges, used, self.now)
         for charge, before in zip(charges, used, strict=True):
             if reservation.granted:
                 self.rows[charge.subject, charge.kind] = (before + charge.amount, self.now)
         return reservation
 
-    async def settle(self, charges: Sequence[Charge]) -> None:
+    async def settle(self, settlement: Settlement) -> None:
         await self._answer()
-        for charge in charges:
-            self.rows[charge.subject, charge.kind] = (buckets.settled(charge, self.used(charge)), self.now)
+        for charge in settlement.charges:
+            used = max(0.0, self.used(charge) + buckets.correction(charge, started=self.now, now=self.now))
+            self.rows[charge.subject, charge.kind] = (used, self.now)
+
+    async def renew_calls(self, call_ids: Iterable[str], lease_seconds: float) -> None:
+        await self._answer()
+        self.renewed.append(list(call_ids))
 
     async def _answer(self) -> None:
         await self.gate.wait()
@@ -62,11 +70,12 @@ def request(**fields: Any) -> CreateChatCompletionRequest:
 
 
 async def admit(
-    limits: RateLimiter, max_tokens: int = 0, call: CreateChatCompletionRequest | None = None, **more: Any
+    limits: RateLimiter, max_tokens: int = 1, call: CreateChatCompletionRequest | None = None, **more: Any
 ) -> Any:
     """Admits a call; `on_statuses` receives the limits of the caller."""
-    admission = await limits.admit(call or request(), more.get("caller", ADA), more.get("instructions", ""), max_tokens)
-    more.get("on_statuses", lambda _: None)(admission.statuses)
+    caller, on_statuses = more.pop("caller", ADA), more.pop("on_statuses", lambda _: None)
+    admission = await limits.admit(call or request(), caller, max_tokens=max_tokens, **more)
+    on_statuses(admission.statuses)
     admission.require_granted()
     return admission
 

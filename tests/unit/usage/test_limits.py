@@ -10,7 +10,8 @@ from parley.config import Limits, parse
 from parley.core.errors import InvalidRequest, RateLimited, StoreUnavailable
 from parley.core.ports import Caller
 from parley.core.routing.router import Router
-from parley.core.usage.limits import RateLimiter, RateLimitStatus
+from parley.core.usage.admission import RateLimitStatus
+from parley.core.usage.limits import RateLimiter
 from parley.rpc.metadata.rate_limits import duration, metadata
 from parley.v1.chat_completions_pb2 import ChatCompletion
 from tests.rpc.scripted import ScriptedBackend
@@ -47,7 +48,7 @@ async def test_a_prompt_is_estimated_by_its_text(
 ) -> None:
     """A prompt is estimated as one token per four bytes of text."""
     await admit(limits, call=request(**fields), instructions=instructions)
-    assert expected == tokens(store)
+    assert expected + 1 == tokens(store)
 
 
 async def test_tools_are_part_of_the_prompt(limits: RateLimiter, store: MemoryStore) -> None:
@@ -107,7 +108,7 @@ async def test_the_tighter_limit_has_less_remaining(limits: RateLimiter) -> None
         await admit(limits)
     reported: list[Any] = []
     await admit(limits, caller=replace(ADA, key_id="key_2"), on_statuses=reported.append)
-    assert [("requests", 90, 49), ("tokens", 1000, 590)] == [
+    assert [("requests", 90, 49), ("tokens", 1000, 549)] == [
         (one.kind, one.limit, one.remaining) for one in reported[0]
     ]
 
@@ -130,7 +131,7 @@ async def test_a_rejected_call_has_a_retry_delay(limits: RateLimiter, store: Mem
 
 async def test_the_longest_delay_is_reported(limits: RateLimiter) -> None:
     """If both kinds are used up, the error names the limit with the longer delay."""
-    caller = Caller("ada", "key_1", key_limits=Limits(requests_per_minute=2, tokens_per_minute=20))
+    caller = Caller("ada", "key_1", key_limits=Limits(requests_per_minute=2, tokens_per_minute=22))
     await admit(limits, caller=caller)
     await admit(limits, caller=caller)
     with pytest.raises(RateLimited, match=r"2 requests a minute, and 0 are left; try again in 30 s"):
@@ -163,9 +164,9 @@ async def test_limits_that_are_not_set_are_not_counted(limits: RateLimiter, stor
     """A caller may have a limit of one kind only; the others are neither stored nor reported."""
     caller = Caller("ada", "key_1", account_limits=Limits(requests_per_minute=1))
     reported: list[Any] = []
-    with await admit(limits, max_tokens=10**9, caller=caller, on_statuses=reported.append) as admission:
-        admission.record_answer(ChatCompletion())
-    await limits.close()
+    admission = await admit(limits, max_tokens=10**9, caller=caller, on_statuses=reported.append)
+    admission.record_answer(ChatCompletion())
+    assert admission.settle() is None
     assert [("account:ada", "requests")] == list(store.rows)
     assert ["requests"] == [one.kind for one in reported[0]]
 
@@ -174,9 +175,12 @@ async def test_without_limits_the_store_is_not_used(limits: RateLimiter, store: 
     """Without limits an unavailable store does not matter."""
     store.is_unavailable = True
     caller = Caller("ada", "key_1")
-    with await admit(limits, max_tokens=10**9, caller=caller) as admission:
-        admission.record_answer(ChatCompletion())
-    assert () == await limits.statuses(caller)
+    admission = await admit(limits, max_tokens=10**9, caller=caller)
+    admission.record_answer(ChatCompletion())
+    assert admission.settle() is None
+    assert () == (await limits.admit_request(caller)).statuses
+    limits.charge_request(caller)
+    await limits.close()
 
 
 @pytest.mark.parametrize(

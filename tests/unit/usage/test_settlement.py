@@ -1,24 +1,34 @@
 """Settlement of rate limits at the end of a call."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from parley.core.ports import Charge
+from parley.core.usage.admission import Admission
 from parley.core.usage.limits import RateLimiter
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
 from parley.v1.message_pb2 import Usage
 from tests.unit.usage.memory_store import MemoryStore, admit, tokens
 
 
+@contextmanager
+def settling(admission: Admission) -> Iterator[Admission]:
+    """Settles the admission at the end of the block, as the end of a call does."""
+    yield admission
+    admission.settle()
+
+
 async def test_a_reservation_is_settled_with_the_usage(limits: RateLimiter, store: MemoryStore) -> None:
     """The reported usage replaces the reservation, higher or lower; the last report of a stream counts."""
-    with await admit(limits, max_tokens=500) as admission:
+    with settling(await admit(limits, max_tokens=500)) as admission:
         for count in (1, 20):
             admission.record_answer(ChatCompletionChunk(usage=Usage(prompt_tokens=7, completion_tokens=count)))
     await limits.close()
     assert 27 == tokens(store) == tokens(store, "key:key_1")
-    with await admit(limits) as admission:
+    with settling(await admit(limits)) as admission:
         admission.record_answer(ChatCompletion(usage=Usage(total_tokens=2000)))
     await limits.close()
     assert 2027 == tokens(store)
@@ -28,7 +38,7 @@ async def test_output_since_the_latest_report_is_estimated(limits: RateLimiter, 
     """Output after the latest usage of a cancelled stream is estimated and added to it."""
     chunk = ChatCompletionChunk()
     chunk.choices.add().delta.content = "x" * 40
-    with await admit(limits, max_tokens=500) as admission:
+    with settling(await admit(limits, max_tokens=500)) as admission:
         admission.record_answer(ChatCompletionChunk(usage=Usage(prompt_tokens=7, completion_tokens=1)))
         admission.record_answer(chunk)
     await limits.close()
@@ -37,7 +47,7 @@ async def test_output_since_the_latest_report_is_estimated(limits: RateLimiter, 
 
 async def test_refilled_tokens_are_not_refunded_twice(limits: RateLimiter, store: MemoryStore) -> None:
     """A long call that used few tokens leaves a full bucket, and not more."""
-    with await admit(limits, max_tokens=600):
+    with settling(await admit(limits, max_tokens=600)):
         store.now += 59
     await limits.close()
     assert 0 == tokens(store)
@@ -45,7 +55,7 @@ async def test_refilled_tokens_are_not_refunded_twice(limits: RateLimiter, store
 
 async def test_a_call_does_not_wait_for_settlement(limits: RateLimiter, store: MemoryStore) -> None:
     """A call ends while the store is slow; closing the limiter waits for the settlement."""
-    with await admit(limits, max_tokens=500):
+    with settling(await admit(limits, max_tokens=500)):
         store.gate.clear()
     assert 510 == tokens(store)
     closing = asyncio.create_task(limits.close())
@@ -58,7 +68,7 @@ async def test_a_call_does_not_wait_for_settlement(limits: RateLimiter, store: M
 
 async def test_an_unavailable_store_does_not_fail_a_finished_call(limits: RateLimiter, store: MemoryStore) -> None:
     """The end of a call succeeds without the store; the reservation remains until it is refilled."""
-    with await admit(limits, max_tokens=500):
+    with settling(await admit(limits, max_tokens=500)):
         store.is_unavailable = True
     await limits.close()
     assert 510 == tokens(store)

@@ -185,6 +185,23 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The request has passed through too many Parleys: a backend of one of them leads back to it.
     Example: FAILED_PRECONDITION, 508, "The request has passed through 8 Parleys: their backends lead to one another".
     """
+    ERROR_REASON_CONCURRENCY_LIMITED: _ErrorReason.ValueType  # 40
+    """The key, or its account, has as many calls running as it may have at once. Try again when one has finished.
+    Example: RESOURCE_EXHAUSTED, 429, "This key may run 20 calls at once, and 20 are running; try again when one has
+    finished".
+    """
+    ERROR_REASON_QUOTA_EXHAUSTED: _ErrorReason.ValueType  # 41
+    """The key, or its account, has used up its tokens or its money for this day or month. `retry-after` is the time until
+    the next one begins, in UTC.
+    Example: RESOURCE_EXHAUSTED, 429, "This account may spend 1000 a month: 0.2 is left, this request may cost 0.5; the
+    next month begins in 86400 s".
+    """
+    ERROR_REASON_STORAGE_LIMIT_EXCEEDED: _ErrorReason.ValueType  # 42
+    """The account stores as many sessions or bytes as it may, or the session as many bytes. Waiting does not help: delete
+    sessions that are not needed, or begin a new one.
+    Example: RESOURCE_EXHAUSTED, 429, "This account may store 100 sessions and has 100; delete sessions that are not
+    needed".
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` of the `google.rpc.ErrorInfo` (domain `parley`) in every failed call, without the prefix
@@ -355,5 +372,22 @@ Example: UNAVAILABLE, 503, "The service has reached a limit of its machine; try 
 ERROR_REASON_LOOP_DETECTED: ErrorReason.ValueType  # 39
 """The request has passed through too many Parleys: a backend of one of them leads back to it.
 Example: FAILED_PRECONDITION, 508, "The request has passed through 8 Parleys: their backends lead to one another".
+"""
+ERROR_REASON_CONCURRENCY_LIMITED: ErrorReason.ValueType  # 40
+"""The key, or its account, has as many calls running as it may have at once. Try again when one has finished.
+Example: RESOURCE_EXHAUSTED, 429, "This key may run 20 calls at once, and 20 are running; try again when one has
+finished".
+"""
+ERROR_REASON_QUOTA_EXHAUSTED: ErrorReason.ValueType  # 41
+"""The key, or its account, has used up its tokens or its money for this day or month. `retry-after` is the time until
+the next one begins, in UTC.
+Example: RESOURCE_EXHAUSTED, 429, "This account may spend 1000 a month: 0.2 is left, this request may cost 0.5; the
+next month begins in 86400 s".
+"""
+ERROR_REASON_STORAGE_LIMIT_EXCEEDED: ErrorReason.ValueType  # 42
+"""The account stores as many sessions or bytes as it may, or the session as many bytes. Waiting does not help: delete
+sessions that are not needed, or begin a new one.
+Example: RESOURCE_EXHAUSTED, 429, "This account may store 100 sessions and has 100; delete sessions that are not
+needed".
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

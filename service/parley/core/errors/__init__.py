@@ -13,7 +13,11 @@ ParleyError
 ├── InvalidToken              an access token that is not valid
 ├── InsufficientScope         an access token without a required scope
 ├── IssuerUnavailable         the keys of the token's issuer cannot be read
-├── RateLimited               the key or its account has used up its limit a minute
+├── LimitExceeded
+│   ├── RateLimited           the key or its account has used up its limit a minute
+│   ├── ConcurrencyLimited    the key or its account has too many running calls
+│   ├── QuotaExhausted        the key or its account has used up its tokens or money of a day or a month
+│   └── StorageLimitExceeded  the session or its account cannot store more
 ├── SessionNotFound           no such session for this caller
 ├── SessionBusy               another turn of the session is running
 ├── TurnLost                  this worker has lost its lease
@@ -52,11 +56,17 @@ from parley.core.errors.access import (
     InvalidToken,
     IssuerUnavailable,
     PlanRequired,
-    RateLimited,
     ScopeRequired,
     Unauthenticated,
 )
 from parley.core.errors.base import ParleyError
+from parley.core.errors.limits import (
+    ConcurrencyLimited,
+    LimitExceeded,
+    QuotaExhausted,
+    RateLimited,
+    StorageLimitExceeded,
+)
 from parley.core.errors.request import (
     InvalidRequest,
     ModelNotFound,
@@ -93,6 +103,7 @@ from parley.core.errors.upstream import (
 __all__ = [
     "AccountSuspended",
     "AddedParameterRejected",
+    "ConcurrencyLimited",
     "ContentPolicy",
     "ContextLengthExceeded",
     "DeadlineExceeded",
@@ -103,12 +114,14 @@ __all__ = [
     "IssuerUnavailable",
     "KeyInUse",
     "KeyReused",
+    "LimitExceeded",
     "LocalPortsExhausted",
     "LocalResourcesExhausted",
     "LoopDetected",
     "ModelNotFound",
     "ParleyError",
     "PlanRequired",
+    "QuotaExhausted",
     "RateLimited",
     "ReplyDeleted",
     "ScopeRequired",
@@ -116,6 +129,7 @@ __all__ = [
     "SessionNotFound",
     "SessionOfOtherModel",
     "ShuttingDown",
+    "StorageLimitExceeded",
     "StoreMisconfigured",
     "StoreUnavailable",
     "StreamBroken",

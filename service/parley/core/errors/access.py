@@ -1,4 +1,4 @@
-"""Refusals of a key: authentication, plan and rate limits."""
+"""Refusals of a key: authentication, plan and scopes."""
 
 from collections.abc import Sequence
 
@@ -89,12 +89,3 @@ class IssuerUnavailable(ParleyError):
     def __init__(self, retry_after: int, cause: str) -> None:
         text = "The keys of the access token's issuer cannot be read; try again later"
         super().__init__(text, retry_after=retry_after, cause=cause)
-
-
-class RateLimited(ParleyError):
-    """The key or the account has used up its requests or tokens of a minute."""
-
-    reason = reasons.ERROR_REASON_RATE_LIMITED
-
-    def __init__(self, message: str, retry_after: int) -> None:
-        super().__init__(message, retry_after=retry_after)

@@ -6,11 +6,12 @@ from parley.core.ports.backends import HOPS, MAX_HOPS, Backend, UpstreamCall
 from parley.core.ports.claims import Claim, ClaimStore
 from parley.core.ports.documents import Document, Documents, DocumentUnavailable
 from parley.core.ports.keys import Account, AccountStore, ApiKey, Authenticator, Caller, Credentials, KeyStore, Scope
-from parley.core.ports.limits import Charge, LimitStore, Reservation
+from parley.core.ports.limits import Charge, LimitStore, Reservation, RunningCall, Settlement
 from parley.core.ports.sessions import (
     Reaped,
     SessionFilter,
     SessionStore,
+    StorageLimits,
     Turn,
     TurnBegin,
     TurnEnd,
@@ -38,9 +39,12 @@ __all__ = [
     "LimitStore",
     "Reaped",
     "Reservation",
+    "RunningCall",
     "Scope",
     "SessionFilter",
     "SessionStore",
+    "Settlement",
+    "StorageLimits",
     "Store",
     "Turn",
     "TurnBegin",

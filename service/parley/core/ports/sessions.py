@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from parley.core.ports.claims import Claim
-from parley.core.ports.limits import Charge
+from parley.core.ports.limits import Settlement
 from parley.v1.message_pb2 import Message, Usage
 from parley.v1.receipt_pb2 import Receipt
 from parley.v1.sessions_pb2 import Session, SessionMessage
@@ -31,6 +31,24 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
+class StorageLimits:
+    """How much may be stored; None sets no limit. Bytes are those of serialized messages.
+
+    Attributes:
+        sessions: The number of sessions of the account.
+        bytes: The bytes of all sessions of the account.
+        session_bytes: The bytes of one session.
+    """
+
+    sessions: int | None = None
+    bytes: int | None = None
+    session_bytes: int | None = None
+
+
+UNLIMITED_STORAGE = StorageLimits()
+
+
+@dataclass(frozen=True, slots=True)
 class TurnBegin:
     """A turn to begin.
 
@@ -42,7 +60,7 @@ class TurnBegin:
         messages: The messages of the request, which may repeat messages of the session.
         window: Limits the history of the turn.
         metadata: The request's metadata, stored with the turn.
-        reserved: The reserved tokens, which the store refunds if the turn crashes.
+        storage: Limits what is stored.
     """
 
     account: str
@@ -52,7 +70,7 @@ class TurnBegin:
     messages: Sequence[Message]
     window: Window = field(default_factory=Window)
     metadata: Mapping[str, str] = field(default_factory=dict)
-    reserved: Sequence[Charge] = ()
+    storage: StorageLimits = UNLIMITED_STORAGE
 
 
 @dataclass(slots=True)
@@ -87,7 +105,7 @@ class TurnEnd:
             the usage of all attempts, with estimates of those that broke off.
         claim: The idempotency key of the call. A completed turn stores `reply` under it; an incomplete one releases it.
         reply: The serialized ChatCompletion for repeated calls with the key.
-        charges: Settle the rate limits.
+        settlement: Ends the running call of the limits; None for a call without reservations.
         receipt: The attempts of the call.
     """
 
@@ -97,7 +115,7 @@ class TurnEnd:
     usage: Usage | None = None
     claim: Claim | None = None
     reply: bytes = b""
-    charges: Sequence[Charge] = ()
+    settlement: Settlement | None = None
     receipt: Receipt | None = None
 
 
@@ -156,6 +174,7 @@ class SessionStore(Protocol):
             SessionOfOtherModel: The session belongs to another model.
             SessionBusy: Another turn holds the lease.
             InvalidRequest: No message is new, the request contradicts the session, or the history is too long.
+            StorageLimitExceeded: The new session or messages exceed a limit.
         """
         ...
 
@@ -200,8 +219,18 @@ class SessionStore(Protocol):
         """
         ...
 
-    async def fork_session(
-        self, account: str, session_id: str, new_id: str, through_turn: int | None, claim: Claim | None = None
+    async def history_tokens(self, account: str, session_id: str, window: Window) -> int:
+        """Estimates the tokens that the session adds to the prompt of its next turn; 0 if it does not exist."""
+        ...
+
+    async def fork_session(  # noqa: PLR0913, PLR0917 - what a fork depends on
+        self,
+        account: str,
+        session_id: str,
+        new_id: str,
+        through_turn: int | None,
+        claim: Claim | None = None,
+        storage: StorageLimits = UNLIMITED_STORAGE,
     ) -> Session:
         """Creates a session from the completed turns of another; the turns keep their numbers.
 
@@ -211,6 +240,7 @@ class SessionStore(Protocol):
             new_id: The id of the new session.
             through_turn: The number of the last turn to copy; None for all.
             claim: Stores the serialized new session as its reply, in the same transaction.
+            storage: Limits what is stored.
 
         Returns:
             The new session.
@@ -218,6 +248,7 @@ class SessionStore(Protocol):
         Raises:
             SessionNotFound: The account has no such session.
             InvalidRequest: The session has no such turn, or is too long for one transaction.
+            StorageLimitExceeded: The new session exceeds a limit.
             TurnLost: The claim is no longer held.
         """
         ...
@@ -250,12 +281,13 @@ class SessionStore(Protocol):
     async def reap(self, *, session_age: float | None, claim_age: float, limit: int) -> Reaped:
         """Marks turns with an expired lease `incomplete(crashed)` and deletes old sessions and idempotency keys.
 
-        Refunds the reservations of crashed turns. Times are measured by the store's clock, not by the process's.
+        Ends running calls with an expired lease and returns their reservations. Times are measured by the clock of the
+        store, not by that of the process.
 
         Args:
             session_age: The seconds after its latest turn for which a session is kept; None keeps all. A session with a
                 turn in progress is kept.
             claim_age: The seconds for which an idempotency key is kept.
-            limit: The maximum number of turns, of sessions and of keys to clear.
+            limit: The maximum number of each kind to clear.
         """
         ...

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from parley.config import Config, Model
+from parley.config import Config, Model, Price
 from parley.core.errors import InvalidRequest, ModelNotFound
 from parley.core.ports import Backend, Caller
 from parley.core.routing import request as upstream_request
@@ -51,6 +51,7 @@ class Router:
         self._candidates = {model.id: self._own_candidates(model) for model in config.models}
         self._budgets = {model.id: ModelBudgets(model.retries.share, clock) for model in config.models}
         self._defaults = upstream_request.read_defaults(config)
+        self._prices = {model.id: self._highest_price(model) for model in config.models}
 
     @property
     def has_default(self) -> bool:
@@ -79,6 +80,10 @@ class Router:
     def max_tokens(self, model: Model, request: CreateChatCompletionRequest) -> int:
         """Returns the limit of completion tokens of all choices together; 0 if there is no limit."""
         return upstream_request.max_tokens(request, self._defaults[model.id])
+
+    def highest_price(self, model: Model) -> Price | None:
+        """Returns the highest prices of the targets that may answer a call, fallbacks included; None without prices."""
+        return self._prices[model.id]
 
     @property
     def targets(self) -> Sequence[LiveTarget]:
@@ -118,6 +123,13 @@ class Router:
         )
         builder = RequestBuilder(self._defaults, model, request, messages, deadline, hops)
         return Execution(retry_state, model, builder, streamable=stream_support.may_be_streamed(request))
+
+    def _highest_price(self, model: Model) -> Price | None:
+        ids = (model.id, *model.fallbacks)
+        priced = [one.target.price for model_id in ids for one in self._candidates[model_id] if one.target.price]
+        if not priced:
+            return None
+        return Price(prompt=max(one.prompt for one in priced), completion=max(one.completion for one in priced))
 
     def _own_candidates(self, model: Model) -> list[Candidate]:
         return [Candidate(model, target, self._targets[target.name]) for target in model.targets]

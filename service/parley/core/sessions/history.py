@@ -71,6 +71,22 @@ def first_turn(sizes: Iterable[TurnSize], window: Window, *, continued: bool) ->
     return first
 
 
+def window_tokens(sizes: Iterable[TurnSize], window: Window) -> int:
+    """Estimates the tokens of the turns within the window.
+
+    Args:
+        sizes: The completed turns, newest first. Iteration stops at the first turn outside the window.
+        window: The limits.
+    """
+    messages = tokens = 0
+    for turn in sizes:
+        messages += turn.messages
+        if not _fits(window, messages, tokens + turn.tokens):
+            break
+        tokens += turn.tokens
+    return tokens
+
+
 def require_loadable(window: Window, messages: int, size: int) -> None:
     """Raises InvalidRequest if the messages or their bytes exceed what a turn may load."""
     if window.load_messages is not None and messages > window.load_messages:

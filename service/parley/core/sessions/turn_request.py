@@ -1,16 +1,14 @@
 """The turn that a request begins, and whether it begins one."""
 
-from collections.abc import Sequence
-
 from parley.config import Model
 from parley.core.errors import InvalidRequest
 from parley.core.messages import ids
-from parley.core.ports import Caller, Charge, TurnBegin, Window
+from parley.core.ports import Caller, StorageLimits, TurnBegin, Window
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 
 
 def turn_begin(
-    request: CreateChatCompletionRequest, caller: Caller, model: Model, reserved: Sequence[Charge]
+    request: CreateChatCompletionRequest, caller: Caller, model: Model, session_bytes: int | None
 ) -> TurnBegin:
     """Returns the turn that a request begins; without a session id, in a new session."""
     new = not request.HasField("session_id")
@@ -20,12 +18,21 @@ def turn_begin(
         ids.session_id() if new else request.session_id,
         new,
         request.messages,
-        Window(
-            model.history.max_messages, model.history.max_tokens, model.history.load_messages, model.history.load_bytes
-        ),
+        window(model),
         dict(request.metadata),
-        reserved,
+        storage_limits(caller, session_bytes),
     )
+
+
+def window(model: Model) -> Window:
+    """Returns how much of a session's history the model gets."""
+    history = model.history
+    return Window(history.max_messages, history.max_tokens, history.load_messages, history.load_bytes)
+
+
+def storage_limits(caller: Caller, session_bytes: int | None) -> StorageLimits:
+    """Returns how much the caller's account may store, with the limit of one session."""
+    return StorageLimits(caller.account_limits.sessions, caller.account_limits.bytes, session_bytes)
 
 
 def is_turn(request: CreateChatCompletionRequest, model: Model) -> bool:

@@ -7,7 +7,7 @@ own, because the call may be cancelled at any `await`.
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import structlog
@@ -16,12 +16,12 @@ from parley.config import Model
 from parley.core.background import PeriodicTask
 from parley.core.errors import ParleyError, SessionNotFound, SessionOfOtherModel, TurnLost
 from parley.core.offload import offload
-from parley.core.ports import Caller, Charge, Claim, Store, Turn, TurnEnd
+from parley.core.ports import Caller, Claim, Settlement, Store, Turn, TurnEnd
 from parley.core.sessions.idempotency import LEASE_SECONDS, Key, digest
 from parley.core.sessions.queue import Queue
 from parley.core.sessions.turn_request import is_turn, turn_begin
 from parley.core.streaming.accumulator import first_message, reported_usage
-from parley.core.usage.limits import UNLIMITED_CALL, Admission
+from parley.core.usage.admission import UNLIMITED_CALL, Admission
 from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
 from parley.v1.message_pb2 import Message
 from parley.v1.receipt_pb2 import Receipt
@@ -42,13 +42,11 @@ class CallLease:
         turn: The turn; None for a call without a session.
         claim: The claim of the idempotency key; None for a call without one.
         admission: The reservation of the rate limits.
-        reserved: The reserved tokens that are stored with the turn.
     """
 
     turn: Turn | None = None
     claim: Claim | None = None
     admission: Admission = UNLIMITED_CALL
-    reserved: Sequence[Charge] = ()
 
     @property
     def is_persisted(self) -> bool:
@@ -64,9 +62,9 @@ class CallLease:
         """Returns the messages to send to the model: in a session its history and the new messages."""
         return [*self.turn.history, *self.turn.messages] if self.turn else request.messages
 
-    def charges(self) -> Sequence[Charge]:
-        """Returns the charges to settle in the transaction of the turn; empty for a call without a turn."""
-        return self.admission.take_charges() if self.turn else ()
+    def settlement(self) -> Settlement | None:
+        """Returns what settles the limits in the transaction of the turn; None for a call without a turn."""
+        return self.admission.take_settlement() if self.turn else None
 
     def prior_messages(self, request: CreateChatCompletionRequest) -> Sequence[Message]:
         """Returns the messages of the conversation that the request does not contain."""
@@ -77,10 +75,17 @@ class CallLease:
 
 
 class Turns:
-    """Begins, renews and ends the leases of one worker's calls. `queue` holds the calls that wait for a session."""
+    """Begins, renews and ends the leases of one worker's calls. `queue` holds the calls that wait for a session.
 
-    def __init__(self, store: Store, renew_seconds: float = _RENEW_SECONDS) -> None:
+    Args:
+        store: The store.
+        session_bytes: The most bytes of one session; None for no limit.
+        renew_seconds: The pause between two renewals.
+    """
+
+    def __init__(self, store: Store, session_bytes: int | None = None, renew_seconds: float = _RENEW_SECONDS) -> None:
         self._store = store
+        self.session_bytes = session_bytes
         self.queue = Queue(store)
         self._running: set[CallLease] = set()
         self._ending: set[asyncio.Task[None]] = set()
@@ -138,8 +143,7 @@ class Turns:
         """
         if not is_turn(request, model):
             return
-        lease.reserved = tuple(lease.admission.reserved)
-        begin = turn_begin(request, caller, model, lease.reserved)
+        begin = turn_begin(request, caller, model, self.session_bytes)
 
         async def begin_turn() -> Turn:
             try:
@@ -166,7 +170,7 @@ class Turns:
             usage=reported_usage(completion),
             claim=lease.claim,
             reply=completion.SerializeToString() if lease.claim else b"",
-            charges=lease.charges(),
+            settlement=lease.settlement(),
             receipt=receipt,
         )
         await asyncio.shield(self._end(lease, self._commit(lease, end)))
@@ -202,7 +206,7 @@ class Turns:
         message = first_message(partial) if partial else None
         usage = reported_usage(partial) if partial else None
         answer = [message] if message else []
-        end = TurnEnd("incomplete", reason, answer, usage, lease.claim, charges=lease.charges(), receipt=receipt)
+        end = TurnEnd("incomplete", reason, answer, usage, lease.claim, settlement=lease.settlement(), receipt=receipt)
         return self._end(lease, self._abandon(lease, end))
 
     async def close(self) -> None:
@@ -247,7 +251,7 @@ class Turns:
         try:
             await self._write(lease, end)
         except TurnLost:
-            await self._release(lease, end.charges)
+            await self._release(lease, end.settlement)
             raise
 
     async def _abandon(self, lease: CallLease, end: TurnEnd) -> None:
@@ -257,7 +261,7 @@ class Turns:
             turn = lease.turn
             position = {"session": turn.session_id, "turn": turn.number} if turn else {}
             _log.warning("turn not stored", **position, error=error.message, cause=error.cause)
-            await self._release(lease, end.charges if isinstance(error, TurnLost) else ())
+            await self._release(lease, end.settlement if isinstance(error, TurnLost) else None)
 
     async def _write(self, lease: CallLease, end: TurnEnd) -> None:
         if lease.turn:
@@ -265,18 +269,14 @@ class Turns:
         elif lease.claim:
             await self._store.end_claim(lease.claim, end.reply if end.state == "completed" else None)
 
-    async def _release(self, lease: CallLease, charges: Sequence[Charge]) -> None:
+    async def _release(self, lease: CallLease, settlement: Settlement | None) -> None:
         """Settles the limits and releases the key of a turn that could not be ended.
 
-        Charges all used tokens: the store refunds the reservation together with the lost turn. If this fails too, the
-        key's lease expires.
+        If this fails too, the leases of the reservation and of the key expire.
         """
         try:
-            if charges:
-                reserved = {(one.subject, one.kind): one.amount for one in lease.reserved}
-                await self._store.settle(
-                    [replace(one, amount=one.amount + reserved.get((one.subject, one.kind), 0)) for one in charges]
-                )
+            if settlement is not None:
+                await self._store.settle(settlement)
             if lease.claim is not None:
                 await self._store.end_claim(lease.claim, None)
         except ParleyError as error:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 
-from parley.core.usage.limits import RateLimitStatus
+from parley.core.usage.admission import RateLimitStatus
 
 _SECOND = 1000  # milliseconds
 

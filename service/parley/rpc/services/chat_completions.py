@@ -17,7 +17,7 @@ from parley.core.sessions.idempotency import COMPLETIONS, Key
 from parley.rpc import errors, sse
 from parley.rpc.call import Call, caller, current
 from parley.rpc.interceptors import Context, record_failure, remaining
-from parley.rpc.metadata import rate_limits
+from parley.rpc.metadata import headers
 from parley.rpc.metadata.hops import hops
 from parley.rpc.metadata.idempotency import REPLAYED, idempotency_key
 from parley.rpc.typed_forms import set_text
@@ -190,14 +190,8 @@ def _has_nulls() -> bool:
 
 async def _send_headers(context: Context, answer: ChatCompletion | ChatCompletionChunk | None) -> None:
     """Sends the caller's rate limits, the session's id and the mark of a replayed answer, if any."""
-    outcome = current().outcome
-    headers = rate_limits.metadata(outcome.rate_limits or ())
-    if answer is not None and answer.HasField("session_id"):
-        headers = (*headers, (_SESSION, answer.session_id))
-    if outcome.replayed:
-        headers = (*headers, REPLAYED)
-    if headers:
-        await context.send_initial_metadata(headers)
+    session = ((_SESSION, answer.session_id),) if answer is not None and answer.HasField("session_id") else ()
+    await headers.send(context, *session, *((REPLAYED,) if current().outcome.replayed else ()))
 
 
 def _record_answer(call: Call, answer: Any) -> None:

@@ -12,12 +12,13 @@ from parley.core.errors import InvalidRequest, ParleyError
 from parley.core.messages.ids import canonical_session_id
 from parley.core.messages.ids import session_id as new_session_id
 from parley.core.messages.proto_json import dumps, from_message
-from parley.core.ports import Claim, SessionFilter, Store
+from parley.core.ports import Caller, Claim, SessionFilter, StorageLimits, Store
 from parley.core.sessions import access, export
 from parley.core.sessions.idempotency import KeyedWrites
 from parley.rpc import errors
 from parley.rpc.call import caller, current
 from parley.rpc.interceptors import Context, record_failure
+from parley.rpc.metadata import headers
 from parley.rpc.metadata.idempotency import REPLAYED, idempotency_key
 from parley.rpc.typed_forms import set_text
 from parley.rpc.unknown_fields import fill_structs
@@ -35,8 +36,9 @@ T = TypeVar("T")
 class SessionsServicer(services.SessionsServicer):
     """Serves sessions from the store."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, storage_limits: Callable[[Caller], StorageLimits]) -> None:
         self._store = store
+        self._storage_limits = storage_limits
         self._keyed = KeyedWrites(store)
 
     async def ListSessions(
@@ -126,6 +128,8 @@ class SessionsServicer(services.SessionsServicer):
         await access.require_session(self._store, caller(), session_id)
         async with aclosing(export.messages(self._store, caller().account, session_id)) as kept:
             async for message in kept:
+                if not current().headers_sent:
+                    await headers.send(context)
                 page = messages.ListSessionMessagesResponse(messages=[message])
                 fill_structs(page)
                 set_text(page)
@@ -137,13 +141,14 @@ class SessionsServicer(services.SessionsServicer):
         context: Context,
     ) -> messages.Session:
         """Creates a session from the completed turns of another one."""
-        account = caller().account
+        account, storage = caller().account, self._storage_limits(caller())
         through = request.through_turn if request.HasField("through_turn") else None
         request.session_id = canonical_session_id(request.session_id)
 
         async def write(claim: Claim | None) -> messages.Session:
             await access.require_session(self._store, caller(), request.session_id)
-            return await self._store.fork_session(account, request.session_id, new_session_id(), through, claim)
+            new_id = new_session_id()
+            return await self._store.fork_session(account, request.session_id, new_id, through, claim, storage)
 
         return await self._once("ForkSession", request, context, write, messages.Session.FromString)
 
@@ -176,7 +181,7 @@ class SessionsServicer(services.SessionsServicer):
         answer, replayed = await self._keyed.once(idempotency_key(endpoint), caller().account, request, write, read)
         if replayed:
             current().outcome.replayed = True
-            await context.send_initial_metadata((REPLAYED,))
+            await headers.send(context, REPLAYED)
         return answer
 
 
@@ -205,7 +210,7 @@ class _Output:
         """Writes one piece without buffering."""
         if not self.started:
             self.started = True
-            await self._context.send_initial_metadata(((_SESSION, self._session_id),))
+            await headers.send(self._context, (_SESSION, self._session_id))
         await self._context.write(HttpBody(content_type="application/jsonl", data=data))
 
 

@@ -15,11 +15,16 @@ from parley.core.ports import (
     Claim,
     Reaped,
     Reservation,
+    RunningCall,
     SessionFilter,
+    Settlement,
+    StorageLimits,
     Turn,
     TurnBegin,
     TurnEnd,
+    Window,
 )
+from parley.core.ports.sessions import UNLIMITED_STORAGE
 from parley.stores import paging
 from parley.stores.postgres import claims, deletion, keys, limits, reaper, schema, sessions, turns
 from parley.stores.postgres.claims import renew_claims
@@ -157,13 +162,26 @@ class PostgresStore(UsageMethods):
         after = paging.decode(page_token, int, int) if page_token else []
         return await self._read(lambda db: sessions.list_messages(db, account, session_id, page_size, after))
 
-    async def fork_session(
-        self, account: str, session_id: str, new_id: str, through_turn: int | None, claim: Claim | None = None
+    async def history_tokens(self, account: str, session_id: str, window: Window) -> int:
+        """Estimates the tokens of the next turn's history."""
+        _require_valid_id(session_id)
+        return await self._read(lambda db: sessions.history_tokens(db, account, session_id, window))
+
+    async def fork_session(  # noqa: PLR0913, PLR0917 - the port's arguments
+        self,
+        account: str,
+        session_id: str,
+        new_id: str,
+        through_turn: int | None,
+        claim: Claim | None = None,
+        storage: StorageLimits = UNLIMITED_STORAGE,
     ) -> Session:
-        """Copies completed turns into a new session. Raises SessionNotFound, InvalidRequest, TurnLost."""
+        """Copies completed turns. Raises SessionNotFound, InvalidRequest, StorageLimitExceeded, TurnLost."""
         _require_valid_id(session_id)
         return await self._pool.run(
-            lambda db: sessions.fork_session(db, account, session_id, new_id, through_turn, self._clock(), claim)
+            lambda db: sessions.fork_session(
+                db, account, session_id, new_id, through_turn, self._clock(), claim, storage
+            )
         )
 
     async def delete_session(
@@ -185,7 +203,7 @@ class PostgresStore(UsageMethods):
         Deletes nothing by age while the clocks of this process and the database differ, because one of them is wrong.
         """
         crashed = await self._pool.run(lambda db: reaper.reap_crashed(db, self._clock(), limit))
-        await self._pool.run(lambda db: reaper.refund_reservations(db, self._clock(), limit))
+        await self._pool.run(lambda db: limits.end_expired(db, self._clock(), limit))
         if not await self._clocks_agree():
             return Reaped(crashed)
         old = 0
@@ -236,16 +254,20 @@ class PostgresStore(UsageMethods):
         """Marks a key as revoked."""
         return await self._pool.run(lambda db: keys.revoke_key(db, key_id, now))
 
-    async def reserve(self, charges: Sequence[Charge]) -> Reservation:
+    async def reserve(
+        self, charges: Sequence[Charge], call: RunningCall | None = None, lease_seconds: float = 0.0
+    ) -> Reservation:
         """Withdraws all charges, or none."""
-        if not charges:
-            return Reservation(granted=True, remaining=())
-        return await self._pool.run(lambda db: limits.reserve(db, charges, self._clock()))
+        return await self._pool.run(lambda db: limits.reserve(db, charges, call, self._clock(), lease_seconds))
 
-    async def settle(self, charges: Sequence[Charge]) -> None:
-        """Applies the corrections."""
-        if charges:
-            await self._pool.run(lambda db: limits.settle(db, charges, self._clock()))
+    async def settle(self, settlement: Settlement) -> None:
+        """Ends a running call and applies the corrections."""
+        await self._pool.run(lambda db: limits.settle(db, settlement, self._clock()))
+
+    async def renew_calls(self, call_ids: Iterable[str], lease_seconds: float) -> None:
+        """Extends the leases of running calls."""
+        ids = list(call_ids)
+        await self._pool.run(lambda db: limits.renew(db, ids, self._clock(), lease_seconds))
 
     async def check(self) -> None:
         """Checks that the server is available, with a write every few seconds. Raises StoreUnavailable."""
@@ -271,7 +293,7 @@ class PostgresStore(UsageMethods):
         return not differs
 
     async def _purge(self, session_id: str, cursor: PurgeCursor) -> PurgeCursor | None:
-        return await self._pool.run(lambda db: deletion.purge_batch(db, session_id, cursor, self._clock()))
+        return await self._pool.run(lambda db: deletion.purge_batch(db, session_id, cursor))
 
     async def _read(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         return await self._pool.read(work)

@@ -2,8 +2,6 @@
 
 from parley.core.errors import SessionBusy, SessionNotFound
 from parley.core.ports import Claim
-from parley.stores import records
-from parley.stores.postgres import limits
 from parley.stores.postgres.claims import end_claim
 from parley.stores.postgres.database import Connection
 from parley.stores.postgres.rows import Now, now
@@ -44,7 +42,7 @@ WHERE session_id = $1 AND (turn, position) >= ($2, $3) ORDER BY turn, position L
 _REMOVE_MESSAGES = """
 DELETE FROM parley.messages WHERE session_id = $1 AND (turn, position) >= ($2, $3) AND (turn, position) < ($4, $5)
 """
-_REMOVE_TURNS = "DELETE FROM parley.turns WHERE session_id = $1 AND number >= $2 AND number < $3 RETURNING reserved"
+_REMOVE_TURNS = "DELETE FROM parley.turns WHERE session_id = $1 AND number >= $2 AND number < $3"
 _REMOVE_SESSION = "DELETE FROM parley.sessions WHERE id = $1"
 
 
@@ -79,8 +77,8 @@ async def find_deleted(db: Connection) -> str | None:
     return session_id
 
 
-async def purge_batch(db: Connection, session_id: str, cursor: PurgeCursor, now: Now) -> PurgeCursor | None:
-    """Removes rows of a deleted session from a cursor on, and refunds the reservations of removed turns.
+async def purge_batch(db: Connection, session_id: str, cursor: PurgeCursor) -> PurgeCursor | None:
+    """Removes rows of a deleted session from a cursor on.
 
     Returns:
         The cursor of the next batch, which skips the removed rows; None once the session is removed, or while another
@@ -92,10 +90,7 @@ async def purge_batch(db: Connection, session_id: str, cursor: PurgeCursor, now:
         replies = await db.fetch(_CLEAR_REPLIES, session_id)
         end = batch_end([tuple(row) for row in await db.fetch(_MESSAGES, session_id, *cursor)])
         await db.execute(_REMOVE_MESSAGES, session_id, *cursor, *end)
-        turns = await db.fetch(_REMOVE_TURNS, session_id, cursor.turn, end.turn)
-        reserved = [row["reserved"] for row in turns if row["reserved"] is not None]
-        if charges := [charge for one in reserved for charge in records.returned_charges(one)]:
-            await limits.settle(db, charges, now)
+        await db.execute(_REMOVE_TURNS, session_id, cursor.turn, end.turn)
         if end != END or len(replies) == BATCH_ROWS:
             return end
         await db.execute(_REMOVE_SESSION, session_id)

@@ -1,62 +1,73 @@
-"""Rate-limit buckets in SQL."""
+"""Limits in SQL."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from parley.core.ports import Charge, Reservation
+from parley.core.ports import Charge, Reservation, RunningCall, Settlement
+from parley.stores import buckets
 from parley.stores.postgres.database import Connection
 from parley.stores.postgres.rows import Now, now
 
-# The same arithmetic as in parley.stores.buckets. `excluded.used` is the amount of the charge.
-SETTLE = """
-  INSERT INTO parley.buckets AS bucket (subject, kind, used, updated, per_minute)
-  SELECT subject, kind, amount, now, size
-  FROM {rows}, unnest({subjects}::text[], {kinds}::text[], {sizes}::float8[], {amounts}::float8[])
-    AS charge (subject, kind, size, amount)
-  ORDER BY subject, kind
-  ON CONFLICT (subject, kind) DO UPDATE SET
-    used = greatest(0, excluded.used
-      + greatest(0, bucket.used - abs(excluded.updated - bucket.updated) * excluded.per_minute / 60)),
-    updated = excluded.updated, per_minute = excluded.per_minute
+_RESERVE = "SELECT granted, used, moment FROM parley.reserve($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+# As in the function parley.reserve, the commit does not wait for the disk.
+_SETTLE = """
+SELECT set_config('synchronous_commit', 'off', true), parley.settle($1, $2, $3, $4, $5, $6, $7)
 """
-# As in the function parley.reserve, the commit does not wait for the disk: a bucket matters for a minute only.
-_SETTLE = f"""
-WITH clock AS MATERIALIZED (SELECT {now(1)} AS now, set_config('synchronous_commit', 'off', true))
-{SETTLE.format(rows="clock", subjects="$2", kinds="$3", sizes="$4", amounts="$5")}
+_CORRECT = "SELECT parley.correct($1, $2, $3, $4, $5, $6, $7)"
+_RENEW = f"""
+UPDATE parley.running_calls SET lease_expires = {now(1)} + $2
+WHERE id IN (SELECT id FROM parley.running_calls WHERE id = ANY($3::text[]) ORDER BY id FOR UPDATE)
 """
-_RESERVE = "SELECT granted, used FROM parley.reserve($1, $2, $3, $4, $5)"
+_END_EXPIRED = f"""
+DELETE FROM parley.running_calls WHERE id IN (
+  SELECT id FROM parley.running_calls WHERE lease_expires <= {now(1)} LIMIT $2 FOR UPDATE SKIP LOCKED
+) RETURNING started, reserved
+"""
 
 
-async def reserve(db: Connection, charges: Sequence[Charge], now: Now) -> Reservation:
+async def reserve(
+    db: Connection, charges: Sequence[Charge], call: RunningCall | None, now: Now, lease_seconds: float
+) -> Reservation:
     """Withdraws all charges, or none if one of them does not fit."""
-    granted_row = await db.fetchrow(_RESERVE, *_columns(charges), now)
-    assert granted_row is not None  # noqa: S101 - for the type checker
+    subjects, kinds, sizes, amounts, _ = _columns(charges)
+    holder = (None,) * 5 if call is None else (call.id, call.key, call.account, lease_seconds, buckets.pack(charges))
+    row = await db.fetchrow(_RESERVE, subjects, kinds, sizes, amounts, now, *holder)
+    assert row is not None  # noqa: S101 - for the type checker
     remaining = (
-        charge.per_minute - used - granted_row["granted"] * charge.amount
-        for charge, used in zip(charges, granted_row["used"], strict=True)
+        charge.limit - used - row["granted"] * charge.amount for charge, used in zip(charges, row["used"], strict=True)
     )
-    return Reservation(granted_row["granted"], tuple(remaining))
+    return Reservation(row["granted"], tuple(remaining), row["moment"])
 
 
-async def settle(db: Connection, charges: Sequence[Charge], now: Now) -> None:
-    """Applies all charges, even if they overdraw a bucket."""
-    await db.execute(_SETTLE, now, *settle_columns(charges))
+async def settle(db: Connection, settlement: Settlement, now: Now) -> None:
+    """Ends the call and applies the difference between used and reserved amounts."""
+    await db.fetchrow(_SETTLE, *settlement_columns(settlement), now)
 
 
-def settle_columns(charges: Sequence[Charge]) -> tuple[list[Any], ...]:
-    """Returns the parameters of `SETTLE`: subjects, kinds, sizes and amounts, with each bucket once."""
-    merged: dict[tuple[str, str], Charge] = {}
-    for charge in charges:
-        bucket = (charge.subject, charge.kind)
-        amount = charge.amount + (merged[bucket].amount if bucket in merged else 0)
-        merged[bucket] = Charge(*bucket, charge.per_minute, amount)
-    return _columns(list(merged.values()))
+async def renew(db: Connection, call_ids: Sequence[str], now: Now, lease_seconds: float) -> None:
+    """Extends the leases of running calls."""
+    await db.execute(_RENEW, now, lease_seconds, call_ids)
+
+
+async def end_expired(db: Connection, now: Now, limit: int) -> int:
+    """Ends calls with an expired lease, returns their reservations, and returns the number of calls."""
+    async with db.transaction():
+        expired = await db.fetch(_END_EXPIRED, now, limit)
+        for row in expired:
+            await db.fetchrow(_CORRECT, row["started"], *_columns(buckets.unpack(row["reserved"])), now)
+    return len(expired)
+
+
+def settlement_columns(settlement: Settlement | None) -> tuple[Any, ...]:
+    """Returns the first parameters of `parley.settle`; NULL without a settlement."""
+    return (None,) * 6 if settlement is None else (settlement.call_id, *_columns(settlement.charges))
 
 
 def _columns(charges: Sequence[Charge]) -> tuple[list[Any], ...]:
     return (
         [charge.subject for charge in charges],
         [charge.kind for charge in charges],
-        [float(charge.per_minute) for charge in charges],
+        [float(charge.limit) for charge in charges],
         [float(charge.amount) for charge in charges],
+        [float(charge.reserved) for charge in charges],
     )

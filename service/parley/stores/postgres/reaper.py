@@ -1,7 +1,5 @@
 """The reaper in SQL. Rows that another reaper has locked are skipped."""
 
-from parley.stores import records
-from parley.stores.postgres import limits
 from parley.stores.postgres.database import Connection
 from parley.stores.postgres.rows import Now, now
 from parley.stores.postgres.turn_statements import CHANNEL
@@ -29,16 +27,6 @@ DELETE FROM parley.claims USING old
 WHERE claims.account = old.account AND claims.method = old.method AND claims.key = old.key RETURNING claims.key
 """
 
-_RESERVED = """
-WITH over AS MATERIALIZED (
-  SELECT session_id, number, reserved FROM parley.turns WHERE reserved IS NOT NULL AND state <> 'in_progress'
-  LIMIT $1 FOR UPDATE SKIP LOCKED
-), forgotten AS (
-  UPDATE parley.turns SET reserved = NULL FROM over
-  WHERE turns.session_id = over.session_id AND turns.number = over.number
-)
-SELECT reserved FROM over
-"""
 _CLOCK = f"SELECT {now(1)}"
 
 
@@ -53,15 +41,6 @@ async def reap_crashed(db: Connection, now: Now, limit: int) -> int:
     The new fence prevents late writes by their workers.
     """
     return len(await db.fetch(_CRASHED, now, limit))
-
-
-async def refund_reservations(db: Connection, now: Now, limit: int) -> None:
-    """Refunds the reservations of crashed turns."""
-    async with db.transaction():
-        reserved = [row["reserved"] for row in await db.fetch(_RESERVED, limit)]
-        charges = [charge for one in reserved for charge in records.returned_charges(one)]
-        if charges:
-            await limits.settle(db, charges, now)
 
 
 async def reap_claims(db: Connection, age: float, now: Now, limit: int) -> int:

@@ -5,11 +5,15 @@ from math import inf
 from typing import Any
 
 from parley.core.errors import SessionNotFound
-from parley.core.ports import Claim, SessionFilter
+from parley.core.ports import Claim, SessionFilter, StorageLimits, Window
+from parley.core.sessions import history, storage
+from parley.core.sessions.history import TurnSize
+from parley.core.usage.tokens import estimate_tokens
 from parley.stores import paging, records
 from parley.stores.postgres.claims import end_claim
 from parley.stores.postgres.database import Connection
 from parley.stores.postgres.rows import Now, now
+from parley.stores.postgres.storage import account_space
 from parley.v1.sessions_pb2 import Session, SessionMessage
 
 _FIELDS = "id, model, created, updated, turn_count, forked_from"
@@ -57,9 +61,10 @@ WITH origin AS (
   SELECT messages.* FROM copied JOIN parley.messages ON messages.session_id = $1 AND turn = number
 ), made AS (
   INSERT INTO parley.sessions
-    (id, account, model, created, updated, turn_count, completed_messages, lease_fence, forked_from)
+    (id, account, model, created, updated, turn_count, completed_messages, lease_fence, forked_from, bytes)
   SELECT $3, account, model, clock.now, clock.now, (SELECT coalesce(max(number), 0) FROM copied),
-    (SELECT count(*) FROM copied_messages), 0, id
+    (SELECT count(*) FROM copied_messages), 0, id,
+    (SELECT coalesce(sum(octet_length(message)), 0) FROM copied_messages)
   FROM origin, (SELECT {now(5)} AS now) AS clock
   RETURNING {_FIELDS}
 ), turns AS (
@@ -73,8 +78,19 @@ WITH origin AS (
 SELECT * FROM made
 """
 _FORK_SIZE = """
-SELECT coalesce(sum(messages), 0)::bigint, coalesce(sum(bytes), 0)::bigint FROM parley.turns
+SELECT coalesce(sum(messages), 0)::bigint, coalesce(sum(bytes), 0)::bigint, coalesce(sum((
+  SELECT sum(octet_length(message)) FROM parley.messages WHERE messages.session_id = $1 AND turn = number
+)), 0)::bigint FROM parley.turns
 WHERE session_id = $1 AND number <= $2 AND state = 'completed'
+"""
+_HISTORY_SIZES = """
+SELECT number, messages, tokens, continues, (
+  SELECT coalesce(sum(octet_length(message)), 0)::bigint FROM parley.messages WHERE session_id = $1 AND system
+) AS system_bytes
+FROM parley.turns
+WHERE session_id = $1 AND state = 'completed'
+AND EXISTS (SELECT FROM parley.sessions WHERE id = $1 AND account = $2 AND deleted IS NULL)
+ORDER BY number DESC LIMIT $3
 """
 
 
@@ -115,26 +131,51 @@ async def list_messages(
     return [records.session_message(tuple(row)[:-1]) for row in page], token
 
 
+async def history_tokens(db: Connection, account: str, session_id: str, window: Window) -> int:
+    """Estimates the tokens that the session adds to the prompt of its next turn; 0 if it does not exist."""
+    found = await db.fetch(_HISTORY_SIZES, session_id, account, window.max_messages or window.load_messages)
+    if not found:
+        return 0
+    tokens = history.window_tokens((TurnSize(*row) for row in found), window)
+    return tokens + estimate_tokens(found[0]["system_bytes"])
+
+
 async def fork_session(  # noqa: PLR0913, PLR0917 - the port's arguments
-    db: Connection, account: str, session_id: str, new_id: str, through_turn: int | None, now: Now, claim: Claim | None
+    db: Connection,
+    account: str,
+    session_id: str,
+    new_id: str,
+    through_turn: int | None,
+    now: Now,
+    claim: Claim | None,
+    limits: StorageLimits,
 ) -> Session:
-    """Copies the completed turns up to `through_turn`. Raises SessionNotFound, InvalidRequest, TurnLost."""
+    """Copies the completed turns. Raises SessionNotFound, InvalidRequest, StorageLimitExceeded, TurnLost."""
     if claim is None:
-        return await _fork(db, account, session_id, new_id, through_turn, now)
+        return await _fork(db, account, session_id, new_id, through_turn, now, limits)
     async with db.transaction():
-        fork = await _fork(db, account, session_id, new_id, through_turn, now)
+        fork = await _fork(db, account, session_id, new_id, through_turn, now, limits)
         await end_claim(db, claim, fork.SerializeToString(), now, new_id)
         return fork
 
 
 async def _fork(  # noqa: PLR0913, PLR0917 - the port's arguments
-    db: Connection, account: str, session_id: str, new_id: str, through_turn: int | None, now: Now
+    db: Connection,
+    account: str,
+    session_id: str,
+    new_id: str,
+    through_turn: int | None,
+    now: Now,
+    limits: StorageLimits,
 ) -> Session:
     through = records.last_forked(await find_session(db, account, session_id), through_turn)
     size = await db.fetchrow(_FORK_SIZE, session_id, through)
     assert size is not None  # noqa: S101 - for the type checker
-    records.require_forkable(*size)
-    fork = await db.fetchrow(_FORK, session_id, account, new_id, through, now)
+    messages, counted, stored = size
+    records.require_forkable(messages, counted)
+    storage.require_session_space(limits, 0, stored)
+    async with account_space(db, account, limits, sessions=1, added=stored):
+        fork = await db.fetchrow(_FORK, session_id, account, new_id, through, now)
     if fork is None:
         raise SessionNotFound(session_id)
     return records.session(fork)

@@ -1,6 +1,5 @@
 """The SQL statements of turns."""
 
-from parley.stores.postgres.limits import SETTLE
 from parley.stores.postgres.rows import now
 
 CHANNEL = "parley_released"
@@ -9,8 +8,8 @@ CHANNEL = "parley_released"
 _ADD = """
 turn AS (
   INSERT INTO parley.turns
-    (session_id, number, state, created, asked, messages, tokens, bytes, continues, metadata, reserved)
-  SELECT $1, turn_count, 'in_progress', now, $5, $6, $7, $8, $9, $10, $11 FROM leased
+    (session_id, number, state, created, asked, messages, tokens, bytes, continues, metadata)
+  SELECT $1, turn_count, 'in_progress', now, $5, $6, $7, $8, $9, $10 FROM leased
 ), added AS (
   INSERT INTO parley.messages (session_id, turn, position, message, system)
   SELECT $1, turn_count, place - 1, message, system
@@ -19,8 +18,8 @@ turn AS (
 """
 CREATE = f"""
 WITH clock AS (SELECT {now(3)} AS now), leased AS (
-  INSERT INTO parley.sessions (id, account, model, created, updated, turn_count, lease_fence, lease_expires)
-  SELECT $1, $2, $14, now, now, 1, 1, now + $4 FROM clock
+  INSERT INTO parley.sessions (id, account, model, created, updated, turn_count, lease_fence, lease_expires, bytes)
+  SELECT $1, $2, $14, now, now, 1, 1, now + $4, $11 FROM clock
   RETURNING turn_count, lease_fence, updated AS now
 ), {_ADD}
 SELECT turn_count, lease_fence FROM leased
@@ -30,7 +29,8 @@ SELECT turn_count, lease_fence FROM leased
 LEASE = f"""
 WITH clock AS (SELECT {now(3)} AS now), leased AS (
   UPDATE parley.sessions
-  SET updated = now, turn_count = turn_count + 1, lease_fence = lease_fence + 1, lease_expires = now + $4
+  SET updated = now, turn_count = turn_count + 1, lease_fence = lease_fence + 1, lease_expires = now + $4,
+    bytes = bytes + $11
   FROM clock
   WHERE id = $1 AND account = $2 AND created = $14 AND lease_fence = $15 AND lease_expires IS NOT DISTINCT FROM $16
   AND (lease_expires IS NULL OR lease_expires <= now)
@@ -79,6 +79,7 @@ WHERE session_id = $1 AND number = turn AND state = 'completed'
 """
 STATE = f"""
 SELECT model, created, lease_fence, lease_expires, coalesce(lease_expires - {now(3)}, 0) AS lease_remaining,
+  sessions.bytes AS session_bytes,
   system_messages,
   -- The messages to compare with a request of $4 messages: all if it may repeat all, otherwise $4 from either end.
   CASE WHEN $4 > 0 AND completed_messages > 0 AND completed_messages - cardinality(system_messages) <= $4
@@ -105,13 +106,14 @@ WITH clock AS (SELECT {now(1)} AS now), held AS MATERIALIZED (
   SELECT FROM parley.claims
   WHERE account = $2 AND method = $3 AND key = $4 AND fence = $5 AND lease_expires IS NOT NULL FOR UPDATE
 ), released AS (
-  UPDATE parley.sessions SET lease_expires = NULL, completed_messages = completed_messages + $8
+  UPDATE parley.sessions SET lease_expires = NULL, completed_messages = completed_messages + $8,
+    bytes = bytes + $20
   WHERE id = $6 AND lease_fence = $7 AND lease_expires IS NOT NULL AND ($5::bigint IS NULL OR EXISTS (SELECT FROM held))
   RETURNING id, awaited = lease_fence AS awaited
 ), ended AS (
   UPDATE parley.turns
   SET state = $9, reason = $10, messages = messages + $11, tokens = tokens + $12, bytes = bytes + $13, usage = $14,
-    receipt = $15, reserved = NULL
+    receipt = $15
   FROM released WHERE session_id = released.id AND number = $16
   RETURNING asked
 ), added AS (
@@ -125,8 +127,10 @@ WITH clock AS (SELECT {now(1)} AS now), held AS MATERIALIZED (
 ), freed AS (
   DELETE FROM parley.claims USING released
   WHERE account = $2 AND method = $3 AND key = $4 AND fence = $5 AND $19::bytea IS NULL
-), settled AS ({SETTLE.format(rows="clock, released", subjects="$20", kinds="$21", sizes="$22", amounts="$23")})
-SELECT CASE WHEN awaited THEN pg_notify('{CHANNEL}', id) END FROM released
+)
+SELECT CASE WHEN awaited THEN pg_notify('{CHANNEL}', id) END,
+  CASE WHEN $21::text IS NOT NULL THEN parley.settle($21, $22, $23, $24, $25, $26, $1) END
+FROM released
 """
 RENEW = f"""
 UPDATE parley.sessions SET lease_expires = {now(1)} + $2

@@ -9,13 +9,14 @@ import orjson
 from parley.core.errors import SessionBusy, SessionNotFound, SessionOfOtherModel, TurnLost
 from parley.core.messages.roles import is_system
 from parley.core.ports import Claim, Turn, TurnBegin, TurnEnd, Window
-from parley.core.sessions import history, resent_history
+from parley.core.sessions import history, resent_history, storage
 from parley.core.sessions.history import TurnSize
 from parley.stores import records
 from parley.stores.postgres import turn_statements as statements
 from parley.stores.postgres.database import Connection
-from parley.stores.postgres.limits import settle_columns
+from parley.stores.postgres.limits import settlement_columns
 from parley.stores.postgres.rows import Now, columns
+from parley.stores.postgres.storage import account_space
 from parley.v1.message_pb2 import Message
 
 _MAX_TRIES = 10
@@ -42,8 +43,10 @@ async def begin_turn(db: Connection, begin: TurnBegin, now: Now, lease_seconds: 
         SessionOfOtherModel: The session belongs to another model.
         SessionBusy: Another turn holds the lease.
         InvalidRequest: No message is new, the request contradicts the session, or the history is too long.
+        StorageLimitExceeded: The new session or messages exceed a limit.
     """
     if begin.new:
+        storage.require_session_space(begin.storage, 0, _size(begin.messages))
         turn = Turn(begin.session_id, 0, 0, messages=list(begin.messages))
         await _lease(db, statements.CREATE, begin, turn, now, lease_seconds, begin.model)
         return turn
@@ -51,6 +54,7 @@ async def begin_turn(db: Connection, begin: TurnBegin, now: Now, lease_seconds: 
     for _ in range(_MAX_TRIES):
         state = await _read_state(db, begin, now, sizes)
         turn = Turn(begin.session_id, 0, 0, state["system_messages"], _new(begin.messages, state))
+        storage.require_session_space(begin.storage, state["session_bytes"], _size(turn.messages))
         latest = _Sizes(state, sizes)
         first = history.first_turn(latest, begin.window, continued=history.starts_with_tool_result(turn.messages))
         if latest.ran_out:
@@ -101,7 +105,8 @@ async def end_turn(db: Connection, turn: Turn, end: TurnEnd, now: Now) -> None:
         turn.number,
         *columns(end.answer),
         end.reply if completed else None,
-        *settle_columns(end.charges),
+        _size(end.answer),
+        *settlement_columns(end.settlement),
     )
     if not ended:
         raise TurnLost
@@ -127,6 +132,7 @@ async def _read_state(db: Connection, begin: TurnBegin, now: Now, sizes: int | N
         raise SessionOfOtherModel(begin.session_id, state["model"])
     if state["lease_remaining"] > 0:
         raise SessionBusy(begin.session_id, state["lease_remaining"])
+    storage.require_session_space(begin.storage, state["session_bytes"], 0)
     for read in ("system_messages", "stored", "first", "latest"):
         if state[read]:
             history.require_loadable(begin.window, len(state[read]), sum(map(len, state[read])))
@@ -160,9 +166,10 @@ async def _lease(  # noqa: PLR0913, PLR0917 - the statement's parameters
     """Writes the turn and sets its number, fence and history; returns False if the session has changed."""
     metadata = orjson.dumps(dict(begin.metadata)).decode() if begin.metadata else None
     shape = (len(turn.messages), *records.size(turn.messages), history.starts_with_tool_result(turn.messages), metadata)
-    reserved = records.pack_charges(begin.reserved)
-    values = (begin.session_id, begin.account, now, lease_seconds, *shape, reserved, *columns(turn.messages), *more)
-    leased = await db.fetchrow(sql, *values)
+    size = _size(turn.messages)
+    values = (begin.session_id, begin.account, now, lease_seconds, *shape, size, *columns(turn.messages), *more)
+    async with account_space(db, begin.account, begin.storage, sessions=int(begin.new), added=size):
+        leased = await db.fetchrow(sql, *values)
     if leased is None:
         return False
     turn.number, turn.fence = leased["turn_count"], leased["lease_fence"]
@@ -190,6 +197,10 @@ class _Sizes:
             self.seen.append(TurnSize(*row))
             yield self.seen[-1]
         self.ran_out = len(self._columns[0]) == self._limit
+
+
+def _size(messages: Sequence[Message]) -> int:
+    return sum(message.ByteSize() for message in messages)
 
 
 def _key(claim: Claim | None) -> tuple[Any, ...]:

@@ -20,11 +20,16 @@ from parley.core.ports import (
     Claim,
     Reaped,
     Reservation,
+    RunningCall,
     SessionFilter,
+    Settlement,
+    StorageLimits,
     Turn,
     TurnBegin,
     TurnEnd,
+    Window,
 )
+from parley.core.ports.sessions import UNLIMITED_STORAGE
 from parley.stores import paging
 from parley.stores.purging import PURGE_SECONDS, PurgeCursor, purge_all, purge_session
 from parley.stores.sqlite import claims, deletion, keys, limits, reaper, sessions, turns
@@ -144,15 +149,25 @@ class SqliteStore(UsageMethods):
         after = paging.decode(page_token, int, int) if page_token else []
         return await self._read(lambda db: sessions.list_messages(db, account, session_id, page_size, after))
 
-    async def fork_session(
-        self, account: str, session_id: str, new_id: str, through_turn: int | None, claim: Claim | None = None
+    async def history_tokens(self, account: str, session_id: str, window: Window) -> int:
+        """Estimates the tokens of the next turn's history."""
+        return await self._read(lambda db: sessions.history_tokens(db, account, session_id, window))
+
+    async def fork_session(  # noqa: PLR0913, PLR0917 - the port's arguments
+        self,
+        account: str,
+        session_id: str,
+        new_id: str,
+        through_turn: int | None,
+        claim: Claim | None = None,
+        storage: StorageLimits = UNLIMITED_STORAGE,
     ) -> Session:
-        """Copies completed turns into a new session. Raises SessionNotFound, InvalidRequest, TurnLost."""
+        """Copies completed turns. Raises SessionNotFound, InvalidRequest, StorageLimitExceeded, TurnLost."""
 
         def job(db: apsw.Connection) -> Session:
             now = self._clock.wall()
             source = sessions.find_session(db, account, session_id)
-            sessions.fork_session(db, source, new_id, through_turn, now)
+            sessions.fork_session(db, account, source, new_id, through_turn, storage, now)
             fork = sessions.find_session(db, account, new_id)
             if claim is not None:
                 claims.end_claim(db, claim, fork.SerializeToString(), new_id, now)
@@ -186,7 +201,7 @@ class SqliteStore(UsageMethods):
         """Clears what has expired, each kind in a job of its own, so that other jobs run between them."""
         submit, clock = self._writer.submit, self._clock
         crashed = await submit(lambda db: reaper.reap_crashed(db, clock.lease_time(db), limit))
-        await submit(lambda db: reaper.refund_reservations(db, clock.lease_time(db), limit))
+        await submit(lambda db: limits.end_expired(db, self._times(db), limit))
         now = await submit(clock.retention_time)
         old = 0
         if session_age is not None:
@@ -240,13 +255,20 @@ class SqliteStore(UsageMethods):
         """Marks a key as revoked."""
         return await self._writer.submit(lambda db: keys.revoke_key(db, key_id, now))
 
-    async def reserve(self, charges: Sequence[Charge]) -> Reservation:
+    async def reserve(
+        self, charges: Sequence[Charge], call: RunningCall | None = None, lease_seconds: float = 0.0
+    ) -> Reservation:
         """Withdraws all charges, or none."""
-        return await self._writer.submit(lambda db: limits.reserve(db, charges, self._clock.lease_time(db)))
+        return await self._writer.submit(lambda db: limits.reserve(db, charges, call, self._times(db, lease_seconds)))
 
-    async def settle(self, charges: Sequence[Charge]) -> None:
-        """Applies the corrections."""
-        await self._writer.submit(lambda db: limits.settle(db, charges, self._clock.lease_time(db)))
+    async def settle(self, settlement: Settlement) -> None:
+        """Ends a running call and applies the corrections."""
+        await self._writer.submit(lambda db: limits.settle(db, settlement, self._times(db)))
+
+    async def renew_calls(self, call_ids: Iterable[str], lease_seconds: float) -> None:
+        """Extends the leases of running calls."""
+        ids = list(call_ids)
+        await self._writer.submit(lambda db: limits.renew(db, ids, self._clock.lease_time(db) + lease_seconds))
 
     async def check(self) -> None:
         """Reads the file, checks the free space of its disk, and writes to the file every few seconds.
@@ -268,7 +290,7 @@ class SqliteStore(UsageMethods):
 
     async def _purge(self, session_id: str, cursor: PurgeCursor) -> PurgeCursor | None:
         def job(db: apsw.Connection) -> tuple[PurgeCursor | None]:
-            return (deletion.purge_batch(db, session_id, cursor, self._clock.lease_time(db)),)
+            return (deletion.purge_batch(db, session_id, cursor),)
 
         (next_cursor,) = await self._writer.submit(job, deletes=True)
         return next_cursor

@@ -37,6 +37,7 @@ _TOUCH = "UPDATE clock SET id = id"
 _EXPIRE_LEASES = (
     "UPDATE sessions SET lease_expires = 0 WHERE lease_expires IS NOT NULL",
     "UPDATE claims SET lease_expires = 0 WHERE lease_expires IS NOT NULL",
+    "UPDATE running_calls SET lease_expires = 0",
 )
 
 _log = structlog.get_logger()

@@ -3,9 +3,7 @@
 import apsw
 
 from parley.core.errors import SessionBusy
-from parley.stores import records
 from parley.stores.purging import BATCH_ROWS, END, PurgeCursor, batch_end
-from parley.stores.sqlite.limits import settle
 from parley.stores.sqlite.rows import column, rows
 from parley.stores.sqlite.sessions import find_session, lease_remaining
 
@@ -30,7 +28,7 @@ WHERE session_id = ? AND (turn, position) >= (?, ?) ORDER BY turn, position LIMI
 _REMOVE_MESSAGES = """
 DELETE FROM messages WHERE session_id = ? AND (turn, position) >= (?, ?) AND (turn, position) < (?, ?)
 """
-_REMOVE_TURNS = "DELETE FROM turns WHERE session_id = ? AND number < ? RETURNING reserved"
+_REMOVE_TURNS = "DELETE FROM turns WHERE session_id = ? AND number < ?"
 _REMOVE_SESSION = "DELETE FROM sessions WHERE id = ?"
 
 
@@ -53,8 +51,8 @@ def find_deleted(db: apsw.Connection) -> str | None:
     return next(iter(column(db, _FIND, ())), None)
 
 
-def purge_batch(db: apsw.Connection, session_id: str, cursor: PurgeCursor, now: float) -> PurgeCursor | None:
-    """Removes rows of a deleted session from a cursor on, and refunds the reservations of removed turns.
+def purge_batch(db: apsw.Connection, session_id: str, cursor: PurgeCursor) -> PurgeCursor | None:
+    """Removes rows of a deleted session from a cursor on.
 
     Returns:
         The cursor of the next batch; None once the session is removed.
@@ -64,8 +62,7 @@ def purge_batch(db: apsw.Connection, session_id: str, cursor: PurgeCursor, now: 
     replies = len(column(db, _CLEAR_REPLIES, (session_id, BATCH_ROWS)))
     end = batch_end(rows(db, _MESSAGES, (session_id, *cursor, BATCH_ROWS + 1)))
     db.execute(_REMOVE_MESSAGES, (session_id, *cursor, *end))
-    for reserved in filter(None, column(db, _REMOVE_TURNS, (session_id, end.turn))):
-        settle(db, records.returned_charges(reserved), now)
+    db.execute(_REMOVE_TURNS, (session_id, end.turn))
     if end != END or replies == BATCH_ROWS:
         return end
     db.execute(_REMOVE_SESSION, (session_id,))

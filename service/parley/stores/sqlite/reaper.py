@@ -2,8 +2,6 @@
 
 import apsw
 
-from parley.stores import records
-from parley.stores.sqlite.limits import settle
 from parley.stores.sqlite.rows import column, rows
 
 _REVOKE_LEASES = """
@@ -21,11 +19,6 @@ DELETE FROM claims WHERE fence IN (
   WHERE updated < ? AND (lease_expires IS NULL OR lease_expires <= ?) ORDER BY updated LIMIT ?
 ) RETURNING fence
 """
-_RESERVED = """
-SELECT session_id, number, reserved FROM turns
-WHERE session_id >= '' AND reserved IS NOT NULL AND state <> 'in_progress' LIMIT ?
-"""
-_CLEAR_RESERVED = "UPDATE turns SET reserved = NULL WHERE session_id = ? AND number = ?"
 
 
 def reap_crashed(db: apsw.Connection, now: float, limit: int) -> int:
@@ -36,13 +29,6 @@ def reap_crashed(db: apsw.Connection, now: float, limit: int) -> int:
     crashed = rows(db, _REVOKE_LEASES, (now, limit))
     db.executemany(_CRASHED, crashed)
     return len(crashed)
-
-
-def refund_reservations(db: apsw.Connection, now: float, limit: int) -> None:
-    """Refunds the reservations of crashed turns."""
-    for session_id, number, reserved in rows(db, _RESERVED, (limit,)):
-        settle(db, records.returned_charges(reserved), now)
-        db.execute(_CLEAR_RESERVED, (session_id, number))
 
 
 def reap_claims(db: apsw.Connection, before: float, now: float, limit: int) -> int:

@@ -8,7 +8,10 @@ from typing import Any
 import apsw
 
 from parley.core.errors import SessionNotFound
-from parley.core.ports import SessionFilter
+from parley.core.ports import SessionFilter, StorageLimits, Window
+from parley.core.sessions import history, storage
+from parley.core.sessions.history import TurnSize
+from parley.core.usage.tokens import estimate_tokens
 from parley.stores import paging, records
 from parley.stores.sqlite.rows import column, rows
 from parley.v1.sessions_pb2 import Session, SessionMessage
@@ -37,13 +40,21 @@ ORDER BY turn, position LIMIT ?
 """
 _LEASE_EXPIRES = "SELECT lease_expires FROM sessions WHERE id = ? AND lease_expires > ?"
 _FORK_SIZE = """
-SELECT coalesce(sum(messages), 0), coalesce(sum(bytes), 0) FROM turns
-WHERE session_id = ? AND number <= ? AND state = 'completed'
+SELECT coalesce(sum(messages), 0), coalesce(sum(bytes), 0), coalesce(sum((
+  SELECT sum(length(message)) FROM messages WHERE messages.session_id = turns.session_id AND turn = number
+)), 0)
+FROM turns WHERE session_id = ? AND number <= ? AND state = 'completed'
 """
+_STORED = "SELECT sessions, bytes FROM storage WHERE account = ?"
+_SIZES = """
+SELECT number, messages, tokens, continues, 0 FROM turns
+WHERE session_id = ? AND state = 'completed' ORDER BY number DESC
+"""
+_SYSTEM_BYTES = "SELECT coalesce(sum(length(message)), 0) FROM messages WHERE session_id = ? AND system"
 
 _FORK = """
-INSERT INTO sessions (id, account, model, created, updated, turn_count, lease_fence, forked_from)
-SELECT :new, account, model, :now, :now, 0, 0, id FROM sessions WHERE id = :id
+INSERT INTO sessions (id, account, model, created, updated, turn_count, lease_fence, forked_from, bytes)
+SELECT :new, account, model, :now, :now, 0, 0, id, :bytes FROM sessions WHERE id = :id
 """
 _FORK_TURNS = """
 INSERT INTO turns
@@ -113,14 +124,45 @@ def list_messages(
     return [records.session_message(row) for row in page], token
 
 
-def fork_session(db: apsw.Connection, source: Session, new_id: str, through_turn: int | None, now: float) -> None:
-    """Copies the completed turns up to `through_turn` into a new session. Raises InvalidRequest."""
+def fork_session(  # noqa: PLR0913, PLR0917 - what a fork depends on
+    db: apsw.Connection,
+    account: str,
+    source: Session,
+    new_id: str,
+    through_turn: int | None,
+    limits: StorageLimits,
+    now: float,
+) -> None:
+    """Copies the completed turns up to `through_turn`. Raises InvalidRequest, StorageLimitExceeded."""
     through = records.last_forked(source, through_turn)
-    records.require_forkable(*rows(db, _FORK_SIZE, (source.id, through))[0])
-    values = {"new": new_id, "id": source.id, "through": through, "now": now}
+    messages, counted, size = rows(db, _FORK_SIZE, (source.id, through))[0]
+    records.require_forkable(messages, counted)
+    storage.require_session_space(limits, 0, size)
+    require_account_space(db, account, limits, sessions=1, added=size)
+    values = {"new": new_id, "id": source.id, "through": through, "now": now, "bytes": size}
     for statement in (_FORK, _FORK_TURNS, _FORK_MESSAGES):
         db.execute(statement, values)
     db.execute(_COUNT_FORKED, (db.changes(), new_id))
+
+
+def require_account_space(
+    db: apsw.Connection, account: str, limits: StorageLimits, *, sessions: int, added: int
+) -> None:
+    """Raises StorageLimitExceeded if the account cannot store so many sessions and bytes."""
+    if storage.limits_account(limits):
+        found = rows(db, _STORED, (account,))
+        use = storage.StorageUse(*found[0]) if found else storage.StorageUse()
+        storage.require_account_space(limits, account, use, sessions=sessions, added=added)
+
+
+def history_tokens(db: apsw.Connection, account: str, session_id: str, window: Window) -> int:
+    """Estimates the tokens that the session adds to the prompt of its next turn; 0 if it does not exist."""
+    if not rows(db, _ONE_SESSION, (session_id, account)):
+        return 0
+    cursor = db.execute(_SIZES, (session_id,))
+    tokens = history.window_tokens(map(TurnSize._make, cursor), window)
+    cursor.close()
+    return tokens + estimate_tokens(column(db, _SYSTEM_BYTES, (session_id,))[0])
 
 
 def lease_remaining(db: apsw.Connection, session_id: str, now: float) -> float:

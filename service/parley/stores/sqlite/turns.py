@@ -11,20 +11,20 @@ import orjson
 from parley.core.errors import SessionBusy, SessionOfOtherModel, TurnLost
 from parley.core.messages.roles import is_system
 from parley.core.ports import Turn, TurnBegin, TurnEnd, Window
-from parley.core.sessions import history, resent_history
+from parley.core.sessions import history, resent_history, storage
 from parley.core.sessions.history import TurnSize
 from parley.stores import records
 from parley.stores.sqlite.claims import end_claim
 from parley.stores.sqlite.clock import Times
 from parley.stores.sqlite.limits import settle
 from parley.stores.sqlite.rows import column, rows
-from parley.stores.sqlite.sessions import find_session, lease_remaining
+from parley.stores.sqlite.sessions import find_session, lease_remaining, require_account_space
 from parley.v1.message_pb2 import Message
 
 _CREATE = """
 INSERT INTO sessions (id, account, model, created, updated, turn_count, lease_fence, lease_expires)
 VALUES (:id, :account, :model, :wall, :wall, 1, 1, :expires)
-RETURNING turn_count, lease_fence, 0, 0
+RETURNING turn_count, lease_fence, 0, 0, 0
 """
 _LEASE = """
 UPDATE sessions
@@ -33,16 +33,17 @@ WHERE id = :id AND account = :account AND model = :model AND deleted IS NULL
 AND (lease_expires IS NULL OR lease_expires <= :now)
 RETURNING turn_count, lease_fence, completed_messages, EXISTS (
   SELECT 1 FROM messages WHERE session_id = sessions.id AND system
-)
+), bytes
 """
 _CRASHED = """
 UPDATE turns SET state = 'incomplete', reason = 'crashed'
 WHERE session_id = ? AND number = ? AND state = 'in_progress'
 """
 _ADD_TURN = """
-INSERT INTO turns (session_id, number, state, created, asked, messages, tokens, bytes, continues, metadata, reserved)
-VALUES (?, ?, 'in_progress', ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO turns (session_id, number, state, created, asked, messages, tokens, bytes, continues, metadata)
+VALUES (?, ?, 'in_progress', ?, ?, ?, ?, ?, ?, ?)
 """
+_ADD_BYTES = "UPDATE sessions SET bytes = bytes + ? WHERE id = ?"
 _ADD_MESSAGE = "INSERT INTO messages (session_id, turn, position, message, system) VALUES (?, ?, ?, ?, ?)"
 # Every statement releases the interpreter lock and reacquires it while the database is locked: one for many rows.
 _ROWS_PER_STATEMENT = 500
@@ -75,11 +76,11 @@ WHERE messages.session_id = ? AND turn < ? AND system AND state = 'completed' OR
 """
 _END_TURN = """
 UPDATE turns SET state = ?, reason = ?, messages = messages + ?, tokens = tokens + ?, bytes = bytes + ?, usage = ?,
-  receipt = ?, reserved = NULL
+  receipt = ?
 WHERE session_id = ? AND number = ?
 """
 _RELEASE = """
-UPDATE sessions SET lease_expires = NULL, completed_messages = completed_messages + ?
+UPDATE sessions SET lease_expires = NULL, completed_messages = completed_messages + ?, bytes = bytes + ?
 WHERE id = ? AND lease_fence = ? AND lease_expires IS NOT NULL RETURNING id
 """
 _RENEW = "UPDATE sessions SET lease_expires = ? WHERE id = ? AND lease_fence = ? AND lease_expires IS NOT NULL"
@@ -108,6 +109,29 @@ class Serialized(NamedTuple):
     rows: list[tuple[bytes, bool]]
     size: tuple[int, int, int]
 
+    @property
+    def bytes(self) -> int:
+        """The bytes of all messages."""
+        return sum(len(message) for message, _ in self.rows)
+
+
+class _Leased(NamedTuple):
+    """What a leased session has.
+
+    Attributes:
+        number: The number of the turn.
+        fence: The fence of the lease.
+        completed: The number of messages of completed turns.
+        has_system: Whether some of its messages are system messages.
+        bytes: The bytes of its messages.
+    """
+
+    number: int
+    fence: int
+    completed: int
+    has_system: int
+    bytes: int
+
 
 def serialize(messages: Sequence[Message]) -> Serialized:
     """Serializes messages, which for many messages takes longer than the transaction and does not need it."""
@@ -133,16 +157,22 @@ def begin_turn(db: apsw.Connection, begin: TurnBegin, sent: Serialized, times: T
         SessionBusy: Another turn holds the lease.
         InvalidRequest: No message is new, the request contradicts the session, or the history is too long.
     """
-    number, fence, completed, has_system = _lease(db, begin, times)
-    turn = Turn(begin.session_id, number, fence, messages=list(begin.messages))
+    if begin.new:
+        require_account_space(db, begin.account, begin.storage, sessions=1, added=sent.bytes)
+    leased = _lease(db, begin, times)
+    storage.require_session_space(begin.storage, leased.bytes, 0)  # before a long session is read
+    turn = Turn(begin.session_id, leased.number, leased.fence, messages=list(begin.messages))
     past = SerializedHistory([])
     if not begin.new:
-        known = _bounded(db, _SYSTEM, (turn.session_id, number), begin.window) if has_system else []
-        turn.messages = list(_new(db, turn, begin, known, completed))
+        known = _bounded(db, _SYSTEM, (turn.session_id, turn.number), begin.window) if leased.has_system else []
+        turn.messages = list(_new(db, turn, begin, known, leased.completed))
         stored, pieces = _history(db, turn, begin.window)
         past = SerializedHistory(known + stored, pieces)
-    is_all_new = len(turn.messages) == len(begin.messages)
-    _add(db, turn, begin, sent if is_all_new else serialize(turn.messages), times.wall)
+    added = sent if len(turn.messages) == len(begin.messages) else serialize(turn.messages)
+    storage.require_session_space(begin.storage, leased.bytes, added.bytes)
+    if not begin.new:
+        require_account_space(db, begin.account, begin.storage, sessions=0, added=added.bytes)
+    _add(db, turn, begin, added, times.wall)
     return turn, past
 
 
@@ -156,16 +186,17 @@ def end_turn(db: apsw.Connection, turn: Turn, end: TurnEnd, times: Times) -> Non
     """Appends the answer, ends the turn and its claim, releases the lease and settles the limits. Raises TurnLost."""
     request_count = len(turn.messages)
     completed = request_count + len(end.answer) if end.state == "completed" else 0
-    if not rows(db, _RELEASE, (completed, turn.session_id, turn.fence)):
-        raise TurnLost
     answer = serialize(end.answer)
+    if not rows(db, _RELEASE, (completed, answer.bytes, turn.session_id, turn.fence)):
+        raise TurnLost
     ended = (end.state, end.reason, *answer.size, *records.usage_and_receipt(end), turn.session_id, turn.number)
     db.execute(_END_TURN, ended)
     _append(db, turn, request_count, answer)
     if end.claim is not None:
         # If the claim is lost, the failure of the job rolls back the preceding writes.
         end_claim(db, end.claim, end.reply if end.state == "completed" else None, turn.session_id, times.wall)
-    settle(db, end.charges, times.lease)
+    if end.settlement is not None:
+        settle(db, end.settlement, times)
 
 
 def renew_turns(db: apsw.Connection, turns: Sequence[Turn], expires: float) -> None:
@@ -173,8 +204,8 @@ def renew_turns(db: apsw.Connection, turns: Sequence[Turn], expires: float) -> N
     db.executemany(_RENEW, [(expires, turn.session_id, turn.fence) for turn in turns])
 
 
-def _lease(db: apsw.Connection, begin: TurnBegin, times: Times) -> tuple[int, int, int, int]:
-    """Returns the turn's number and fence, the messages of completed turns, and whether some are system messages."""
+def _lease(db: apsw.Connection, begin: TurnBegin, times: Times) -> _Leased:
+    """Leases the session, or creates it. Raises SessionNotFound, SessionOfOtherModel, SessionBusy."""
     values = {
         "id": begin.session_id,
         "account": begin.account,
@@ -183,8 +214,8 @@ def _lease(db: apsw.Connection, begin: TurnBegin, times: Times) -> tuple[int, in
         "now": times.lease,
         "expires": times.lease_expires,
     }
-    for number, fence, completed, has_system in rows(db, _CREATE if begin.new else _LEASE, values):
-        return number, fence, completed, has_system
+    for row in rows(db, _CREATE if begin.new else _LEASE, values):
+        return _Leased(*row)
     model = find_session(db, begin.account, begin.session_id).model
     if model != begin.model:
         raise SessionOfOtherModel(begin.session_id, model)
@@ -263,8 +294,8 @@ def _sizes(db: apsw.Connection, key: tuple[str, int]) -> Iterator[Iterator[TurnS
 def _add(db: apsw.Connection, turn: Turn, begin: TurnBegin, added: Serialized, now: float) -> None:
     metadata = orjson.dumps(dict(begin.metadata)).decode() if begin.metadata else None
     size = (len(turn.messages), *added.size, history.starts_with_tool_result(turn.messages))
-    reserved = records.pack_charges(begin.reserved)
-    db.execute(_ADD_TURN, (turn.session_id, turn.number, now, *size, metadata, reserved))
+    db.execute(_ADD_TURN, (turn.session_id, turn.number, now, *size, metadata))
+    db.execute(_ADD_BYTES, (added.bytes, turn.session_id))
     _append(db, turn, 0, added)
 
 
