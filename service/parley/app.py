@@ -8,6 +8,7 @@ from pathlib import Path
 
 from parley.auth.api_keys import ApiKeys
 from parley.auth.callers import Callers
+from parley.auth.client_certificates import ClientCertificates
 from parley.backends.anthropic.backend import Anthropic
 from parley.backends.breaker_state import shared_states
 from parley.backends.llama_cpp.backend import LlamaCpp
@@ -120,13 +121,15 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
         RuntimeError: An address cannot be bound.
     """
     sys.setswitchinterval(_SWITCH_SECONDS)
+    # Without an edge, callers could claim any name.
+    certificates = config.auth.mtls is not None and server_limits is None
     backends = {name: _backend(name, backend, run_dir) for name, backend in config.backends.items()}
     router = Router(config, backends, states=shared_states(run_dir))
     try:
         async with (
             open_store(config.store, state_dir, allow_unavailable=True) as store,
             admin_server(admin, on_alive),
-            _authenticator(config, store, run_dir) as authenticator,
+            _authenticator(config, store, run_dir, certificates=certificates) as authenticator,
         ):
             turns = Turns(store, config.limits.session.bytes)
             limits, usage = RateLimiter(store), UsageRecorder(store)
@@ -147,9 +150,18 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
 
 
 @asynccontextmanager
-async def _authenticator(config: Config, store: Store, run_dir: Path) -> AsyncIterator[Authenticator]:
-    """Yields the authenticator. Without issuers, no code for tokens is loaded: that takes a quarter of a second."""
+async def _authenticator(
+    config: Config, store: Store, run_dir: Path, *, certificates: bool
+) -> AsyncIterator[Authenticator]:
+    """Yields the authenticator."""
     callers = Callers(config.plans, config.limits)
+    async with _bearer(config, store, callers, run_dir) as bearer:
+        yield ClientCertificates(bearer, store, callers) if certificates else bearer
+
+
+@asynccontextmanager
+async def _bearer(config: Config, store: Store, callers: Callers, run_dir: Path) -> AsyncIterator[Authenticator]:
+    """Yields the authenticator of headers. Without issuers, no code for tokens is loaded: it takes a quarter second."""
     keys = ApiKeys(store, callers)
     if not config.auth.issuers:
         yield keys

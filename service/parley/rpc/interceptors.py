@@ -8,7 +8,7 @@ import os
 import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -187,10 +187,16 @@ class AuthInterceptor(_Interceptor):
 
     async def _authenticate(self, call: Call) -> Caller:
         try:
-            return await self._authenticator.authenticate(Credentials(call.metadata.get("authorization")))
+            return await self._authenticator.authenticate(credentials(call.metadata))
         except Unauthenticated:
             misplaced = next((name for name in _KEY_HEADERS if call.metadata.get(name)), None)
             raise Unauthenticated(misplaced) from None
+
+
+def credentials(metadata: Mapping[str, str]) -> Credentials:
+    """Returns the credentials of a call. Of several names in a client's certificate, the first one counts."""
+    names = metadata.get("parley-client-name", "")
+    return Credentials(metadata.get("authorization"), certificate_name=names.partition(",")[0])
 
 
 class AdmissionInterceptor(_Interceptor):

@@ -16,10 +16,12 @@ class Credentials:
     Attributes:
         authorization: The value of the `authorization` header; None without one.
         address: The client's IP address; empty if it is not known.
+        certificate_name: The name in the client's certificate, which the edge has verified; empty without one.
     """
 
     authorization: str | None
     address: str = ""
+    certificate_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

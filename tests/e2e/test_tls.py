@@ -1,0 +1,109 @@
+"""`parley up` with TLS and client certificates, called by real clients."""
+
+import signal
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import httpx
+import openai
+import pytest
+import trustme
+
+from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
+from parley.v1.sessions_pb2 import ListSessionsRequest
+from parley.v1.sessions_pb2_grpc import SessionsStub
+from tests.e2e.conftest import write_config
+from tests.processes import Parley, run_here, started
+from tests.rpc.calling import chat_request
+from tests.upstream import ScriptedUpstream
+
+
+@dataclass
+class Secured:
+    """A Parley with TLS. `authority` signs its certificate, `clients` those of its clients."""
+
+    parley: Parley
+    config: Path
+    authority: trustme.CA
+    clients: trustme.CA
+
+    def channel(self, client: trustme.LeafCert | None) -> grpc.Channel:
+        """Returns a channel, with a client certificate if one is given."""
+        key = client.private_key_pem.bytes() if client else None
+        chain = client.cert_chain_pems[0].bytes() if client else None
+        credentials = grpc.ssl_channel_credentials(self.authority.cert_pem.bytes(), key, chain)
+        return grpc.secure_channel(self.parley.grpc.replace("127.0.0.1", "localhost"), credentials)
+
+
+@pytest.fixture(scope="module")
+def secured(the_upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    """A Parley with TLS, and client certificates whose DNS name is the account."""
+    the_upstream.reset()
+    folder = tmp_path_factory.mktemp("tls")
+    authority, clients = trustme.CA(), trustme.CA()
+    leaf = authority.issue_cert("localhost")
+    leaf.cert_chain_pems[0].write_to_path(folder / "tls.pem")
+    leaf.private_key_pem.write_to_path(folder / "tls.key")
+    clients.cert_pem.write_to_path(folder / "clients.pem")
+    config = write_config(folder, the_upstream)
+    with config.open("a") as file:
+        file.write(f"tls: {{certificate: {folder}/tls.pem, key: {folder}/tls.key}}\n")
+        file.write(f"auth: {{mtls: {{ca: {folder}/clients.pem, account: san_dns}}}}\n")
+    with started("--config", str(config)) as parley:
+        yield Secured(parley, config, authority, clients)
+
+
+def test_rest(secured: Secured) -> None:
+    """OpenAI's client is answered over TLS, at the address of the ready file."""
+    context = ssl.create_default_context()
+    secured.authority.configure_trust(context)
+    base = secured.parley.http.replace("127.0.0.1", "localhost")
+    assert base.startswith("https://")
+    with (
+        openai.DefaultHttpxClient(verify=context) as http,
+        openai.OpenAI(base_url=f"{base}/v1", api_key=secured.parley.key, http_client=http) as client,
+    ):
+        assert client.chat.completions.create(model="scripted", messages=[{"role": "user", "content": "Hi"}]).choices
+
+
+def test_a_client_certificate_is_an_account(secured: Secured) -> None:
+    """A call without an API key belongs to the account of the certificate, and so does its session."""
+    with secured.channel(secured.clients.issue_cert("billing.internal")) as channel:
+        made = ChatCompletionsStub(channel).CreateChatCompletion(chat_request())
+        listed = SessionsStub(channel).ListSessions(ListSessionsRequest()).sessions
+    assert [made.session_id] == [session.id for session in listed]
+    accounts = run_here("accounts", "list", "--state-dir", str(secured.parley.folder / "state")).stdout
+    assert "billing.internal" in accounts
+    key = (("authorization", f"Bearer {secured.parley.key}"),)
+    with secured.channel(None) as channel:
+        others = SessionsStub(channel).ListSessions(ListSessionsRequest(), metadata=key).sessions
+    assert made.session_id not in [session.id for session in others]
+
+
+@pytest.mark.parametrize("metadata", [(), (("parley-client-name", "billing.internal"),)])
+def test_without_a_certificate(secured: Secured, metadata: tuple[tuple[str, str], ...]) -> None:
+    """A call with neither a certificate nor an API key is rejected, also if it names an account itself."""
+    with secured.channel(None) as channel, pytest.raises(grpc.RpcError) as caught:
+        SessionsStub(channel).ListSessions(ListSessionsRequest(), metadata=metadata)
+    assert grpc.StatusCode.UNAUTHENTICATED == caught.value.code()
+
+
+def test_rest_takes_no_name(secured: Secured) -> None:
+    """The REST listener neither asks for a client certificate nor takes the name of one from a header."""
+    context = ssl.create_default_context()
+    secured.authority.configure_trust(context)
+    base = secured.parley.http.replace("127.0.0.1", "localhost")
+    answer = httpx.get(f"{base}/api/v1/sessions", headers={"parley-client-name": "billing.internal"}, verify=context)
+    assert 401 == answer.status_code
+
+
+def test_a_reload_with_other_files(secured: Secured) -> None:
+    """A reload does not apply changed settings of TLS; it says that they need a restart."""
+    before = secured.config.read_text()
+    secured.config.write_text(before.replace("san_dns", "san_uri"))
+    secured.parley.process.send_signal(signal.SIGHUP)
+    secured.parley.wait_for_log("need a restart")
+    secured.config.write_text(before)
