@@ -33,6 +33,8 @@ from parley.core.routing.router import Router
 from parley.core.sessions.reaper import Reaper
 from parley.core.sessions.store_monitor import StoreMonitor
 from parley.core.sessions.turns import Turns
+from parley.core.usage.budgets import BudgetMonitor
+from parley.core.usage.delivery import AlertDelivery
 from parley.core.usage.limits import RateLimiter
 from parley.core.usage.recorder import UsageRecorder
 from parley.rpc.admin import admin_server
@@ -131,13 +133,18 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
             admin_server(admin, on_alive),
             _authenticator(config, store, run_dir, certificates=certificates) as authenticator,
         ):
-            turns = Turns(store, config.limits.session.bytes)
-            limits, usage = RateLimiter(store), UsageRecorder(store)
+            turns, limits = Turns(store, config.limits.session.bytes), RateLimiter(store)
+            budgets = BudgetMonitor(store, config.budgets.warn_at, deliver=config.budgets.webhook is not None)
+            usage = UsageRecorder(store, budgets.add)
             chat = Chat(router, turns, limits, store, usage)
             server = Server(chat, router, store, authenticator, auth=config.auth, limits=server_limits)
             address = await server.start(address)
             _tune_garbage_collector()
-            async with _store_tasks(store, server, config), _health_checks(config, backends, router):
+            async with (
+                _store_tasks(store, server, config),
+                _alerts(config, store, budgets),
+                _health_checks(config, backends, router),
+            ):
                 usage.start()
                 on_ready(address)
                 await server.run(shutdown)
@@ -188,6 +195,24 @@ async def _store_tasks(store: Store, server: Server, config: Config) -> AsyncIte
     finally:
         await reaper.stop()
         await monitor.stop()
+
+
+@asynccontextmanager
+async def _alerts(config: Config, store: Store, budgets: BudgetMonitor) -> AsyncIterator[None]:
+    """Runs the checks of budgets, and the delivery of their alerts if a webhook is configured."""
+    delivery = None
+    if config.budgets.webhook is not None:
+        from parley.webhooks.receiver import WebhookReceiver  # imports an HTTP client, which takes a while
+
+        delivery = AlertDelivery(store, WebhookReceiver(config.budgets.webhook))
+        delivery.start()
+    budgets.start()
+    try:
+        yield
+    finally:
+        await budgets.close()
+        if delivery is not None:
+            await delivery.close()
 
 
 @asynccontextmanager

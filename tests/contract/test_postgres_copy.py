@@ -9,7 +9,7 @@ import apsw
 import pytest
 
 from parley.core.errors import ReplyDeleted
-from parley.core.ports import Account, ApiKey, Store, TurnEnd, UsageKey, UsageQuery
+from parley.core.ports import Account, Alert, ApiKey, Store, TurnEnd, UsageKey, UsageQuery
 from parley.stores.migrations import migrations
 from parley.stores.postgres import PostgresStore
 from parley.stores.sqlite import SqliteStore
@@ -38,6 +38,7 @@ async def fill(file: Path, sessions: int) -> None:
     await store.add_key(key(1))
     await store.revoke_key("key_2", 1_700_000_500)
     await store.reserve([charge(5)])
+    await store.add_alert(Alert("msg_1", "account:ada", "cost_per_day", "2026-11-26", 0.8, "{}"), deliver=True)
     await store.add_usage("w", 1, {UsageKey("ada", day, "key_1", "m", "t"): counts(day) for day in (20_000, 20_001)})
     await asyncio.gather(*[_session(store, f"s{number:04}") for number in range(sessions)])
     await store.fork_session("ada", "s0000", "fork", 1)
@@ -92,12 +93,15 @@ class TestCopy:
             "33 messages",
             "5 stored replies",
             "2 usage rows",
+            "1 alerts",
             "1 buckets",
         ):
             assert f"  {line}\n" in done.stdout
         assert ["0 of 6 sessions", "6 of 6 sessions"] == done.stderr.splitlines()
         source, target = SqliteStore(file), await PostgresStore.open(postgres_url)
         assert await everything(source, 5) == await everything(target, 5)
+        alerts = [await store.take_alert(10) for store in (source, target)]
+        assert alerts[0] == alerts[1] is not None
         turns = [await begin(store, "s0001", "next") for store in (source, target)]
         assert turns[0] == turns[1]
         assert ["be brief", "π \0", "a of s0001", "q2", "a2"] == [one.content.string_value for one in turns[1].history]

@@ -16,6 +16,7 @@ from parley.stores.purging import PURGE_SECONDS
 from parley.stores.sqlite import SqliteStore
 from tests import processes
 from tests.contract.stores import (
+    AlertContract,
     ClaimContract,
     Clock,
     DeletionContract,
@@ -165,6 +166,10 @@ class TestKeys(KeyContract):
 
 class TestLimits(LimitContract):
     """Runs the contract of limits."""
+
+
+class TestAlerts(AlertContract):
+    """Runs the contract of alerts."""
 
 
 class TestUsage(UsageContract):

@@ -114,7 +114,7 @@ async def serving(
     turns = Turns(store, settings.limits.session.bytes)
     keys = ApiKeys(store, Callers(settings.plans, settings.limits))
     router, limits = Router(settings, {"scripted": backend, **others}), RateLimiter(store)
-    usage = UsageRecorder(store, clock, flush_seconds=0.05)
+    usage = UsageRecorder(store, clock=clock, flush_seconds=0.05)
     server = Server(Chat(router, turns, limits, store, usage), router, store, keys, **options)
     secrets = {name: (await keys.create(name, name, plan, models))[1] for name, plan, models in ACCOUNTS}
     address = await server.start("127.0.0.1:0")

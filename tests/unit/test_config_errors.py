@@ -197,3 +197,38 @@ def test_errors_contain_no_text_of_pydantic(path: str, wrong: Any) -> None:
         parse(yaml.safe_dump(data), "f")
     for words in ("Input should", "not permitted", "nable to parse", "Field required", "valid ", "1111"):
         assert words not in str(caught.value)
+
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYqr"
+
+
+@pytest.mark.parametrize(
+    ("budgets", "problem"),
+    [
+        ("{warn_at: [0.8, 0]}", "budgets.warn_at[1]: "),
+        (f'{{webhook: {{url: "http://example.com/secret-path", secret: "{SECRET}"}}}}', "must begin with https://"),
+        (f'{{webhook: {{url: "https://u:p@example.com/", secret: "{SECRET}"}}}}', "must not have a user"),
+        (f'{{webhook: {{url: "example.com/secret-path", secret: "{SECRET}"}}}}', "must be a URL, for example"),
+        (f'{{webhook: {{url: "https://example.com/", secret: "{SECRET[6:]}"}}}}', "openssl rand -base64 32"),
+        ('{webhook: {url: "https://example.com/", secret: "whsec_c2VjcmV0"}}', "openssl rand -base64 32"),
+        ('{webhook: {url: "https://example.com/", secret: "whsec_näh"}}', "openssl rand -base64 32"),
+    ],
+)
+def test_errors_of_budgets(budgets: str, problem: str) -> None:
+    """A wrong budget is one line that says what to write, and repeats neither the URL nor the secret."""
+    with pytest.raises(ConfigError) as error:
+        parse(f"{GOOD}budgets: {budgets}\n", "test.yaml")
+    assert problem in str(error.value)
+    assert 1 == len(str(error.value).splitlines())
+    for secret in ("secret-path", "u:p", SECRET[6:], "c2VjcmV0", "näh"):
+        assert secret not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://example.com:8443/x?token=y", "http://127.0.0.1:9/x", "http://[::1]/", "http://localhost/"]
+)
+def test_webhooks(url: str) -> None:
+    """A webhook is HTTPS, or HTTP on this machine."""
+    loaded = parse(f'{GOOD}budgets: {{webhook: {{url: "{url}", secret: "{SECRET}"}}}}\n', "test.yaml")
+    assert loaded.budgets.webhook is not None
+    assert (url, 33) == (loaded.budgets.webhook.url, len(loaded.budgets.webhook.signing_key))

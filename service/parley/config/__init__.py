@@ -17,6 +17,7 @@ from parley.config.backends import (
     ParleyBackend,
     Reasoning,
 )
+from parley.config.budgets import Budgets, Webhook
 from parley.config.limits import DEFAULT_PLANS, UNLIMITED, Limits, LimitsConfig, Plan, merged
 from parley.config.loader import Config, load, located_error, parse
 from parley.config.models import History, Model, Price, Retries, Target, Timeouts, target_name
@@ -30,6 +31,7 @@ __all__ = [
     "AnyLLMBackend",
     "Auth",
     "BackendConfig",
+    "Budgets",
     "Config",
     "ConfigError",
     "Duration",
@@ -53,6 +55,7 @@ __all__ = [
     "StoreConfig",
     "Target",
     "Timeouts",
+    "Webhook",
     "is_secure_url",
     "load",
     "located_error",

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from parley.config.auth import Auth, Issuer
 from parley.config.backends import BackendConfig
+from parley.config.budgets import Budgets
 from parley.config.explain import explain
 from parley.config.limits import DEFAULT_PLANS, LimitsConfig, Plan
 from parley.config.models import Model, Price, Target
@@ -44,6 +45,8 @@ class Config(Strict):
     plans: dict[str, Plan] = Field(default=DEFAULT_PLANS, min_length=1)
     """Plans of accounts by name, which replace the default: `free` without access to the API, and `pro`. The first API
     key of an account sets its plan; the default is `pro`, or the first plan with access."""
+    budgets: Budgets = Budgets()
+    """Notifications about limits of days and months that are nearly used up."""
     prices: dict[str, Price] = Field(default={})
     """Prices by target: `backend/model`, or the backend alone. Receipts add them up."""
 

@@ -72,6 +72,10 @@ VALUES ({", ".join(f"${number + 1}" for number in range(len(usage.KEYS) + len(CO
 ON CONFLICT ({", ".join(usage.KEYS)}) DO UPDATE
 SET {", ".join(f"{name} = greatest(known.{name}, excluded.{name})" for name in COUNTS)}
 """
+_ALERT = """
+INSERT INTO parley.alerts (id, subject, name, period, threshold, payload, tries, created, due)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING
+"""
 # Counted in both databases. The target may have further accounts, keys, replies and buckets: those are counted by key.
 _ALL = {
     "sessions": "SELECT count(*) FROM {}sessions",
@@ -93,6 +97,7 @@ _BY_KEY = {
         ON account = place->>0 AND day = (place->>1)::int AND key = place->>2 AND model = place->>3
         AND target = place->>4""",
     ),
+    "alerts": ("SELECT id FROM alerts", "SELECT count(*) FROM parley.alerts WHERE id = ANY($1)"),
     "buckets": (
         "SELECT json_array(subject, kind) FROM buckets",
         """SELECT count(*) FROM parley.buckets JOIN unnest($1::json[]) AS place
@@ -259,7 +264,7 @@ def _with_booleans(row: Row, indexes: Sequence[int]) -> Row:
 
 
 async def _copy_rest(db: apsw.Connection, target: Connection) -> None:
-    """Copies stored replies, which reference sessions, the usage and the rate-limit buckets."""
+    """Copies stored replies, which reference sessions, the usage, its alerts and the rate-limit buckets."""
     replies = """
     SELECT account, method, key, digest, updated, session_id, reply FROM claims WHERE lease_expires IS NULL
     """
@@ -269,6 +274,8 @@ async def _copy_rest(db: apsw.Connection, target: Connection) -> None:
     counts = db.execute(f"SELECT {', '.join((*usage.KEYS, *COUNTS))} FROM usage")
     while batch := list(islice(counts, _BATCH)):
         await target.executemany(_USAGE, batch)
+    alerts = db.execute("SELECT id, subject, name, period, threshold, payload, tries, created, due FROM alerts")
+    await target.executemany(_ALERT, alerts.fetchall())
     await target.executemany(_BUCKET, db.execute("SELECT subject, kind, used, updated FROM buckets").fetchall())
 
 

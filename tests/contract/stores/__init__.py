@@ -4,6 +4,7 @@ A test module provides the fixtures: `clock`, a `Clock`; `store`, an empty store
 another worker on the same database.
 """
 
+from tests.contract.stores.alerts import AlertContract
 from tests.contract.stores.claims import ClaimContract
 from tests.contract.stores.deletion import DeletionContract
 from tests.contract.stores.forks import ForkContract
@@ -40,6 +41,7 @@ from tests.contract.stores.windows import WindowContract
 __all__ = [
     "LEASE",
     "WHOLE",
+    "AlertContract",
     "ClaimContract",
     "Clock",
     "DeletionContract",

@@ -54,7 +54,7 @@ def attempt(outcome: str, backend: str = "b", model: str = "m", tokens: int = 0,
 
 def recorder(store: Store) -> UsageRecorder:
     """Returns a recorder at noon."""
-    return UsageRecorder(store, lambda: NOON)
+    return UsageRecorder(store, clock=lambda: NOON)
 
 
 async def test_a_call_with_one_attempt() -> None:
@@ -98,7 +98,7 @@ async def test_failed_calls() -> None:
 async def test_the_day_is_that_of_the_end_of_the_call() -> None:
     """Calls of two days in UTC, counted in one write, are two rows."""
     store, now = Store(), [NOON + 43199.9]
-    counting = UsageRecorder(store, lambda: now[0])
+    counting = UsageRecorder(store, clock=lambda: now[0])
     counting.record(ADA, "m", None, failed=False)
     now[0] += 0.2
     counting.record(ADA, "m", None, failed=False)

@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from parley.core.ports.alerts import Alert, AlertReceiver, AlertStore, ReceiverGoneError
 from parley.core.ports.backends import HOPS, MAX_HOPS, Backend, UpstreamCall
 from parley.core.ports.claims import Claim, ClaimStore
 from parley.core.ports.documents import Document, Documents, DocumentUnavailable
@@ -24,6 +25,9 @@ __all__ = [
     "MAX_HOPS",
     "Account",
     "AccountStore",
+    "Alert",
+    "AlertReceiver",
+    "AlertStore",
     "ApiKey",
     "Authenticator",
     "Backend",
@@ -38,6 +42,7 @@ __all__ = [
     "KeyStore",
     "LimitStore",
     "Reaped",
+    "ReceiverGoneError",
     "Reservation",
     "RunningCall",
     "Scope",
@@ -59,7 +64,7 @@ __all__ = [
 ]
 
 
-class Store(SessionStore, ClaimStore, KeyStore, AccountStore, LimitStore, UsageStore, Protocol):
+class Store(SessionStore, ClaimStore, KeyStore, AccountStore, LimitStore, UsageStore, AlertStore, Protocol):
     """One database that implements all store interfaces."""
 
     async def check(self) -> None:

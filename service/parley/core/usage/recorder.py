@@ -6,7 +6,7 @@ about a second, and the time that the store was unavailable before.
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import structlog
 
@@ -33,15 +33,24 @@ class UsageRecorder:
     """Counts the usage of one worker's calls."""
 
     def __init__(
-        self, store: UsageStore, clock: Callable[[], float] = time.time, flush_seconds: float = _FLUSH_SECONDS
+        self,
+        store: UsageStore,
+        on_written: Callable[[Iterable[Caller]], None] = lambda _: None,
+        *,
+        clock: Callable[[], float] = time.time,
+        flush_seconds: float = _FLUSH_SECONDS,
     ) -> None:
         """Creates a recorder that does not write before `start`.
 
         Args:
             store: Receives the counts.
+            on_written: Receives the callers whose counts were written.
             clock: Returns Unix seconds, which decide the day.
             flush_seconds: The pause between two writes.
         """
+        self._on_written = on_written
+        self._callers: dict[tuple[str, str], Caller] = {}
+        self._writing_callers: dict[tuple[str, str], Caller] = {}
         self._store = store
         self._clock = clock
         self._writer = uuid.uuid4().hex
@@ -72,6 +81,7 @@ class UsageRecorder:
             if call is None or attempt.outcome == _COMPLETED or call[1] != _COMPLETED:
                 call = (row, attempt.outcome)
         row = call[0] if call else self._row(UsageKey(caller.account, today, caller.key_id, model_id, ""))
+        self._callers[caller.account, caller.key_id] = caller
         row.calls += 1
         row.errors += failed
 
@@ -83,6 +93,7 @@ class UsageRecorder:
         """
         if not self._writing:
             self._writing, self._counts = self._counts, {}
+            self._writing_callers, self._callers = self._callers, {}
         if not self._writing:
             return
         try:
@@ -93,6 +104,7 @@ class UsageRecorder:
             _log.error("usage lost: the store rejects it", rows=len(self._writing), exc_info=error)
         self._batch += 1
         self._writing = {}
+        self._on_written(self._writing_callers.values())
 
     async def close(self) -> None:
         """Stops the periodic writes and writes the rest; logs what cannot be written."""

@@ -27,6 +27,7 @@ from parley.core.ports import (
 from parley.core.ports.sessions import UNLIMITED_STORAGE
 from parley.stores import paging
 from parley.stores.postgres import claims, deletion, keys, limits, reaper, schema, sessions, turns
+from parley.stores.postgres.alerts import AlertMethods
 from parley.stores.postgres.claims import renew_claims
 from parley.stores.postgres.database import Connection, Database, Timeouts, WrongSchema
 from parley.stores.postgres.pool import Pool
@@ -47,7 +48,7 @@ _SKEW_SECONDS = 5.0
 _log = structlog.get_logger()
 
 
-class PostgresStore(UsageMethods):
+class PostgresStore(UsageMethods, AlertMethods):
     """Implements `parley.core.ports.Store`. Every method also raises StoreUnavailable.
 
     Leases, limits and ages are measured by the database's clock, which all replicas share.

@@ -33,6 +33,7 @@ from parley.core.ports.sessions import UNLIMITED_STORAGE
 from parley.stores import paging
 from parley.stores.purging import PURGE_SECONDS, PurgeCursor, purge_all, purge_session
 from parley.stores.sqlite import claims, deletion, keys, limits, reaper, sessions, turns
+from parley.stores.sqlite.alerts import AlertMethods
 from parley.stores.sqlite.claims import renew_claims
 from parley.stores.sqlite.clock import FileClock, Times
 from parley.stores.sqlite.database import Database, queue_file, require_space
@@ -49,7 +50,7 @@ T = TypeVar("T")
 _CHECK_SECONDS = 5.0  # between two write checks
 
 
-class SqliteStore(UsageMethods):
+class SqliteStore(UsageMethods, AlertMethods):
     """Implements `parley.core.ports.Store`. Every method also raises StoreUnavailable.
 
     One thread writes and one reads, so that the event loop never waits for the disk.

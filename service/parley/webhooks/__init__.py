@@ -1,0 +1,1 @@
+"""Webhooks: the receiver of alerts over HTTP."""
