@@ -15,7 +15,7 @@ BASE ?= origin/main main
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-unit fuzz faults bench gen client lock audit sbom check fix clean
+.PHONY: help install run test test-unit fuzz faults probe bench gen client lock audit sbom check fix clean
 .PHONY: check-code check-types check-imports check-protos check-docs
 
 help: ## Show this list
@@ -54,6 +54,9 @@ fuzz: install ## Send 10,000 random bodies to each dialect (BODIES=50000)
 
 faults: install ## Kill, stop and overload workers and stores under load, for about 40 minutes (ARGS="--store sqlite --seed 7")
 	@GRPC_VERBOSITY=ERROR $(BIN)/python -m tests.faults $(ARGS)
+
+probe: install ## Flood a Parley on this machine as strangers would, for about four minutes (ARGS="--only wrong-keys")
+	@$(BIN)/python -m tests.edge.security.probe $(ARGS)
 
 bench: install ## Run the load benchmarks of tests/load; one JSON line each
 	@$(BIN)/python -m tests.load $(ARGS)

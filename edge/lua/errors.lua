@@ -11,6 +11,7 @@
 --   kind          the kind of the violation where there is no list of them
 --   place         where the fields are, `body` or `query`
 --   served        whether a route serves the path
+--   overloaded    whether Envoy rejected the request because of its memory
 
 local catalogue = require("error_catalogue")
 local json = require("json")
@@ -94,6 +95,7 @@ end
 local function read_own(failure, headers, request, largest)
   local own = entry(failure.status)
   failure.code, failure.retry_after = own.code, own.retry_after
+  failure.overloaded = (headers:get("parley-error-local") or ""):find(" overload$") ~= nil
   if failure.status ~= 400 then
     failure.message = own.message
   elseif not request.dialect then

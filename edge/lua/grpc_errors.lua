@@ -9,6 +9,8 @@ local errors = {}
 -- The statuses of the worker's gRPC library, which have no reason: a message over its limit, an unknown method.
 local BARE = { ["8"] = catalogue[413], ["12"] = catalogue[404] }
 
+local OVERLOADED = "The service is overloaded; the call did not begin, try again"
+
 -- Returns the row of a failure.
 local function row_of(own, status)
   local code, cause = (own or ""):match("^(%d+) (.*)$")
@@ -31,6 +33,8 @@ function errors.find(own, status, message, largest)
     return nil
   elseif row == catalogue[413] then
     message = "The request message is larger than " .. largest
+  elseif own and own:find(" overload$") then
+    message = OVERLOADED
   elseif row ~= catalogue[431] then
     message = row.message
   end

@@ -11,7 +11,7 @@ _ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^\s/?#,]+")
 _HOST = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*(\.\*)?")
 DIALECTS = ("chipp", "upchatty", "fastapi", "openpipe", "openai")
 MAX_BODY = 8 * 2**20
-MAX_STREAMS = 1000
+MAX_STREAMS = 100
 MAX_CONNECTION_AGE = 600.0
 _MIN_BODY_LIMIT = 2**10
 # A worker's gRPC server accepts messages of 32 MiB, which hold the body and a little more.

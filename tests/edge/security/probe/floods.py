@@ -1,0 +1,290 @@
+"""Floods: what a stranger can send. Each function floods until it is cancelled; its docstring describes the flood.
+
+`python -m tests.edge.security.probe.floods NAME REST GRPC` runs one in a process of its own, with low priority, so that
+the cost of sending is not taken for the cost of receiving.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from tests.edge.security.probe.http2 import CONTINUATION, HEADERS, Connection, Header, encode, frame
+
+CHAT = "/v1/chat/completions"
+CREATE = "/parley.v1.ChatCompletions/CreateChatCompletion"
+MIB = 2**20
+_PAUSE_SECONDS = 1.0
+_WRONG = "sk-" + "A" * 43
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The addresses of both listeners (`127.0.0.1:8080`), and a valid key for floods of a caller."""
+
+    rest: str
+    grpc: str
+    key: str = ""
+
+
+Flood = Callable[[Target], Awaitable[None]]
+
+
+def rest_headers(target: Target, *more: Header) -> list[Header]:
+    """Returns the headers of a completion over REST."""
+    fixed = [(":method", "POST"), (":scheme", "http"), (":authority", target.rest), (":path", CHAT)]
+    return [*fixed, ("content-type", "application/json"), *more]
+
+
+def grpc_headers(target: Target, *more: Header, path: str = CREATE) -> list[Header]:
+    """Returns the headers of a gRPC call, by default of a completion."""
+    fixed = [(":method", "POST"), (":scheme", "http"), (":authority", target.grpc), (":path", path)]
+    return [*fixed, ("content-type", "application/grpc"), ("te", "trailers"), *more]
+
+
+def authorization(key: str) -> Header:
+    """Returns the header of an API key."""
+    return ("authorization", f"Bearer {key}")
+
+
+async def json_bodies(target: Target, connections: int = 2) -> None:
+    """8 MB of `{"messages":[{},{},…]}` without a key, one after the other on two connections."""
+    body = b'{"model":"m","messages":[' + b"{}," * 2_700_000 + b"{}]}"
+    head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+
+    async def post() -> None:
+        reader, writer = await _connect(target.rest)
+        writer.write(head.encode() + body)
+        await writer.drain()
+        await reader.readuntil(b"\r\n\r\n")
+        writer.transport.abort()
+
+    await _forever(post, connections)
+
+
+async def unfinished_streams(target: Target, streams: int = 60, *credential: Header) -> None:
+    """60 streams on one HTTP/2 connection, each with 8 MiB of a body that does not end, without a key."""
+    headers = rest_headers(target, *credential)
+    await _unfinished(target.rest, headers, streams, 8 * MIB - 1)
+
+
+async def unfinished_calls(target: Target, streams: int = 8, *credential: Header) -> None:
+    """8 gRPC calls on one connection, each with 31 MiB of a message of 32 MiB, without a key."""
+    headers = grpc_headers(target, *credential)
+    await _unfinished(target.grpc, headers, streams, 31 * MIB, prefix=b"\0" + (32 * MIB).to_bytes(4, "big"))
+
+
+async def keyed_streams(target: Target, streams: int = 60) -> None:
+    """60 streams on one HTTP/2 connection, each with 8 MiB of a body that does not end, with a valid key."""
+    await unfinished_streams(target, streams, authorization(target.key))
+
+
+async def keyed_calls(target: Target, streams: int = 60) -> None:
+    """60 gRPC calls on one connection, each with 7 of 8 MiB of a message, with a valid key."""
+    headers = grpc_headers(target, authorization(target.key))
+    await _unfinished(target.grpc, headers, streams, 7 * MIB, prefix=b"\0" + (8 * MIB - 5).to_bytes(4, "big"))
+
+
+async def keyed_bodies(target: Target, connections: int = 60) -> None:
+    """60 connections of HTTP/1.1, each with 8 MiB of a body that does not end, with a valid key."""
+    head = (
+        f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nauthorization: Bearer {target.key}\r\n"
+    )
+    part = b" " * (64 * 1024)
+
+    async def post() -> None:
+        reader, writer = await _connect(target.rest)
+        writer.write(f"{head}authorization: Bearer {target.key}\r\n\r\n".encode())
+        for _ in range(127):
+            writer.write(part)
+            await writer.drain()
+        await reader.read()
+        writer.transport.abort()
+
+    await _forever(post, connections)
+
+
+async def unfinished_headers(target: Target, connections: int = 200) -> None:
+    """200 HTTP/2 connections to both listeners, each with 400 KiB of a header block that does not end."""
+
+    async def begin(address: str, headers: list[Header]) -> None:
+        connection = await Connection.open(address)
+        block = encode([*headers, *((f"x-{number}", "x" * 16_000) for number in range(25))])
+        connection.send(frame(HEADERS, 0, 1, block[:16_384]))
+        for place in range(16_384, len(block) - 16_384, 16_384):
+            connection.send(frame(CONTINUATION, 0, 1, block[place : place + 16_384]))
+            await connection.flush()
+        await connection.closed.wait()
+        await connection.close()
+
+    half = max(1, connections // 2)
+    await asyncio.gather(
+        _forever(lambda: begin(target.rest, rest_headers(target)), half),
+        _forever(lambda: begin(target.grpc, grpc_headers(target)), half),
+    )
+
+
+async def slow_headers(target: Target, connections: int = 300) -> None:
+    """300 connections whose request headers arrive one byte a second."""
+    await _slowly(target, connections, f"GET /v1/models HTTP/1.1\r\nhost: {target.rest}\r\nx-slow: ")
+
+
+async def slow_bodies(target: Target, connections: int = 300) -> None:
+    """300 connections whose request body arrives one byte a second, with a key of the right form."""
+    head = f"POST {CHAT} HTTP/1.1\r\nhost: {target.rest}\r\ncontent-type: application/json\r\n"
+    await _slowly(target, connections, f"{head}authorization: Bearer {_WRONG}\r\ncontent-length: 60000\r\n\r\n")
+
+
+async def headers_only(target: Target, streams: int = 2500) -> None:
+    """2,500 gRPC streams, as many on each connection as it allows, which send headers and never a message."""
+    connections: list[Connection] = []
+    opened = 0
+    while opened < streams:
+        connection = await Connection.open(target.grpc)
+        connections.append(connection)
+        for _ in range(min(connection.max_streams, 100, streams - opened)):
+            connection.request(grpc_headers(target, authorization(_WRONG)))
+            opened += 1
+        await connection.flush()
+    await asyncio.Event().wait()
+
+
+async def silent_connections(target: Target, connections: int = 1000) -> None:
+    """1,000 connections to both listeners; half send nothing, half no more than the preface of HTTP/2."""
+    for place in range(connections // 4):
+        for address in (target.rest, target.grpc):
+            _HELD.append(await _connect(address))
+            _HELD.append(await Connection.open(address))
+        if place % 10 == 0:
+            await asyncio.sleep(0)
+    await asyncio.Event().wait()
+
+
+async def rapid_resets(target: Target, connections: int = 4) -> None:
+    """Streams that are reset as soon as they have begun (CVE-2023-44487), on four connections of both listeners."""
+
+    async def reset(address: str, headers: list[Header]) -> None:
+        connection = await Connection.open(address)
+        for _ in range(100):
+            for _ in range(50):
+                connection.reset(connection.request(headers))
+            await connection.flush()
+            await asyncio.sleep(0.01)
+            if connection.closed.is_set():
+                break
+        await connection.close()
+
+    half = max(1, connections // 2)
+    await asyncio.gather(
+        _forever(lambda: reset(target.rest, rest_headers(target, authorization(_WRONG))), half),
+        _forever(lambda: reset(target.grpc, grpc_headers(target, authorization(_WRONG))), half),
+    )
+
+
+async def wrong_keys(target: Target, connections: int = 4) -> None:
+    """Small complete calls with a wrong key, as fast as they are answered, on four connections over REST."""
+    body = b'{"model":"m","messages":[{"role":"user","content":"Hi"}]}'
+    head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {_WRONG}\r\ncontent-type: application/json\r\n"
+    request = f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
+
+    async def call() -> None:
+        reader, writer = await _connect(target.rest)
+        for _ in range(1500):
+            writer.write(request)
+            answer = await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(int(answer.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]))
+        writer.transport.abort()
+
+    await _forever(call, connections)
+
+
+FLOODS: dict[str, Flood] = {
+    flood.__name__.replace("_", "-"): flood
+    for flood in (
+        json_bodies,
+        unfinished_streams,
+        unfinished_calls,
+        unfinished_headers,
+        slow_headers,
+        slow_bodies,
+        headers_only,
+        silent_connections,
+        rapid_resets,
+        wrong_keys,
+        keyed_streams,
+        keyed_calls,
+        keyed_bodies,
+    )
+}
+_HELD: list[object] = []
+
+
+async def _connect(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Opens a connection to `127.0.0.1:8080`. Raises OSError."""
+    host, _, port = address.rpartition(":")
+    return await asyncio.open_connection(host, int(port))
+
+
+async def _forever(attempt: Callable[[], Awaitable[None]], times: int) -> None:
+    """Repeats an attempt without end, several at a time; a connection that the server closes is opened again."""
+
+    async def repeat() -> None:
+        while True:
+            try:
+                await attempt()
+            except (OSError, asyncio.IncompleteReadError, ValueError, IndexError):
+                await asyncio.sleep(0.05)
+
+    await asyncio.gather(*(repeat() for _ in range(times)))
+
+
+async def _unfinished(address: str, headers: list[Header], streams: int, size: int, prefix: bytes = b"") -> None:
+    """Sends `size` bytes on each of the streams, and again on a new connection when the server has ended them all."""
+    part = bytes(64 * 1024)
+
+    async def send(connection: Connection, stream: int) -> None:
+        rest = size
+        if prefix:
+            await connection.send_body(stream, prefix)
+        while rest > 0 and await connection.send_body(stream, part[: min(rest, len(part))]):
+            rest -= len(part)
+
+    async def attempt() -> None:
+        connection = await Connection.open(address)
+        begun = [connection.request(headers) for _ in range(min(streams, connection.max_streams))]
+        await asyncio.gather(*(send(connection, stream) for stream in begun))
+        while not connection.closed.is_set() and not connection.ended.issuperset(begun):
+            await asyncio.sleep(0.05)
+        await connection.close()
+
+    await _forever(attempt, 1)
+
+
+async def _slowly(target: Target, connections: int, head: str) -> None:
+    """Sends the head and then a byte a second, on each of the connections, which are opened again when they close."""
+
+    async def trickle() -> None:
+        _, writer = await _connect(target.rest)
+        writer.write(head.encode())
+        while not writer.transport.is_closing():
+            await asyncio.sleep(_PAUSE_SECONDS)
+            writer.write(b"1")
+            await writer.drain()
+
+    await _forever(trickle, connections)
+
+
+def main() -> None:
+    """Runs the flood of the command line until the process is killed."""
+    os.nice(10)
+    name, *addresses = sys.argv[1:]
+    asyncio.run(_run(FLOODS[name], Target(*addresses)))
+
+
+async def _run(flood: Flood, target: Target) -> None:
+    await flood(target)
+
+
+if __name__ == "__main__":
+    main()
