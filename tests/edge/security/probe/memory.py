@@ -35,7 +35,8 @@ class Memory:
     def of(cls, root: int) -> "Memory":
         """Returns the processes of the supervisor with this process id."""
         roles = {pid: accounting.role(pid, root) for pid in accounting.tree(root)}
-        return cls(*([pid for pid, role in roles.items() if role == wanted] for wanted in ("envoy", "worker")))
+        envoys, workers = ([pid for pid, role in roles.items() if role == wanted] for wanted in ("envoy", "worker"))
+        return cls(envoys, workers)
 
     def now(self) -> tuple[int, int]:
         """Returns the bytes of Envoy, and of the largest worker."""
