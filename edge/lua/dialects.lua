@@ -16,10 +16,6 @@ local openai_codes = require("error_catalogue").openai_codes
 local text = require("text")
 local quote = text.quote
 
--- The challenge of a 401 (RFC 9110, 11.6.1 and RFC 6750, 3). A request without a key gets no error code.
-local CHALLENGE = 'Bearer realm="parley"'
-local INVALID_TOKEN = CHALLENGE .. ', error="invalid_token", error_description="Invalid API key"'
-
 -- The longest `retry-after` that OpenAI's SDKs obey, in seconds: for a longer one they would retry at once, in vain.
 local MAX_WAIT = 60
 
@@ -31,8 +27,8 @@ end
 local function plain_headers(headers, failure)
   headers:replace(":status", tostring(failure.status))
   headers:replace("content-type", "application/json")
-  if failure.status == 401 then
-    headers:replace("www-authenticate", failure.code == "invalid_api_key" and INVALID_TOKEN or CHALLENGE)
+  if failure.challenge then
+    headers:replace("www-authenticate", failure.challenge)
   end
   if failure.retry_after then
     headers:replace("retry-after", failure.retry_after)

@@ -4,6 +4,7 @@
 package.path = "lua/?.lua"
 
 local body = require("body")
+local challenges = require("challenges")
 local cors = require("cors")
 local dialects = require("dialects")
 local errors = require("errors")
@@ -161,7 +162,13 @@ function envoy_on_response(handle)
     end
     return
   end
-  local failure = errors.read(headers, request, handle:virtualHost():metadata():get("max_body"))
+  local host = handle:virtualHost():metadata()
+  local failure = errors.read(headers, request, host:get("max_body"))
+  local challenge = challenges.of_response(headers, failure.status)
+  if challenge then
+    local origin = headers:get("parley-error-origin")
+    failure.challenge = challenges.with_metadata(challenge, host:get("resource_metadata"), origin)
+  end
   local from = handle:metadata()
   failure.place = from:get("body") and "body" or "query"
   local dialect = dialects[request.dialect] or dialects.chipp

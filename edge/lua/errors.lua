@@ -5,6 +5,7 @@
 --   code          the code for programs, nil if there is none
 --   type          the type in the openai dialects
 --   retry         whether the same request may succeed later
+--   challenge     the `www-authenticate` of a refused credential
 --   retry_after   the seconds until then
 --   invalid       whether the request violates a rule
 --   violations    the violations that the service found, {field, message, kind} each

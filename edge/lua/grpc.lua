@@ -3,6 +3,7 @@
 
 package.path = "lua/?.lua"
 
+local challenges = require("challenges")
 local credentials = require("credentials")
 local errors = require("grpc_errors")
 local excess = require("headers").excess
@@ -27,6 +28,8 @@ function envoy_on_request(handle)
   if failure then
     local fields = errors.headers(handle, failure)
     fields[":status"] = "401"
+    local challenge, url = challenges.of_reason(failure.reason), handle:virtualHost():metadata():get("resource_metadata")
+    fields["www-authenticate"] = challenge and challenges.with_metadata(challenge, url)
     return handle:respond(fields, failure.message)
   end
 end

@@ -22,6 +22,8 @@ from parley.rpc import errors
 from parley.rpc.validation import validate
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsServicer, add_ChatCompletionsServicer_to_server
+from parley.v1.identity_pb2 import GetProtectedResourceRequest, ProtectedResource
+from parley.v1.identity_pb2_grpc import IdentityServicer, add_IdentityServicer_to_server
 from parley.v1.models_pb2 import GetModelRequest, ListModelsRequest, ListModelsResponse, Model
 from parley.v1.models_pb2_grpc import ModelsServicer, add_ModelsServicer_to_server
 from parley.v1.sessions_pb2 import (
@@ -57,7 +59,7 @@ OPTIONS = (
 )
 
 
-class Worker(ChatCompletionsServicer, SessionsServicer, ModelsServicer, UsageReportsServicer):
+class Worker(ChatCompletionsServicer, SessionsServicer, ModelsServicer, UsageReportsServicer, IdentityServicer):
     """Answers with `complete`, `events` and `export`, which tests set; keeps the last request and its metadata.
 
     `calls` has every call of every service, so that a test can assert that none arrived.
@@ -86,6 +88,7 @@ class Worker(ChatCompletionsServicer, SessionsServicer, ModelsServicer, UsageRep
         add_SessionsServicer_to_server(self, server)
         add_ModelsServicer_to_server(self, server)
         add_UsageReportsServicer_to_server(self, server)
+        add_IdentityServicer_to_server(self, server)
         health_pb2_grpc.add_HealthServicer_to_server(self.health, server)
         reflection.enable_server_reflection(("parley.v1.ChatCompletions", reflection.SERVICE_NAME), server)
         await self.set_serving(serving=True)
@@ -132,6 +135,13 @@ class Worker(ChatCompletionsServicer, SessionsServicer, ModelsServicer, UsageRep
         await self._enter("StreamChatCompletionEvents", request, context)
         async for body in self.events(request, context):
             yield body
+
+    async def GetProtectedResource(self, request: GetProtectedResourceRequest, context: Any) -> ProtectedResource:
+        await self._enter("GetProtectedResource", request, context)
+        path = f"/{request.path}" if request.path else ""
+        return ProtectedResource(
+            resource=self.metadata.get("parley-origin", "") + path, bearer_methods_supported=["header"]
+        )
 
     async def ListModels(self, request: ListModelsRequest, context: Any) -> ListModelsResponse:
         await self._enter("ListModels", request, context)

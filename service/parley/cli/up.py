@@ -87,6 +87,7 @@ def up(  # noqa: PLR0913 - one parameter an option
             grpc_web,
             tls_files(checked),
             trusted_hops,
+            checked.auth.metadata_url,
         )
         times = ShutdownTimes(
             options.seconds(shutdown_delay, "--shutdown-delay"), options.seconds(shutdown_grace, "--shutdown-grace")

@@ -25,6 +25,7 @@ _ALGORITHMS: list[Algorithm] = [
     "EdDSA",
     "Ed25519",
 ]
+_WELL_KNOWN = "/.well-known/oauth-protected-resource"
 _MAX_SKEW = 600.0  # seconds
 
 
@@ -161,3 +162,15 @@ class Auth(Strict):
     scheme and the host of the request."""
     mtls: ClientCertificates | None = None
     """Client certificates on the gRPC listener. Default: none."""
+
+    @property
+    def metadata_url(self) -> str | None:
+        """The URL of the metadata of the protected resource (RFC 9728, 3.1), or its path if `resource` is not set.
+
+        None without issuers: API keys need no metadata.
+        """
+        if not self.issuers:
+            return None
+        parts = urlsplit(self.resource or "")
+        origin = f"{parts.scheme}://{parts.netloc}" if self.resource else ""
+        return f"{origin}{_WELL_KNOWN}{parts.path.rstrip('/')}"

@@ -51,7 +51,7 @@ _UNDECODABLE = (
 
 
 def interceptors(
-    authenticator: Authenticator, limits: RateLimiter, running: set[Call], resource: str | None = None
+    authenticator: Authenticator, limits: RateLimiter, running: set[Call], metadata_url: str | None = None
 ) -> list[grpc.aio.ServerInterceptor]:
     """Returns the interceptors, the outermost first.
 
@@ -59,12 +59,12 @@ def interceptors(
         authenticator: Authenticates the credentials of a call.
         limits: Charges every call.
         running: Kept up to date with the running calls.
-        resource: The public identifier of the service, for challenges; None if it is not configured.
+        metadata_url: The URL of the metadata of the service as a protected resource, for challenges.
     """
     return [
         ContextInterceptor(running),  # first: the ids are needed by all others
         LogInterceptor(),  # outside of everything that can fail: every call is logged
-        ErrorInterceptor(Challenges(resource)),  # turns every exception of the inner ones into a status
+        ErrorInterceptor(Challenges(metadata_url)),  # turns every exception of the inner ones into a status
         AuthInterceptor(authenticator),  # before the body is decoded: unauthenticated calls stay cheap
         AdmissionInterceptor(limits),  # needs the caller; outside of all that can reject the request
         DecodeInterceptor(),  # not in gRPC, which reports a malformed request as INTERNAL

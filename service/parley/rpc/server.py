@@ -75,7 +75,7 @@ class Server:
     ) -> None:
         self._running: set[Call] = set()
         auth = auth or Auth()
-        chain = interceptors(authenticator, chat.limits, self._running, auth.resource)
+        chain = interceptors(authenticator, chat.limits, self._running, auth.metadata_url)
         self._server = grpc.aio.server(interceptors=chain, options=server_options(limits))
         self._chat = chat
         self._stalled_seconds = stalled_seconds

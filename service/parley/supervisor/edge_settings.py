@@ -32,6 +32,8 @@ class EdgeSettings:
         grpc_web: Whether the REST listener serves gRPC-Web and Connect.
         tls: The files of the listeners' TLS; None for none.
         trusted_hops: The number of proxies in front whose `x-forwarded-for` names the client.
+        resource_metadata: The URL of the metadata of the protected resource (RFC 9728) in challenges, or its path,
+            which the request's scheme and host complete; None if no access tokens are accepted.
     """
 
     cors_origins: tuple[str, ...] = ()
@@ -42,6 +44,7 @@ class EdgeSettings:
     grpc_web: bool = False
     tls: TlsFiles | None = None
     trusted_hops: int = 0
+    resource_metadata: str | None = None
 
 
 DEFAULT_EDGE = EdgeSettings()

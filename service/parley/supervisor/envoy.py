@@ -16,6 +16,13 @@ from parley.supervisor.certificates import AccountName
 from parley.supervisor.edge_settings import DEFAULT_EDGE, EdgeSettings, write_size
 
 _PACKAGE = Path(__file__).resolve().parents[1]
+# The origin of the request in its response, for lua/challenges.lua; lua/edge.lua sees it, and the client does not.
+_ORIGIN = {
+    "append": {
+        "header": {"key": "parley-error-origin", "value": "%REQ(x-forwarded-proto)%://%REQ(:authority)%"},
+        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+    }
+}
 _TIMEOUT_SECONDS = 2  # seconds
 _PEER_NAMES: dict[AccountName, str] = {
     "san_dns": "%DOWNSTREAM_PEER_DNS_SAN%",
@@ -74,6 +81,8 @@ def _apply_settings(listener: dict[str, Any], settings: EdgeSettings) -> None:
         _apply_age(manager["common_http_protocol_options"], settings.max_connection_age)
     for host in manager["route_config"]["virtual_hosts"]:
         _apply_to_host(host, settings)
+    if "ids" in filters and (settings.resource_metadata or "").startswith("/"):
+        filters["ids"]["mutations"]["response_mutations"].append(_ORIGIN)
     if "address" in listener:
         _apply_grpc_web(manager, enabled=settings.grpc_web)
 
@@ -130,6 +139,8 @@ def _apply_to_host(host: dict[str, Any], settings: EdgeSettings) -> None:
     scripts = host.get("metadata", {}).get("filter_metadata", {})
     if "lua" in scripts:
         scripts["lua"]["max_body"] = write_size(settings.max_body)
+        if settings.resource_metadata:
+            scripts["lua"]["resource_metadata"] = settings.resource_metadata
     if "arrival" in scripts:
         host["domains"] = _domains(host, settings)
         scripts["arrival"]["cors_origins"] = list(settings.cors_origins)

@@ -1,7 +1,5 @@
 """The `www-authenticate` of a failed authentication (RFC 6750, 3; RFC 9728, 5.1)."""
 
-from urllib.parse import urlsplit
-
 from parley.core.errors import (
     InsufficientScope,
     InvalidApiKey,
@@ -13,7 +11,6 @@ from parley.core.errors import (
 )
 
 NAME = "www-authenticate"
-WELL_KNOWN = "/.well-known/oauth-protected-resource"
 _INVALID, _INSUFFICIENT = "invalid_token", "insufficient_scope"
 _ERRORS: dict[type[ParleyError], str | None] = {
     Unauthenticated: None,
@@ -29,12 +26,13 @@ class Challenges:
     """Writes challenges.
 
     Args:
-        resource: The public identifier of the service; None if it is not configured. The edge then adds the URL of the
-            metadata for REST callers.
+        metadata_url: The URL of the metadata of the service as a protected resource. A path, which the edge completes
+            for REST callers, is not written.
     """
 
-    def __init__(self, resource: str | None) -> None:
-        self._metadata = {"resource_metadata": metadata_url(resource)} if resource else {}
+    def __init__(self, metadata_url: str | None) -> None:
+        is_complete = metadata_url is not None and not metadata_url.startswith("/")
+        self._metadata = {"resource_metadata": metadata_url} if is_complete else {}
 
     def metadata(self, error: ParleyError) -> tuple[tuple[str, str], ...]:
         """Returns the challenge as metadata; empty for an error that other credentials do not mend."""
@@ -48,12 +46,6 @@ class Challenges:
             values["scope"] = _quotable(" ".join(error.scopes))
         pairs = (values | self._metadata).items()
         return ((NAME, "Bearer " + ", ".join(f'{name}="{value}"' for name, value in pairs)),)
-
-
-def metadata_url(resource: str) -> str:
-    """Returns the URL of a resource's metadata: the well-known path before that of the resource (RFC 9728, 3.1)."""
-    parts = urlsplit(resource)
-    return f"{parts.scheme}://{parts.netloc}{WELL_KNOWN}{parts.path.rstrip('/')}"
 
 
 def _quotable(text: str) -> str:
