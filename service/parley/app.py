@@ -41,7 +41,7 @@ from parley.rpc.admin import admin_server
 from parley.rpc.server import Server
 from parley.rpc.server_options import ServerLimits
 from parley.rpc.shutdown import Shutdown
-from parley.stores.open import open_store
+from parley.stores.open import open_existing_store
 
 _SWITCH_SECONDS = 0.0005  # how long the store's thread waits for the loop after a statement; Python's default: 5 ms
 
@@ -96,6 +96,7 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
     config: Config,
     *,
     state_dir: Path,
+    store_identity: str | None,
     run_dir: Path,
     address: str,
     admin: Path,
@@ -109,6 +110,7 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
     Args:
         config: The validated configuration.
         state_dir: Holds the SQLite file by default.
+        store_identity: The identity of the store, see `create_store`; None if it is unknown yet.
         run_dir: Holds sockets and the state that the workers of a machine share.
         address: Where to listen: `unix:/path` or `HOST:PORT`, port 0 for any.
         admin: The socket of the admin server.
@@ -129,7 +131,7 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
     router = Router(config, backends, states=shared_states(run_dir))
     try:
         async with (
-            open_store(config.store, state_dir, allow_unavailable=True) as store,
+            open_existing_store(config.store, state_dir, store_identity) as store,
             admin_server(admin, on_alive),
             _authenticator(config, store, run_dir, certificates=certificates) as authenticator,
         ):

@@ -1,13 +1,14 @@
 """Tests of the warning at start that a failover may lose turns, with a real receiver of the write-ahead log."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 import structlog
 
-from parley.stores.postgres import PostgresStore
+from parley.core.errors import StoreUnavailable
+from parley.stores.postgres import PostgresStore, upgrade
 from tests.postgres import Server, serving
 from tests.processes import until
 
@@ -23,6 +24,8 @@ def server() -> Iterator[Server]:
 
 async def _warnings(url: str, *, allow_unavailable: bool = True) -> list[str]:
     """Returns the warnings at the start of a store."""
+    with suppress(StoreUnavailable):
+        await upgrade(url)  # a worker, unlike a command, creates no tables
     with structlog.testing.capture_logs() as logs:
         store = await PostgresStore.open(url, allow_unavailable=allow_unavailable)
         await store.close()

@@ -53,10 +53,33 @@ class TestSchema:
     async def test_the_schema_of_another_program(self, postgres_server: Server, postgres_url: str) -> None:
         """A schema of the same name from another program is rejected and remains unchanged."""
         postgres_server.sql("CREATE SCHEMA parley", "parley")
-        for attempt in (PostgresStore.open(postgres_url, allow_unavailable=True), upgrade(postgres_url)):
+        for attempt in (PostgresStore.open(postgres_url), upgrade(postgres_url)):
             with pytest.raises(StoreUnavailable) as rejected:
                 await attempt
             assert "that Parley did not create" in str(rejected.value.cause)
+
+    async def test_a_lost_schema(self, postgres_server: Server, postgres_url: str) -> None:
+        """A schema that was removed is an outage; neither a running nor a new worker, nor a command creates it."""
+        identity = await (await PostgresStore.open(postgres_url)).identity()
+        worker = await PostgresStore.open(postgres_url, allow_unavailable=True)
+        await worker.check()
+        postgres_server.sql("DROP SCHEMA parley CASCADE", "parley")
+        later = await PostgresStore.open(postgres_url, allow_unavailable=True, identity=identity)
+        for store in (worker, later):
+            with pytest.raises(StoreUnavailable):
+                await store.find_key(bytes(32))
+        with pytest.raises(StoreUnavailable) as rejected:
+            await PostgresStore.open(postgres_url, identity=identity)
+        assert "it has no tables of Parley; restore them, or run `parley db upgrade`" in str(rejected.value.cause)
+        assert "0" == postgres_server.sql("SELECT count(*) FROM pg_namespace WHERE nspname = 'parley'", "parley")
+        await upgrade(postgres_url)
+        with pytest.raises(StoreUnavailable) as rejected:
+            await PostgresStore.open(postgres_url, identity=identity)
+        assert "its tables are others than before" in str(rejected.value.cause)
+        for store in (worker, later):
+            with pytest.raises(StoreUnavailable):
+                await store.find_key(bytes(32))
+            await store.close()
 
     @pytest.mark.parametrize(
         ("change", "hint"),

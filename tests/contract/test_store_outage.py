@@ -12,7 +12,9 @@ from pathlib import Path
 import apsw
 import pytest
 
+from parley.config import SqliteConfig
 from parley.core.errors import StoreUnavailable
+from parley.stores.open import create_store, open_store
 from parley.stores.sqlite import SqliteStore
 from parley.stores.sqlite.database import require_safe_library
 from tests.contract.stores import begin, converse, key
@@ -66,7 +68,7 @@ class TestOutage:
         file.touch()
         with pytest.raises(StoreUnavailable) as rejected:
             await store.find_key(bytes([2]) * 32)
-        assert "it has no tables of Parley but other content" in str(rejected.value.cause)
+        assert f"{file}: it is empty; restore it from a backup" == rejected.value.cause
         (tmp_path / "backup" / "parley.db").replace(file)
         assert key(2) == await store.find_key(bytes([2]) * 32)
         await store.add_key(key(3))
@@ -138,6 +140,109 @@ class TestOutage:
         kept.rename(file)
         assert key(1) == await later.find_key(bytes([1]) * 32)
         await later.close()
+
+    async def test_a_worker_creates_nothing(self, file: Path, store: SqliteStore) -> None:
+        """After the loss of all files with their folder, a worker that starts has an unavailable store."""
+        await store.add_key(key(1))
+        shutil.rmtree(file.parent)
+        worker = SqliteStore(file, allow_unavailable=True)
+        for one in (store, worker):
+            with pytest.raises(StoreUnavailable):
+                await one.find_key(bytes([1]) * 32)
+            with pytest.raises(StoreUnavailable):
+                await one.add_key(key(2))
+        assert not file.parent.exists()
+        await worker.close()
+
+    async def test_an_empty_file(self, file: Path, store: SqliteStore) -> None:
+        """A file that was truncated is neither read nor filled with new tables."""
+        await store.add_key(key(1))
+        other = apsw.Connection(str(file))
+        other.execute("SELECT * FROM sessions").fetchall()
+        other.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)  # or the log would fill the file again
+        other.close()
+        os.truncate(file, 0)
+        worker = SqliteStore(file, allow_unavailable=True)
+        for one in (store, worker):
+            with pytest.raises(StoreUnavailable) as rejected:
+                await one.find_key(bytes([1]) * 32)
+            assert f"{file}: it is empty; restore it from a backup" == rejected.value.cause
+            with pytest.raises(StoreUnavailable):
+                await one.add_key(key(2))
+        with pytest.raises(StoreUnavailable) as rejected:
+            SqliteStore(file)
+        assert "it existed before and is missing or empty" in str(rejected.value.cause)
+        assert 0 == file.stat().st_size
+        await worker.close()
+
+    async def test_a_folder_replaces_the_file(self, file: Path, store: SqliteStore) -> None:
+        """A folder in the place of the file is an outage."""
+        await store.add_key(key(1))
+        file.rename(file.with_name("away"))
+        file.mkdir()
+        worker = SqliteStore(file, allow_unavailable=True)
+        for one in (store, worker):
+            with pytest.raises(StoreUnavailable) as rejected:
+                await one.find_key(bytes([1]) * 32)
+            assert f"{file}: it cannot be opened" in str(rejected.value.cause)
+        await worker.close()
+
+    async def test_overwritten_tables(self, file: Path, store: SqliteStore) -> None:
+        """Where another program has removed the tables, calls fail as in an outage."""
+        await store.add_key(key(1))
+        other = apsw.Connection(str(file))
+        other.execute("PRAGMA foreign_keys = OFF; DROP TABLE api_keys")
+        other.close()
+        for call in (store.find_key(bytes([1]) * 32), store.add_key(key(2))):
+            with pytest.raises(StoreUnavailable) as rejected:
+                await call
+            assert "its tables are missing; restore it from a backup" in str(rejected.value.cause)
+
+    async def test_another_database_of_parley(self, file: Path, tmp_path: Path) -> None:
+        """A store with an identity accepts a backup of the same database, and no other database."""
+        store = SqliteStore(file)
+        identity = await store.identity()
+        assert identity == await store.identity()
+        await store.add_key(key(1))
+        await store.close()
+        shutil.copy(file, tmp_path / "backup")
+        other = SqliteStore(tmp_path / "other.db")
+        await other.add_key(key(2))
+        await other.close()
+        worker = SqliteStore(file, allow_unavailable=True, identity=identity)
+        assert key(1) == await worker.find_key(bytes([1]) * 32)
+        for name in ("-wal", "-shm"):
+            Path(f"{file}{name}").unlink()
+        (tmp_path / "other.db").replace(file)
+        with pytest.raises(StoreUnavailable) as rejected:
+            await worker.find_key(bytes([2]) * 32)
+        assert "it is another database than before; restore the right one, or remove known-stores.json" in str(
+            rejected.value.cause
+        )
+        with pytest.raises(StoreUnavailable):
+            SqliteStore(file, identity=identity)
+        for name in ("-wal", "-shm"):
+            Path(f"{file}{name}").unlink(missing_ok=True)
+        (tmp_path / "backup").replace(file)
+        assert key(1) == await worker.find_key(bytes([1]) * 32)
+        await worker.close()
+
+    async def test_a_state_folder_knows_its_store(self, tmp_path: Path) -> None:
+        """A store that a state folder has used is not created anew after the loss of all its files."""
+        config = SqliteConfig(kind="sqlite")
+        identity = await create_store(config, tmp_path)
+        assert identity == await create_store(config, tmp_path)
+        for lost in tmp_path.glob("parley.db*"):
+            lost.unlink()
+        for opening in (create_store(config, tmp_path), open_store(config, tmp_path).__aenter__()):
+            with pytest.raises(StoreUnavailable) as rejected:
+                await opening
+            assert "remove parley.db-queue and known-stores.json to start with an empty store" in str(
+                rejected.value.cause
+            )
+        assert not (tmp_path / "parley.db").exists()
+        (tmp_path / "known-stores.json").unlink()
+        assert identity != await create_store(config, tmp_path)
 
     async def test_a_check_of_a_full_disk(
         self, file: Path, store: SqliteStore, monkeypatch: pytest.MonkeyPatch

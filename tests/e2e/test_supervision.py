@@ -94,6 +94,40 @@ def test_every_process_may_open_as_many_files_as_the_system_allows(scripted_conf
         parley.end()
 
 
+def test_a_lost_store_stays_an_outage(parley: Parley, upstream: ScriptedUpstream) -> None:
+    """After the loss of all files of the store, a restarted worker answers 503 until they are back."""
+    state, kept, key = parley.folder / "state", parley.folder / "kept", parley.key
+    kept.mkdir()
+    lost = [file for file in state.glob("parley.db*") if file.is_file()]
+    for file in lost:
+        file.rename(kept / file.name)
+    worker = _process(parley, KINDS["worker 1"])
+    os.kill(worker, signal.SIGKILL)
+    until(lambda: worker not in parley.children(), "the worker ends")
+    until(lambda: _code(parley, key) == "store_unavailable", "the new worker answers")
+    assert 401 != _status(parley, "sk-wrong")
+    assert [200, 503] == [_status(parley, key, path) for path in ("/livez", "/readyz")]
+    assert not (state / "parley.db").exists()
+    for file in lost:
+        (kept / file.name).rename(file)
+    until(lambda: _status(parley, key) == 200, "the worker uses the store again")
+    assert 401 == _status(parley, "sk-wrong")
+
+
+def _status(parley: Parley, key: str, path: str = "/v1/models") -> int:
+    with parley.connection() as connection:
+        connection.request("GET", path, headers=parley.headers(key))
+        return connection.getresponse().status
+
+
+def _code(parley: Parley, key: str) -> str | None:
+    try:
+        answer = parley.request("GET", "/v1/models", key=key)[1]
+    except OSError:
+        return None
+    return answer["error"]["code"] if "error" in answer else None
+
+
 def test_hanging_processes_are_replaced(parley: Parley, upstream: ScriptedUpstream) -> None:
     """Stopped by SIGSTOP, each kind of process is logged, killed and replaced; a call that waited can be retried."""
     gate = Gate()

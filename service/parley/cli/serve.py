@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from math import inf
 
 from parley.cli.shared import options
 from parley.cli.shared.checks import check_address, check_config, require_private
@@ -15,6 +16,7 @@ from parley.supervisor.edge_settings import MAX_BODY, MAX_STREAMS, EdgeSettings
 from parley.supervisor.liveness import HangLimits
 from parley.supervisor.run import run
 from parley.supervisor.stack import Paths, Stack
+from parley.supervisor.store_wait import StoreStartup
 
 
 def serve(  # noqa: PLR0913 - one parameter an option
@@ -41,15 +43,24 @@ def serve(  # noqa: PLR0913 - one parameter an option
     check_address(listen, "--listen")
     state = folders.state_dir(state_dir)
     with folders.passing_run_dir() as run_dir:
+        store = StoreStartup(checked.store, state, inf)
+        asyncio.run(store.begin())
         age = options.seconds(max_connection_age, "--max-connection-age")
         limits = EdgeSettings(max_body=max_body, max_streams=max_streams, max_connection_age=age)
         level = options.log_level(log_level, quiet)
         hang = HangLimits.of(options.seconds(hang_timeout, "--hang-timeout"))
-        stack = Stack(checked, Paths(state, run_dir, None, listen, limits, level, hang_limits=hang), workers=1)
+        paths = Paths(
+            state, run_dir, None, listen, limits, level, hang_limits=hang, store_identity=lambda: store.identity
+        )
+        stack = Stack(checked, paths, workers=1)
 
         @asynccontextmanager
         async def serving() -> AsyncIterator[None]:
             Output(1).write(f"gRPC  {stack.grpc}\n\nCtrl-C stops it.\n".encode())
-            yield
+            waiting = asyncio.create_task(store.end())
+            try:
+                yield
+            finally:
+                waiting.cancel()
 
         asyncio.run(run(stack, serving, quiet=quiet))

@@ -93,7 +93,8 @@ def up(  # noqa: PLR0913 - one parameter an option
             options.seconds(shutdown_delay, "--shutdown-delay"), options.seconds(shutdown_grace, "--shutdown-grace")
         )
         hang = HangLimits.of(options.seconds(hang_timeout, "--hang-timeout"))
-        paths = Paths(state, run_dir, http, grpc, edge, options.log_level(log_level, quiet), times, hang)
+        level = options.log_level(log_level, quiet)
+        paths = Paths(state, run_dir, http, grpc, edge, level, times, hang, lambda: store.identity)
         stack = Stack(checked, paths, workers or options.default_workers())
 
         @asynccontextmanager

@@ -1,12 +1,13 @@
 """Opens the store that the configuration selects."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from parley.config import SqliteConfig, StoreConfig
 from parley.core.errors import StoreUnavailable
 from parley.core.ports import Store
+from parley.stores.known import known_identity, remember
 from parley.stores.migrations import migrations, mismatch
 from parley.stores.sqlite import SqliteStore
 from parley.stores.sqlite.database import upgrade as upgrade_file
@@ -26,23 +27,62 @@ def may_exist(config: StoreConfig, state_dir: Path) -> bool:
 
 
 @asynccontextmanager
-async def open_store(config: StoreConfig, state_dir: Path, *, allow_unavailable: bool = False) -> AsyncIterator[Store]:
+async def open_store(config: StoreConfig, state_dir: Path) -> AsyncIterator[Store]:
     """Opens the store, creates its tables if necessary, and closes it at the end.
+
+    A store that the state directory has used before is not created anew.
 
     Args:
         config: The configuration of the store.
         state_dir: The state directory, which holds the SQLite file by default.
-        allow_unavailable: Opens the store even if the server is unreachable or the file is missing; the store connects
-            once it is available.
 
     Raises:
-        StoreUnavailable: The store cannot be opened.
+        StoreUnavailable: The store cannot be opened, is lost, or was replaced by another one.
     """
-    store = await _open(config, state_dir, allow_unavailable=allow_unavailable)
+    identity = known_identity(state_dir, _name(config, state_dir))
+    store = await _open(config, state_dir, allow_unavailable=False, identity=identity)
     try:
         yield store
     finally:
         await store.close()
+
+
+@asynccontextmanager
+async def open_existing_store(config: StoreConfig, state_dir: Path, identity: str | None) -> AsyncIterator[Store]:
+    """Opens the store of a service, and closes it at the end.
+
+    A missing or unreachable store is not created; every call fails until it is available.
+
+    Args:
+        config: The configuration of the store.
+        state_dir: The state directory, which holds the SQLite file by default.
+        identity: The identity of the store, see `create_store`; None if it is unknown yet.
+
+    Raises:
+        StoreUnavailable: The schema of the store has another version.
+    """
+    store = await _open(config, state_dir, allow_unavailable=True, identity=identity)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def create_store(config: StoreConfig, state_dir: Path) -> str:
+    """Creates the store if it is new, checks that it is available, and records that it exists.
+
+    Returns:
+        The identity of the store, which its backups share.
+
+    Raises:
+        StoreUnavailable: The store cannot be opened, is lost, or was replaced by another one.
+    """
+    async with open_store(config, state_dir) as store:
+        await store.check()
+        identity = await store.identity()
+    with suppress(OSError):  # a store that can be written while its state directory cannot
+        remember(state_dir, _name(config, state_dir), identity)
+    return identity
 
 
 async def upgrade_store(config: StoreConfig, state_dir: Path) -> tuple[int, int]:
@@ -62,14 +102,25 @@ async def upgrade_store(config: StoreConfig, state_dir: Path) -> tuple[int, int]
     return await upgrade(config.url, pooled=config.pooling == "transaction")
 
 
-async def _open(config: StoreConfig, state_dir: Path, *, allow_unavailable: bool) -> Store:
+async def _open(config: StoreConfig, state_dir: Path, *, allow_unavailable: bool, identity: str | None) -> Store:
     if isinstance(config, SqliteConfig):
-        return SqliteStore(_file(config, state_dir), allow_unavailable=allow_unavailable)
+        return SqliteStore(_file(config, state_dir), allow_unavailable=allow_unavailable, identity=identity)
     # Imported here so that SQLite does not load the PostgreSQL driver.
     from parley.stores.postgres import PostgresStore
 
     pooled = config.pooling == "transaction"
-    return await PostgresStore.open(config.url, config.pool, pooled=pooled, allow_unavailable=allow_unavailable)
+    return await PostgresStore.open(
+        config.url, config.pool, pooled=pooled, allow_unavailable=allow_unavailable, identity=identity
+    )
+
+
+def _name(config: StoreConfig, state_dir: Path) -> str:
+    """Returns the name of the store among those that the state directory has used."""
+    if isinstance(config, SqliteConfig):
+        return str(_file(config, state_dir))
+    from parley.stores.postgres.database import database_name
+
+    return database_name(config.url)
 
 
 def _file(config: SqliteConfig, state_dir: Path) -> Path:

@@ -51,6 +51,7 @@ class Paths:
         log_level: The log level of the workers.
         shutdown: The times of a shutdown.
         hang_limits: When a process counts as hanging, and is replaced; None for never.
+        store_identity: Returns the identity of the store; None while it is unknown.
     """
 
     state_dir: Path
@@ -61,6 +62,7 @@ class Paths:
     log_level: Level = "info"
     shutdown: ShutdownTimes = ShutdownTimes()
     hang_limits: HangLimits | None = DEFAULT_HANG_LIMITS
+    store_identity: Callable[[], str | None] = lambda: None
 
 
 class Models:
@@ -207,6 +209,7 @@ class Stack:
                 admin=f"{socket}-admin.sock",
                 log_level=paths.log_level,
                 limits=None if self._envoy else _server_limits(paths.edge),
+                store_identity=paths.store_identity(),
             )
 
         return Worker(name, config, spec, self._publish, self._paths.hang_limits)

@@ -41,6 +41,7 @@ class WorkerSpec:
         admin: The path of the admin server's socket.
         log_level: The log level.
         limits: The limits of a worker without Envoy; None behind one.
+        store_identity: The identity of the store; None if it is unknown yet.
     """
 
     config: str
@@ -50,6 +51,7 @@ class WorkerSpec:
     admin: str
     log_level: Level = "info"
     limits: ServerLimits | None = None
+    store_identity: str | None = None
 
     def to_json(self) -> bytes:
         """Returns the JSON object that the worker reads."""
@@ -99,6 +101,7 @@ def _run(spec: WorkerSpec, output: Output) -> None:
         await serve(
             Config.model_validate_json(spec.config),
             state_dir=Path(spec.state_dir),
+            store_identity=spec.store_identity,
             run_dir=Path(spec.run_dir),
             address=spec.address,
             admin=Path(spec.admin),

@@ -71,6 +71,10 @@ class Store(SessionStore, ClaimStore, KeyStore, AccountStore, LimitStore, UsageS
         """Checks that the database answers. Raises StoreUnavailable."""
         ...
 
+    async def identity(self) -> str:
+        """Returns what tells the database from others; its backups and standbys have the same identity."""
+        ...
+
     async def close(self) -> None:
         """Completes pending writes, then closes the connections."""
         ...

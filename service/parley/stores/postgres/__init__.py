@@ -85,9 +85,10 @@ class PostgresStore(UsageMethods, AlertMethods):
         timeouts: Timeouts = _TIMEOUTS,
         pooled: bool = False,
         allow_unavailable: bool = False,
+        identity: str | None = None,
         purge_seconds: float = PURGE_SECONDS,
     ) -> Self:
-        """Opens a store, creates its schema if it does not exist, and checks the schema's version.
+        """Opens a store, creates its schema if the database is new, and checks the schema's version.
 
         Args:
             url: The URL of the database.
@@ -96,20 +97,20 @@ class PostgresStore(UsageMethods, AlertMethods):
             wall: Replaces this process's wall clock (Unix seconds) in tests.
             timeouts: The timeouts of the server.
             pooled: Whether a pooler in transaction mode is in front of the server; see `Database`.
-            allow_unavailable: Opens the store even if the server is unreachable; it connects once the server is
-                available.
+            allow_unavailable: Opens the store even if the server is unreachable or has lost the schema, and creates
+                nothing; it connects once the server and the schema are available.
+            identity: The identity of the tables that existed before, see `identity()`; None for a new database.
             purge_seconds: The seconds for which a deletion removes rows before it returns.
 
         Raises:
             StoreUnavailable: The server is unreachable, or its schema cannot be used.
         """
         store = cls(url, size, clock=clock, wall=wall, timeouts=timeouts, pooled=pooled, purge_seconds=purge_seconds)
+        store._database.expect(identity, is_constant=allow_unavailable)
         try:
-            await schema.ensure(store._database)
-        except WrongSchema:
-            raise
-        except StoreUnavailable:
-            if not allow_unavailable:
+            await (schema.check if allow_unavailable else schema.ensure)(store._database)
+        except StoreUnavailable as error:
+            if not allow_unavailable or isinstance(error, WrongSchema):
                 raise
             return store
         if allow_unavailable:  # set for a service, which acknowledges turns, and not for a command
@@ -273,6 +274,10 @@ class PostgresStore(UsageMethods, AlertMethods):
     async def check(self) -> None:
         """Checks that the server is available, with a write every few seconds. Raises StoreUnavailable."""
         await self._pool.check()
+
+    async def identity(self) -> str:
+        """Returns the identity of the tables, which backups and standbys share."""
+        return await self._read(schema.identity)
 
     async def close(self) -> None:
         """Completes pending writes, then closes the connections."""

@@ -10,6 +10,7 @@ from typing import TypeAlias
 import asyncpg
 
 from parley.core.errors import StoreMisconfigured, StoreUnavailable
+from parley.stores.known import KNOWN_STORES
 from parley.stores.migrations import migrations, mismatch
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -31,17 +32,27 @@ SELECT current_setting('parley.session', true) AS marker, set_config('parley.ses
   set_config('enable_hashjoin', 'off', {local}), set_config('enable_mergejoin', 'off', {local})
 """
 _PREPARE_SESSION, _PREPARE_TRANSACTION = _PREPARE.format(local="false"), _PREPARE.format(local="true")
-_VERSION = "SELECT coalesce(max(number), 0) FROM parley.migrations"
+STATE = """
+SELECT coalesce(max(number), 0) AS version, extract(epoch FROM min(made))::text AS identity FROM parley.migrations
+"""
 
 # PostgreSQL's error classes that do not concern the statement: connection, transaction state, authorization, catalog,
 # resources, operator intervention, system, internal. Then single codes: missing tables and privileges.
 _OUTAGE_CLASSES = frozenset({"08", "25", "28", "3D", "3F", "40", "53", "57", "58", "F0", "XX"})
 _OUTAGES = frozenset({"42P01", "42501", "42703", "42883", "55P03"})
-_STATEMENT_LOST = ("26000", "42P05")
+STATEMENT_LOST = ("26000", "42P05")
 _POOLER = "a pooler in transaction mode is between Parley and the server; set `pooling: transaction` under `store`"
 _MISCONFIGURED = ("28", "3D000", "42501")
 _POOLER_FULL = "no more connections allowed"  # PgBouncer at its max_client_conn, which has no code of its own
 _CONTENTION = ("40001", "40P01")
+_NO_TABLES = (
+    "it has no tables of Parley; restore them, or run `parley db upgrade` and remove"
+    f" {KNOWN_STORES} to start with empty ones"
+)
+_REPLACED = (
+    "its tables are others than before; restore the right ones, or remove"
+    f" {KNOWN_STORES} to use these, and start Parley again"
+)
 _URL_HINT = "its URL cannot be used; write postgresql://USER:PASSWORD@HOST:PORT/NAME, and special characters as %XX"
 _SAFE_LOCATION = re.compile(r"[\w.,:\[\]%-]*(/[\w.%-]*)?")
 
@@ -67,6 +78,10 @@ class WrongSchema(StoreMisconfigured):
     """The server is available, but its tables do not fit this version of Parley."""
 
 
+class LostSchema(StoreUnavailable):
+    """The server is available, but has no tables of Parley, or others than before."""
+
+
 class Database:
     """One database on a server. Opens configured connections, and describes errors without the password.
 
@@ -78,8 +93,19 @@ class Database:
         """Does not connect. `pooled` states that a pooler in transaction mode is in front of the server."""
         self.timeouts = timeouts
         self.pooled = pooled
-        self.name = _name(url)
+        self.name = database_name(url)
+        self.identity: str | None = None
+        self._is_constant = False
         self._url = url
+
+    def expect(self, identity: str | None, *, is_constant: bool) -> None:
+        """Sets which tables the database must have; it is unavailable with others.
+
+        Args:
+            identity: The time of their creation, which backups and standbys share; None for any.
+            is_constant: Whether they must be those of the first connection.
+        """
+        self.identity, self._is_constant = identity, is_constant
 
     def __repr__(self) -> str:
         return f"Database({self.name!r})"
@@ -153,9 +179,18 @@ class Database:
         if settings["read_only"]:
             raise self.unavailable("it is read-only (a standby, or in recovery); configure the primary server")
         if check:
-            version = await connection.fetchval(_VERSION) if settings["made"] else 0
-            if problem := _mismatch(version):
+            state = await connection.fetchrow(STATE) if settings["made"] else None
+            if state is None or not state["version"]:
+                raise LostSchema(f"{self.name}: {_NO_TABLES}")
+            if problem := mismatch(state["version"], steps()):
                 raise self.wrong_schema(problem)
+            self._check_identity(state["identity"])
+
+    def _check_identity(self, found: str) -> None:
+        if self.identity not in (None, found):
+            raise LostSchema(f"{self.name}: {_REPLACED}")
+        if self._is_constant:
+            self.identity = found
 
 
 def outage(error: BaseException) -> str | None:
@@ -174,7 +209,7 @@ def outage(error: BaseException) -> str | None:
 
 
 def _server_outage(error: asyncpg.PostgresError, code: str) -> str | None:
-    if code in _STATEMENT_LOST:
+    if code in STATEMENT_LOST:
         return _POOLER
     known = code[:2] in _OUTAGE_CLASSES or code in _OUTAGES
     return f"{_one_line(error)} ({code})" if known else None
@@ -212,17 +247,11 @@ def steps() -> int:
     return len(migrations(__package__))
 
 
-def _mismatch(version: int) -> str | None:
-    if version == 0:
-        return "it has no tables of Parley; restore them, or run `parley db upgrade`"
-    return mismatch(version, steps())
-
-
 def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
-def _name(url: str) -> str:
+def database_name(url: str) -> str:
     """Returns the host and the database of a URL, without anything that may be a password."""
     location = url.partition("://")[2].rpartition("@")[2].partition("?")[0]
     if "password" in url.lower() or not location or not _SAFE_LOCATION.fullmatch(location):

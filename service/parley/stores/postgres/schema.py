@@ -2,13 +2,13 @@
 
 from parley.core.errors import StoreMisconfigured, StoreUnavailable
 from parley.stores.migrations import migrations, mismatch
-from parley.stores.postgres.database import Connection, Database, is_misconfigured, outage, steps
+from parley.stores.postgres.database import STATE, Connection, Database, is_misconfigured, outage, steps
 
 # Serializes migrations of all processes; the number is arbitrary.
 _LOCK = "SELECT pg_advisory_xact_lock(7012640071583061)"
 _NO_TIMEOUT = "SET LOCAL statement_timeout = 0"
 # Reads the catalogs, because a lookup by to_regclass may be older than the acquisition of the lock.
-_STATE = """
+_SCHEMA = """
 SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'parley') AS named, EXISTS (
     SELECT FROM pg_catalog.pg_class JOIN pg_catalog.pg_namespace AS space ON space.oid = relnamespace
     WHERE nspname = 'parley' AND relname = 'migrations'
@@ -35,10 +35,18 @@ async def upgrade(database: Database) -> tuple[int, int]:
 
 
 async def ensure(database: Database) -> None:
-    """Creates the schema if it does not exist, and checks its version. Raises StoreUnavailable."""
+    """Creates the schema if the database is new, and checks its version. Raises StoreUnavailable."""
+    if database.identity is not None:
+        await check(database)
+        return
     _, version = await _connect_and_migrate(database, only_new=True)
     if problem := mismatch(version, steps()):
         raise database.wrong_schema(problem)
+
+
+async def check(database: Database) -> None:
+    """Checks that the database has the schema, and its version. Raises StoreUnavailable."""
+    (await database.connect()).terminate()
 
 
 async def _connect_and_migrate(database: Database, *, only_new: bool) -> tuple[int, int]:
@@ -59,14 +67,14 @@ async def _connect_and_migrate(database: Database, *, only_new: bool) -> tuple[i
 
 
 async def _migrate(connection: Connection, database: Database, *, only_new: bool) -> tuple[int, int]:
-    state = await connection.fetchrow(_STATE)
+    state = await connection.fetchrow(_SCHEMA)
     assert state is not None  # noqa: S101 - for the type checker
     if only_new and state["made"]:
         version = await connection.fetchval(_VERSION)
         return version, version
     await connection.execute(_NO_TIMEOUT)
     await connection.execute(_LOCK, timeout=None)
-    state = await connection.fetchrow(_STATE)
+    state = await connection.fetchrow(_SCHEMA)
     assert state is not None  # noqa: S101 - for the type checker
     if not state["made"]:
         if state["named"]:
@@ -80,3 +88,11 @@ async def _migrate(connection: Connection, database: Database, *, only_new: bool
             await connection.execute(step.sql, timeout=None)
             await connection.execute(_STEP, step.number)
     return before, await connection.fetchval(_VERSION)
+
+
+async def identity(connection: Connection) -> str:
+    """Returns the identity of the tables: the time of their creation."""
+    state = await connection.fetchrow(STATE)
+    assert state is not None  # noqa: S101 - for the type checker
+    found: str = state["identity"]
+    return found

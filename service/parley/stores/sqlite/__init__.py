@@ -36,11 +36,12 @@ from parley.stores.sqlite import claims, deletion, keys, limits, reaper, session
 from parley.stores.sqlite.alerts import AlertMethods
 from parley.stores.sqlite.claims import renew_claims
 from parley.stores.sqlite.clock import FileClock, Times
-from parley.stores.sqlite.database import Database, queue_file, require_space
+from parley.stores.sqlite.database import Database, identify, queue_file, require_space
 from parley.stores.sqlite.releases import LeaseWaiters
 from parley.stores.sqlite.turns import renew_turns
 from parley.stores.sqlite.usage import UsageMethods
 from parley.stores.sqlite.writer import Counts, Writer
+from parley.stores.sqlite.writer_queue import WriterQueue
 from parley.v1.message_pb2 import Message
 from parley.v1.sessions_pb2 import Session, SessionMessage
 
@@ -64,6 +65,7 @@ class SqliteStore(UsageMethods, AlertMethods):
         boot: str | None = None,
         *,
         allow_unavailable: bool = False,
+        identity: str | None = None,
         purge_seconds: float = PURGE_SECONDS,
     ) -> None:
         """Opens the file, and creates it, its folder and its tables if necessary.
@@ -73,15 +75,19 @@ class SqliteStore(UsageMethods, AlertMethods):
             clock: Replaces the wall clock (Unix seconds) in tests; see `parley.stores.sqlite.clock`.
             uptime: Replaces the machine's uptime (seconds) in tests.
             boot: Replaces the id of the machine's boot in tests.
-            allow_unavailable: Accepts that an existing file is missing; it is opened once it is available again.
+            allow_unavailable: The file exists, or has existed: it is not created, and is opened once it is available.
+            identity: The identity of the database, see `identity()`; another database is unavailable. None for any.
             purge_seconds: The seconds for which a deletion removes rows before it returns.
 
         Raises:
             StoreUnavailable: The file cannot be opened.
         """
         self._clock = FileClock(clock, uptime, boot)
-        self._writer = Writer(Database(path, allow_unavailable=allow_unavailable), queue_file(path), self._clock.load)
-        self._readable = Database(path, allow_unavailable=allow_unavailable)
+        database, self._readable = (
+            Database(path, allow_unavailable=allow_unavailable, identity=identity) for _ in range(2)
+        )
+        order = WriterQueue(queue_file(path), allow_unavailable=allow_unavailable)
+        self._writer = Writer(database, order, self._clock.load)
         self._path = path
         self._checked = -inf
         self._purge_seconds = purge_seconds
@@ -282,6 +288,10 @@ class SqliteStore(UsageMethods, AlertMethods):
         if time.monotonic() - self._checked > _CHECK_SECONDS:
             await self._writer.submit(self._clock.touch)
             self._checked = time.monotonic()
+
+    async def identity(self) -> str:
+        """Returns the identity of the database, which its backups share. Writes one into an older file."""
+        return await self._writer.submit(identify)
 
     async def close(self) -> None:
         """Completes pending writes, then closes the file."""

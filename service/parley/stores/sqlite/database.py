@@ -1,6 +1,7 @@
 """The SQLite file: creation, connection, schema and errors."""
 
 import os
+import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -13,6 +14,7 @@ from parley.core.errors import StoreUnavailable
 from parley.core.messages.roles import is_system
 from parley.core.sessions import history
 from parley.core.usage.tokens import message_tokens
+from parley.stores.known import KNOWN_STORES
 from parley.stores.migrations import Migration, migrations, mismatch
 from parley.v1.message_pb2 import Message
 
@@ -37,7 +39,12 @@ _HINTS: dict[type[apsw.Error], str] = {
     apsw.ProtocolError: "its locks do not work; it must be on a local disk",
     apsw.NoMemError: "there is no free memory",
 }
-_LOST = "it existed before and is missing; restore it from a backup, or remove {} to start with an empty store"
+_LOST = "it existed before and is missing or empty; restore it from a backup, or remove {} to start with an empty store"
+_EMPTY = "it is empty; restore it from a backup"
+_REPLACED = (
+    "it is another database than before; restore the right one, or remove {} to use this one, and start Parley again"
+)
+_NO_TABLES = "its tables are missing; restore it from a backup"
 OUTAGES = tuple(_HINTS)
 """The errors of apsw that concern the file and not the statement."""
 # The connection remains usable after these errors.
@@ -60,13 +67,16 @@ class Database:
     disappears later is an outage, not an empty store in which no key is valid.
     """
 
-    def __init__(self, path: Path, *, check: bool = True, allow_unavailable: bool = False) -> None:
+    def __init__(
+        self, path: Path, *, check: bool = True, allow_unavailable: bool = False, identity: str | None = None
+    ) -> None:
         """Opens the file and creates it if necessary. A file that existed before and is missing is not created.
 
         Args:
             path: The file.
             check: Whether to check the version of the schema.
-            allow_unavailable: Accepts that an existing file is missing; it is opened once it is available again.
+            allow_unavailable: The file exists, or has existed: it is not created, and is opened once it is available.
+            identity: The identity of the database that the file must contain, see `identify`; None for any.
 
         Raises:
             StoreUnavailable: The file cannot be opened.
@@ -74,13 +84,14 @@ class Database:
         require_safe_library(apsw.sqlite_lib_version())
         self.path = path
         self._connection: apsw.Connection | None = None
-        self._identity = (0, 0)
-        self._is_known = False
-        if _is_lost(path):
-            self._is_known = True
-            if allow_unavailable:
-                return
-            raise self._unavailable(_LOST.format(queue_file(path).name))
+        self._file = (0, 0)
+        self._identity = identity
+        self._is_known = allow_unavailable
+        if allow_unavailable:
+            return
+        if _is_missing(path) and (identity is not None or queue_file(path).exists()):
+            marks = [queue_file(path).name, *([] if identity is None else [KNOWN_STORES])]
+            raise self._unavailable(_LOST.format(" and ".join(marks)))
         _make_private_file(path)
         with self.use() as connection:
             _make_schema(connection)
@@ -98,6 +109,12 @@ class Database:
             if not isinstance(error, _TRANSIENT):
                 self.close()
             raise self._unavailable(f"{_hint(error)} ({error})") from error
+        except apsw.SQLError as error:
+            if not is_missing_table(error):
+                raise
+            self._rollback()
+            self.close()
+            raise self._unavailable(f"{_NO_TABLES} ({error})") from error
 
     def close(self) -> None:
         """Closes the connection; `use` reopens it."""
@@ -112,17 +129,23 @@ class Database:
             status = self.path.stat()
         except OSError as error:
             raise self._unavailable(f"it is missing or inaccessible ({error.strerror})") from error
-        identity = (status.st_dev, status.st_ino)
-        if self._connection is None or identity != self._identity:
+        if status.st_size == 0 and self._is_known:
+            self.close()
+            raise self._unavailable(_EMPTY)
+        file = (status.st_dev, status.st_ino)
+        if self._connection is None or file != self._file:
             self.close()
             self._connection = _open(self.path)
-            self._identity = identity
+            self._file = file
             if self._is_known:
                 self._check_version(self._connection)
         return self._connection
 
     def _check_version(self, connection: apsw.Connection) -> None:
-        if problem := mismatch(connection.pragma("user_version"), len(_steps())):
+        problem = mismatch(connection.pragma("user_version"), len(_steps()))
+        if not problem and self._identity not in (None, str(connection.pragma("application_id"))):
+            problem = _REPLACED.format(KNOWN_STORES)
+        if problem:
             self.close()
             raise self._unavailable(problem)
 
@@ -140,8 +163,24 @@ def queue_file(path: Path) -> Path:
     return path.with_name(f"{path.name}-queue")
 
 
-def _is_lost(path: Path) -> bool:
-    return queue_file(path).exists() and not path.exists()
+def is_missing_table(error: Exception) -> bool:
+    """Returns whether a statement failed because the file has other tables, for example because it was overwritten."""
+    return isinstance(error, apsw.SQLError) and "no such table" in str(error)
+
+
+def identify(connection: apsw.Connection) -> str:
+    """Returns the identity of a database, which its backups share; writes one into a database without.
+
+    It is SQLite's application id, a number in the header of the file.
+    """
+    if connection.pragma("application_id") == 0:
+        connection.pragma("application_id", secrets.randbelow(2**31 - 1) + 1)
+    return str(connection.pragma("application_id"))
+
+
+def _is_missing(path: Path) -> bool:
+    """Returns whether there is no file, or an empty one."""
+    return not path.exists() or (path.is_file() and path.stat().st_size == 0)
 
 
 def _make_private_file(path: Path) -> None:

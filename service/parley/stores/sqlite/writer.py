@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, TypeVar
@@ -12,7 +11,7 @@ from typing import Any, TypeVar
 import apsw
 
 from parley.core.errors import StoreUnavailable
-from parley.stores.sqlite.database import OUTAGES, Database, wait_for_lock
+from parley.stores.sqlite.database import OUTAGES, Database, is_missing_table, wait_for_lock
 from parley.stores.sqlite.maintenance import Maintenance
 from parley.stores.sqlite.writer_queue import WriterQueue
 
@@ -62,23 +61,20 @@ class Writer:
     """Runs jobs in order of arrival. The future of a job resolves only after its commit."""
 
     def __init__(
-        self, database: Database, queue_file: Path, prepare: Callable[[apsw.Connection], None] = lambda _: None
+        self, database: Database, writer_queue: WriterQueue, prepare: Callable[[apsw.Connection], None] = lambda _: None
     ) -> None:
         """Starts the thread.
 
         Args:
             database: The file.
-            queue_file: The lock file that all writing processes share.
+            writer_queue: The order in which all writing processes write.
             prepare: Runs once per connection, in the transaction of its first jobs.
-
-        Raises:
-            StoreUnavailable: The lock file cannot be created.
         """
         self.counts = Counts()
         self._database = database
         self._prepare = prepare
         self._prepared: apsw.Connection | None = None
-        self._writer_queue = WriterQueue(queue_file)
+        self._writer_queue = writer_queue
         self._maintenance = Maintenance()
         self._queue: SimpleQueue[_Job | None] = SimpleQueue()
         self._closing = False
@@ -247,7 +243,7 @@ def _run(connection: apsw.Connection, job: _Job) -> None:
     try:
         job.result = job.work(connection)
     except Exception as error:
-        if not connection.in_transaction or isinstance(error, OUTAGES):
+        if not connection.in_transaction or isinstance(error, OUTAGES) or is_missing_table(error):
             raise
         job.error = error
 

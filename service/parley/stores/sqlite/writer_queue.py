@@ -21,31 +21,48 @@ class WriterQueue:
     proceed after a short timeout.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Opens the lock file and creates it if necessary. Raises StoreUnavailable."""
-        try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StoreUnavailable(f"{path}: it cannot be created ({error.strerror}); check its folder") from error
+    def __init__(self, path: Path, *, allow_unavailable: bool = False) -> None:
+        """Opens the lock file and creates it if necessary. Raises StoreUnavailable.
+
+        Args:
+            path: The lock file.
+            allow_unavailable: Opens it at its first use, because its folder may be missing until then.
+        """
+        self._path = path
+        self._file: int | None = None
+        if not allow_unavailable:
+            self._open()
 
     @contextmanager
     def queue(self) -> Iterator[None]:
-        """Holds the second lock, or proceeds without it after `_QUEUE_SECONDS`."""
+        """Holds the second lock, or proceeds without it after `_QUEUE_SECONDS`. Raises StoreUnavailable."""
+        file = self._open() if self._file is None else self._file
         deadline = time.monotonic() + _QUEUE_SECONDS
-        while not self._try_lock() and time.monotonic() < deadline:
+        while not _try_lock(file) and time.monotonic() < deadline:
             time.sleep(_QUEUE_POLL)
         try:
             yield
         finally:
-            fcntl.flock(self._file, fcntl.LOCK_UN)
+            fcntl.flock(file, fcntl.LOCK_UN)
 
     def close(self) -> None:
         """Closes the lock file."""
-        os.close(self._file)
+        if self._file is not None:
+            os.close(self._file)
 
-    def _try_lock(self) -> bool:
+    def _open(self) -> int:
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StoreUnavailable(
+                f"{self._path}: it cannot be created ({error.strerror}); check its folder"
+            ) from error
+        return self._file
+
+
+def _try_lock(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
