@@ -67,6 +67,9 @@ _FURTHER = {
     "DeleteSession": ["INVALID_REQUEST", "SESSION_NOT_FOUND", "SESSION_BUSY", *_KEY],
 }
 
+ADMIN = {"KEY_NOT_FOUND", "KEY_REVOKED", "ACCOUNT_NOT_FOUND", "ACCOUNT_EXISTS", "INVALID_ADMIN_KEY"}
+"""Failures of the calls of administrators, which are not in the API document."""
+
 _PARAMS = {
     "INVALID_REQUEST": "messages",
     "MODEL_NOT_FOUND": "model",
@@ -95,8 +98,8 @@ def reasons(protos: Protos) -> Iterator[Failure]:
 
 
 def known(protos: Protos) -> dict[str, Failure]:
-    """Returns all failures by name: the edge's own and the service's."""
-    return EDGE | {failure.name: failure for failure in reasons(protos)}
+    """Returns the failures of callers by name: the edge's own and the service's."""
+    return EDGE | {failure.name: failure for failure in reasons(protos) if failure.name not in ADMIN}
 
 
 @dataclass(frozen=True)

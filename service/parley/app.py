@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from parley.auth.access import AccessChecker
 from parley.auth.api_keys import ApiKeys
 from parley.auth.callers import Callers
 from parley.auth.client_certificates import ClientCertificates
@@ -26,6 +27,7 @@ from parley.config import (
     OpenAIBackend,
     ParleyBackend,
 )
+from parley.core.administration import Rules
 from parley.core.chat import Chat
 from parley.core.ports import Authenticator, Backend, Store
 from parley.core.routing.health import HealthChecker
@@ -37,7 +39,7 @@ from parley.core.usage.budgets import BudgetMonitor
 from parley.core.usage.delivery import AlertDelivery
 from parley.core.usage.limits import RateLimiter
 from parley.core.usage.recorder import UsageRecorder
-from parley.rpc.admin import admin_server
+from parley.rpc.admin import AdminSockets, admin_servers
 from parley.rpc.server import Server
 from parley.rpc.server_options import ServerLimits
 from parley.rpc.shutdown import Shutdown
@@ -99,7 +101,7 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
     store_identity: str | None,
     run_dir: Path,
     address: str,
-    admin: Path,
+    admin: AdminSockets,
     on_ready: Callable[[str], None],
     on_alive: Callable[[], None],
     server_limits: ServerLimits | None = None,
@@ -113,7 +115,7 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
         store_identity: The identity of the store, see `create_store`; None if it is unknown yet.
         run_dir: Holds sockets and the state that the workers of a machine share.
         address: Where to listen: `unix:/path` or `HOST:PORT`, port 0 for any.
-        admin: The socket of the admin server.
+        admin: The sockets of the admin servers.
         on_ready: Called once with the bound address, when the worker serves.
         on_alive: Called every second while the worker's event loop and gRPC answer.
         server_limits: The limits of a worker without an edge; None behind one.
@@ -132,14 +134,15 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
     try:
         async with (
             open_existing_store(config.store, state_dir, store_identity) as store,
-            admin_server(admin, on_alive),
+            admin_servers(admin, store, Rules.of(config), config.admin.keys, on_alive=on_alive),
             _authenticator(config, store, run_dir, certificates=certificates) as authenticator,
         ):
             turns, limits = Turns(store, config.limits.session.bytes), RateLimiter(store)
             budgets = BudgetMonitor(store, config.budgets.warn_at, deliver=config.budgets.webhook is not None)
             usage = UsageRecorder(store, budgets.add)
             chat = Chat(router, turns, limits, store, usage)
-            server = Server(chat, router, store, authenticator, auth=config.auth, limits=server_limits)
+            access = AccessChecker(store, Callers(config.plans, config.limits))
+            server = Server(chat, router, store, authenticator, access, auth=config.auth, limits=server_limits)
             address = await server.start(address)
             _tune_garbage_collector()
             async with (

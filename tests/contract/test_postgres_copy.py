@@ -3,13 +3,14 @@
 
 import asyncio
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import apsw
 import pytest
 
 from parley.core.errors import ReplyDeleted
-from parley.core.ports import Account, Alert, ApiKey, Store, TurnEnd, UsageKey, UsageQuery
+from parley.core.ports import Account, Alert, ApiKey, AuditFilter, Store, TurnEnd, UsageKey, UsageQuery
 from parley.stores.migrations import migrations
 from parley.stores.postgres import PostgresStore
 from parley.stores.sqlite import SqliteStore
@@ -26,6 +27,7 @@ from tests.contract.stores import (
     receipt,
     settlement,
 )
+from tests.keys import event
 from tests.postgres import Server
 
 DIGEST = b"d" * 32
@@ -34,9 +36,9 @@ DIGEST = b"d" * 32
 async def fill(file: Path, sessions: int) -> None:
     """Creates a store with data of every kind."""
     store = SqliteStore(file)
-    await store.add_key(key(2, plan="free", account="bob", expires=1_900_000_000))
-    await store.add_key(key(1))
-    await store.revoke_key("key_2", 1_700_000_500)
+    await store.add_key(key(2, plan="free", account="bob", expires=1_900_000_000), event)
+    await store.add_key(key(1), event)
+    await store.update_key("key_2", lambda old: replace(old, revoked=1_700_000_500), event)
     await store.reserve([charge(5)])
     await store.add_alert(Alert("msg_1", "account:ada", "cost_per_day", "2026-11-26", 0.8, "{}"), deliver=True)
     await store.add_usage("w", 1, {UsageKey("ada", day, "key_1", "m", "t"): counts(day) for day in (20_000, 20_001)})
@@ -66,7 +68,8 @@ def copy(file: Path, url: str) -> subprocess.CompletedProcess[str]:
 
 async def everything(store: Store, sessions: int) -> list[object]:
     """Reads all data of a store through its methods."""
-    found: list[object] = list(await store.list_keys())
+    found: list[object] = list((await store.list_keys(page_size=9))[0])
+    found += (await store.list_audit_events(AuditFilter(), page_size=9, page_token=None))[0]
     found += await store.usage(UsageQuery(("account", "day", "key", "model", "target")))
     for session in [*(f"s{number:04}" for number in range(sessions)), "fork"]:
         found += [await store.get_session("ada", session)]
@@ -141,7 +144,7 @@ class TestCopy:
         source = SqliteStore(file)
         await converse(source, "s0001", "q4", "a4")
         await source.delete_session("ada", "s0002")
-        await source.add_key(ApiKey("key_9", "late", Account("ada", "pro"), b"9" * 32, (), 1))
+        await source.add_key(ApiKey("key_9", "late", Account("ada", "pro"), b"9" * 32, (), 1), event)
         await source.close()
         target = await PostgresStore.open(postgres_url)
         await target.delete_session("ada", "s0002")
@@ -150,7 +153,7 @@ class TestCopy:
         assert b"reply" == await target.claim("ada", "Create", "key of s0001", DIGEST, 10)
         with pytest.raises(ReplyDeleted):
             await target.claim("ada", "Create", "key of s0002", DIGEST, 10)
-        assert 3 == len(await target.list_keys())
+        assert 3 == len((await target.list_keys(page_size=9))[0])
         await target.close()
 
     async def test_in_use(self, tmp_path: Path, postgres_url: str) -> None:

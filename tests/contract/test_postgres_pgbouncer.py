@@ -25,6 +25,7 @@ from tests.contract.stores import (
     key,
 )
 from tests.contract.stores.deletion import HIDDEN
+from tests.keys import event
 from tests.pgbouncer import PgBouncer, pooling
 from tests.postgres import Server, serving
 
@@ -155,7 +156,7 @@ class TestTransactionMode:
         """
         before = len(server.log)
         store = await PostgresStore.open(pooler.url("parley"), pooled=True)
-        await store.add_key(key(1))
+        await store.add_key(key(1), event)
         await converse(store, "s", "q", "a", new=True)
         await store.fork_session("ada", "s", "f", None)
         await store.delete_session("ada", "s")
@@ -217,7 +218,7 @@ class TestTransactionMode:
         causes: list[str] = []
         async with asyncio.timeout(30):
             while not causes:
-                found = await asyncio.gather(*[store.list_keys() for _ in range(10)], return_exceptions=True)
+                found = await asyncio.gather(*[store.list_keys(page_size=9) for _ in range(10)], return_exceptions=True)
                 failures = [str(one.cause) for one in found if isinstance(one, StoreUnavailable)]
                 causes = [cause for cause in failures if "set `pooling: transaction` under `store`" in cause]
         assert "\n" not in causes[0]

@@ -20,6 +20,7 @@ from tests.contract.stores import (
     receipt,
     settlement,
 )
+from tests.keys import event
 from tests.postgres import Server
 
 STEPS = migrations("parley.stores.postgres")
@@ -32,8 +33,8 @@ class TestSchema:
     async def test_many_at_once(self, postgres_url: str) -> None:
         """Stores that open an empty database at the same time create its tables once."""
         stores = await asyncio.gather(*[PostgresStore.open(postgres_url) for _ in range(8)])
-        await stores[0].add_key(key(1))
-        assert [[key(1)]] * 8 == [await store.list_keys() for store in stores]
+        await stores[0].add_key(key(1), event)
+        assert [[key(1)]] * 8 == [(await store.list_keys(page_size=9))[0] for store in stores]
         for store in stores:
             await store.close()
 
@@ -130,7 +131,7 @@ class TestSchema:
     async def test_missing_tables(self, postgres_server: Server, postgres_url: str) -> None:
         """Missing tables are an outage, not an empty store in which no key is valid."""
         store = await PostgresStore.open(postgres_url)
-        await store.add_key(key(1))
+        await store.add_key(key(1), event)
         postgres_server.sql("DROP SCHEMA parley CASCADE", "parley")
         for _ in range(3):
             with pytest.raises(StoreUnavailable):

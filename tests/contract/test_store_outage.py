@@ -18,6 +18,7 @@ from parley.stores.open import create_store, open_store
 from parley.stores.sqlite import SqliteStore
 from parley.stores.sqlite.database import require_safe_library
 from tests.contract.stores import begin, converse, key
+from tests.keys import event
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,7 +42,7 @@ class TestOutage:
 
     async def test_a_missing_file_that_returns(self, file: Path, store: SqliteStore) -> None:
         """While the file is missing, every call, also a key lookup, raises StoreUnavailable until it is back."""
-        await store.add_key(key(1))
+        await store.add_key(key(1), event)
         await converse(store, "s", "q", "a", new=True)
         away = file.with_name("away.db")
         file.rename(away)
@@ -59,9 +60,9 @@ class TestOutage:
 
     async def test_replaced_file(self, file: Path, store: SqliteStore, tmp_path: Path) -> None:
         """A file that replaces the old one is opened, and an empty one is rejected."""
-        await store.add_key(key(1))
+        await store.add_key(key(1), event)
         restored = SqliteStore(tmp_path / "backup" / "parley.db")
-        await restored.add_key(key(2))
+        await restored.add_key(key(2), event)
         await restored.close()
         for name in (file, Path(f"{file}-wal"), Path(f"{file}-shm")):
             name.rename(f"{name}-old")
@@ -71,7 +72,7 @@ class TestOutage:
         assert f"{file}: it is empty; restore it from a backup" == rejected.value.cause
         (tmp_path / "backup" / "parley.db").replace(file)
         assert key(2) == await store.find_key(bytes([2]) * 32)
-        await store.add_key(key(3))
+        await store.add_key(key(3), event)
 
     @pytest.mark.parametrize("content", [b"this is no database, " * 500, b"SQLite format 3\0" + b"\xff" * 5000])
     def test_not_a_database(self, file: Path, content: bytes) -> None:
@@ -119,7 +120,7 @@ class TestOutage:
 
     async def test_a_missing_file_is_not_created(self, file: Path, store: SqliteStore) -> None:
         """A missing file is not created by a running store or a later one, which opens it once it is available."""
-        await store.add_key(key(1))
+        await store.add_key(key(1), event)
         kept = file.with_name("kept")
         shutil.copy(file, kept)
         shutil.copy(f"{file}-wal", f"{kept}-wal")
@@ -143,20 +144,20 @@ class TestOutage:
 
     async def test_a_worker_creates_nothing(self, file: Path, store: SqliteStore) -> None:
         """After the loss of all files with their folder, a worker that starts has an unavailable store."""
-        await store.add_key(key(1))
+        await store.add_key(key(1), event)
         shutil.rmtree(file.parent)
         worker = SqliteStore(file, allow_unavailable=True)
         for one in (store, worker):
             with pytest.raises(StoreUnavailable):
                 await one.find_key(bytes([1]) * 32)
             with pytest.raises(StoreUnavailable):
-                await one.add_key(key(2))
+                await one.add_key(key(2), event)
         assert not file.parent.exists()
         await worker.close()
 
     async def test_an_empty_file(self, file: Path, store: SqliteStore) -> None:
         """A file that was truncated is neither read nor filled with new tables."""
-        await store.add_key(key(1))
+        await store.add_key(key(1), event)
         other = apsw.Connection(str(file))
         other.execute("SELECT * FROM sessions").fetchall()
         other.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)  # or the log would fill the file again
@@ -168,7 +169,7 @@ class TestOutage:
                 await one.find_key(bytes([1]) * 32)
             assert f"{file}: it is empty; restore it from a backup" == rejected.value.cause
             with pytest.raises(StoreUnavailable):
-                await one.add_key(key(2))
+                await one.add_key(key(2), event)
         with pytest.raises(StoreUnavailable) as rejected:
             SqliteStore(file)
         assert "it existed before and is missing or empty" in str(rejected.value.cause)
@@ -177,7 +178,7 @@ class TestOutage:
 
     async def test_a_folder_replaces_the_file(self, file: Path, store: SqliteStore) -> None:
         """A folder in the place of the file is an outage."""
-        await store.add_key(key(1))
+        await store.add_key(key(1), event)
         file.rename(file.with_name("away"))
         file.mkdir()
         worker = SqliteStore(file, allow_unavailable=True)
@@ -189,11 +190,11 @@ class TestOutage:
 
     async def test_overwritten_tables(self, file: Path, store: SqliteStore) -> None:
         """Where another program has removed the tables, calls fail as in an outage."""
-        await store.add_key(key(1))
+        await store.add_key(key(1), event)
         other = apsw.Connection(str(file))
         other.execute("PRAGMA foreign_keys = OFF; DROP TABLE api_keys")
         other.close()
-        for call in (store.find_key(bytes([1]) * 32), store.add_key(key(2))):
+        for call in (store.find_key(bytes([1]) * 32), store.add_key(key(2), event)):
             with pytest.raises(StoreUnavailable) as rejected:
                 await call
             assert "its tables are missing; restore it from a backup" in str(rejected.value.cause)
@@ -203,11 +204,11 @@ class TestOutage:
         store = SqliteStore(file)
         identity = await store.identity()
         assert identity == await store.identity()
-        await store.add_key(key(1))
+        await store.add_key(key(1), event)
         await store.close()
         shutil.copy(file, tmp_path / "backup")
         other = SqliteStore(tmp_path / "other.db")
-        await other.add_key(key(2))
+        await other.add_key(key(2), event)
         await other.close()
         worker = SqliteStore(file, allow_unavailable=True, identity=identity)
         assert key(1) == await worker.find_key(bytes([1]) * 32)
@@ -248,7 +249,7 @@ class TestOutage:
         self, file: Path, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The check fails on a full disk while reads succeed, and recovers by itself."""
-        await store.add_key(key(1))
+        await store.add_key(key(1), event)
         await store.check()
         full = os.statvfs_result((4096, 4096, 1000, 1, 1, 100, 50, 50, 0, 255))
         with monkeypatch.context() as patched:

@@ -31,10 +31,11 @@ class TestDurability:
             "import asyncio, os, sys, pathlib\n"
             "from parley.stores.sqlite import SqliteStore\n"
             "from parley.core.ports import Account, ApiKey\n"
+            "from tests.keys import event\n"
             "async def main():\n"
             "    store = SqliteStore(pathlib.Path(sys.argv[1]))\n"
             "    for n in range(5):\n"
-            "        await store.add_key(ApiKey(f'key_{n}', 'n', Account('a', 'pro'), bytes([n]) * 32, (), 1))\n"
+            "        await store.add_key(ApiKey(f'key_{n}', 'n', Account('a', 'pro'), bytes([n]) * 32, (), 1), event)\n"
             "        os.write(1, b'acknowledged')\n"
             "asyncio.run(main())\n"
         )

@@ -19,6 +19,7 @@ import grpc
 import pytest
 
 from parley import logs
+from parley.auth.access import AccessChecker
 from parley.auth.api_keys import ApiKeys
 from parley.auth.callers import Callers
 from parley.config import parse
@@ -36,6 +37,7 @@ from parley.stores.sqlite import SqliteStore
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from parley.v1.models_pb2_grpc import ModelsStub
 from parley.v1.sessions_pb2_grpc import SessionsStub
+from tests.keys import create_key
 from tests.processes import until
 from tests.rpc.scripted import ScriptedBackend
 
@@ -112,11 +114,12 @@ async def serving(
     backend, store = ScriptedBackend(), SqliteStore(folder / "parley.db", clock)
     settings = parse(config, "test.yaml")
     turns = Turns(store, settings.limits.session.bytes)
-    keys = ApiKeys(store, Callers(settings.plans, settings.limits))
+    callers = Callers(settings.plans, settings.limits)
+    keys, access = ApiKeys(store, callers), AccessChecker(store, callers)
     router, limits = Router(settings, {"scripted": backend, **others}), RateLimiter(store)
     usage = UsageRecorder(store, clock=clock, flush_seconds=0.05)
-    server = Server(Chat(router, turns, limits, store, usage), router, store, keys, **options)
-    secrets = {name: (await keys.create(name, name, plan, models))[1] for name, plan, models in ACCOUNTS}
+    server = Server(Chat(router, turns, limits, store, usage), router, store, keys, access, **options)
+    secrets = {name: (await create_key(store, name, name, plan, models))[1] for name, plan, models in ACCOUNTS}
     address = await server.start("127.0.0.1:0")
     usage.start()
     yield Worker(address, backend, secrets, asyncio.get_running_loop(), server, turns, store, router)
@@ -211,5 +214,5 @@ def bob(worker: Worker) -> tuple[tuple[str, str], ...]:
 @pytest.fixture
 def tim(worker: Worker) -> tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]:
     """The metadata of two keys of one account: the first may use all models, the second only `kept`."""
-    _, secret = worker.run(ApiKeys(worker.store).create("all", "tim"))
+    _, secret = worker.run(create_key(worker.store, "all", "tim"))
     return (("authorization", f"Bearer {secret}"),), (("authorization", f"Bearer {worker.keys['tim']}"),)

@@ -10,13 +10,13 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
-from parley.auth.api_keys import ApiKeys
 from parley.core.errors import UpstreamUnavailable
 from parley.core.ports import Charge
 from parley.rpc.sse import KEEP_ALIVE
 from parley.stores.sqlite import SqliteStore
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from parley.v1.models_pb2 import ListModelsRequest
+from tests.keys import create_key
 from tests.rpc.calling import chat_request
 from tests.rpc.conftest import Worker, serving
 from tests.rpc.limited import HI, KEY, OF_A_MESSAGE, Limited, rate_limit_headers, serving_limited
@@ -95,7 +95,7 @@ async def test_keys_of_an_account_share_its_limit(limited: Limited) -> None:
     limited.worker.backend.answer = lambda _: gate
     first = limited.chat.CreateChatCompletion(chat_request(max_tokens=450), metadata=limited.ada)
     await asyncio.wait_for(_called(limited.worker), 60)
-    _, secret = await ApiKeys(limited.store).create("second", "ada")
+    _, secret = await create_key(limited.store, "second", "ada")
     second = (("authorization", f"Bearer {secret}"),)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await limited.chat.CreateChatCompletion(chat_request(max_tokens=100), metadata=second)

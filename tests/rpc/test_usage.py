@@ -11,13 +11,13 @@ import pytest
 from google.protobuf.json_format import MessageToDict
 
 from parley.admin.v1.usage_pb2 import QueryUsageRequest, QueryUsageResponse
-from parley.auth.api_keys import ApiKeys
 from parley.core.errors import InvalidRequest
 from parley.core.usage.report import iso
 from parley.rpc.services.usage import UsageServicer
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from parley.v1.usage_pb2 import GetUsageReportRequest, UsageReport
 from parley.v1.usage_pb2_grpc import UsageReportsStub
+from tests.keys import create_key
 from tests.rpc.calling import chat_request
 from tests.rpc.conftest import CONFIG, Worker, serving
 from tests.rpc.scripted import completion
@@ -73,7 +73,7 @@ async def callers(tmp_path: Path, log_file: Path) -> AsyncIterator[Callers]:
         grpc.aio.insecure_channel(worker.address) as channel,
     ):
         made = Callers(worker, channel)
-        _, made.secrets["tim, all"] = await ApiKeys(worker.store).create("all", "tim")
+        _, made.secrets["tim, all"] = await create_key(worker.store, "all", "tim")
         for name, model in (("tim", "kept"), ("tim, all", "kept"), ("tim, all", "stateless"), ("bob", "kept")):
             await made.call(name, model)
         await made.call("tim, all", "stateless", fails=True)

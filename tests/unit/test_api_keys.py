@@ -1,12 +1,24 @@
 """API keys: authentication and its cache, with a fake store and a settable clock."""
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from parley.auth.access import AccessChecker
 from parley.auth.api_keys import ApiKeys
-from parley.core.errors import InvalidApiKey, PlanRequired, StoreUnavailable, Unauthenticated
+from parley.auth.callers import Callers
+from parley.core.administration.secrets import digest, new_key_id, new_secret
+from parley.core.errors import (
+    AccessRevoked,
+    AccountSuspended,
+    InvalidApiKey,
+    PlanRequired,
+    StoreUnavailable,
+    Unauthenticated,
+)
 from parley.core.ports import Account, ApiKey, Caller, Credentials
 
 
@@ -25,38 +37,31 @@ class FakeKeyStore:
             raise StoreUnavailable("away")
         return next((key for key in self.keys if digest in (key.digest, key.previous_digest)), None)
 
-    async def add_key(self, key: ApiKey) -> ApiKey:
-        """Adds a key."""
-        self.keys.append(key)
-        return key
+    async def find_keys(self, digests: Collection[bytes]) -> list[ApiKey]:
+        """Finds keys."""
+        self.reads += 1
+        return [key for key in self.keys if {key.digest, key.previous_digest} & set(digests)]
 
     async def find_account(self, name: str) -> Account | None:
         """Finds an account."""
-        return next((account for account in await self.list_accounts() if account.name == name), None)
+        return next(iter(await self.find_accounts([name])), None)
 
-    async def list_accounts(self) -> list[Account]:
-        """Lists the accounts."""
-        return list({key.account.name: key.account for key in self.keys}.values())
+    async def find_accounts(self, names: Collection[str]) -> list[Account]:
+        """Finds accounts."""
+        self.reads += 1
+        accounts = {key.account.name: key.account for key in self.keys}
+        return [account for name, account in accounts.items() if name in names]
 
-    async def set_plan(self, account: str, plan: str) -> bool:
-        """Changes a plan."""
-        self.keys = [
-            replace(key, account=replace(key.account, plan=plan)) if key.account.name == account else key
-            for key in self.keys
-        ]
-        return await self.find_account(account) is not None
+    def create(self, plan: str = "pro", **fields: Any) -> tuple[ApiKey, str]:
+        """Adds a key of the account `acme`; returns it and its secret."""
+        secret = new_secret()
+        key = ApiKey(new_key_id(), "n", Account("acme", plan), digest(secret), (), 1_700_000_000, **fields)
+        self.keys.append(key)
+        return key, secret
 
-    async def list_keys(self) -> list[ApiKey]:
-        """Lists the keys."""
-        return list(self.keys)
-
-    async def revoke_key(self, key_id: str, now: int) -> ApiKey | None:
-        """Revokes a key."""
-        for index, key in enumerate(self.keys):
-            if key.id == key_id:
-                self.keys[index] = replace(key, revoked=key.revoked or now)
-                return self.keys[index]
-        return None
+    def change(self, key: ApiKey, **fields: Any) -> None:
+        """Changes a key."""
+        self.keys = [replace(one, **fields) if one.id == key.id else one for one in self.keys]
 
 
 class Clock:
@@ -88,27 +93,11 @@ def keys(store: FakeKeyStore, clock: Clock) -> ApiKeys:
     return ApiKeys(store, clock=clock)
 
 
-async def test_a_created_key_authenticates(keys: ApiKeys) -> None:
-    """The secret of a created key authenticates as its account, key id and models."""
-    key, secret = await keys.create("ada's", "acme", "pro", ["m1", "m2"])
-    expected = Caller("acme", key.id, frozenset({"m1", "m2"}))
-    assert expected == await keys.authenticate(Credentials(f"Bearer {secret}"))
-
-
-async def test_the_format_of_a_created_key(keys: ApiKeys, store: FakeKeyStore) -> None:
-    """A secret is `sk-` and 32 random bytes; the store gets only its SHA-256; ids are short and unique."""
-    key, secret = await keys.create("n", "acme", "pro", expires=1_800_000_000)
-    other, other_secret = await keys.create("n", "acme", "pro")
-    assert ("sk-", 3 + 43) == (secret[:3], len(secret))
-    assert hashlib.sha256(secret.encode()).digest() == key.digest == store.keys[0].digest
-    assert secret not in repr(store.keys)
-    assert ("n", Account("acme", "pro"), (), 1_700_000_000, 1_800_000_000, None) == (
-        *(key.name, key.account, key.models),
-        *(key.created, key.expires, key.revoked),
-    )
-    assert ("key_", 16) == (key.id[:4], len(key.id))
-    assert key.id != other.id
-    assert secret != other_secret
+async def test_a_key_authenticates(keys: ApiKeys, store: FakeKeyStore) -> None:
+    """The secret of a key authenticates the caller, with its account, models and scopes."""
+    key, secret = store.create(scopes=("chat",))
+    caller = await keys.authenticate(Credentials(f"Bearer {secret}"))
+    assert Caller("acme", key.id, scopes=frozenset({"chat"})) == caller
 
 
 @pytest.mark.parametrize("authorization", [None, ""])
@@ -132,38 +121,38 @@ async def test_a_missing_key(keys: ApiKeys, authorization: str | None) -> None:
         "Bearer sk-\xe9\udcff",
     ],
 )
-async def test_an_invalid_key(keys: ApiKeys, authorization: str) -> None:
+async def test_an_invalid_key(keys: ApiKeys, authorization: str, store: FakeKeyStore) -> None:
     """Anything but the secret of a key is an invalid key."""
-    await keys.create("n", "acme", "pro")
+    store.create()
     with pytest.raises(InvalidApiKey, match="Invalid API key"):
         await keys.authenticate(Credentials(authorization))
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "Bearer "])
-async def test_the_scheme_is_case_insensitive(keys: ApiKeys, scheme: str) -> None:
+async def test_the_scheme_is_case_insensitive(keys: ApiKeys, scheme: str, store: FakeKeyStore) -> None:
     """The scheme is case-insensitive and may be followed by more than one space."""
-    key, secret = await keys.create("n", "acme", "pro")
+    key, secret = store.create()
     assert key.id == (await keys.authenticate(Credentials(f"{scheme} {secret}"))).key_id
 
 
-async def test_the_secret_is_case_sensitive(keys: ApiKeys) -> None:
+async def test_the_secret_is_case_sensitive(keys: ApiKeys, store: FakeKeyStore) -> None:
     """A secret is case-sensitive."""
-    _, secret = await keys.create("n", "acme", "pro")
+    _, secret = store.create()
     with pytest.raises(InvalidApiKey):
         await keys.authenticate(Credentials(f"Bearer sk-{secret[3:].swapcase()}"))
 
 
-async def test_a_free_plan_is_rejected(keys: ApiKeys) -> None:
+async def test_a_free_plan_is_rejected(keys: ApiKeys, store: FakeKeyStore) -> None:
     """Each call with a key of a free account is rejected for its plan."""
-    _, secret = await keys.create("n", "acme", "free")
+    _, secret = store.create("free")
     for _ in range(2):
         with pytest.raises(PlanRequired):
             await keys.authenticate(Credentials(f"Bearer {secret}"))
 
 
-async def test_a_key_expires(keys: ApiKeys, clock: Clock) -> None:
+async def test_a_key_expires(keys: ApiKeys, clock: Clock, store: FakeKeyStore) -> None:
     """A cached key is valid until the second in which it expires."""
-    _, secret = await keys.create("n", "acme", "pro", expires=1_700_000_010)
+    _, secret = store.create("pro", expires=1_700_000_010)
     clock.now += 9.9
     await keys.authenticate(Credentials(f"Bearer {secret}"))
     clock.now += 0.1
@@ -171,29 +160,18 @@ async def test_a_key_expires(keys: ApiKeys, clock: Clock) -> None:
         await keys.authenticate(Credentials(f"Bearer {secret}"))
 
 
-async def test_an_expired_key_of_a_free_account(keys: ApiKeys) -> None:
+async def test_an_expired_key_of_a_free_account(keys: ApiKeys, store: FakeKeyStore) -> None:
     """An expired key is invalid, whatever its plan."""
-    _, secret = await keys.create("n", "acme", "free", expires=1_700_000_000)
-    with pytest.raises(InvalidApiKey):
-        await keys.authenticate(Credentials(f"Bearer {secret}"))
-
-
-async def test_a_revocation_in_this_worker(keys: ApiKeys) -> None:
-    """A revocation takes effect immediately in the worker that makes it."""
-    key, secret = await keys.create("n", "acme", "pro")
-    await keys.authenticate(Credentials(f"Bearer {secret}"))
-    revoked = await keys.revoke(key.id)
-    assert revoked is not None
-    assert 1_700_000_000 == revoked.revoked
+    _, secret = store.create("free", expires=1_700_000_000)
     with pytest.raises(InvalidApiKey):
         await keys.authenticate(Credentials(f"Bearer {secret}"))
 
 
 async def test_a_revocation_in_another_worker(keys: ApiKeys, store: FakeKeyStore, clock: Clock) -> None:
     """A revocation in another worker takes effect within half a second, under continuous calls."""
-    key, secret = await keys.create("n", "acme", "pro")
+    key, secret = store.create()
     await keys.authenticate(Credentials(f"Bearer {secret}"))
-    await ApiKeys(store, clock=clock).revoke(key.id)
+    store.change(key, revoked=1)
     for _ in range(3):
         clock.now += 0.125
         await keys.authenticate(Credentials(f"Bearer {secret}"))
@@ -204,9 +182,9 @@ async def test_a_revocation_in_another_worker(keys: ApiKeys, store: FakeKeyStore
 
 async def test_clock_set_back(keys: ApiKeys, store: FakeKeyStore, clock: Clock) -> None:
     """A clock that is set back does not keep a revoked key valid."""
-    key, secret = await keys.create("n", "acme", "pro")
+    key, secret = store.create()
     await keys.authenticate(Credentials(f"Bearer {secret}"))
-    await store.revoke_key(key.id, 1)
+    store.change(key, revoked=1)
     clock.now -= 3600
     with pytest.raises(InvalidApiKey):
         await keys.authenticate(Credentials(f"Bearer {secret}"))
@@ -214,7 +192,7 @@ async def test_clock_set_back(keys: ApiKeys, store: FakeKeyStore, clock: Clock) 
 
 async def test_keys_are_cached(keys: ApiKeys, store: FakeKeyStore, clock: Clock) -> None:
     """A key is read once in half a second, however many calls it makes."""
-    _, secret = await keys.create("n", "acme", "pro")
+    _, secret = store.create()
     for _ in range(100):
         await keys.authenticate(Credentials(f"Bearer {secret}"))
     assert 1 == store.reads
@@ -225,7 +203,7 @@ async def test_keys_are_cached(keys: ApiKeys, store: FakeKeyStore, clock: Clock)
 
 async def test_unknown_keys_are_not_cached(keys: ApiKeys, store: FakeKeyStore) -> None:
     """Unknown keys are not cached: a key that is created later is valid immediately, and guesses evict no key."""
-    _, secret = await keys.create("n", "acme", "pro")
+    _, secret = store.create()
     await keys.authenticate(Credentials(f"Bearer {secret}"))
     hidden, store.keys = store.keys, []
     for number in range(11_000):
@@ -261,7 +239,7 @@ async def test_the_cache_is_bounded(clock: Clock) -> None:
 
 async def test_the_store_is_unavailable(keys: ApiKeys, store: FakeKeyStore, clock: Clock) -> None:
     """While the store is unavailable no key is reported invalid, and cached keys stay valid for their half second."""
-    _, secret = await keys.create("n", "acme", "pro")
+    _, secret = store.create()
     await keys.authenticate(Credentials(f"Bearer {secret}"))
     store.away = True
     await keys.authenticate(Credentials(f"Bearer {secret}"))
@@ -273,17 +251,9 @@ async def test_the_store_is_unavailable(keys: ApiKeys, store: FakeKeyStore, cloc
     await keys.authenticate(Credentials(f"Bearer {secret}"))
 
 
-async def test_list_and_revoke(keys: ApiKeys) -> None:
-    """Keys are listed in the order of the store; revoking an unknown key returns None."""
-    first, _ = await keys.create("n", "acme", "pro")
-    second, _ = await keys.create("m", "acme", "pro")
-    assert [first, second] == await keys.list()
-    assert None is await keys.revoke("key_none")
-
-
 async def test_previous_secret(keys: ApiKeys, store: FakeKeyStore, clock: Clock) -> None:
     """The secret before a rotation is valid until its time; the new one stays valid."""
-    key, secret = await keys.create("n", "acme", "pro")
+    key, secret = store.create()
     new = replace(key, digest=hashlib.sha256(b"sk-new").digest())
     store.keys = [replace(new, previous_digest=key.digest, previous_expires=1_700_000_010)]
     clock.now += 9.9
@@ -293,3 +263,46 @@ async def test_previous_secret(keys: ApiKeys, store: FakeKeyStore, clock: Clock)
     assert key.id == (await keys.authenticate(Credentials("Bearer sk-new"))).key_id
     with pytest.raises(InvalidApiKey):
         await keys.authenticate(Credentials(f"Bearer {secret}"))
+
+
+class TestRunningCalls:
+    """The check of running calls, whose credentials may have lost their access since they began."""
+
+    @pytest.fixture
+    def checker(self, store: FakeKeyStore, clock: Clock) -> AccessChecker:
+        """The checker under test."""
+        return AccessChecker(store, Callers(), clock)
+
+    async def test_calls_with_access_go_on(self, checker: AccessChecker, store: FakeKeyStore) -> None:
+        """Valid keys, and callers with other credentials, keep their access; each kind is read in one query."""
+        secrets = [store.create()[1] for _ in range(3)]
+        running = {Credentials(f"Bearer {secret}"): Caller("acme", "k") for secret in (*secrets, "eyJ.token")}
+        assert {} == await checker.find_revoked(running)
+        assert 2 == store.reads
+
+    @pytest.mark.parametrize(
+        ("change", "error"),
+        [
+            ({"revoked": 1}, AccessRevoked),
+            ({"expires": 1_700_000_000}, AccessRevoked),
+            ({"digest": b"new"}, AccessRevoked),
+            ({"account": Account("acme", "pro", suspended=1)}, AccountSuspended),
+            ({"account": Account("acme", "free")}, PlanRequired),
+        ],
+    )
+    async def test_lost_access(
+        self, checker: AccessChecker, store: FakeKeyStore, change: dict[str, Any], error: type[Exception]
+    ) -> None:
+        """A revoked, expired or rotated key, and one whose account has no access, are found; other keys are not."""
+        (key, secret), (_, other) = store.create(), store.create()
+        store.change(key, **change)
+        running = {Credentials(f"Bearer {one}"): Caller("acme", "k") for one in (secret, other)}
+        found = await checker.find_revoked(running)
+        assert {Credentials(f"Bearer {secret}"): error} == {one: type(reason) for one, reason in found.items()}
+
+    async def test_a_suspended_account_without_keys(self, checker: AccessChecker, store: FakeKeyStore) -> None:
+        """A caller with other credentials than a key loses access by the suspension of its account."""
+        store.create()
+        store.keys = [replace(store.keys[0], account=Account("acme", "pro", suspended=1))]
+        running = {Credentials(token): Caller(name, "k") for token, name in (("Bearer eyJ", "acme"), ("Bearer x", "b"))}
+        assert [Credentials("Bearer eyJ")] == list(await checker.find_revoked(running))

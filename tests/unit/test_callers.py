@@ -3,7 +3,7 @@
 import pytest
 
 from parley.auth.callers import Callers
-from parley.config import UNLIMITED, Limits, LimitsConfig, Plan
+from parley.config import UNLIMITED, Limits, LimitsConfig, Plan, default_plan
 from parley.core.errors import AccountSuspended, PlanRequired
 from parley.core.ports import Account, Caller
 
@@ -53,4 +53,4 @@ def test_suspended_account() -> None:
 def test_first_plan(plans: tuple[str, ...], expected: str) -> None:
     """A new account gets the plan `pro`, or else the first plan with access."""
     known = {"free": Plan(api=False), "pro": Plan(), **PLANS}
-    assert expected == Callers({name: known[name] for name in plans}).first_plan
+    assert expected == default_plan({name: known[name] for name in plans})

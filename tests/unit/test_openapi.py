@@ -105,6 +105,8 @@ def test_every_reason_is_documented_as_the_edge_shows_it(dialect: str) -> None:
         for name, example in response["content"]["application/json"].get("examples", {}).items()
     }
     for reason, seen in golden(f"errors_{dialect}").items():
+        if reason in errors.ADMIN:
+            continue
         status, value = shown[reason]
         assert seen["status"] == status, reason
         assert _form(seen["body"]) == _form(value), reason

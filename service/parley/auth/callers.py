@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 
-from parley.config import DEFAULT_PLANS, UNLIMITED, Limits, LimitsConfig, Plan, merged
+from parley.config import DEFAULT_PLANS, UNLIMITED, Limits, LimitsConfig, Plan, default_plan, merged
 from parley.core.errors import AccountSuspended, PlanRequired
 from parley.core.ports import Account, Caller, Scope
 
@@ -24,9 +24,8 @@ class Callers:
 
     @property
     def first_plan(self) -> str:
-        """The plan of a new account: `pro`, or the first plan with access."""
-        with_access = [name for name, plan in self._plans.items() if plan.api]
-        return "pro" if "pro" in with_access or not with_access else with_access[0]
+        """The plan of a new account."""
+        return default_plan(self._plans)
 
     def caller(
         self,

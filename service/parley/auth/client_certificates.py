@@ -5,10 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from parley.auth.callers import Callers
-from parley.core.ports import Account, AccountStore, Authenticator, Caller, Credentials
+from parley.core.administration import account_audit
+from parley.core.ports import Account, AccountStore, Authenticator, Caller, Credentials, Origin
 
 _CACHE_SECONDS = 0.5  # less than the second within which a change of the account takes effect
 _MAX_CACHED = 10_000  # names
+_ORIGIN = Origin("parley", "client certificate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,5 +72,6 @@ class ClientCertificates:
         """Reads the account, or creates it."""
         account = await self._store.find_account(name)
         if account is None:
-            account = await self._store.add_account(Account(name, self._callers.first_plan))
+            audit = account_audit(_ORIGIN, "CreateAccount", int(self._clock()))
+            account, _ = await self._store.add_account(Account(name, self._callers.first_plan), audit)
         return self._callers.caller(account, f"certificate:{name}")

@@ -1,58 +1,51 @@
-"""`parley keys`: creates, lists and revokes API keys, directly in the store, without a running service."""
+"""`parley keys`: creates, lists and changes API keys, directly in the store, without a running service."""
 
-import json
-import shlex
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
-from pydantic import TypeAdapter, ValidationError
 
-from parley.auth.api_keys import ApiKeys
-from parley.auth.callers import Callers
-from parley.cli.shared import key_store
-from parley.cli.shared.checks import require_plan
+from parley.cli.shared import administration, key_store
+from parley.cli.shared.administration import Administration, LimitOption, NoLimitOption, administer, limit_change
+from parley.cli.shared.key_output import key_fields, moment, print_json, print_key, print_keys
 from parley.cli.shared.options import ConfigOption, JsonOption, StateDirOption
-from parley.cli.shared.terminal import print_table
-from parley.config import Config, Duration, load
-from parley.core.ports import ApiKey, KeyStore
+from parley.cli.shared.terminal import without_control_characters
+from parley.config import Config, load
+from parley.core.administration import DEFAULT_ACCOUNT, KeySettings
+from parley.core.ports import ApiKey
 from parley.supervisor import folders
 from parley.supervisor.errors import CommandError
 
 app = App(
     name="keys",
-    help="Create, list and revoke API keys. Needs no running service.",
-    help_epilogue="Example:\n  parley keys create --name ada",
+    help="Create, list, change, rotate and revoke API keys. Needs no running service; a running one applies changes "
+    "within a second.",
+    help_epilogue="Examples:\n"
+    "  parley keys create --name ada\n"
+    "  parley keys rotate key_0123456789ab --keep 24h\n"
+    "  parley keys revoke key_0123456789ab",
     help_format="plaintext",
 )
 
-
-@dataclass(frozen=True, slots=True)
-class NewKey:
-    """The properties of a key to create.
-
-    Attributes:
-        name: What the key is for.
-        account: The account that owns the key's sessions.
-        plan: The plan of a new account; None for the first plan with access.
-        models: Ids of the models that the key may use; empty for all.
-        expires: When the key expires, in Unix seconds; None for never.
-    """
-
-    name: str
-    account: str
-    plan: str | None
-    models: Sequence[str]
-    expires: int | None
+KeyId = Annotated[str, Parameter(name="ID", help="The key's id, as `parley keys list` shows it.")]
+ModelOption = Annotated[
+    list[str] | None, Parameter(name="--model", negative=(), help="A model it may use; repeatable. Default: all.")
+]
+ScopeOption = Annotated[
+    list[str] | None,
+    Parameter(
+        name="--scope",
+        negative=(),
+        help="What it may do: chat, sessions:read, sessions:write, models; repeatable. Default: everything.",
+    ),
+]
 
 
 @app.command(
     help_epilogue="Examples:\n"
     "  parley keys create --name ada\n"
-    "  parley keys create --name batch --account acme --model smollm2 --expires 30d\n"
+    "  parley keys create --name batch --account acme --model smollm2 --scope chat --expires 30d\n"
+    "  parley keys create --name ci --limit requests_per_minute=60 --limit tokens_per_minute=100K\n"
     "  KEY=$(parley keys create --name ci --json | jq -r .key)"
 )
 def create(  # noqa: PLR0913 - the command's options
@@ -60,15 +53,16 @@ def create(  # noqa: PLR0913 - the command's options
     name: Annotated[str, Parameter(name="--name", help="What the key is for; shown in lists.")],
     account: Annotated[
         str, Parameter(name="--account", help="The account that owns its sessions; created if new.")
-    ] = "default",
-    model: Annotated[
-        list[str] | None, Parameter(name="--model", negative=(), help="A model it may use; repeatable. Default: all.")
-    ] = None,
+    ] = DEFAULT_ACCOUNT,
+    model: ModelOption = None,
+    scope: ScopeOption = None,
+    limit: LimitOption = None,
     plan: Annotated[
         str | None,
         Parameter(
             name="--plan",
-            help="The plan of a new account: free has no access. Default: pro. See `parley accounts set`.",
+            help="The plan of a new account, one of those of the configuration. Default: pro, or the first one with "
+            "access to the API. See `parley accounts set`.",
         ),
     ] = None,
     expires: Annotated[
@@ -79,125 +73,191 @@ def create(  # noqa: PLR0913 - the command's options
     config: ConfigOption = None,
 ) -> None:
     """Create a key and print it. The secret cannot be shown again."""
-    _require("--name", name)
-    _require("--account", account)
     checked = load(config)
-    if plan is not None:
-        require_plan(plan, checked)
-    models = _known_models(model or [], checked)
-    ends = _expiry(expires)
-    wanted = NewKey(name, account, plan, models, ends)
-    key, secret = key_store.run(checked, folders.state_dir(state_dir), lambda store: _create(store, wanted, checked))
-    if json:
-        _print_json({"id": key.id, "key": secret} | _public_fields(key))
-    else:
-        print(secret)
-        print(f'This is the only time that the key "{name}" ({key.id}) is shown: keep it now.')
+    change = limit_change(limit)
+    settings = KeySettings(
+        name=name,
+        account=account,
+        plan=plan,
+        models=model or (),
+        scopes=scope or (),
+        limits=change.values if change else {},
+        expires=None if expires is None else administration.after(expires, "--expires"),
+    )
+    key, secret = administer(checked, folders.state_dir(state_dir), lambda admin: _create(admin, settings))
+    _print_secret(key, secret, json=json)
 
 
-@app.command(name="list", help_epilogue="Examples:\n  parley keys list\n  parley keys list --json | jq -r '.[].id'")
-def list_(*, json: JsonOption = False, state_dir: StateDirOption = None, config: ConfigOption = None) -> None:
-    """List all keys, the oldest first, without their secrets."""
+@app.command(
+    name="list",
+    help_epilogue="Examples:\n  parley keys list --account acme\n  parley keys list --json | jq -r '.[].id'",
+)
+def list_(
+    *,
+    account: Annotated[str | None, Parameter(name="--account", help="Only keys of this account.")] = None,
+    json: JsonOption = False,
+    state_dir: StateDirOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """List all keys, the oldest first, without their secrets; revoked and expired ones, too."""
     checked = load(config)
-    keys = key_store.run(checked, key_store.existing(checked, state_dir), lambda store: ApiKeys(store).list())
+    keys = administer(checked, key_store.existing(checked, state_dir), lambda admin: admin.keys.all(account))
     if json:
-        rows = [{"id": key.id} | _public_fields(key) | {"revoked": key.revoked, "state": _state(key)} for key in keys]
-        _print_json(rows)
+        print_json([{"id": key.id} | key_fields(key) for key in keys])
     else:
-        _show(keys)
+        print_keys(keys)
 
 
-@app.command(help_epilogue="Example:\n  parley keys revoke key_0123456789ab")
-def revoke(
-    key_id: Annotated[str, Parameter(name="ID", help="The key's id, as `parley keys list` shows it.")],
+@app.command(help_epilogue="Example:\n  parley keys show key_0123456789ab")
+def show(
+    key_id: KeyId, /, *, json: JsonOption = False, state_dir: StateDirOption = None, config: ConfigOption = None
+) -> None:
+    """Show all properties of a key, without its secret."""
+    checked = load(config)
+    key = administer(checked, key_store.existing(checked, state_dir), lambda admin: admin.keys.get(key_id))
+    if json:
+        print_json({"id": key.id} | key_fields(key))
+    else:
+        print_key(key)
+
+
+@app.command(
+    name="set",
+    help_epilogue="Examples:\n"
+    "  parley keys set key_0123456789ab --model smollm2 --scope chat --scope models\n"
+    "  parley keys set key_0123456789ab --limit requests_per_minute=60 --no-limit tokens_per_minute\n"
+    "  parley keys set key_0123456789ab --all-models --all-scopes",
+)
+def set_(  # noqa: PLR0913 - the command's options
+    key_id: KeyId,
+    /,
+    *,
+    model: Annotated[
+        list[str] | None, Parameter(name="--model", negative=(), help="The models it may use from now on; repeatable.")
+    ] = None,
+    all_models: Annotated[bool, Parameter(name="--all-models", negative=(), help="It may use every model.")] = False,
+    scope: Annotated[
+        list[str] | None,
+        Parameter(
+            name="--scope",
+            negative=(),
+            help="What it may do from now on: chat, sessions:read, sessions:write, models; repeatable.",
+        ),
+    ] = None,
+    all_scopes: Annotated[bool, Parameter(name="--all-scopes", negative=(), help="It may do everything.")] = False,
+    limit: LimitOption = None,
+    no_limit: NoLimitOption = None,
+    state_dir: StateDirOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Change the models, scopes and limits of a key."""
+    changes: dict[str, Any] = {
+        "models": _chosen("--model", model, everything=all_models),
+        "scopes": _chosen("--scope", scope, everything=all_scopes),
+        "limits": limit_change(limit, no_limit),
+    }
+    changes = {name: value for name, value in changes.items() if value is not None}
+    if not changes:
+        raise CommandError("nothing to change; give --model, --scope, --limit or --no-limit")
+    print_key(_update(load(config), state_dir, key_id, changes))
+
+
+@app.command(help_epilogue="Example:\n  parley keys rename key_0123456789ab batch-2")
+def rename(
+    key_id: KeyId,
+    name: Annotated[str, Parameter(name="NAME", help="The new name.")],
     /,
     *,
     state_dir: StateDirOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Revoke a key permanently. A running service rejects it within a second."""
+    """Rename a key."""
+    key = _update(load(config), state_dir, key_id, {"name": name})
+    _print_notice(f'{key.id} is named "{key.name}".')
+
+
+@app.command(
+    help_epilogue="Examples:\n"
+    "  parley keys expire key_0123456789ab\n"
+    "  parley keys expire key_0123456789ab --in 30d\n"
+    "  parley keys expire key_0123456789ab --never"
+)
+def expire(
+    key_id: KeyId,
+    /,
+    *,
+    in_: Annotated[str, Parameter(name="--in", help="When it expires, from now: 12h, 30d. Default: at once.")] = "0",
+    never: Annotated[bool, Parameter(name="--never", negative=(), help="It is valid until it is revoked.")] = False,
+    state_dir: StateDirOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Set when a key expires. Unlike a revocation, it can be undone by a later time or by --never."""
+    expires = None if never else administration.after(in_, "--in")
+    key = _update(load(config), state_dir, key_id, {"expires": expires})
+    when = "never expires" if key.expires is None else f"expires at {moment(key.expires)}"
+    _print_notice(f'{key.id} ("{key.name}") {when}.')
+
+
+@app.command(
+    help_epilogue="Examples:\n"
+    "  parley keys rotate key_0123456789ab\n"
+    "  parley keys rotate key_0123456789ab --keep 0     (the old secret has leaked)\n"
+    "  KEY=$(parley keys rotate key_0123456789ab --keep 7d --json | jq -r .key)"
+)
+def rotate(
+    key_id: KeyId,
+    /,
+    *,
+    keep: Annotated[
+        str, Parameter(name=("--keep", "--overlap"), help="How long the old secret stays valid: 0, 12h, 7d.")
+    ] = "24h",
+    json: JsonOption = False,
+    state_dir: StateDirOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Give a key a new secret and print it; id, models, scopes and limits stay. Both secrets are valid for a while."""
     checked = load(config)
-    key = key_store.run(checked, key_store.existing(checked, state_dir), lambda store: ApiKeys(store).revoke(key_id))
-    if key is None:
-        raise CommandError(f'no key has the id "{key_id}"; see `parley keys list`')
-    print(f'Revoked {key.id} ("{key.name}").')
+    seconds = int(administration.seconds(keep, "--keep"))
+    folder = key_store.existing(checked, state_dir)
+    key, secret = administer(checked, folder, lambda admin: admin.keys.rotate(key_id, seconds, admin.origin))
+    _print_secret(key, secret, json=json)
+    if not json:
+        until = f"valid until {moment(key.previous_expires or 0)}" if seconds else "no longer valid"
+        _print_notice(f"The old secret is {until}.")
 
 
-async def _create(store: KeyStore, key: NewKey, config: Config) -> tuple[ApiKey, str]:
-    """Creates a key. Raises CommandError if `plan` differs from the plan of an existing account."""
-    account = await store.find_account(key.account)
-    if key.plan and account and account.plan != key.plan:
-        change = f"parley accounts set {shlex.quote(key.account)} --plan {key.plan}"
-        raise CommandError(f'--plan: the account "{key.account}" is on the plan {account.plan}; to change it: {change}')
-    return await ApiKeys(store, Callers(config.plans)).create(key.name, key.account, key.plan, key.models, key.expires)
+@app.command(help_epilogue="Example:\n  parley keys revoke key_0123456789ab")
+def revoke(key_id: KeyId, /, *, state_dir: StateDirOption = None, config: ConfigOption = None) -> None:
+    """Revoke a key permanently. A running service rejects it, and ends its running streams, within a second."""
+    checked = load(config)
+    folder = key_store.existing(checked, state_dir)
+    key = administer(checked, folder, lambda admin: admin.keys.revoke(key_id, admin.origin))
+    _print_notice(f'Revoked {key.id} ("{key.name}").')
 
 
-def _require(option: str, value: str) -> None:
-    if not value.strip():
-        raise CommandError(f"{option} must not be empty")
+async def _create(admin: Administration, settings: KeySettings) -> tuple[ApiKey, str]:
+    return await admin.keys.create(settings, admin.origin)
 
 
-def _known_models(models: list[str], config: Config) -> list[str]:
-    """Returns the ids without duplicates. Raises CommandError for an id that is not configured."""
-    ids = [model.id for model in config.models]
-    for model in models:
-        if model not in ids:
-            raise CommandError(f'--model: no model has the id "{model}"; use one of: {", ".join(ids)}')
-    return list(dict.fromkeys(models))
+def _update(config: Config, state_dir: Path | None, key_id: str, changes: dict[str, Any]) -> ApiKey:
+    folder = key_store.existing(config, state_dir)
+    return administer(config, folder, lambda admin: admin.keys.update(key_id, changes, admin.origin))
 
 
-def _expiry(expires: str | None) -> int | None:
-    """Converts a duration such as `30d`, from now, to Unix seconds. Raises CommandError."""
-    if expires is None:
-        return None
-    try:
-        seconds: float = TypeAdapter(Duration).validate_python(expires)
-        ends = int(time.time() + seconds)
-        _day(ends)
-    except (ValidationError, ValueError, OverflowError) as error:
-        raise CommandError(f'--expires: "{expires}" is not a duration; write for example 12h or 30d') from error
-    return ends
+def _chosen(option: str, values: list[str] | None, *, everything: bool) -> list[str] | None:
+    """Returns the new values; None to keep the present ones. Raises CommandError if the options conflict."""
+    if everything and values:
+        raise CommandError(f"{option} and --all-{option[2:]}s exclude each other; give one of them")
+    return [] if everything else values or None
 
 
-def _state(key: ApiKey) -> str:
-    if key.revoked is not None:
-        return "revoked"
-    return "expired" if key.expires is not None and key.expires <= time.time() else "active"
+def _print_secret(key: ApiKey, secret: str, *, json: bool) -> None:
+    if json:
+        print_json({"id": key.id, "key": secret} | key_fields(key))
+    else:
+        print(secret)
+        _print_notice(f'This is the only time that the key "{key.name}" ({key.id}) is shown: keep it now.')
 
 
-def _public_fields(key: ApiKey) -> dict[str, Any]:
-    """Returns the properties of a key that are not secret."""
-    return {
-        "name": key.name,
-        "account": key.account.name,
-        "plan": key.account.plan,
-        "models": list(key.models),
-        "created": key.created,
-        "expires": key.expires,
-    }
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False))
-
-
-def _show(keys: Sequence[ApiKey]) -> None:
-    rows = [
-        (
-            key.id,
-            key.name,
-            key.account.name,
-            key.account.plan,
-            ", ".join(key.models) or "all",
-            _day(key.created),
-            "never" if key.expires is None else _day(key.expires),
-            _state(key),
-        )
-        for key in keys
-    ]
-    names = ("ID", "Name", "Account", "Plan", "Models", "Created", "Expires", "State")
-    print_table(names, rows, folded=("Name", "Account", "Models"))
-
-
-def _day(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d")
+def _print_notice(text: str) -> None:
+    print(without_control_characters(text))

@@ -47,8 +47,14 @@ app.command(
     help="List the configured models.",
     help_epilogue="Example:\n  parley models --config parley.yaml",
 )
-app.command("parley.cli.keys:app", name="keys", help="Create, list and revoke API keys.")
-app.command("parley.cli.accounts:app", name="accounts", help="List accounts and change their plans.")
+app.command("parley.cli.keys:app", name="keys", help="Create, list, change, rotate and revoke API keys.")
+app.command("parley.cli.accounts:app", name="accounts", help="List, change, suspend and resume accounts.")
+app.command(
+    "parley.cli.audit:audit",
+    name="audit",
+    help="Show the changes of keys and accounts.",
+    help_epilogue="Examples:\n  parley audit --since 7d\n  parley audit --subject account:acme --json",
+)
 app.command("parley.cli.sessions:app", name="sessions", help="List, show, export and delete sessions.")
 app.command(
     "parley.cli.chat:chat",

@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +23,7 @@ from parley.cli.shared.edge_options import (
     MaxStreamsOption,
     TrustedHopsOption,
 )
-from parley.config import Config, load, located_error
+from parley.config import AdminConfig, Config, load, located_error
 from parley.logs.output import Output
 from parley.supervisor import folders
 from parley.supervisor.addresses import Address
@@ -40,6 +41,8 @@ def up(  # noqa: PLR0913 - one parameter an option
     state_dir: options.StateDirOption = None,
     http: options.HttpOption = Address("127.0.0.1", 8080),  # noqa: B008 - a constant
     grpc: options.GrpcOption = Address("127.0.0.1", 50051),  # noqa: B008 - a constant
+    admin: options.AdminOption = None,
+    admin_key_file: options.AdminKeyFileOption = None,
     workers: Annotated[
         int | None,
         Parameter(
@@ -74,8 +77,10 @@ def up(  # noqa: PLR0913 - one parameter an option
     with folders.locked(state), folders.run_dir(state) as run_dir:
         checked = _check(config, http, grpc, ready_file)
         if not (checked.tls or insecure):
-            for address, option in ((http, "--http"), (grpc, "--grpc")):
-                require_private(address, option, "set `tls` in the configuration")
+            for address, option in ((http, "--http"), (grpc, "--grpc"), (admin, "--admin")):
+                require_private(address or http, option, "set `tls` in the configuration")
+        read = partial(_read_admin_key, admin, admin_key_file)
+        checked = read(checked)
         store = StoreStartup(checked.store, state, wait_seconds)
         asyncio.run(store.begin())
         edge = EdgeSettings(
@@ -88,6 +93,7 @@ def up(  # noqa: PLR0913 - one parameter an option
             tls_files(checked),
             trusted_hops,
             checked.auth.metadata_url,
+            admin,
         )
         times = ShutdownTimes(
             options.seconds(shutdown_delay, "--shutdown-delay"), options.seconds(shutdown_grace, "--shutdown-grace")
@@ -102,10 +108,10 @@ def up(  # noqa: PLR0913 - one parameter an option
             assert stack.http  # noqa: S101 - for the type checker
             key = await first_key.create(checked, state)
             Output(1).write(first_key.greeting(stack.http, stack.grpc, key, checked).encode())
-            with _ready(ready_file, stack.http, stack.grpc, first_key.scheme(checked)):
+            with _ready(ready_file, stack, first_key.scheme(checked)):
                 yield
 
-        asyncio.run(run(stack, serving, lambda: _check_reload(config, checked), quiet=quiet, ready=store.end))
+        asyncio.run(run(stack, serving, lambda: read(_check_reload(config, checked)), quiet=quiet, ready=store.end))
 
 
 def _check(config: Path | None, http: Address, grpc: Address, ready_file: Path | None) -> Config:
@@ -134,14 +140,36 @@ def _check_reload(file: Path | None, running: Config) -> Config:
     return checked
 
 
+def _read_admin_key(address: Address | None, file: Path | None, config: Config) -> Config:
+    """Returns the configuration with the admin key of a file, as the key `admin`. Raises CommandError."""
+    keys = dict(config.admin.keys)
+    try:
+        if file is not None:
+            keys["admin"] = file.read_text(encoding="utf-8").strip()
+        checked = config.model_copy(update={"admin": AdminConfig(keys=keys)})
+    except OSError as error:
+        raise CommandError(f"{file} cannot be read ({error.strerror}); name another with --admin-key-file") from error
+    except ValueError as error:
+        message = f"{file}: an admin key must have at least 32 characters of ASCII, without spaces"
+        raise CommandError(message) from error
+    if address is not None and not keys:
+        message = "--admin needs an admin key: set admin.keys in the configuration, or give --admin-key-file"
+        raise CommandError(message)
+    return checked
+
+
 @contextmanager
-def _ready(path: Path | None, http: Address, grpc: Address, scheme: str) -> Iterator[None]:
+def _ready(path: Path | None, stack: Stack, scheme: str) -> Iterator[None]:
     """Creates the ready file atomically, and removes it when Parley stops."""
     if path is None:
         yield
         return
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    content = {"http": f"{scheme}://{http.to_call()}", "grpc": str(grpc.to_call()), "pid": os.getpid()}
+    assert stack.http  # noqa: S101 - for the type checker
+    content: dict[str, str | int] = {"http": f"{scheme}://{stack.http.to_call()}", "grpc": str(stack.grpc.to_call())}
+    if stack.admin is not None:
+        content["admin"] = str(stack.admin.to_call())
+    content["pid"] = os.getpid()
     draft.write_text(json.dumps(content) + "\n", encoding="utf-8")
     draft.chmod(0o644)  # it holds no secret, and other users' programs may wait for it
     draft.replace(path)

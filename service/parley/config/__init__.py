@@ -5,6 +5,7 @@ import os
 # No plugin extends these models. Searching for plugins reads the metadata of every package at every start.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
+from parley.config.admin import AdminConfig
 from parley.config.auth import Auth, Issuer, is_secure_url
 from parley.config.backends import (
     AnthropicBackend,
@@ -18,7 +19,16 @@ from parley.config.backends import (
     Reasoning,
 )
 from parley.config.budgets import Budgets, Webhook
-from parley.config.limits import DEFAULT_PLANS, UNLIMITED, Limits, LimitsConfig, Plan, merged
+from parley.config.limits import (
+    DEFAULT_PLANS,
+    STORAGE_LIMITS,
+    UNLIMITED,
+    Limits,
+    LimitsConfig,
+    Plan,
+    default_plan,
+    merged,
+)
 from parley.config.loader import Config, load, located_error, parse
 from parley.config.models import History, Model, Price, Retries, Target, Timeouts, target_name
 from parley.config.stores import PostgresConfig, Retention, SqliteConfig, StoreConfig
@@ -26,7 +36,9 @@ from parley.config.types import ConfigError, Duration
 
 __all__ = [
     "DEFAULT_PLANS",
+    "STORAGE_LIMITS",
     "UNLIMITED",
+    "AdminConfig",
     "AnthropicBackend",
     "AnyLLMBackend",
     "Auth",
@@ -56,6 +68,7 @@ __all__ = [
     "Target",
     "Timeouts",
     "Webhook",
+    "default_plan",
     "is_secure_url",
     "load",
     "located_error",

@@ -1,5 +1,6 @@
 """Limits of keys and accounts, and the plans of accounts."""
 
+from collections.abc import Mapping
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
@@ -96,6 +97,12 @@ class Plan(Strict):
 
 
 DEFAULT_PLANS = {"free": Plan(api=False), "pro": Plan()}
+
+
+def default_plan(plans: Mapping[str, Plan]) -> str:
+    """Returns the plan of a new account: `pro`, or the first plan with access to the API."""
+    with_access = [name for name, plan in plans.items() if plan.api]
+    return "pro" if "pro" in with_access or not with_access else with_access[0]
 
 
 def merged(defaults: Limits, own: Limits) -> Limits:

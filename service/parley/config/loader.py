@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from parley.config.admin import AdminConfig
 from parley.config.auth import Auth, Issuer
 from parley.config.backends import BackendConfig
 from parley.config.budgets import Budgets
@@ -47,6 +48,8 @@ class Config(Strict):
     key of an account sets its plan; the default is `pro`, or the first plan with access."""
     budgets: Budgets = Budgets()
     """Notifications about limits of days and months that are nearly used up."""
+    admin: AdminConfig = AdminConfig()
+    """Access of administrators over the network."""
     prices: dict[str, Price] = Field(default={})
     """Prices by target: `backend/model`, or the backend alone. Receipts add them up."""
 

@@ -57,12 +57,14 @@ class CallOutcome:
         replayed: Whether the answer is the stored one of the `Idempotency-Key`. It costs nothing.
         receipt: The attempts and their cost, set when the call ends; None if it ends before the routing.
         failure_causes: For each attempt of the receipt the cause of its failure. For the log only.
+        is_access_revoked: Whether the call was cancelled because its caller has lost access.
     """
 
     rate_limits: Sequence[RateLimitStatus] | None = None
     replayed: bool = False
     receipt: Receipt | None = None
     failure_causes: Sequence[str | None] = ()
+    is_access_revoked: bool = False
 
 
 class Chat:
@@ -239,15 +241,18 @@ class Chat:
         """Records the failure. Waits for the write while the caller is connected, because it may retry at once."""
         if isinstance(error, UnsupportedParameter) and call.uses_functions:
             functions.use_function_names(error)
-        reason = self._reason(error, call.options.deadline)
+        reason = self._reason(error, call)
         is_connected = isinstance(error, Exception)
         await self._turns.fail(call.lease, reason, call.accumulated(), call.outcome.receipt, wait=is_connected)
 
-    def _reason(self, error: BaseException, deadline: float | None) -> str:
+    def _reason(self, error: BaseException, call: "_Call") -> str:
         """Returns the reason that an incomplete turn is stored with."""
+        deadline = call.options.deadline
         if isinstance(error, _CANCELLED):
             if self._stopping:
                 return "shutdown"
+            if call.outcome.is_access_revoked:
+                return "access_revoked"
             now = asyncio.get_running_loop().time()
             return "cancelled" if deadline is None or now < deadline - _CLOCK_SKEW_SECONDS else "deadline"
         if isinstance(error, DeadlineExceeded):

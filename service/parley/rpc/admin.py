@@ -1,46 +1,110 @@
-"""The admin server of one worker: channelz and reflection on a Unix socket that only its owner may open."""
+"""The admin servers of one worker: keys, accounts, usage and the audit log, channelz and reflection."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import grpc
 from grpc_channelz.v1 import channelz, channelz_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from parley.admin.v1 import accounts_pb2, audit_pb2, keys_pb2, usage_pb2
+from parley.admin.v1.accounts_pb2_grpc import add_AccountsServicer_to_server
+from parley.admin.v1.audit_pb2_grpc import add_AuditLogServicer_to_server
+from parley.admin.v1.keys_pb2_grpc import add_KeysServicer_to_server
+from parley.admin.v1.usage_pb2_grpc import add_UsageServicer_to_server
+from parley.core.administration import Accounts, Keys, Rules, os_user
+from parley.core.ports import Store
+from parley.rpc.admin_access import local_interceptors, remote_interceptors
 from parley.rpc.reflection import add_reflection
+from parley.rpc.services.admin_accounts import AccountsServicer
+from parley.rpc.services.admin_audit import AuditLogServicer
+from parley.rpc.services.admin_keys import KeysServicer
+from parley.rpc.services.usage import UsageServicer
 
-_SERVICES = tuple(service.full_name for service in channelz_pb2.DESCRIPTOR.services_by_name.values())
+_SERVICES = tuple(
+    service.full_name
+    for module in (keys_pb2, accounts_pb2, audit_pb2, usage_pb2)
+    for service in module.DESCRIPTOR.services_by_name.values()
+)
+_CHANNELZ = tuple(service.full_name for service in channelz_pb2.DESCRIPTOR.services_by_name.values())
+
+
+@dataclass(frozen=True, slots=True)
+class AdminSockets:
+    """The Unix sockets of the admin servers.
+
+    Attributes:
+        local: For the owner of the socket.
+        remote: For Envoy's admin listener; None without one.
+    """
+
+    local: Path
+    remote: Path | None = None
+
 
 _ALIVE_SECONDS = 1.0  # between two calls to the worker's own server, and the longest time of one
 
 
 @asynccontextmanager
-async def admin_server(socket: Path, on_alive: Callable[[], None]) -> AsyncIterator[None]:
-    """Serves the admin services on a Unix socket with mode 0600.
+async def admin_servers(
+    sockets: AdminSockets,
+    store: Store,
+    rules: Rules,
+    keys: Mapping[str, str] = MappingProxyType({}),
+    *,
+    on_alive: Callable[[], None],
+) -> AsyncIterator[None]:
+    """Serves the admin services on Unix sockets with mode 0600.
 
     The services are not on the worker's own address, because Envoy forwards every call that it gets there.
 
     Args:
-        socket: The socket to create, in a folder that others may not enter: its mode is set after it exists.
-        on_alive: Called every second while calls are answered.
+        sockets: The sockets to create, in a folder that others may not enter: their mode is set after they exist.
+        store: Holds keys, accounts and the audit log.
+        rules: What keys and accounts may name.
+        keys: The admin keys by name, one of which every call of the remote socket must have.
+        on_alive: Called every second while calls of the local socket are answered.
 
     Raises:
-        RuntimeError: The socket cannot be bound.
+        RuntimeError: A socket cannot be bound.
     """
-    server = grpc.aio.server()
-    channelz.add_channelz_servicer(server)
-    health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), server)
-    add_reflection((*_SERVICES, health.SERVICE_NAME), server)
+    local = _server(store, rules, local_interceptors(os_user()))
+    channelz.add_channelz_servicer(local)
+    health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), local)
+    add_reflection((*_SERVICES, *_CHANNELZ, health.SERVICE_NAME), local)
+    async with AsyncExitStack() as running:
+        await running.enter_async_context(_serving(local, sockets.local))
+        if sockets.remote is not None:
+            remote = _server(store, rules, remote_interceptors(keys))
+            await running.enter_async_context(_serving(remote, sockets.remote))
+        check = asyncio.create_task(_check_alive(sockets.local, on_alive))
+        try:
+            yield
+        finally:
+            check.cancel()
+
+
+def _server(store: Store, rules: Rules, chain: Sequence[grpc.aio.ServerInterceptor]) -> grpc.aio.Server:
+    server = grpc.aio.server(interceptors=chain)
+    add_KeysServicer_to_server(KeysServicer(Keys(store, rules)), server)
+    add_AccountsServicer_to_server(AccountsServicer(Accounts(store, rules)), server)
+    add_AuditLogServicer_to_server(AuditLogServicer(store), server)
+    add_UsageServicer_to_server(UsageServicer(store), server)
+    return server
+
+
+@asynccontextmanager
+async def _serving(server: grpc.aio.Server, socket: Path) -> AsyncIterator[None]:
     server.add_insecure_port(f"unix:{socket}")
     await asyncio.to_thread(socket.chmod, 0o600)
     await server.start()
-    check = asyncio.create_task(_check_alive(socket, on_alive))
     try:
         yield
     finally:
-        check.cancel()
         await server.stop(None)
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from parley.core.chat import CallOutcome
-from parley.core.errors import ParleyError
-from parley.core.ports import Caller
+from parley.core.errors import ParleyError, ShuttingDown
+from parley.core.ports import Caller, Credentials, Origin
 
 
 @dataclass(slots=True, eq=False)
@@ -20,10 +20,12 @@ class Call:
         correlation_id: The caller's id for a chain of calls; the request id if there is none.
         metadata: The request's metadata; of a repeated name the last value.
         task: The task that runs the handler.
-        caller: The authenticated caller; None before authentication.
+        caller: The authenticated caller; None before authentication, and for calls of administrators.
+        origin: What a change by an administrator comes from; None for other calls.
         status: The name of the gRPC status that the call ends with.
         failure: The error that is returned to the caller; None while there is none.
-        stopping: Whether a cancellation comes from this worker and not from the caller.
+        cancel_cause: Why this worker has cancelled the call; None if a cancellation comes from the caller.
+        credentials: What the caller presented; None before authentication.
         writing_since: When the pending write to the caller began, in seconds of the event loop's clock; None between
             writes.
         headers_sent: Whether the initial metadata was sent.
@@ -37,13 +39,22 @@ class Call:
     metadata: dict[str, str]
     task: asyncio.Task[Any]
     caller: Caller | None = None
+    origin: Origin | None = None
     status: str = "OK"
     failure: ParleyError | None = None
-    stopping: bool = False
+    cancel_cause: ParleyError | None = None
+    credentials: Credentials | None = None
     writing_since: float | None = None
     headers_sent: bool = False
     outcome: CallOutcome = field(default_factory=CallOutcome)
     log_fields: dict[str, Any] = field(default_factory=dict)
+
+    def cancel(self, cause: ParleyError) -> None:
+        """Cancels the call, which ends with the error `cause`."""
+        if self.cancel_cause is None:
+            self.cancel_cause = cause
+            self.outcome.is_access_revoked = not isinstance(cause, ShuttingDown)
+            self.task.cancel()
 
 
 _current: ContextVar[Call] = ContextVar("call")
@@ -64,4 +75,12 @@ def caller() -> Caller:
     known = _current.get().caller
     if known is None:
         raise RuntimeError("the method is not authenticated")
+    return known
+
+
+def origin() -> Origin:
+    """Returns what a change of this task's call comes from."""
+    known = _current.get().origin
+    if known is None:
+        raise RuntimeError("the method is not for administrators")
     return known

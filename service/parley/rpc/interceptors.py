@@ -19,7 +19,7 @@ from parley.core.errors import (
     DeadlineExceeded,
     InvalidRequest,
     ParleyError,
-    ShuttingDown,
+    ScopeRequired,
     StoreUnavailable,
     Unauthenticated,
 )
@@ -30,6 +30,7 @@ from parley.rpc import call_log, errors, request_forms, typed_forms
 from parley.rpc.call import Call, caller, current, set_current
 from parley.rpc.metadata import headers, rate_limits, receipts
 from parley.rpc.metadata.challenges import Challenges
+from parley.rpc.scopes import SCOPES
 from parley.v1 import identity_pb2
 from parley.v1.chat_completions_pb2 import DESCRIPTOR, CreateChatCompletionRequest
 
@@ -71,7 +72,7 @@ def interceptors(
     ]
 
 
-class _Interceptor(grpc.aio.ServerInterceptor, ABC):
+class Interceptor(grpc.aio.ServerInterceptor, ABC):
     """Wraps the handlers of Parley's methods; each wrapped handler is cached."""
 
     def __init__(self) -> None:
@@ -106,7 +107,7 @@ class _Interceptor(grpc.aio.ServerInterceptor, ABC):
     def _wrap(self, inner: Behaviour, handler: MethodHandler, name: str) -> Behaviour: ...
 
 
-class ContextInterceptor(_Interceptor):
+class ContextInterceptor(Interceptor):
     """Creates the `Call` and returns its ids and its receipt in the trailing metadata."""
 
     def __init__(self, running: set[Call]) -> None:
@@ -129,7 +130,7 @@ class ContextInterceptor(_Interceptor):
         return handle
 
 
-class LogInterceptor(_Interceptor):
+class LogInterceptor(Interceptor):
     """Writes the canonical log line of the call."""
 
     def _wrap(self, inner: Behaviour, handler: MethodHandler, name: str) -> Behaviour:
@@ -143,7 +144,7 @@ class LogInterceptor(_Interceptor):
         return handle
 
 
-class ErrorInterceptor(_Interceptor):
+class ErrorInterceptor(Interceptor):
     """Ends a failed call with the status, details and metadata of its error."""
 
     def __init__(self, challenges: Challenges) -> None:
@@ -167,8 +168,8 @@ class ErrorInterceptor(_Interceptor):
         return handle
 
 
-class AuthInterceptor(_Interceptor):
-    """Authenticates the caller by its API key or access token."""
+class AuthInterceptor(Interceptor):
+    """Authenticates the caller by its API key or access token, and requires the scope of the method."""
 
     def __init__(self, authenticator: Authenticator) -> None:
         super().__init__()
@@ -177,17 +178,21 @@ class AuthInterceptor(_Interceptor):
     def _wrap(self, inner: Behaviour, handler: MethodHandler, name: str) -> Behaviour:
         if name in _PUBLIC:
             return inner
+        scope = SCOPES[name]
 
         async def handle(request: Any, context: Context) -> Any:
             call = current()
             call.caller = await self._authenticate(call)
+            if not call.caller.has_scope(scope):
+                raise ScopeRequired(scope)
             return await inner(request, context)
 
         return handle
 
     async def _authenticate(self, call: Call) -> Caller:
+        call.credentials = credentials(call.metadata)
         try:
-            return await self._authenticator.authenticate(credentials(call.metadata))
+            return await self._authenticator.authenticate(call.credentials)
         except Unauthenticated:
             misplaced = next((name for name in _KEY_HEADERS if call.metadata.get(name)), None)
             raise Unauthenticated(misplaced) from None
@@ -199,7 +204,7 @@ def credentials(metadata: Mapping[str, str]) -> Credentials:
     return Credentials(metadata.get("authorization"), certificate_name=names.partition(",")[0])
 
 
-class AdmissionInterceptor(_Interceptor):
+class AdmissionInterceptor(Interceptor):
     """Charges every call one request.
 
     A completion is charged when the core admits it, and one that fails before is charged then. Other calls are charged
@@ -244,7 +249,7 @@ class AdmissionInterceptor(_Interceptor):
             await self._admit()
 
 
-class DecodeInterceptor(_Interceptor):
+class DecodeInterceptor(Interceptor):
     """Decodes the request from its bytes."""
 
     def _reader(self, handler: MethodHandler) -> Any:
@@ -278,14 +283,14 @@ class DecodeInterceptor(_Interceptor):
 def record_failure(call: Call, error: BaseException) -> ParleyError | None:
     """Records why a call failed.
 
-    A cancellation means that the caller has disconnected, unless this worker is stopping.
+    A cancellation means that the caller has disconnected, unless this worker has cancelled the call.
 
     Returns:
         The error to return to the caller; None if the caller has disconnected.
     """
-    if isinstance(error, asyncio.CancelledError) and call.stopping:
+    if isinstance(error, asyncio.CancelledError) and call.cancel_cause is not None:
         call.task.uncancel()
-        error = ShuttingDown()
+        error = call.cancel_cause
     elif not isinstance(error, Exception) or isinstance(error, grpc.aio.InternalError):  # gRPC: connection lost
         call.status = "CANCELLED"
         return None

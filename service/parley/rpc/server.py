@@ -8,7 +8,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from parley.config import Auth
 from parley.core.background import PeriodicTask
 from parley.core.chat import Chat
-from parley.core.ports import Authenticator, Store
+from parley.core.errors import ShuttingDown
+from parley.core.ports import AccessChecker, Authenticator, Store
 from parley.core.routing.router import Router
 from parley.rpc.call import Call
 from parley.rpc.health import SERVICE_NAME, Health
@@ -45,6 +46,7 @@ _STALLED_SECONDS = 60.0  # that a piece of a stream may stay unread; the call ho
 _ERROR_SECONDS = 2.0  # for the error event of a stream that is cut off
 _QUIET_SECONDS = 0.5  # without a call, after which a worker counts as idle: callers may have one call after another
 _POLL_SECONDS = 0.05
+_ACCESS_SECONDS = 0.4  # between two checks of running calls: a stream ends within a second after a revocation
 
 
 class Server:
@@ -55,6 +57,7 @@ class Server:
         router: Lists the models.
         store: Holds the sessions.
         authenticator: Authenticates callers.
+        access: Finds running calls whose callers have lost access.
         auth: What callers learn about access tokens.
         limits: The limits of a server without an edge; None behind one.
         keep_alive_seconds: Silence in a stream of events before a keep-alive comment.
@@ -67,6 +70,7 @@ class Server:
         router: Router,
         store: Store,
         authenticator: Authenticator,
+        access: AccessChecker,
         *,
         auth: Auth | None = None,
         limits: ServerLimits | None = None,
@@ -80,6 +84,8 @@ class Server:
         self._chat = chat
         self._stalled_seconds = stalled_seconds
         self._stall_check = PeriodicTask("the check for stalled streams", self._cancel_stalled, stalled_seconds / 4)
+        self._access = access
+        self._access_check = PeriodicTask("the check for revoked access", self._cancel_revoked, _ACCESS_SECONDS)
         self._health = Health()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         add_ChatCompletionsServicer_to_server(ChatCompletionsServicer(chat, keep_alive_seconds), self._server)
@@ -104,6 +110,7 @@ class Server:
         port = self._server.add_insecure_port(address)
         await self._server.start()
         self._stall_check.start()
+        self._access_check.start()
         await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
         await self.store_changed(True)
         if address.startswith("unix:"):
@@ -140,10 +147,10 @@ class Server:
         cut.cancel()
         self._chat.stop()
         for call in list(self._running):
-            call.stopping = True
-            call.task.cancel()
+            call.cancel(ShuttingDown())
         await stopping
         await self._stall_check.stop()
+        await self._access_check.stop()
 
     async def _leave(self, shutdown: Shutdown) -> None:
         """Sends callers away when requested, and reports at each request when no call runs."""
@@ -165,3 +172,13 @@ class Server:
         for call in list(self._running):
             if call.writing_since is not None and call.writing_since < latest:
                 call.task.cancel()
+
+    async def _cancel_revoked(self) -> None:
+        """Cancels the calls of callers that have lost access, with one query for all calls."""
+        callers = {call.credentials: call.caller for call in self._running if call.credentials and call.caller}
+        if not callers:
+            return
+        revoked = await self._access.find_revoked(callers)
+        for call in list(self._running):
+            if call.credentials in revoked:
+                call.cancel(revoked[call.credentials])

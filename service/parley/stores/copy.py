@@ -54,6 +54,10 @@ ON CONFLICT (id) DO UPDATE SET
   expires = excluded.expires, revoked = coalesce(known.revoked, excluded.revoked), limits = excluded.limits,
   previous_digest = excluded.previous_digest, previous_expires = excluded.previous_expires
 """
+_EVENT = """
+INSERT INTO parley.audit (id, time, actor, source, method, subject, changes) VALUES ($1, $2, $3, $4, $5, $6, $7)
+ON CONFLICT (id) DO NOTHING
+"""
 _CLAIM = """
 INSERT INTO parley.claims AS claim (account, method, key, digest, updated, session_id, reply)
 VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (account, method, key) DO UPDATE
@@ -86,6 +90,7 @@ _ALL = {
 _BY_KEY = {
     "accounts": ("SELECT name FROM accounts", "SELECT count(*) FROM parley.accounts WHERE name = ANY($1)"),
     "keys": ("SELECT id FROM api_keys", "SELECT count(*) FROM parley.api_keys WHERE id = ANY($1)"),
+    "audit events": ("SELECT id FROM audit", "SELECT count(*) FROM parley.audit WHERE id = ANY($1)"),
     "stored replies": (
         "SELECT json_array(account, method, key) FROM claims WHERE lease_expires IS NULL",
         """SELECT count(*) FROM parley.claims JOIN unnest($1::json[]) AS place
@@ -235,9 +240,11 @@ async def _copy_keys(db: apsw.Connection, target: Connection) -> None:
       previous_digest, previous_expires
     FROM api_keys ORDER BY created, rowid
     """
+    events = "SELECT id, time, actor, source, method, subject, changes FROM audit ORDER BY place"
     rows: Iterator[Any] = iter(db.execute(keys))
     async with target.transaction():
         await target.executemany(_ACCOUNT, db.execute(accounts).fetchall())
+        await target.executemany(_EVENT, db.execute(events).fetchall())
         await target.executemany(_KEY, [(*row[:4], *map(json.loads, row[4:6]), *row[6:]) for row in rows])
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from parley.config import Config, LlamaCppBackend
 from parley.supervisor import environment, envoy
 from parley.supervisor.addresses import Address
+from parley.supervisor.admin_sockets import remote_admin_socket
 from parley.supervisor.certificates import Certificates
 from parley.supervisor.edge_settings import EdgeSettings
 from parley.supervisor.errors import CommandError
@@ -157,7 +158,7 @@ class ModelServer(Child):
 
 
 class Envoy(Child):
-    """Envoy. While it serves, `http` and `grpc` are the bound addresses, which a restart binds again."""
+    """Envoy. While it serves, `http`, `grpc` and `settings.admin` are the bound addresses, which restarts keep."""
 
     def __init__(
         self,
@@ -170,7 +171,7 @@ class Envoy(Child):
         super().__init__("Envoy", hang_limits)
         self.http, self.grpc = addresses
         self._drain_seconds = drain_seconds
-        self._settings = settings
+        self.settings = settings
         self._config = run_dir / "envoy.yaml"
         self._endpoints = run_dir / "workers.yaml"
         self._admin = run_dir / "envoy-admin.sock"
@@ -183,6 +184,9 @@ class Envoy(Child):
         self._sockets = [Path(address.removeprefix("unix:")) for address in addresses]
         try:
             envoy.write_endpoints(self._endpoints, self._sockets)
+            if self.settings.admin:
+                admin = map(remote_admin_socket, self._sockets)
+                envoy.write_endpoints(envoy.admin_endpoints(self._endpoints), admin, "admin_workers")
         except OSError as error:
             print_notice(f"{self._endpoints} cannot be written ({error.strerror}); Envoy keeps its current workers")
 
@@ -202,7 +206,7 @@ class Envoy(Child):
             self._certificates.publish()
         self._admin.unlink(missing_ok=True)
         text = envoy.render(
-            http=self.http, grpc=self.grpc, endpoints=self._endpoints, admin=self._admin, settings=self._settings
+            http=self.http, grpc=self.grpc, endpoints=self._endpoints, admin=self._admin, settings=self.settings
         )
         self._config.write_text(text, encoding="utf-8")
         argv = envoy.command(self._config, self._drain_seconds)
@@ -255,6 +259,8 @@ class Envoy(Child):
         ports = await envoy.bound_ports(self._admin)
         self.http = self.http._replace(port=ports["http"])
         self.grpc = self.grpc._replace(port=ports["grpc"])
+        if self.settings.admin:
+            self.settings = replace(self.settings, admin=self.settings.admin._replace(port=ports["admin"]))
 
 
 def model_backends(config: Config) -> dict[str, LlamaCppBackend]:

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 
+from parley.supervisor.addresses import Address
 from parley.supervisor.certificates import TlsFiles
 
 _UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "KB": 10**3, "MB": 10**6}
@@ -34,6 +35,7 @@ class EdgeSettings:
         trusted_hops: The number of proxies in front whose `x-forwarded-for` names the client.
         resource_metadata: The URL of the metadata of the protected resource (RFC 9728) in challenges, or its path,
             which the request's scheme and host complete; None if no access tokens are accepted.
+        admin: The address of the admin listener; None for no such listener.
     """
 
     cors_origins: tuple[str, ...] = ()
@@ -45,6 +47,7 @@ class EdgeSettings:
     tls: TlsFiles | None = None
     trusted_hops: int = 0
     resource_metadata: str | None = None
+    admin: Address | None = None
 
 
 DEFAULT_EDGE = EdgeSettings()

@@ -30,6 +30,7 @@ _PEER_NAMES: dict[AccountName, str] = {
     "san_email": "%DOWNSTREAM_PEER_EMAIL_SAN%",
 }
 _BODIES = 16
+_ADMIN = ("admin", "admin_workers")  # the admin listener and its cluster, which only exist if they are configured
 
 
 def edge_dir() -> Path:
@@ -54,17 +55,20 @@ def render(
     config["admin"]["address"]["pipe"]["path"] = str(admin)
     _apply_heap(config["overload_manager"], settings.max_body)
     resources = config["static_resources"]
-    addresses = {"http": http, "grpc": grpc}
+    addresses = {"http": http, "grpc": grpc, "admin": settings.admin}
+    for kind in ("listeners", "clusters"):
+        resources[kind] = [part for part in resources[kind] if settings.admin or part["name"] not in _ADMIN]
     for listener in resources["listeners"]:
-        if "address" in listener:
-            host, port = addresses[listener["name"]]
-            listener["address"]["socket_address"].update(address=host, port_value=port)
-        _apply_settings(listener, settings)
+        if "address" in listener and (address := addresses[listener["name"]]):
+            listener["address"]["socket_address"].update(address=address[0], port_value=address[1])
+        if listener["name"] not in _ADMIN:
+            _apply_settings(listener, settings)
         if "address" in listener:
             _apply_connection(listener, settings, endpoints.parent)
     for cluster in resources["clusters"]:
         if "eds_cluster_config" in cluster:
-            cluster["eds_cluster_config"]["eds_config"]["path_config_source"]["path"] = str(endpoints)
+            file = admin_endpoints(endpoints) if cluster["name"] in _ADMIN else endpoints
+            cluster["eds_cluster_config"]["eds_config"]["path_config_source"]["path"] = str(file)
     return yaml.safe_dump(config, sort_keys=False)
 
 
@@ -156,12 +160,17 @@ def _domains(host: dict[str, Any], settings: EdgeSettings) -> list[str]:
     return [name for name in host["domains"] if name not in chosen] + added
 
 
-def write_endpoints(endpoints: Path, sockets: Iterable[Path]) -> None:
-    """Writes the endpoint list atomically. Envoy applies it at once; running calls continue."""
+def admin_endpoints(endpoints: Path) -> Path:
+    """Returns the path of the endpoint list of the admin listener, beside that of `write_endpoints`."""
+    return endpoints.with_name(f"admin-{endpoints.name}")
+
+
+def write_endpoints(endpoints: Path, sockets: Iterable[Path], cluster: str = "workers") -> None:
+    """Writes the endpoint list of a cluster atomically. Envoy applies it at once; running calls continue."""
     hosts = [{"endpoint": {"address": {"pipe": {"path": str(socket)}}}} for socket in sockets]
     assignment = {
         "@type": "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
-        "cluster_name": "workers",
+        "cluster_name": cluster,
         "endpoints": [{"lb_endpoints": hosts}],
     }
     # Envoy watches for a file that is moved into place, and must never read half of one. JSON is YAML too.
@@ -198,6 +207,7 @@ async def workers(admin: Path) -> dict[Path, bool]:
     return {
         Path(host["address"]["pipe"]["path"]): _is_healthy(host["health_status"])
         for cluster in body["cluster_statuses"]
+        if cluster["name"] not in _ADMIN
         for host in cluster.get("host_statuses", [])
         if "pipe" in host["address"]
     }

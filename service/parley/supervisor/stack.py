@@ -11,6 +11,7 @@ from parley.config import Config
 from parley.logs import Level
 from parley.rpc.server_options import ServerLimits
 from parley.supervisor.addresses import Address, parse_address
+from parley.supervisor.admin_sockets import AdminLink, admin_socket, remote_admin_socket
 from parley.supervisor.children import Envoy, ModelServer, Worker, model_backends
 from parley.supervisor.edge_settings import DEFAULT_EDGE, EdgeSettings
 from parley.supervisor.errors import CommandError
@@ -88,13 +89,14 @@ class Models:
 
 
 class Stack:
-    """Starts, reloads and stops all processes. `http` and `grpc` are the bound addresses after `start`."""
+    """Starts, reloads and stops all processes. `http`, `grpc` and `admin` are the bound addresses after `start`."""
 
     def __init__(self, config: Config, paths: Paths, workers: int) -> None:
-        self.http, self.grpc = paths.http, paths.grpc
+        self.http, self.grpc, self.admin = paths.http, paths.grpc, paths.edge.admin
         self._paths = paths
         self._numbers = count(1)
         self._envoy = _make_envoy(paths)
+        self._admin_link = AdminLink(paths.state_dir / "admin.sock") if paths.http else None
         self._has_delay = paths.shutdown.delay > 0
         self._models = self._make_models(config)
         self._workers = [self._make_worker(f"worker {number + 1}", config, self._models) for number in range(workers)]
@@ -115,7 +117,7 @@ class Stack:
         progress("Starting Envoy")
         await self._envoy.start()
         await self._envoy.wait_applied()  # until then, Envoy has not checked the health of the workers
-        self.http, self.grpc = self._envoy.http, self._envoy.grpc
+        self.http, self.grpc, self.admin = self._envoy.http, self._envoy.grpc, self._envoy.settings.admin
 
     async def reload(self, config: Config) -> None:
         """Replaces each worker by one with the new configuration; no request fails.
@@ -147,6 +149,8 @@ class Stack:
         if self._envoy is not None:
             await self._envoy.stop(_GRACE_SECONDS)
         await _all(models.stop() for models in self._all_models())
+        if self._admin_link is not None:
+            self._admin_link.remove()
 
     async def _drain(self, envoy: Envoy) -> None:
         """Sends callers away and waits for running calls.
@@ -200,13 +204,14 @@ class Stack:
     def _make_worker(self, name: str, config: Config, models: Models) -> Worker:
         def spec() -> WorkerSpec:
             paths = self._paths
-            socket = f"{paths.run_dir}/worker-{next(self._numbers)}"
+            socket = paths.run_dir / f"worker-{next(self._numbers)}.sock"
             return WorkerSpec(
                 config.model_dump_json(),
                 str(paths.state_dir),
                 str(models.run_dir),
-                address=f"unix:{socket}.sock" if self._envoy else str(self.grpc),
-                admin=f"{socket}-admin.sock",
+                address=f"unix:{socket}" if self._envoy else str(self.grpc),
+                admin=str(admin_socket(socket)),
+                remote_admin=str(remote_admin_socket(socket)) if paths.edge.admin else None,
                 log_level=paths.log_level,
                 limits=None if self._envoy else _server_limits(paths.edge),
                 store_identity=paths.store_identity(),
@@ -238,9 +243,12 @@ class Stack:
         return task
 
     def _publish(self) -> None:
-        """Sends Envoy the addresses of the serving workers."""
+        """Sends Envoy the addresses of the serving workers, and links to the admin socket of one of them."""
+        addresses = [worker.address for worker in self._all_workers() if worker.address]
         if self._envoy is not None:
-            self._envoy.set_workers([worker.address for worker in self._all_workers() if worker.address])
+            self._envoy.set_workers(addresses)
+        if self._admin_link is not None:
+            self._admin_link.update([Path(address.removeprefix("unix:")) for address in addresses])
 
 
 def _make_envoy(paths: Paths) -> Envoy | None:

@@ -39,6 +39,7 @@ class WorkerSpec:
         run_dir: The folder of the model servers' sockets.
         address: The address to listen on: `unix:/path.sock` or `HOST:PORT`.
         admin: The path of the admin server's socket.
+        remote_admin: The path of the socket for Envoy's admin listener; None without one.
         log_level: The log level.
         limits: The limits of a worker without Envoy; None behind one.
         store_identity: The identity of the store; None if it is unknown yet.
@@ -49,6 +50,7 @@ class WorkerSpec:
     run_dir: str
     address: str
     admin: str
+    remote_admin: str | None = None
     log_level: Level = "info"
     limits: ServerLimits | None = None
     store_identity: str | None = None
@@ -94,6 +96,7 @@ def _run(spec: WorkerSpec, output: Output) -> None:
 
     from parley import logs
     from parley.app import serve
+    from parley.rpc.admin import AdminSockets
 
     logs.configure(level=spec.log_level)
 
@@ -104,7 +107,7 @@ def _run(spec: WorkerSpec, output: Output) -> None:
             store_identity=spec.store_identity,
             run_dir=Path(spec.run_dir),
             address=spec.address,
-            admin=Path(spec.admin),
+            admin=AdminSockets(Path(spec.admin), Path(spec.remote_admin) if spec.remote_admin else None),
             on_ready=lambda address: _report(output, f"ready {address}"),
             on_alive=lambda: _report(output, ALIVE),
             server_limits=spec.limits,

@@ -202,6 +202,26 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: RESOURCE_EXHAUSTED, 429, "This account may store 100 sessions and has 100; delete sessions that are not
     needed".
     """
+    ERROR_REASON_KEY_NOT_FOUND: _ErrorReason.ValueType  # 43
+    """For administrators: no key has this id.
+    Example: NOT_FOUND, 404, "No key has the id "key_0123"; list the keys to find it".
+    """
+    ERROR_REASON_KEY_REVOKED: _ErrorReason.ValueType  # 44
+    """For administrators: the key is revoked or expired.
+    Example: FAILED_PRECONDITION, 409, "The key "key_0123" is revoked; create another key".
+    """
+    ERROR_REASON_ACCOUNT_NOT_FOUND: _ErrorReason.ValueType  # 45
+    """For administrators: no account has this name.
+    Example: NOT_FOUND, 404, "No account is named "acme"; list the accounts, or create it".
+    """
+    ERROR_REASON_ACCOUNT_EXISTS: _ErrorReason.ValueType  # 46
+    """For administrators: an account has this name.
+    Example: ALREADY_EXISTS, 409, "An account named "acme" exists; update it, or choose another name".
+    """
+    ERROR_REASON_INVALID_ADMIN_KEY: _ErrorReason.ValueType  # 47
+    """For administrators: the call of the admin listener has no admin key, or an unknown one.
+    Example: UNAUTHENTICATED, 401, "Missing or invalid admin key; send it as `authorization: Bearer <admin key>`".
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` of the `google.rpc.ErrorInfo` (domain `parley`) in every failed call, without the prefix
@@ -389,5 +409,25 @@ ERROR_REASON_STORAGE_LIMIT_EXCEEDED: ErrorReason.ValueType  # 42
 sessions that are not needed, or begin a new one.
 Example: RESOURCE_EXHAUSTED, 429, "This account may store 100 sessions and has 100; delete sessions that are not
 needed".
+"""
+ERROR_REASON_KEY_NOT_FOUND: ErrorReason.ValueType  # 43
+"""For administrators: no key has this id.
+Example: NOT_FOUND, 404, "No key has the id "key_0123"; list the keys to find it".
+"""
+ERROR_REASON_KEY_REVOKED: ErrorReason.ValueType  # 44
+"""For administrators: the key is revoked or expired.
+Example: FAILED_PRECONDITION, 409, "The key "key_0123" is revoked; create another key".
+"""
+ERROR_REASON_ACCOUNT_NOT_FOUND: ErrorReason.ValueType  # 45
+"""For administrators: no account has this name.
+Example: NOT_FOUND, 404, "No account is named "acme"; list the accounts, or create it".
+"""
+ERROR_REASON_ACCOUNT_EXISTS: ErrorReason.ValueType  # 46
+"""For administrators: an account has this name.
+Example: ALREADY_EXISTS, 409, "An account named "acme" exists; update it, or choose another name".
+"""
+ERROR_REASON_INVALID_ADMIN_KEY: ErrorReason.ValueType  # 47
+"""For administrators: the call of the admin listener has no admin key, or an unknown one.
+Example: UNAUTHENTICATED, 401, "Missing or invalid admin key; send it as `authorization: Bearer <admin key>`".
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -67,6 +67,12 @@ REASONS: dict[str, type[ParleyError]] = {
     "SERVICE_TIMEOUT": UpstreamTimeout,
     "LOCAL_RESOURCES": UpstreamUnavailable,
     "LOOP_DETECTED": LoopDetected,
+    # Never sent by the methods that the backend calls.
+    "KEY_NOT_FOUND": UpstreamUnrecognized,
+    "KEY_REVOKED": UpstreamUnrecognized,
+    "ACCOUNT_NOT_FOUND": UpstreamUnrecognized,
+    "ACCOUNT_EXISTS": UpstreamUnrecognized,
+    "INVALID_ADMIN_KEY": UpstreamUnrecognized,
 }
 
 

@@ -8,6 +8,7 @@ from parley.core.errors import SessionBusy, StoreUnavailable, TurnLost
 from parley.stores.postgres import PostgresStore
 from tests.contract.postgres_outage.recovery import SHORT, back
 from tests.contract.stores import all_messages, begin, complete, converse, key
+from tests.keys import event
 from tests.postgres import Server
 from tests.processes import reserved_port
 
@@ -105,7 +106,7 @@ class TestUnavailable:
 
     async def test_idle_connections_cut(self, server: Server, store: PostgresStore) -> None:
         """A read on a cut connection is repeated on another one."""
-        await store.add_key(key(1))
+        await store.add_key(key(1), event)
         await asyncio.gather(*[store.check() for _ in range(8)])
         server.sql("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'parley'")
         assert key(1) == await store.find_key(bytes([1]) * 32)

@@ -15,7 +15,7 @@ from parley.auth.tokens.verifier import Verifier
 from parley.backends.http.documents import HttpDocuments, SharedDocuments
 from parley.config import Config, parse
 from parley.core.errors import StoreUnavailable
-from parley.core.ports import Account
+from parley.core.ports import Account, Audit
 from tests.issuer import AUDIENCE, ScriptedIssuer
 
 
@@ -33,8 +33,9 @@ class Accounts:
             raise StoreUnavailable("away")
         return self.accounts.get(name)
 
-    async def add_account(self, account: Account) -> Account:
-        return self.accounts.setdefault(account.name, account)
+    async def add_account(self, account: Account, audit: Audit[Account]) -> tuple[Account, bool]:
+        is_new = account.name not in self.accounts
+        return self.accounts.setdefault(account.name, account), is_new
 
     def change(self, name: str, **values: Any) -> None:
         """Changes an account, as an operator does."""

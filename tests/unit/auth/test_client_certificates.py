@@ -8,7 +8,7 @@ from parley.auth.callers import Callers
 from parley.auth.client_certificates import ClientCertificates
 from parley.config import DEFAULT_PLANS, LimitsConfig
 from parley.core.errors import AccountSuspended, PlanRequired, Unauthenticated
-from parley.core.ports import Account, Caller, Credentials
+from parley.core.ports import Account, Audit, Caller, Credentials
 
 NAMED = Credentials(None, certificate_name="billing.internal")
 
@@ -25,9 +25,10 @@ class Accounts:
         self.reads += 1
         return self.accounts.get(name)
 
-    async def add_account(self, account: Account) -> Account:
+    async def add_account(self, account: Account, audit: Audit[Account]) -> tuple[Account, bool]:
         """Adds an account unless it exists."""
-        return self.accounts.setdefault(account.name, account)
+        is_new = account.name not in self.accounts
+        return self.accounts.setdefault(account.name, account), is_new
 
 
 class Headers:

@@ -42,7 +42,9 @@ class AuditEvent(_message.Message):
     open.
     """
     source: _builtins.str
-    """Where it came from: `cli`, `socket`, `up` (the first key), or the IP address of a caller of the admin listener."""
+    """Where it came from: `cli`, `socket`, `up` (the first key), `access token` (the first one of a new account), or the IP
+    address of a caller of the admin listener.
+    """
     method: _builtins.str
     """The RPC, or the RPC that is equivalent to the command, for example `RevokeKey`."""
     subject: _builtins.str

@@ -9,10 +9,12 @@ from parley.auth.callers import Callers
 from parley.auth.tokens.claims import Grant, grant
 from parley.auth.tokens.verifier import Verified, Verifier
 from parley.config import merged
-from parley.core.ports import Account, AccountStore, Caller
+from parley.core.administration import account_audit
+from parley.core.ports import Account, AccountStore, Caller, Origin
 
 _CACHE_SECONDS = 0.5  # less than the second within which a change of the account takes effect
 _MAX_CACHED = 10_000  # tokens
+_ORIGIN = Origin("parley", "access token")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,8 @@ class AccessTokens:
         """Reads the account, or creates it, and applies its plan and limits. Limits that are stored win."""
         account = await self._store.find_account(granted.account)
         if account is None:
-            account = await self._store.add_account(self._new_account(granted))
+            audit = account_audit(_ORIGIN, "CreateAccount", int(self._clock()))
+            account, _ = await self._store.add_account(self._new_account(granted), audit)
         account = replace(account, plan=granted.plan or account.plan, limits=merged(granted.limits, account.limits))
         return self._callers.caller(account, granted.subject, granted.models, granted.scopes)
 

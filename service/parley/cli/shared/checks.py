@@ -96,12 +96,6 @@ def _is_loopback(host: str) -> bool:
     return all(ipaddress.ip_address(one.partition("%")[0]).is_loopback for one in found)
 
 
-def require_plan(plan: str, config: Config) -> None:
-    """Raises CommandError for a plan that is not configured."""
-    if plan not in config.plans:
-        raise CommandError(f'--plan: no plan is named "{plan}"; use one of: {", ".join(config.plans)}')
-
-
 def check_address(address: Address, option: str) -> None:
     """Raises CommandError if the address cannot be bound; the message names `option`, which sets another address."""
     try:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from parley.config import Config
+from parley.core.ports import Origin
 from parley.stores.open import open_store
 from parley.supervisor.addresses import Address
 from parley.supervisor.errors import CommandError
@@ -25,16 +26,15 @@ async def create(config: Config, state: Path) -> str | Path | None:
     Raises:
         CommandError: The file cannot be written; no key is created.
     """
-    from parley.auth.api_keys import ApiKeys
-    from parley.auth.callers import Callers
+    from parley.core.administration import Keys, KeySettings, Rules
 
     async with open_store(config.store, state) as store:
-        keys = ApiKeys(store, Callers(config.plans))
-        if await keys.list():
+        known, _ = await store.list_keys(page_size=1)
+        if known:
             return None
         file = None if sys.stdout.isatty() else state / _FILE
         _write(file, "")
-        _, secret = await keys.create(name="first key", account="default")
+        _, secret = await Keys(store, Rules.of(config)).create(KeySettings("first key"), Origin("parley", "up"))
         _write(file, f"{secret}\n")
         return file or secret
 

@@ -45,6 +45,24 @@ _REST_HELP = "REST address, HOST:PORT; port 0 picks a free one."
 _GRPC_HELP = "gRPC address, HOST:PORT; port 0 picks a free one."
 HttpOption = Annotated[Address, _ADDRESS_PARAMETER, Parameter(name="--http", env_var="PARLEY_HTTP", help=_REST_HELP)]
 GrpcOption = Annotated[Address, _ADDRESS_PARAMETER, Parameter(name="--grpc", env_var="PARLEY_GRPC", help=_GRPC_HELP)]
+AdminOption = Annotated[
+    Address | None,
+    _ADDRESS_PARAMETER,
+    Parameter(
+        name="--admin",
+        env_var="PARLEY_ADMIN",
+        help="gRPC address of the admin API, HOST:PORT; needs an admin key. Default: only the Unix socket admin.sock "
+        "in the state folder.",
+    ),
+]
+AdminKeyFileOption = Annotated[
+    Path | None,
+    Parameter(
+        name="--admin-key-file",
+        env_var="PARLEY_ADMIN_KEY_FILE",
+        help="File with an admin key for --admin, beside those of `admin.keys` in the configuration.",
+    ),
+]
 ListenOption = Annotated[
     Address, _ADDRESS_PARAMETER, Parameter(name="--listen", env_var="PARLEY_LISTEN", help=_GRPC_HELP)
 ]

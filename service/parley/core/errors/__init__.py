@@ -2,17 +2,24 @@
 
 ParleyError
 ├── InvalidRequest            a field is missing, of the wrong type or out of range
+│   ├── PlanConflict          for administrators
 │   └── SessionOfOtherModel
 ├── UnsupportedParameter      the backend does not support a parameter
 ├── ModelNotFound             no such model for this caller
 ├── Unauthenticated           no API key
 ├── InvalidApiKey             an unknown, expired or revoked API key
+│   └── AccessRevoked        while the call was running
 ├── PlanRequired              a key of a plan without access
 ├── AccountSuspended          a key of a suspended account
 ├── ScopeRequired             the key lacks a scope
 ├── InvalidToken              an access token that is not valid
 ├── InsufficientScope         an access token without a required scope
 ├── IssuerUnavailable         the keys of the token's issuer cannot be read
+├── KeyNotFound              no key has this id, for administrators
+├── KeyRevoked               the key cannot be changed, for administrators
+├── AccountNotFound          no account has this name, for administrators
+├── AccountExists            an account has this name, for administrators
+├── InvalidAdminKey          no admin key, or an unknown one
 ├── LimitExceeded
 │   ├── RateLimited           the key or its account has used up its limit a minute
 │   ├── ConcurrencyLimited    the key or its account has too many running calls
@@ -50,6 +57,7 @@ A message is for the caller: it names the field or the cause and says what to do
 """
 
 from parley.core.errors.access import (
+    AccessRevoked,
     AccountSuspended,
     InsufficientScope,
     InvalidApiKey,
@@ -58,6 +66,14 @@ from parley.core.errors.access import (
     PlanRequired,
     ScopeRequired,
     Unauthenticated,
+)
+from parley.core.errors.administration import (
+    AccountExists,
+    AccountNotFound,
+    InvalidAdminKey,
+    KeyNotFound,
+    KeyRevoked,
+    PlanConflict,
 )
 from parley.core.errors.base import ParleyError
 from parley.core.errors.limits import (
@@ -101,6 +117,9 @@ from parley.core.errors.upstream import (
 )
 
 __all__ = [
+    "AccessRevoked",
+    "AccountExists",
+    "AccountNotFound",
     "AccountSuspended",
     "AddedParameterRejected",
     "ConcurrencyLimited",
@@ -108,18 +127,22 @@ __all__ = [
     "ContextLengthExceeded",
     "DeadlineExceeded",
     "InsufficientScope",
+    "InvalidAdminKey",
     "InvalidApiKey",
     "InvalidRequest",
     "InvalidToken",
     "IssuerUnavailable",
     "KeyInUse",
+    "KeyNotFound",
     "KeyReused",
+    "KeyRevoked",
     "LimitExceeded",
     "LocalPortsExhausted",
     "LocalResourcesExhausted",
     "LoopDetected",
     "ModelNotFound",
     "ParleyError",
+    "PlanConflict",
     "PlanRequired",
     "QuotaExhausted",
     "RateLimited",

@@ -29,6 +29,13 @@ class InvalidApiKey(ParleyError):
         super().__init__("Invalid API key")
 
 
+class AccessRevoked(InvalidApiKey):
+    """The API key of a running call has been revoked, or has expired."""
+
+    def __init__(self) -> None:
+        ParleyError.__init__(self, "The API key was revoked or expired while the call was running; use another key")
+
+
 class PlanRequired(ParleyError):
     """The key's account is on the free plan."""
 

@@ -3,10 +3,23 @@
 from typing import Protocol
 
 from parley.core.ports.alerts import Alert, AlertReceiver, AlertStore, ReceiverGoneError
+from parley.core.ports.audit import Audit, AuditEvent, AuditFilter, AuditStore, Origin
 from parley.core.ports.backends import HOPS, MAX_HOPS, Backend, UpstreamCall
 from parley.core.ports.claims import Claim, ClaimStore
 from parley.core.ports.documents import Document, Documents, DocumentUnavailable
-from parley.core.ports.keys import Account, AccountStore, ApiKey, Authenticator, Caller, Credentials, KeyStore, Scope
+from parley.core.ports.keys import (
+    AccessChecker,
+    Account,
+    AccountStore,
+    ApiKey,
+    Authenticator,
+    Caller,
+    Credentials,
+    KeyReader,
+    KeyStore,
+    NewKeyAudit,
+    Scope,
+)
 from parley.core.ports.limits import Charge, LimitStore, Reservation, RunningCall, Settlement
 from parley.core.ports.sessions import (
     Reaped,
@@ -23,12 +36,17 @@ from parley.core.ports.usage import UsageCounts, UsageKey, UsageQuery, UsageRow,
 __all__ = [
     "HOPS",
     "MAX_HOPS",
+    "AccessChecker",
     "Account",
     "AccountStore",
     "Alert",
     "AlertReceiver",
     "AlertStore",
     "ApiKey",
+    "Audit",
+    "AuditEvent",
+    "AuditFilter",
+    "AuditStore",
     "Authenticator",
     "Backend",
     "Caller",
@@ -39,8 +57,11 @@ __all__ = [
     "Document",
     "DocumentUnavailable",
     "Documents",
+    "KeyReader",
     "KeyStore",
     "LimitStore",
+    "NewKeyAudit",
+    "Origin",
     "Reaped",
     "ReceiverGoneError",
     "Reservation",
@@ -64,7 +85,7 @@ __all__ = [
 ]
 
 
-class Store(SessionStore, ClaimStore, KeyStore, AccountStore, LimitStore, UsageStore, AlertStore, Protocol):
+class Store(SessionStore, ClaimStore, KeyStore, AuditStore, LimitStore, UsageStore, AlertStore, Protocol):
     """One database that implements all store interfaces."""
 
     async def check(self) -> None:

@@ -1,9 +1,12 @@
 """The identity of a caller, and the interface of a store of accounts and API keys."""
 
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeAlias
 
 from parley.config import UNLIMITED, Limits
+from parley.core.errors import ParleyError
+from parley.core.ports.audit import Audit, AuditEvent
 
 Scope = Literal["chat", "sessions:read", "sessions:write", "models"]
 """What a key may do: complete chats, read sessions, change sessions, list models."""
@@ -69,6 +72,18 @@ class Authenticator(Protocol):
         ...
 
 
+class AccessChecker(Protocol):
+    """Finds running calls whose caller has lost access since they began."""
+
+    async def find_revoked(self, running: Mapping[Credentials, Caller]) -> dict[Credentials, ParleyError]:
+        """Returns why a new call would be refused, by the credentials of running calls for which it would be.
+
+        Raises:
+            StoreUnavailable: The store cannot be reached.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Account:
     """An account as stored.
@@ -119,6 +134,10 @@ class ApiKey:
     previous_expires: int | None = None
 
 
+NewKeyAudit: TypeAlias = Callable[[ApiKey, bool], AuditEvent]
+"""Returns the event of a new key, given whether its account is new, too."""
+
+
 class AccountStore(Protocol):
     """Stores accounts. Every method raises StoreUnavailable if the store cannot be reached."""
 
@@ -126,13 +145,19 @@ class AccountStore(Protocol):
         """Returns the account with this name."""
         ...
 
-    async def add_account(self, account: Account) -> Account:
-        """Stores an account and returns it. If it exists, returns it as stored."""
+    async def add_account(self, account: Account, audit: Audit[Account]) -> tuple[Account, bool]:
+        """Stores an account, and adds the event that `audit` returns to the audit log in the same transaction.
+
+        If it exists, changes nothing.
+
+        Returns:
+            The account as stored, and whether it is new.
+        """
         ...
 
 
-class KeyStore(Protocol):
-    """Stores API keys and their accounts. Every method raises StoreUnavailable if the store cannot be reached."""
+class KeyReader(Protocol):
+    """Finds API keys and accounts. Every method raises StoreUnavailable if the store cannot be reached."""
 
     async def find_key(self, digest: bytes) -> ApiKey | None:
         """Returns the key with this digest or previous digest, revoked and expired keys included."""
@@ -142,28 +167,64 @@ class KeyStore(Protocol):
         """Returns the account with this name."""
         ...
 
-    async def add_key(self, key: ApiKey) -> ApiKey:
+    async def find_keys(self, digests: Collection[bytes]) -> list[ApiKey]:
+        """Returns the keys with these digests or previous digests, in one query."""
+        ...
+
+    async def find_accounts(self, names: Collection[str]) -> list[Account]:
+        """Returns the accounts with these names, in one query."""
+        ...
+
+
+class KeyStore(KeyReader, AccountStore, Protocol):
+    """Stores API keys and their accounts. Every method raises StoreUnavailable if the store cannot be reached."""
+
+    async def get_key(self, key_id: str) -> ApiKey | None:
+        """Returns the key with this id."""
+        ...
+
+    async def list_keys(
+        self, account: str | None = None, *, page_size: int, page_token: str | None = None
+    ) -> tuple[list[ApiKey], str | None]:
+        """Returns a page of keys, the oldest first, of one account or of all, and the token of the next page.
+
+        Raises:
+            InvalidRequest: The token is invalid.
+        """
+        ...
+
+    async def list_accounts(self, *, page_size: int, page_token: str | None = None) -> tuple[list[Account], str | None]:
+        """Returns a page of accounts in the order of their names, and the token of the next page.
+
+        Raises:
+            InvalidRequest: The token is invalid.
+        """
+        ...
+
+    async def add_key(self, key: ApiKey, audit: NewKeyAudit) -> ApiKey:
         """Stores a key and returns it with its account as stored.
 
-        Creates the account with the plan of `key.account` if the account does not exist.
+        Creates the account with the plan of `key.account` if the account does not exist. This and the following methods
+        add the event that `audit` returns to the audit log, in the same transaction. They may call `audit` repeatedly.
         """
         ...
 
-    async def list_accounts(self) -> list[Account]:
-        """Returns all accounts in the order of their names."""
-        ...
+    async def update_key(self, key_id: str, change: Callable[[ApiKey], ApiKey], audit: Audit[ApiKey]) -> ApiKey | None:
+        """Replaces a key by the result of `change`, which may raise to change nothing.
 
-    async def set_plan(self, account: str, plan: str) -> bool:
-        """Sets the plan of an account. Returns False if the account does not exist."""
-        ...
+        Args:
+            key_id: The key's id.
+            change: Returns the new key; its id, account and time of creation are not stored. It may be called
+                repeatedly.
+            audit: Describes the change.
 
-    async def list_keys(self) -> list[ApiKey]:
-        """Returns all keys, oldest first."""
-        ...
-
-    async def revoke_key(self, key_id: str, now: int) -> ApiKey | None:
-        """Marks the key as revoked at `now` (Unix seconds); a revoked key keeps its first time of revocation.
-
-        Returns None if the key does not exist.
+        Returns:
+            The new key; None if it does not exist.
         """
+        ...
+
+    async def update_account(
+        self, name: str, change: Callable[[Account], Account], audit: Audit[Account]
+    ) -> Account | None:
+        """Replaces an account by the result of `change`; see `update_key`."""
         ...

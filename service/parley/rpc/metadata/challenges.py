@@ -1,6 +1,7 @@
 """The `www-authenticate` of a failed authentication (RFC 6750, 3; RFC 9728, 5.1)."""
 
 from parley.core.errors import (
+    AccessRevoked,
     InsufficientScope,
     InvalidApiKey,
     InvalidToken,
@@ -16,6 +17,7 @@ _ERRORS: dict[type[ParleyError], str | None] = {
     Unauthenticated: None,
     PlanRequired: None,
     InvalidApiKey: _INVALID,
+    AccessRevoked: _INVALID,
     InvalidToken: _INVALID,
     InsufficientScope: _INSUFFICIENT,
     ScopeRequired: _INSUFFICIENT,

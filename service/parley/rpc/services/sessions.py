@@ -20,12 +20,12 @@ from parley.rpc.call import caller, current
 from parley.rpc.interceptors import Context, record_failure
 from parley.rpc.metadata import headers
 from parley.rpc.metadata.idempotency import REPLAYED, idempotency_key
+from parley.rpc.paging import page_size
 from parley.rpc.typed_forms import set_text
 from parley.rpc.unknown_fields import fill_structs
 from parley.v1 import sessions_pb2 as messages
 from parley.v1 import sessions_pb2_grpc as services
 
-_DEFAULT_PAGE_SIZE, _MAX_PAGE_SIZE = 100, 1000
 _CHUNK_SIZE = 256 * 1024  # bytes of an export in one message; clients accept 4 MiB by default, and a line may be longer
 _MAX_JSON_SIZE = 64 * 1024 * 1024  # bytes; max_response_body_size in edge/envoy.yaml
 _SESSION = "x-chat-session-id"
@@ -50,7 +50,7 @@ class SessionsServicer(services.SessionsServicer):
         sessions, token = await self._store.list_sessions(
             caller().account,
             _session_filter(request),
-            page_size=_page_size(request),
+            page_size=page_size(request),
             page_token=request.page_token or None,
         )
         return messages.ListSessionsResponse(sessions=sessions, next_page_token=token)
@@ -92,7 +92,7 @@ class SessionsServicer(services.SessionsServicer):
         found, token = await self._store.list_messages(
             caller().account,
             session_id,
-            page_size=_page_size(request),
+            page_size=page_size(request),
             page_token=request.page_token or None,
         )
         return messages.ListSessionMessagesResponse(messages=found, next_page_token=token)
@@ -226,8 +226,3 @@ def _session_filter(request: messages.ListSessionsRequest) -> SessionFilter:
         request.updated_after if request.HasField("updated_after") else None,
         request.updated_before if request.HasField("updated_before") else None,
     )
-
-
-def _page_size(request: messages.ListSessionsRequest | messages.ListSessionMessagesRequest) -> int:
-    """Returns the size of a page by AIP-158: 0 means the default, and too large a size becomes the maximum."""
-    return min(request.page_size or _DEFAULT_PAGE_SIZE, _MAX_PAGE_SIZE)

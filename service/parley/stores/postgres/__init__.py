@@ -9,8 +9,6 @@ import structlog
 
 from parley.core.errors import SessionNotFound, StoreUnavailable
 from parley.core.ports import (
-    Account,
-    ApiKey,
     Charge,
     Claim,
     Reaped,
@@ -26,10 +24,11 @@ from parley.core.ports import (
 )
 from parley.core.ports.sessions import UNLIMITED_STORAGE
 from parley.stores import paging
-from parley.stores.postgres import claims, deletion, keys, limits, reaper, schema, sessions, turns
+from parley.stores.postgres import claims, deletion, limits, reaper, schema, sessions, turns
 from parley.stores.postgres.alerts import AlertMethods
 from parley.stores.postgres.claims import renew_claims
 from parley.stores.postgres.database import Connection, Database, Timeouts, WrongSchema
+from parley.stores.postgres.key_store import PostgresKeyStore
 from parley.stores.postgres.pool import Pool
 from parley.stores.postgres.releases import LeaseWaiters
 from parley.stores.postgres.replication import warn_of_asynchronous_standbys
@@ -48,7 +47,7 @@ _SKEW_SECONDS = 5.0
 _log = structlog.get_logger()
 
 
-class PostgresStore(UsageMethods, AlertMethods):
+class PostgresStore(PostgresKeyStore, UsageMethods, AlertMethods):
     """Implements `parley.core.ports.Store`. Every method also raises StoreUnavailable.
 
     Leases, limits and ages are measured by the database's clock, which all replicas share.
@@ -223,38 +222,6 @@ class PostgresStore(UsageMethods, AlertMethods):
     async def end_claim(self, claim: Claim, reply: bytes | None) -> None:
         """Stores the reply, or releases the key. Raises TurnLost."""
         await self._pool.run(lambda db: claims.end_claim(db, claim, reply, self._clock()))
-
-    async def find_key(self, digest: bytes) -> ApiKey | None:
-        """Reads the key with this digest or previous digest."""
-        return await self._read(lambda db: keys.find_key(db, digest))
-
-    async def add_key(self, key: ApiKey) -> ApiKey:
-        """Adds a key, and its account if it does not exist."""
-        return await self._pool.run(lambda db: keys.add_key(db, key))
-
-    async def add_account(self, account: Account) -> Account:
-        """Adds an account if it does not exist."""
-        return await self._pool.run(lambda db: keys.add_account(db, account))
-
-    async def find_account(self, name: str) -> Account | None:
-        """Reads the account with this name."""
-        return await self._read(lambda db: keys.find_account(db, name))
-
-    async def list_accounts(self) -> list[Account]:
-        """Reads all accounts in the order of their names."""
-        return await self._read(keys.list_accounts)
-
-    async def set_plan(self, account: str, plan: str) -> bool:
-        """Changes the plan of an account."""
-        return await self._pool.run(lambda db: keys.set_plan(db, account, plan))
-
-    async def list_keys(self) -> list[ApiKey]:
-        """Reads all keys, oldest first."""
-        return await self._read(keys.list_keys)
-
-    async def revoke_key(self, key_id: str, now: int) -> ApiKey | None:
-        """Marks a key as revoked."""
-        return await self._pool.run(lambda db: keys.revoke_key(db, key_id, now))
 
     async def reserve(
         self, charges: Sequence[Charge], call: RunningCall | None = None, lease_seconds: float = 0.0

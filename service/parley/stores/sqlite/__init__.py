@@ -14,8 +14,6 @@ import apsw
 from parley.core.errors import StoreUnavailable
 from parley.core.offload import offload
 from parley.core.ports import (
-    Account,
-    ApiKey,
     Charge,
     Claim,
     Reaped,
@@ -32,11 +30,12 @@ from parley.core.ports import (
 from parley.core.ports.sessions import UNLIMITED_STORAGE
 from parley.stores import paging
 from parley.stores.purging import PURGE_SECONDS, PurgeCursor, purge_all, purge_session
-from parley.stores.sqlite import claims, deletion, keys, limits, reaper, sessions, turns
+from parley.stores.sqlite import claims, deletion, limits, reaper, sessions, turns
 from parley.stores.sqlite.alerts import AlertMethods
 from parley.stores.sqlite.claims import renew_claims
 from parley.stores.sqlite.clock import FileClock, Times
 from parley.stores.sqlite.database import Database, identify, queue_file, require_space
+from parley.stores.sqlite.key_store import SqliteKeyStore
 from parley.stores.sqlite.releases import LeaseWaiters
 from parley.stores.sqlite.turns import renew_turns
 from parley.stores.sqlite.usage import UsageMethods
@@ -51,7 +50,7 @@ T = TypeVar("T")
 _CHECK_SECONDS = 5.0  # between two write checks
 
 
-class SqliteStore(UsageMethods, AlertMethods):
+class SqliteStore(SqliteKeyStore, UsageMethods, AlertMethods):
     """Implements `parley.core.ports.Store`. Every method also raises StoreUnavailable.
 
     One thread writes and one reads, so that the event loop never waits for the disk.
@@ -229,38 +228,6 @@ class SqliteStore(UsageMethods, AlertMethods):
     async def end_claim(self, claim: Claim, reply: bytes | None) -> None:
         """Stores the reply, or releases the key. Raises TurnLost."""
         await self._writer.submit(lambda db: claims.end_claim(db, claim, reply, None, self._clock.wall()))
-
-    async def find_key(self, digest: bytes) -> ApiKey | None:
-        """Reads the key with this digest or previous digest."""
-        return await self._read(lambda db: keys.find_key(db, digest))
-
-    async def add_key(self, key: ApiKey) -> ApiKey:
-        """Adds a key, and its account if it does not exist."""
-        return await self._writer.submit(lambda db: keys.add_key(db, key))
-
-    async def add_account(self, account: Account) -> Account:
-        """Adds an account if it does not exist."""
-        return await self._writer.submit(lambda db: keys.add_account(db, account))
-
-    async def find_account(self, name: str) -> Account | None:
-        """Reads the account with this name."""
-        return await self._read(lambda db: keys.find_account(db, name))
-
-    async def list_accounts(self) -> list[Account]:
-        """Reads all accounts in the order of their names."""
-        return await self._read(keys.list_accounts)
-
-    async def set_plan(self, account: str, plan: str) -> bool:
-        """Changes the plan of an account."""
-        return await self._writer.submit(lambda db: keys.set_plan(db, account, plan))
-
-    async def list_keys(self) -> list[ApiKey]:
-        """Reads all keys, oldest first."""
-        return await self._read(keys.list_keys)
-
-    async def revoke_key(self, key_id: str, now: int) -> ApiKey | None:
-        """Marks a key as revoked."""
-        return await self._writer.submit(lambda db: keys.revoke_key(db, key_id, now))
 
     async def reserve(
         self, charges: Sequence[Charge], call: RunningCall | None = None, lease_seconds: float = 0.0

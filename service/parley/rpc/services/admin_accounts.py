@@ -1,0 +1,48 @@
+"""The `Accounts` service, for administrators."""
+
+from parley.admin.v1 import accounts_pb2 as messages
+from parley.admin.v1 import accounts_pb2_grpc as services
+from parley.core.administration import Accounts, AccountSettings
+from parley.rpc import admin_messages
+from parley.rpc.call import origin
+from parley.rpc.interceptors import Context
+from parley.rpc.paging import page_size
+
+_FIELDS = ("plan", "limits")
+
+
+class AccountsServicer(services.AccountsServicer):
+    """Serves the accounts of the store."""
+
+    def __init__(self, accounts: Accounts) -> None:
+        self._accounts = accounts
+
+    async def ListAccounts(
+        self, request: messages.ListAccountsRequest, context: Context
+    ) -> messages.ListAccountsResponse:
+        """Lists accounts in the order of their names."""
+        found, token = await self._accounts.page(page_size=page_size(request), page_token=request.page_token or None)
+        return messages.ListAccountsResponse(accounts=map(admin_messages.account, found), next_page_token=token)
+
+    async def GetAccount(self, request: messages.GetAccountRequest, context: Context) -> messages.Account:
+        """Reads one account."""
+        return admin_messages.account(await self._accounts.get(request.name))
+
+    async def CreateAccount(self, request: messages.CreateAccountRequest, context: Context) -> messages.Account:
+        """Creates an account without keys."""
+        new = request.account
+        settings = AccountSettings(new.name, new.plan or None, new.limits)
+        return admin_messages.account(await self._accounts.create(settings, origin()))
+
+    async def UpdateAccount(self, request: messages.UpdateAccountRequest, context: Context) -> messages.Account:
+        """Changes fields of an account."""
+        changes = admin_messages.changes(request.account, request.update_mask, _FIELDS)
+        return admin_messages.account(await self._accounts.update(request.account.name, origin(), **changes))
+
+    async def SuspendAccount(self, request: messages.SuspendAccountRequest, context: Context) -> messages.Account:
+        """Suspends an account."""
+        return admin_messages.account(await self._accounts.suspend(request.name, origin()))
+
+    async def ResumeAccount(self, request: messages.ResumeAccountRequest, context: Context) -> messages.Account:
+        """Ends the suspension of an account."""
+        return admin_messages.account(await self._accounts.resume(request.name, origin()))
