@@ -129,6 +129,12 @@ async def test_a_wrong_value(callers: Callers) -> None:
         assert (grpc.StatusCode.INVALID_ARGUMENT, message) == (rejected.value.code(), rejected.value.details())
 
 
+async def test_every_scope(callers: Callers) -> None:
+    """A key of any scope reads usage."""
+    _, callers.secrets["reader"] = await create_key(callers.worker.store, "r", "bob", scopes=("sessions:read",))
+    assert [used(1, model="kept"), used(1)] == await callers.report("reader", account=True, by=["model"], **PERIOD)
+
+
 async def test_without_a_key(callers: Callers) -> None:
     """A report needs a valid key."""
     callers.secrets["bob"] = "sk-wrong"

@@ -183,7 +183,7 @@ class AuthInterceptor(Interceptor):
         async def handle(request: Any, context: Context) -> Any:
             call = current()
             call.caller = await self._authenticate(call)
-            if not call.caller.has_scope(scope):
+            if scope is not None and not call.caller.has_scope(scope):
                 raise ScopeRequired(scope)
             return await inner(request, context)
 

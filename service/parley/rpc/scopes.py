@@ -2,7 +2,7 @@
 
 from parley.core.ports import Scope
 
-SCOPES: dict[str, Scope] = {
+SCOPES: dict[str, Scope | None] = {
     "CreateChatCompletion": "chat",
     "CreateChatCompletionJson": "chat",
     "StreamChatCompletion": "chat",
@@ -17,6 +17,7 @@ SCOPES: dict[str, Scope] = {
     "DeleteSession": "sessions:write",
     "ListModels": "models",
     "GetModel": "models",
-    "GetUsageReport": "chat",
+    "GetUsageReport": None,
 }
-"""By the name of the method, for every method of `parley.v1`. A method that is not here cannot be called."""
+"""By the name of the method, for every method of `parley.v1`; None for a method that any key may call. A method that is
+not here cannot be called."""
