@@ -12,6 +12,8 @@ from parley.auth.callers import Callers
 from parley.auth.client_certificates import ClientCertificates
 from parley.backends.anthropic.backend import Anthropic
 from parley.backends.breaker_state import shared_states
+from parley.backends.extra_body import presets
+from parley.backends.extra_body.policy import ExtraBodyPolicy
 from parley.backends.llama_cpp.backend import LlamaCpp
 from parley.backends.llama_cpp.launch import socket_path
 from parley.backends.openai.backend import OpenAI
@@ -59,12 +61,21 @@ def _backend(name: str, config: BackendConfig, run_dir: Path) -> Backend:
 def _make(name: str, config: BackendConfig, run_dir: Path) -> Backend:
     match config:
         case LlamaCppBackend():
-            return LlamaCpp(socket_path(run_dir, name), config.health)
+            return LlamaCpp(
+                socket_path(run_dir, name), config.health, ExtraBodyPolicy(presets.LLAMA_CPP, config.extra_body)
+            )
         case OpenAIBackend():
             return _openai(config, run_dir / f"fields-{name}.json")
         case AnthropicBackend():
             prefill = config.prefill != "off"
-            return Anthropic(config.base_url, config.api_key, config.max_tokens, config.connections, prefill=prefill)
+            return Anthropic(
+                config.base_url,
+                config.api_key,
+                config.max_tokens,
+                config.connections,
+                prefill=prefill,
+                extra_body=ExtraBodyPolicy(presets.ANTHROPIC, config.extra_body),
+            )
         case ParleyBackend():
             from parley.backends.parley.backend import Parley
 
@@ -83,6 +94,7 @@ def _openai(config: OpenAIBackend, learned: Path) -> Backend:
         learned=LearnedFields(learned),
         connections=config.connections,
         health=config.health,
+        extra_body=ExtraBodyPolicy(presets.for_url(config.base_url), config.extra_body),
     )
 
 
@@ -91,7 +103,9 @@ def _any_llm(config: AnyLLMBackend) -> Backend:
         from parley.backends.any_llm.backend import AnyLLM
     except ModuleNotFoundError as error:
         raise ConfigError(f"kind: {error}; any_llm needs: pip install 'parley-gateway[any-llm]'") from error
-    return AnyLLM(config.provider, config.api_key, config.base_url)
+    preset = presets.for_url(config.base_url) if config.base_url else presets.for_provider(config.provider)
+    policy = ExtraBodyPolicy(preset, config.extra_body)
+    return AnyLLM(config.provider, config.api_key, config.base_url, policy)
 
 
 async def serve(  # noqa: PLR0913 - the parts of a worker

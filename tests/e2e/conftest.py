@@ -55,7 +55,9 @@ def upstream(the_upstream: ScriptedUpstream) -> ScriptedUpstream:
 def stack(the_upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parley]:
     """One `parley up` for all tests that leave it unchanged: `http`, `grpc`, `key`."""
     file = tmp_path_factory.mktemp("stack") / "parley.yaml"
-    backends = "\n".join(f'  {name}: {{kind: openai, base_url: "{the_upstream.url}"}}' for name in NAMES)
+    backends = "\n".join(
+        f'  {name}: {{kind: openai, base_url: "{the_upstream.url}", extra_body: all}}' for name in NAMES
+    )
     targets = ", ".join(f"{{backend: {name}, model: scripted-1}}" for name in NAMES)
     file.write_text(CONFIG.format(backends=backends, targets=targets))
     with started("--config", str(file), "--workers", "2") as parley:

@@ -20,7 +20,7 @@ from tests.processes import Parley, started
 from tests.upstream import DONE, Events, Raw, ScriptedUpstream
 
 NEAR = """\
-backends: {{open: {{kind: openai, base_url: "{url}"}}}}
+backends: {{open: {{kind: openai, base_url: "{url}", extra_body: all}}}}
 models: [{{id: open, targets: [{{backend: open}}]}}]
 """
 FAR = """\

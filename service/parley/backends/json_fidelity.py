@@ -8,10 +8,12 @@ from typing import Any
 import orjson
 from google.protobuf.struct_pb2 import Value
 
+from parley.backends.extra_body.policy import EVERYTHING, ExtraBodyPolicy
 from parley.core.errors import InvalidRequest
 from parley.core.messages import extra_fields
 from parley.core.messages.proto_json import from_struct
 from parley.core.messages.typed_fields import json_fields
+from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 
 FIELDS = frozenset(field.name for field in json_fields(CreateChatCompletionRequest.DESCRIPTOR)) | {"chatSessionId"}
@@ -110,19 +112,24 @@ def _exact_names(request: CreateChatCompletionRequest) -> set[str]:
     return {name for name in _ANY_JSON if getattr(request, name).HasField("struct_value")}
 
 
-def merge_extra(sent: dict[str, Any], request: CreateChatCompletionRequest, reserved: Iterable[str] = ()) -> None:
+def merge_extra(
+    sent: dict[str, Any], call: UpstreamCall, policy: ExtraBodyPolicy = EVERYTHING, reserved: Iterable[str] = ()
+) -> None:
     """Merges the request's `extra_body` into the body.
 
     `extra_body_json` takes precedence over the Struct and is sent unchanged. Fields of `exact_texts` are not merged.
 
     Args:
         sent: The body; modified in place.
-        request: The request.
+        call: The call.
+        policy: The parameters that the backend passes on.
         reserved: Further keys that are not allowed.
 
     Raises:
         InvalidRequest: If a key is another field of the request, or one of `reserved`.
+        UnsupportedParameter: If the policy does not allow a parameter.
     """
+    request = call.request
     extra: dict[str, Any] = {}
     if request.HasField("extra_body_json"):
         extra = members(request.extra_body_json, "extra_body_json")
@@ -136,4 +143,8 @@ def merge_extra(sent: dict[str, Any], request: CreateChatCompletionRequest, rese
         )
     for key in sorted(extra.keys() & set(reserved)):
         raise InvalidRequest(f"`extra_body.{key}` is set already by the request's fields", param=f"extra_body.{key}")
+    if extra:
+        parsed = json_object(request.extra_body_json, "extra_body_json") if request.extra_body_json else extra
+        for name in policy.check(call, {name: parsed[name] for name in extra}):
+            del extra[name]
     sent.update(extra)

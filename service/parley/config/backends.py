@@ -37,6 +37,10 @@ def _printable_key(text: str) -> str:
 
 ApiKey = Annotated[str, AfterValidator(_printable_key)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
+ExtraBody = Annotated[
+    Literal["preset", "all", "off"] | list[Annotated[str, Field(min_length=1)]], BeforeValidator(restore_off)
+]
+"""Which vendor parameters a backend passes on: those of its preset, all, none, or further names beside the preset."""
 Connections = Annotated[int, Field(ge=1, le=10_000)]
 
 
@@ -99,6 +103,9 @@ class OpenAIBackend(Strict):
     from answers and errors for all others."""
     health: HttpHealthCheck | None = None
     """Active health check. Default: none; calls alone decide."""
+    extra_body: ExtraBody = "preset"
+    """Vendor parameters of callers that are passed on: those known to be harmless (`preset`), further names beside them
+    (a list), all (`all`, for callers that you trust), or none (`off`). Others are rejected."""
 
 
 class AnthropicBackend(Strict):
@@ -122,6 +129,9 @@ class AnthropicBackend(Strict):
     prefill: Annotated[Literal["message", "off"], BeforeValidator(restore_off)] = "message"
     """Whether the server continues the beginning of an answer (`message`) or not (`off`, for models that
     reject it)."""
+    extra_body: ExtraBody = "preset"
+    """Vendor parameters of callers that are passed on: those known to be harmless (`preset`), further names beside them
+    (a list), all (`all`, for callers that you trust), or none (`off`). Others are rejected."""
 
 
 class ParleyBackend(Strict):
@@ -162,6 +172,9 @@ class AnyLLMBackend(Strict):
     """Key of the provider. Default: the environment variable that any-llm-sdk reads."""
     base_url: BaseUrl | None = None
     """URL of the provider's API. Default: that of the package."""
+    extra_body: ExtraBody = "preset"
+    """Vendor parameters of callers that are passed on: those known to be harmless (`preset`), further names beside them
+    (a list), all (`all`, for callers that you trust), or none (`off`). Others are rejected."""
 
 
 class LlamaCppBackend(Strict):
@@ -184,6 +197,9 @@ class LlamaCppBackend(Strict):
     """Threads of the server. Default: half of the machine's cores; more slow down the workers and each other."""
     health: HealthCheck | None = HealthCheck(interval=1.0, timeout=10.0)
     """Active health check. The short interval makes a restarted server usable as soon as its model is loaded."""
+    extra_body: ExtraBody = "preset"
+    """Vendor parameters of callers that are passed on: those known to be harmless (`preset`), further names beside them
+    (a list), all (`all`, for callers that you trust), or none (`off`). Others are rejected."""
 
 
 BackendConfig = Annotated[

@@ -7,6 +7,7 @@ from parley.backends.anthropic import blocks
 from parley.backends.anthropic import request as anthropic_request
 from parley.backends.anthropic import response as anthropic_response
 from parley.backends.anthropic.stream import StreamReader
+from parley.backends.extra_body.policy import EVERYTHING, ExtraBodyPolicy
 from parley.backends.http.adaptive import AdaptiveBackend
 from parley.core.messages.extra_fields import dump_bytes
 from parley.core.ports import UpstreamCall
@@ -27,6 +28,7 @@ class Anthropic(AdaptiveBackend):
         connections: Maximum number of open connections.
         prefill: Whether the models accept prefill.
         unix_socket: Connects over this socket instead of TCP.
+        extra_body: The vendor parameters that are passed on.
 
     Raises:
         ConfigError: If the key is not a valid header value, or the environment names an unusable proxy.
@@ -41,7 +43,9 @@ class Anthropic(AdaptiveBackend):
         *,
         prefill: bool = True,
         unix_socket: Path | None = None,
+        extra_body: ExtraBodyPolicy = EVERYTHING,
     ) -> None:
+        self._extra_body = extra_body
         headers = {"anthropic-version": _VERSION}
         if api_key:
             headers["x-api-key"] = api_key
@@ -54,7 +58,7 @@ class Anthropic(AdaptiveBackend):
         return bool(_SIGNATURE.search(message)) and blocks.remove_thinking(call.request.messages)
 
     def _body(self, call: UpstreamCall, *, stream: bool) -> bytes:
-        return dump_bytes(anthropic_request.body(call, self._max_tokens, stream=stream))
+        return dump_bytes(anthropic_request.body(call, self._max_tokens, stream=stream, policy=self._extra_body))
 
     def _completion(self, data: bytes, call: UpstreamCall) -> ChatCompletion:
         return anthropic_response.completion(data, may_be_empty=call.request.HasField("stop"))

@@ -10,6 +10,7 @@ from typing import Any
 from parley.backends.anthropic.messages import conversation
 from parley.backends.anthropic.tools import tools
 from parley.backends.capabilities import unsupported
+from parley.backends.extra_body.policy import EVERYTHING, ExtraBodyPolicy
 from parley.backends.json_fidelity import PARLEY_FIELDS, exact_schema, json_object, merge_extra
 from parley.core.errors import InvalidRequest
 from parley.core.messages.proto_json import from_struct, from_value
@@ -51,13 +52,14 @@ _EFFORTS = ("low", "medium", "high", "xhigh", "max")
 _TIERS = {"auto": "auto", "default": "standard_only", "standard_only": "standard_only"}
 
 
-def body(call: UpstreamCall, max_tokens: int, *, stream: bool) -> dict[str, Any]:
+def body(call: UpstreamCall, max_tokens: int, *, stream: bool, policy: ExtraBodyPolicy = EVERYTHING) -> dict[str, Any]:
     """Returns the body, to be serialized by `extra_fields.dump_bytes`.
 
     Args:
         call: The call.
         max_tokens: Token limit of a request that sets none.
         stream: Whether the answer is streamed.
+        policy: The vendor parameters that are passed on.
 
     Raises:
         UnsupportedParameter: If the API has no equivalent of a field.
@@ -73,7 +75,7 @@ def body(call: UpstreamCall, max_tokens: int, *, stream: bool) -> dict[str, Any]
     sent |= _sampling(request) | tools(request) | _output(request) | _caller(request)
     if stream:
         sent["stream"] = True
-    merge_extra(sent, request, reserved=sent.keys())
+    merge_extra(sent, call, policy, reserved=sent.keys())
     return sent
 
 

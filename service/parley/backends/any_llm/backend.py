@@ -18,6 +18,7 @@ from parley.backends.any_llm.request import arguments
 from parley.backends.deadlines import Deadlines, SilenceTimer
 from parley.backends.errors import classifier
 from parley.backends.errors.classifier import MalformedResponse
+from parley.backends.extra_body.policy import EVERYTHING, ExtraBodyPolicy
 from parley.backends.openai import response as openai_response
 from parley.backends.openai.choice import expected
 from parley.backends.openai.stream import StreamReader
@@ -35,6 +36,7 @@ class AnyLLM:
         provider: Its name in any-llm-sdk.
         api_key: Its API key; by default the package reads it from the environment.
         base_url: URL of its API; by default the package's.
+        extra_body: The vendor parameters that are passed on.
 
     Raises:
         ConfigError: If the package cannot create the provider, for example without a key.
@@ -42,14 +44,21 @@ class AnyLLM:
 
     supports_prefill = False  # support for prefill differs between providers
 
-    def __init__(self, provider: str, api_key: str | None = None, base_url: str | None = None) -> None:
+    def __init__(
+        self,
+        provider: str,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        extra_body: ExtraBodyPolicy = EVERYTHING,
+    ) -> None:
+        self._extra_body = extra_body
         self._provider = _create(provider, api_key, base_url)
         self._translates = not _speaks_openai(self._provider)
         self._errors = ProviderErrorFactory(api_key)
 
     async def complete(self, call: UpstreamCall) -> ChatCompletion:
         """Returns the complete answer; see the port."""
-        provider_arguments = arguments(call, stream=False, translates=self._translates)
+        provider_arguments = self._arguments(call, stream=False)
         deadlines = Deadlines(call)
         try:
             async with asyncio.timeout_at(deadlines.end):
@@ -64,7 +73,7 @@ class AnyLLM:
 
     async def stream(self, call: UpstreamCall) -> AsyncGenerator[ChatCompletionChunk, None]:
         """Yields the answer in chunks; see the port."""
-        provider_arguments = arguments(call, stream=True, translates=self._translates)
+        provider_arguments = self._arguments(call, stream=True)
         deadlines = Deadlines(call)
         reader = StreamReader(expected(call))
         silence_timer = SilenceTimer(call, deadlines)
@@ -90,6 +99,9 @@ class AnyLLM:
             yield chunk
         if not reader.is_complete:
             raise self._errors.from_incomplete_stream(reader.failure, call.request.model, started=reader.started)
+
+    def _arguments(self, call: UpstreamCall, *, stream: bool) -> dict[str, Any]:
+        return arguments(call, stream=stream, translates=self._translates, policy=self._extra_body)
 
     async def check(self) -> None:
         """Does nothing: these backends have no health check."""

@@ -12,6 +12,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from parley.backends.capabilities import unsupported
+from parley.backends.extra_body.policy import EVERYTHING, ExtraBodyPolicy
 from parley.backends.json_fidelity import FIELDS, json_object
 from parley.backends.openai import request as openai_request
 from parley.core.messages.extra_fields import dump_bytes
@@ -23,7 +24,9 @@ _TOOL_FIELDS = ("tools", "tool_choice", "parallel_tool_calls")
 _KEPT_FIELDS = frozenset({"extra_content"})
 
 
-def arguments(call: UpstreamCall, *, stream: bool, translates: bool) -> dict[str, Any]:
+def arguments(
+    call: UpstreamCall, *, stream: bool, translates: bool, policy: ExtraBodyPolicy = EVERYTHING
+) -> dict[str, Any]:
     """Returns the keyword arguments for the package.
 
     Vendor parameters stay in `extra_body`, which only affects the JSON body; as arguments they could redirect the call.
@@ -32,13 +35,14 @@ def arguments(call: UpstreamCall, *, stream: bool, translates: bool) -> dict[str
         call: The call.
         stream: Whether the answer is streamed.
         translates: Whether the package translates the messages.
+        policy: The vendor parameters that are passed on.
 
     Raises:
         InvalidRequest: If a field is invalid.
         UnsupportedParameter: If the package would drop a field.
     """
     # Python's json module supports integers of any size.
-    body: dict[str, Any] = json.loads(dump_bytes(openai_request.body(call, stream=stream)))
+    body: dict[str, Any] = json.loads(dump_bytes(openai_request.body(call, stream=stream, policy=policy)))
     if translates:
         _check(call.request)
         if body.get("tool_choice") == "none" and all(message["role"] != "tool" for message in body["messages"]):

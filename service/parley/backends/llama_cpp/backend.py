@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 
 from parley.backends.capabilities import Capabilities
+from parley.backends.extra_body.policy import EVERYTHING, ExtraBodyPolicy
 from parley.backends.llama_cpp.launch import capabilities_path
 from parley.backends.openai.backend import OpenAI
 from parley.backends.openai.reasoning import Rule
@@ -50,15 +51,22 @@ class LlamaCpp(OpenAI):
     Args:
         unix_socket: Socket of the server.
         health: Timeout and interval of the health check.
+        extra_body: The vendor parameters that are passed on.
     """
 
     hidden_fields = frozenset({"timings"})  # the speed of this machine
     capabilities = Capabilities(_IGNORED, _NO_PARTS, _TOOLS, _FORMATS, _CHOICES)
 
-    def __init__(self, unix_socket: Path, health: HealthCheck | None = None) -> None:
+    def __init__(
+        self, unix_socket: Path, health: HealthCheck | None = None, extra_body: ExtraBodyPolicy = EVERYTHING
+    ) -> None:
         health_check = HttpHealthCheck(**health.model_dump()) if health else None
         super().__init__(
-            "http://llama.cpp/v1", unix_socket=unix_socket, reasoning=Rule("reasoning_content"), health=health_check
+            "http://llama.cpp/v1",
+            unix_socket=unix_socket,
+            reasoning=Rule("reasoning_content"),
+            health=health_check,
+            extra_body=extra_body,
         )
         self._capabilities_path = capabilities_path(unix_socket)
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from parley.backends.capabilities import Capabilities
+from parley.backends.extra_body.policy import EVERYTHING, ExtraBodyPolicy
 from parley.backends.http.adaptive import AdaptiveBackend
 from parley.backends.openai import request as openai_request
 from parley.backends.openai import response as openai_response
@@ -39,6 +40,7 @@ class OpenAI(AdaptiveBackend):
         learned: Stores what the backend learns about each model.
         connections: Maximum number of open connections.
         health: Path and timeout of the health check.
+        extra_body: The vendor parameters that are passed on.
 
     Raises:
         ConfigError: If the key is not a valid header value, or the environment names an unusable proxy.
@@ -58,10 +60,12 @@ class OpenAI(AdaptiveBackend):
         learned: LearnedFields | None = None,
         connections: int = 1000,
         health: HttpHealthCheck | None = None,
+        extra_body: ExtraBodyPolicy = EVERYTHING,
     ) -> None:
         url = base_url.rstrip("/") + "/chat/completions"
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         super().__init__(url, headers, api_key, unix_socket, connections=connections, health=health)
+        self._extra_body = extra_body
         self._prefill = prefill or _default_prefill(base_url)
         self._learned = learned or LearnedFields()
         self._reasoning = ReasoningHistory(reasoning or rule_for(base_url), self._learned)
@@ -93,7 +97,7 @@ class OpenAI(AdaptiveBackend):
         return dump_bytes(body)
 
     def _content(self, call: UpstreamCall, *, stream: bool) -> dict[str, Any]:
-        body = openai_request.body(call, stream=stream)
+        body = openai_request.body(call, stream=stream, policy=self._extra_body)
         self._reasoning.write(body["messages"], call.model)
         if stream and _OPTIONS in self._learned.get(call.model).rejected and not call.request.stream_options.extra_json:
             del body[_OPTIONS]

@@ -12,6 +12,7 @@ import orjson
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
+from parley.backends.extra_body.policy import EVERYTHING, ExtraBodyPolicy
 from parley.backends.json_fidelity import PARLEY_FIELDS, exact_schema, exact_texts, members, merge_extra
 from parley.core.errors import InvalidRequest
 from parley.core.messages.proto_json import from_struct, from_value, number
@@ -28,11 +29,17 @@ _CONTENT_SUBSTITUTES = frozenset({"tool_calls", "function_call", "audio", "refus
 _JSON_TYPES = frozenset({"google.protobuf.Value", "google.protobuf.Struct"})
 
 
-def body(call: UpstreamCall, *, stream: bool) -> dict[str, Any]:
+def body(call: UpstreamCall, *, stream: bool, policy: ExtraBodyPolicy = EVERYTHING) -> dict[str, Any]:
     """Returns the body, to be serialized by `extra_fields.dump_bytes`.
+
+    Args:
+        call: The call.
+        stream: Whether the answer is streamed.
+        policy: The vendor parameters that the backend passes on.
 
     Raises:
         InvalidRequest: If `extra_body`, `extra_json` or a schema is invalid.
+        UnsupportedParameter: If the policy does not allow a vendor parameter.
     """
     request = call.request
     sent: dict[str, Any] = _request(request)
@@ -41,7 +48,7 @@ def body(call: UpstreamCall, *, stream: bool) -> dict[str, Any]:
         sent["stream"] = True
         sent["stream_options"] = _stream_options(request.stream_options) | {"include_usage": True}
     sent |= {name: orjson.Fragment(text) for name, text in exact_texts(request).items()}
-    merge_extra(sent, request)
+    merge_extra(sent, call, policy)
     return sent
 
 

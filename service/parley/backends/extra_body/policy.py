@@ -1,0 +1,71 @@
+"""Checks the vendor parameters of a request against the list of a backend."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from parley.backends.extra_body.closed import CLOSED
+from parley.backends.extra_body.presets import Preset
+from parley.core.errors import UnsupportedParameter
+from parley.core.ports import UpstreamCall
+
+Setting = str | Sequence[str]
+"""`preset`, `all`, `off`, or names that are allowed beside the preset."""
+_FIELDS = frozenset({"extra_body", "extra_body_json"})
+
+
+class ExtraBodyPolicy:
+    """The vendor parameters that one backend passes on.
+
+    Args:
+        preset: The parameters that are allowed by default.
+        setting: `extra_body` in the configuration of the backend.
+    """
+
+    __slots__ = ("_allowed",)
+
+    def __init__(self, preset: Preset, setting: Setting = "preset") -> None:
+        self._allowed: Preset | None = dict(preset)
+        if setting == "all":
+            self._allowed = None
+        elif setting == "off":
+            self._allowed = {}
+        elif not isinstance(setting, str):
+            self._allowed = dict(preset) | dict.fromkeys(setting)
+
+    def check(self, call: UpstreamCall, parameters: Mapping[str, Any]) -> Sequence[str]:
+        """Checks the vendor parameters of a call. Those of the model's `defaults` are the operator's own.
+
+        Returns:
+            The names of parameters that are left out: those that are null and not allowed.
+
+        Raises:
+            UnsupportedParameter: If a parameter is not allowed.
+        """
+        allowed = self._allowed
+        if allowed is None or not _FIELDS.isdisjoint(call.defaults):
+            return ()
+        nulls = [name for name, value in parameters.items() if value is None and name not in allowed]
+        for name, value in parameters.items():
+            if name in nulls:
+                continue
+            if name not in allowed:
+                raise _refused(name, name, call)
+            members = allowed[name]
+            if members is None or value is None:
+                continue
+            unknown = sorted(value.keys() - members) if isinstance(value, dict) else [""]
+            if unknown:
+                raise _refused(name, f"{name}.{unknown[0]}".rstrip("."), call)
+        return nulls
+
+
+def _refused(name: str, path: str, call: UpstreamCall) -> UnsupportedParameter:
+    reason = CLOSED.get(name)
+    because = f", because {reason}" if reason else ""
+    message = f'`{path[:64]}` is not passed on by the model "{call.request.model}"{because}; leave it out'
+    message += ", or let the operator allow it with `extra_body` of the backend"
+    return UnsupportedParameter(message, param=f"extra_body.{path}")
+
+
+EVERYTHING = ExtraBodyPolicy({}, "all")
+"""Passes everything on."""
