@@ -31,6 +31,7 @@ Row: TypeAlias = tuple[Any, ...]
 
 _TIMEOUTS = Timeouts(connect=10.0, command=3600.0)
 _BATCH = 100
+_LONG_AGO = 1e9  # seconds, longer than any lease
 _LOCK = "SELECT pg_try_advisory_lock(7012640071583062)"
 
 _STATE = "id, account, created, turn_count, lease_fence, completed_messages, lease_expires"
@@ -198,7 +199,9 @@ def _purge(db: apsw.Connection) -> None:
 def _end_calls(db: apsw.Connection) -> None:
     """Returns the reservations of crashed calls, which are not copied."""
     clock = FileClock()
-    while end_expired(db, Times(clock.wall(), clock.lease_time(db)), _BATCH):
+    wall = clock.wall()
+    lease = min(clock.lease_time(db), wall + _LONG_AGO)  # infinite after a reboot, which is no time for a bucket
+    while end_expired(db, Times(wall, lease), _BATCH):
         pass
 
 

@@ -154,8 +154,7 @@ def _rejected(wanted: Sequence[Charge], reservation: Reservation) -> Admission:
 
 
 def _prompt_size(request: CreateChatCompletionRequest) -> int:
-    """Returns the size of a request's prompt, in bytes of text and of serialized tools."""
-    offered = sum(tool.ByteSize() for tool in request.tools) + sum(
-        function.ByteSize() for function in request.functions
-    )
+    """Returns the size of a request's prompt, in bytes of text and of serialized tools, schemas and vendors' fields."""
+    offered = sum(part.ByteSize() for part in (*request.tools, *request.functions))
+    offered += request.response_format.ByteSize() + request.extra_body.ByteSize()
     return offered + sum(charged_size(message) for message in request.messages)
