@@ -1,15 +1,19 @@
 """Log lines for a terminal, and an output that cannot be written."""
 
 import fcntl
+import json
 import os
 import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import structlog
 
+from parley import logs
 from parley.logs.output import Output
 from parley.logs.terminal import render
+from parley.supervisor.process import print_notice
 
 ID = "dde8f28b-d7e1-49f7-8a9c-92b82c92de32"
 CALL: dict[str, Any] = {
@@ -61,6 +65,33 @@ def test_control_characters_are_replaced() -> None:
     text = line(model="a\x1b[2J\nb\x9b\u202e", event="other")
     assert "model=a�[2J�b��" in text
     assert text.isprintable()
+
+
+def test_control_characters_of_an_exception_are_replaced() -> None:
+    """A traceback keeps its lines, and shows the control characters of a message as marks."""
+    text = line(event="other", exception="Traceback:\n\tValueError: a\x1b]0;title\x07b\x9b2J")
+    assert text.endswith("\nTraceback:\n\tValueError: a�]0;title�b�2J")
+
+
+CONTROLS = "\x1b[2J\x07\x7f\x9b2J\u202e\u2066\u200f\u2028\U000e0041"
+
+
+def test_control_characters_in_json_are_escaped(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    """A JSON line that is shown on a terminal does not control it, and has the same content."""
+    logs.configure(human=False, output=Output(1))
+    structlog.get_logger().info("call", model=CONTROLS, other="é😀")
+    (written,) = capfdbinary.readouterr().out.splitlines()
+    assert json.loads(written)["model"] == CONTROLS
+    text = written.decode()
+    assert "é😀" in text
+    assert text.isprintable()
+    structlog.reset_defaults()
+
+
+def test_control_characters_in_a_notice_are_replaced(capfd: pytest.CaptureFixture[str]) -> None:
+    """A notice of the supervisor may contain text of a child process."""
+    print_notice(f"envoy: {CONTROLS}")
+    assert "parley: envoy: �[2J���2J�����\n" == capfd.readouterr().err
 
 
 def test_other_events_show_their_fields() -> None:

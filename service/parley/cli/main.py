@@ -112,8 +112,10 @@ def _end_output() -> None:
 
 def _fail(text: str, code: int) -> None:
     """Prints each line of the text to stderr and exits."""
+    from parley.logs.characters import CONTROLS
+
     for line in text.splitlines():
-        print(f"parley: {line}", file=sys.stderr)
+        print(f"parley: {CONTROLS.sub('', line)}", file=sys.stderr)
     sys.exit(code)
 
 

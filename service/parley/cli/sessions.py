@@ -13,12 +13,13 @@ from cyclopts.validators import Number
 
 from parley.cli.shared import key_store, receipts
 from parley.cli.shared.options import ConfigOption, JsonOption, StateDirOption
-from parley.cli.shared.terminal import message_text, print_table, without_control_characters
+from parley.cli.shared.terminal import json_text, message_text, print_table, without_control_characters
 from parley.config import load
 from parley.core.messages.ids import canonical_session_id
 from parley.core.messages.proto_json import dumps, from_message
 from parley.core.ports import SessionFilter, Store
 from parley.core.sessions import export as lines
+from parley.logs.characters import escape_controls
 from parley.supervisor.errors import CommandError
 from parley.v1.sessions_pb2 import Session
 
@@ -112,7 +113,7 @@ def export(
     async def write(store: Store) -> None:
         async with aclosing(lines.messages(store, account, session_id)) as messages:
             async for message in messages:
-                sys.stdout.buffer.write(lines.line(message))
+                sys.stdout.buffer.write(escape_controls(lines.line(message)))
         sys.stdout.buffer.flush()
 
     try:
@@ -181,7 +182,7 @@ async def _listed(store: Store, account: str, model: str | None, max_count: int)
 
 
 def _print_json(value: Any) -> None:
-    print(dumps(value).decode())
+    print(json_text(dumps(value)))
 
 
 def _print_table(sessions: list[Session]) -> None:

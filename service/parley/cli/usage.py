@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from parley.cli.shared import key_store
 from parley.cli.shared.options import ConfigOption, JsonOption, StateDirOption
-from parley.cli.shared.terminal import print_table, without_control_characters
+from parley.cli.shared.terminal import json_text, print_table, without_control_characters
 from parley.config import Duration, load
 from parley.core.ports import UsageCounts, UsageQuery, UsageRow
 from parley.core.ports.usage import NANOS, Dimension
@@ -59,7 +59,7 @@ def usage(  # noqa: PLR0913 - the command's options
     folder = key_store.existing(checked, state_dir, "usage", "")
     rows = key_store.run(checked, folder, lambda store: store.usage(query))
     if json:
-        print(jsons.dumps([_fields(names, row) for row in rows], ensure_ascii=False))
+        print(json_text(jsons.dumps([_fields(names, row) for row in rows], ensure_ascii=False)))
     elif as_csv:
         _print_csv(names, rows)
     else:

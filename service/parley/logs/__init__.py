@@ -7,6 +7,7 @@ from typing import Any, Literal
 import orjson
 import structlog
 
+from parley.logs.characters import escape_controls
 from parley.logs.output import Output
 from parley.logs.terminal import render
 
@@ -23,7 +24,7 @@ def configure(*, level: Level = "info", human: bool | None = None, output: Outpu
     """
     if human is None:
         human = sys.stdout.isatty()
-    renderer: Any = render if human else structlog.processors.JSONRenderer(orjson.dumps)
+    renderer: Any = render if human else structlog.processors.JSONRenderer(_json)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -35,3 +36,8 @@ def configure(*, level: Level = "info", human: bool | None = None, output: Outpu
         logger_factory=structlog.BytesLoggerFactory(output or Output(sys.stdout.fileno())),  # type: ignore[arg-type]
         cache_logger_on_first_use=True,
     )
+
+
+def _json(event: Any, default: Any = None) -> bytes:
+    """Renders an event as JSON that is safe to show on a terminal."""
+    return escape_controls(orjson.dumps(event, default))

@@ -3,6 +3,8 @@
 from collections.abc import MutableMapping
 from typing import Any
 
+from parley.logs.characters import mark_controls
+
 _COLUMNS = 120
 _SHORT_ID = 8  # characters of a request id, enough to compare by eye
 _COLOURS = {"warning": "33", "error": "31", "critical": "31"}
@@ -18,7 +20,7 @@ def render(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> bytes:
     line = _printable(text)
     if name == "call" and len(head) + len(line) > _COLUMNS:
         line = line[: _COLUMNS - len(head) - 1] + "…"
-    lines = [_coloured(head, level) + line, *([exception] if exception else [])]
+    lines = [_coloured(head, level) + line, *([mark_controls(exception)] if exception else [])]
     return "\n".join(lines).encode(errors="replace")
 
 

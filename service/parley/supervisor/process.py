@@ -13,6 +13,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+from parley.logs.characters import mark_controls
 from parley.logs.output import Output
 from parley.supervisor.errors import CommandError
 from parley.supervisor.liveness import HangLimits, wait_hang
@@ -26,7 +27,7 @@ _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 def print_notice(text: str) -> None:
     """Writes one line to stderr for the operator. Drops the line if it cannot be written."""
-    _stderr().write(f"parley: {text}\n".encode(errors="replace"))
+    _stderr().write(f"parley: {mark_controls(text)}\n".encode(errors="replace"))
 
 
 @cache

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from parley.cli.shared.terminal import print_table, without_control_characters
+from parley.cli.shared.terminal import json_text, print_table, without_control_characters
 from parley.config import Limits
 from parley.core.administration import key_state
 from parley.core.ports import Account, ApiKey
@@ -14,7 +14,7 @@ from parley.core.ports import Account, ApiKey
 
 def print_json(value: Any) -> None:
     """Prints a value as one line of JSON."""
-    print(json.dumps(value, ensure_ascii=False))
+    print(json_text(json.dumps(value, ensure_ascii=False)))
 
 
 def print_fields(fields: Mapping[str, Any]) -> None:

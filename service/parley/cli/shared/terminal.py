@@ -1,20 +1,24 @@
 """Prints untrusted text: text of models and callers must not move the cursor or change the colours."""
 
 import os
-import re
 import sys
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-# Control characters except tab and line feed, with U+0080 to U+009F and the bidirectional overrides.
-_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+from parley.logs.characters import CONTROLS, escape_controls
 
+_BREAKS = str.maketrans("\t\n", "  ")
 _ANY_WIDTH = 1000
 
 
 def without_control_characters(text: str) -> str:
     """Returns the text without control characters."""
-    return _CONTROLS.sub("", text)
+    return CONTROLS.sub("", text)
+
+
+def json_text(text: str | bytes) -> str:
+    """Returns JSON with its control characters escaped."""
+    return escape_controls(text if isinstance(text, bytes) else text.encode(errors="replace")).decode()
 
 
 def message_text(message: dict[str, Any]) -> str:
@@ -52,7 +56,7 @@ def print_table(
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
-    cells = [[without_control_characters(cell) for cell in row] for row in rows]
+    cells = [[without_control_characters(cell).translate(_BREAKS) for cell in row] for row in rows]
     for place, name in enumerate(names):
         widest = max((len(line) for row in cells for line in row[place].splitlines()), default=0)
         table.add_column(
