@@ -25,7 +25,12 @@ def models(*, config: ConfigOption = None, as_json: JsonOption = False) -> None:
         )
         for row in rows
     ]
-    print_table(("", "ID", "Backend", "Model there", "Sessions"), cells, folded=("Backend", "Model there"))
+    print_table(
+        ("", "ID", "Backend", "Model there", "Sessions"),
+        cells,
+        folded=("Backend", "Model there"),
+        multiline=("Backend", "Model there"),
+    )
 
 
 def _rows(config: Config) -> list[dict[str, Any]]:

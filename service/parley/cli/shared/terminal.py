@@ -40,8 +40,18 @@ def _part(part: Any) -> str:
     return str(part["text"]) if kind == "text" and "text" in part else f"[{kind}]"
 
 
+def _cell(text: str, *, breaks: bool) -> str:
+    shown = without_control_characters(text)
+    return shown if breaks else shown.translate(_BREAKS)
+
+
 def print_table(
-    names: Sequence[str], rows: Iterable[Sequence[str]], *, folded: Collection[str], numbers: Collection[str] = ()
+    names: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    folded: Collection[str],
+    numbers: Collection[str] = (),
+    multiline: Collection[str] = (),
 ) -> None:
     """Prints a table. If stdout is not a terminal, every row is one line.
 
@@ -50,13 +60,14 @@ def print_table(
         rows: The cells of each row.
         folded: Columns that wrap if the terminal is narrow.
         numbers: Columns that are aligned to the right.
+        multiline: Columns whose cells may have several lines; elsewhere, line breaks could imitate a row.
     """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
-    cells = [[without_control_characters(cell).translate(_BREAKS) for cell in row] for row in rows]
+    cells = [[_cell(cell, breaks=name in multiline) for name, cell in zip(names, row, strict=True)] for row in rows]
     for place, name in enumerate(names):
         widest = max((len(line) for row in cells for line in row[place].splitlines()), default=0)
         table.add_column(
