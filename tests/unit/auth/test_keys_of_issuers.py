@@ -96,6 +96,20 @@ async def test_keys_rotate_while_serving(issuer: ScriptedIssuer, service: Servic
         assert ["InvalidToken"] == await results(tokens, old)
 
 
+@pytest.mark.parametrize("key_id", [None, "same"])
+async def test_new_keys_without_a_new_id(key_id: str | None, issuer: ScriptedIssuer, service: Service) -> None:
+    """Issuers without key ids, or with one id for every key, rotate their keys too."""
+    async with service.accepting(settings(issuer)) as tokens:
+        for number in (0, 1):
+            issuer.rotate("same", number)
+            service.clock.now += 2
+            await tokens.authenticate(issuer.token(header={"kid": key_id}))
+        issuer.is_down = True
+        service.clock.now += 30
+        expected = "InvalidToken" if key_id else "IssuerUnavailable"
+        assert [expected] == await results(tokens, issuer.token(key=rsa_key(9), header={"kid": key_id}))
+
+
 async def test_unknown_key_ids_do_not_flood_the_issuer(issuer: ScriptedIssuer, service: Service) -> None:
     """Of 300 tokens with unknown key ids in 30 seconds, at most three and one for each ten seconds cause a read."""
     async with service.accepting(settings(issuer)) as tokens:

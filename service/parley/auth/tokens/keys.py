@@ -18,8 +18,8 @@ PublicKey = RSAKey | ECKey | OKPKey
 
 _MIN_REFRESH, _MAX_REFRESH, _DEFAULT_REFRESH = 60.0, 3600.0, 600.0  # seconds between two reads of the keys
 _RETRY = 15.0  # seconds after a failed read
-_SHARED_AGE = 1.0  # seconds: workers that meet the same unknown key id share one read
-_BURST, _INTERVAL = 3, 10.0  # reads for unknown key ids: so many at once, and one more every so many seconds
+_SHARED_AGE = 1.0  # seconds: workers that meet the same unknown key share one read
+_BURST, _INTERVAL = 3, 10.0  # reads for tokens of unknown keys: so many at once, and one more every so many seconds
 _MAX_KEYS = 100
 _MIN_RSA_BITS = 2048
 
@@ -69,20 +69,24 @@ class IssuerKeys:
         if tasks:
             await asyncio.wait(tasks)
 
-    async def find(self, key_id: str | None) -> Sequence[PublicKey]:
-        """Returns the keys with this id, or all for None. An unknown id reads the keys again, at a limited rate."""
-        found = self._with_id(key_id)
-        if not found and self._permit():
+    def find(self, key_id: str | None) -> Sequence[PublicKey]:
+        """Returns the known keys with this id, or all for None."""
+        return self._keys if key_id is None else [key for key in self._keys if key.kid == key_id]
+
+    async def refresh(self) -> bool:
+        """Reads the keys again for a token that no known key has signed, at a limited rate.
+
+        Returns:
+            Whether there are other keys now.
+        """
+        before = self._keys
+        if self._permit():
             await self._read(_SHARED_AGE)
-            found = self._with_id(key_id)
-        return found
+        return self._keys is not before
 
     def has(self, key: PublicKey) -> bool:
         """Returns whether a key is still one of the issuer's."""
         return any(key is known for known in self._keys)
-
-    def _with_id(self, key_id: str | None) -> Sequence[PublicKey]:
-        return self._keys if key_id is None else [key for key in self._keys if key.kid == key_id]
 
     def _permit(self) -> bool:
         """Takes the permit for one read, if there is one."""

@@ -23,6 +23,7 @@ _TYPES = frozenset({"jwt", "at+jwt"})
 _UNREADABLE = "The access token is not a signed JSON Web Token (JWS Compact Serialization)"
 _UNSUPPORTED = "The access token has a `crit` or `b64` header, which this API does not support"
 _BAD_SIGNATURE = "The access token's signature is not valid"
+_UNKNOWN_KEY = "The access token is signed with a key that its issuer does not publish"
 _RETRY_AFTER = 5  # seconds
 
 
@@ -91,12 +92,11 @@ class Verifier:
         issuer, keys = known
         if header["alg"] not in issuer.algorithms:
             raise InvalidToken("The access token's signature algorithm is not accepted by this API")
-        candidates = await keys.find(header.get("kid"))
-        if not candidates:
-            raise _unknown_key(keys)
-        key = next((key for key in candidates if _is_signed(signed, key, issuer.algorithms)), None)
+        key = _signer(signed, issuer, keys)
+        if key is None and await keys.refresh():
+            key = _signer(signed, issuer, keys)
         if key is None:
-            raise InvalidToken(_BAD_SIGNATURE)
+            raise _not_verified(keys, header.get("kid"))
         return Verified(issuer, claims, key, keys)
 
 
@@ -130,6 +130,12 @@ def _check_header(header: Mapping[str, Any]) -> None:
         raise InvalidToken("The token is not an access token: its `typ` is neither `at+jwt` nor `JWT`")
 
 
+def _signer(signed: jws.CompactSignature, issuer: Issuer, keys: IssuerKeys) -> PublicKey | None:
+    """Returns the issuer's key that has made the signature."""
+    candidates = keys.find(signed.headers().get("kid"))
+    return next((key for key in candidates if _is_signed(signed, key, issuer.algorithms)), None)
+
+
 def _is_signed(signed: jws.CompactSignature, key: PublicKey, algorithms: Sequence[str]) -> bool:
     """Returns whether the key fits the algorithm and has made the signature."""
     try:
@@ -142,7 +148,9 @@ def _is_signed(signed: jws.CompactSignature, key: PublicKey, algorithms: Sequenc
         return False
 
 
-def _unknown_key(keys: IssuerKeys) -> InvalidToken | IssuerUnavailable:
-    if keys.failure is None:
-        return InvalidToken("The access token is signed with a key that its issuer does not publish")
-    return IssuerUnavailable(_RETRY_AFTER, cause=keys.failure)
+def _not_verified(keys: IssuerKeys, key_id: str | None) -> InvalidToken | IssuerUnavailable:
+    """Returns the error of a token that no known key has signed. It may be of a new key while none can be read."""
+    is_known = bool(keys.find(key_id))
+    if keys.failure is not None and not (key_id and is_known):
+        return IssuerUnavailable(_RETRY_AFTER, cause=keys.failure)
+    return InvalidToken(_BAD_SIGNATURE if is_known else _UNKNOWN_KEY)
