@@ -131,7 +131,7 @@ def test_the_error_of_an_exhausted_limit(
 
 
 @given(
-    st.lists(st.tuples(st.integers(0, 100), st.integers(0, 100)), max_size=30),
+    st.lists(st.tuples(st.integers(1, 100), st.integers(0, 100)), max_size=30),
     st.sampled_from(["tokens", "tokens_per_day", "cost_per_month"]),
 )
 def test_at_most_the_running_reservations_are_overspent(calls: list[tuple[int, int]], kind: str) -> None:
