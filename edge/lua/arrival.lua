@@ -121,6 +121,16 @@ local DROPPED = 4
 -- The same for a request without a credential: a body up to this size is discarded, a larger one is not read at all.
 local MAX_STRANGE_BODY = 64 * 1024
 
+-- Whether a worker must check the credential before the body is read: it is large, or its size is not known.
+local function needs_check(handle, headers, length, is_gzip)
+  if length > MAX_STRANGE_BODY or is_gzip then
+    return true
+  elseif headers:get("content-length") then
+    return false
+  end
+  return headers:get("transfer-encoding") ~= nil or handle:streamInfo():protocol() == "HTTP/2"
+end
+
 local function discard_body(handle)
   for chunk in handle:bodyChunks() do
     chunk:setBytes("")
@@ -168,7 +178,12 @@ function envoy_on_request(handle)
   if handle:metadata():get("rpc") then
     -- lua/rpc.lua checks the request, and writes errors in its protocol.
     found:set("parley", "rpc", headers:get("content-type") or "")
-    return failure and refuse(handle, length, failure, found)
+    if failure then
+      refuse(handle, length, failure, found)
+    elseif needs_check(handle, headers, length, false) then
+      found:set("parley", "check", true)
+    end
+    return
   end
   local status, message = refusal(headers)
   if status then
@@ -181,20 +196,25 @@ function envoy_on_request(handle)
   end
   drop_query(headers)
   escape_colons(headers)
-  if headers:get(":method") == "GET" then
+  local method = headers:get(":method")
+  if method == "GET" then
     found:set("parley", "list", list_of(headers:get(":path") or ""))
-  elseif headers:get(":method") == "HEAD" then
+  elseif method == "HEAD" then
     found:set("parley", "no_body", true)
-  elseif is_served and headers:get(":method") == "POST" then
-    local coding = coding_of(headers)
-    if coding == nil then
-      found:set("parley", "unfit", "`Content-Encoding` must be gzip or identity")
-      return handle:respond({ [":status"] = "415", ["accept-encoding"] = "gzip" }, "") -- RFC 7694, 3
-    elseif coding == "gzip" then
-      found:set("parley", "gzip", true)
-    end
-    refuse_large(handle, length, host:get("max_body"), found)
-  elseif not is_served then
-    discard_body(handle)
   end
+  if not (is_served and method == "POST") then
+    return discard_body(handle)
+  end
+  local coding = coding_of(headers)
+  if coding == nil then
+    found:set("parley", "unfit", "`Content-Encoding` must be gzip or identity")
+    return handle:respond({ [":status"] = "415", ["accept-encoding"] = "gzip" }, "") -- RFC 7694, 3
+  elseif coding == "gzip" then
+    found:set("parley", "gzip", true)
+  end
+  if needs_check(handle, headers, length, coding == "gzip") then
+    found:set("parley", "check", true)
+    found:set("parley", "max_body", host:get("max_body"))
+  end
+  refuse_large(handle, length, host:get("max_body"), found)
 end

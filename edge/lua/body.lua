@@ -28,7 +28,7 @@ local function read_body(text, kind)
   json.check_escapes(text)
   local at, first = json.skip_space(text, 1)
   if first == nil then
-    return
+    return #text > 0 and json.MALFORMED or nil
   end
   local last = first == OPENING_BRACE and objects.read(text, at, kind, 0) or json.value_end(text, at, first)
   if json.skip_space(text, last + 1) <= #text then

@@ -97,7 +97,11 @@ function envoy_on_request(handle)
     headers:replace("parley-model", "required")
   end
   local buffer = handle:body()
-  local content = buffer and buffer:getBytes(0, buffer:length()) or ""
+  local length = buffer and buffer:length() or 0
+  if request.max_body and length > request.max_body then
+    return handle:respond({ [":status"] = "413" }, "")
+  end
+  local content = buffer and buffer:getBytes(0, length) or ""
   local read = body.read(content, kind)
   if request.gzip and content == "" then
     read.failure = "empty"

@@ -1,5 +1,6 @@
--- The script of the gRPC listener. Requests: rejects those that are not gRPC, or have too large headers. Responses: completes
--- the errors that do not come from the service, those of Envoy and of the worker's gRPC library, as the service's own are.
+-- The script of the gRPC listener. Requests: rejects those that are not gRPC, have too large headers or no credential, and decides
+-- whether a worker checks the credential before the message is read. Responses: completes the errors that do not come from the
+-- service, those of Envoy and of the worker's gRPC library, as the service's own are.
 
 package.path = "lua/?.lua"
 
@@ -7,31 +8,98 @@ local challenges = require("challenges")
 local credentials = require("credentials")
 local errors = require("grpc_errors")
 local excess = require("headers").excess
+local trust = require("trust")
 
 local WRONG_PORT = "This port speaks gRPC over HTTP/2. Parley's REST API has a port of its own, by default 8080: "
   .. "`parley up` prints both addresses.\n"
+
+-- The size of a message that is read without a check, and of all messages of a call that needs no credential.
+local MAX_UNCHECKED = 64 * 1024
 
 local function is_grpc(handle, headers)
   return (headers:get("content-type") or ""):find("^application/grpc") and handle:streamInfo():protocol() == "HTTP/2"
 end
 
+-- Whether a call is authenticated by the client certificate of its connection; an authorization takes precedence. Only the
+-- edge sets the name.
+local function has_certificate(headers)
+  return (headers:get("authorization") or "") == "" and (headers:get("parley-client-name") or "") ~= ""
+end
+
+-- Rejects a call by its credential, from its headers.
+local function refuse(handle, failure)
+  local fields = errors.headers(handle, failure)
+  local challenge, url = challenges.of_reason(failure.reason), handle:virtualHost():metadata():get("resource_metadata")
+  fields["www-authenticate"] = challenge and challenges.with_metadata(challenge, url)
+  fields[":status"] = "401"
+  handle:respond(fields, failure.message)
+end
+
+-- Most gRPC libraries do not declare the size of a message.
+local function check_large(handle, headers)
+  local length = tonumber(headers:get("content-length") or "")
+  if length and length <= MAX_UNCHECKED then
+    return
+  end
+  local credential = headers:get("authorization") or ""
+  if trust.needs_check(credential, handle:timestamp()) then
+    local found = handle:streamInfo():dynamicMetadata()
+    found:set("parley", "credential", credential)
+    found:set("parley", "check", true)
+  end
+end
+
+-- Discards what exceeds the limit. A call of health or reflection is small.
+local function limit_body(handle)
+  local size = 0
+  for chunk in handle:bodyChunks() do
+    size = size + chunk:length()
+    if size > MAX_UNCHECKED then
+      chunk:setBytes("")
+    end
+  end
+end
+
 function envoy_on_request(handle)
-  local headers = handle:headers()
+  local headers, route = handle:headers(), handle:metadata()
   if not is_grpc(handle, headers) then
     return handle:respond({ [":status"] = "400", ["content-type"] = "text/plain" }, WRONG_PORT)
   end
   local message = excess(headers)
   if message then
     return handle:respond({ [":status"] = "431" }, message)
+  elseif route:get("open") then
+    return limit_body(handle)
+  elseif not route:get("authenticated") then
+    return handle:respond({ [":status"] = "404" }, "")
   end
-  local failure = handle:metadata():get("authenticated") and credentials.failure(handle, headers)
+  if has_certificate(headers) then
+    return
+  end
+  local failure = credentials.failure(handle, headers)
   if failure then
-    local fields = errors.headers(handle, failure)
-    fields[":status"] = "401"
-    local challenge, url = challenges.of_reason(failure.reason), handle:virtualHost():metadata():get("resource_metadata")
-    fields["www-authenticate"] = challenge and challenges.with_metadata(challenge, url)
-    return handle:respond(fields, failure.message)
+    return refuse(handle, failure)
+  end
+  check_large(handle, headers)
+end
+
+-- A response of the service shows that the check has passed. Other responses of Envoy show nothing about the credential.
+local function record_check(handle)
+  local request = handle:streamInfo():dynamicMetadata():get("parley")
+  if request and request.credential then
+    local own, is_accepted = handle:headers():get("parley-error-local"), nil
+    if own == nil then
+      is_accepted = true
+    elseif own:find("ext_authz_denied", 1, true) then
+      is_accepted = false
+    end
+    trust.record(request.credential, is_accepted, handle:timestamp())
   end
 end
 
-envoy_on_response = errors.complete
+function envoy_on_response(handle)
+  if trust.is_pending() then
+    record_check(handle)
+  end
+  errors.complete(handle)
+end

@@ -16,9 +16,13 @@ from google.api.httpbody_pb2 import HttpBody
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from parley.core.errors import InvalidRequest
+from parley.core.errors import InvalidRequest, ParleyError
 from parley.core.messages.proto_json import dumps, from_message
+from parley.core.ports import Caller, Credentials
 from parley.rpc import errors
+from parley.rpc.authentication import Authentication
+from parley.rpc.authorization import add_authorization
+from parley.rpc.metadata.challenges import Challenges
 from parley.rpc.validation import validate
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsServicer, add_ChatCompletionsServicer_to_server
@@ -62,7 +66,8 @@ OPTIONS = (
 class Worker(ChatCompletionsServicer, SessionsServicer, ModelsServicer, UsageReportsServicer, IdentityServicer):
     """Answers with `complete`, `events` and `export`, which tests set; keeps the last request and its metadata.
 
-    `calls` has every call of every service, so that a test can assert that none arrived.
+    `calls` has every call of every service, so that a test can assert that none arrived. `checks` has the credentials
+    that Envoy has had checked; all are valid unless `rejection` is set.
     """
 
     def __init__(self) -> None:
@@ -76,6 +81,8 @@ class Worker(ChatCompletionsServicer, SessionsServicer, ModelsServicer, UsageRep
         self.events: Stream = _events
         self.export: Stream = _export
         self.calls: list[str] = []
+        self.checks: list[Credentials] = []
+        self.rejection: ParleyError | None = None
         self.models: ListModelsResponse | None = None
         self.sessions = ListSessionsResponse()
         self.request: Any = None
@@ -89,6 +96,7 @@ class Worker(ChatCompletionsServicer, SessionsServicer, ModelsServicer, UsageRep
         add_ModelsServicer_to_server(self, server)
         add_UsageReportsServicer_to_server(self, server)
         add_IdentityServicer_to_server(self, server)
+        add_authorization(Authentication(self, Challenges(None)), server)
         health_pb2_grpc.add_HealthServicer_to_server(self.health, server)
         reflection.enable_server_reflection(("parley.v1.ChatCompletions", reflection.SERVICE_NAME), server)
         await self.set_serving(serving=True)
@@ -100,6 +108,13 @@ class Worker(ChatCompletionsServicer, SessionsServicer, ModelsServicer, UsageRep
         """Sets the status of the health service."""
         statuses = health_pb2.HealthCheckResponse
         await self.health.set("", statuses.SERVING if serving else statuses.NOT_SERVING)
+
+    async def authenticate(self, credentials: Credentials) -> Caller:
+        """Records the credentials, and raises `rejection`."""
+        self.checks.append(credentials)
+        if self.rejection is not None:
+            raise self.rejection
+        return Caller("default", "key_1")
 
     async def _enter(self, name: str, request: Any, context: Context) -> None:
         """Records the call, or rejects it with the violations that the edge has found, as the service does."""

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from parley.auth.callers import Callers
 from parley.core.administration.secrets import PREFIX
@@ -28,8 +29,8 @@ class _CachedKey:
 class ApiKeys:
     """Checks API keys; implements `parley.core.ports.Authenticator`.
 
-    A key is cached for half a second, so a revocation takes effect in all workers within one second. Only existing keys
-    are cached.
+    A key is cached for half a second, so a revocation takes effect in all workers within one second. So is the fact
+    that a key does not exist.
 
     Args:
         store: Holds the keys.
@@ -44,6 +45,7 @@ class ApiKeys:
         self._callers = callers or Callers()
         self._clock = clock
         self._known: dict[bytes, _CachedKey] = {}
+        self._unknown: dict[bytes, float] = {}  # when the store had no such key
 
     async def authenticate(self, credentials: Credentials) -> Caller:
         """Returns the caller of an `Authorization` header, `Bearer sk-…`.
@@ -62,19 +64,22 @@ class ApiKeys:
         if known is None or not 0 <= now - known.read < _CACHE_SECONDS:
             known = await self._look_up(digest, now)
         if not is_valid(known.key, digest, now):
-            raise InvalidApiKey
+            raise InvalidApiKey("expired" if known.key.revoked is None else "revoked")
         return known.caller or self._caller(known.key)
 
     async def _look_up(self, digest: bytes, now: float) -> _CachedKey:
         """Reads a key and caches it. `now` is taken before the read, so that the key is never cached for too long."""
         self._known.pop(digest, None)
+        if 0 <= now - self._unknown.get(digest, -_CACHE_SECONDS) < _CACHE_SECONDS:
+            raise InvalidApiKey
         key = await self._store.find_key(digest)
         if key is None:
+            self._unknown.pop(digest, None)
+            _remember(self._unknown, digest, now)
             raise InvalidApiKey
+        self._unknown.pop(digest, None)
         known = _CachedKey(key, self._caller_with_access(key), now)
-        if len(self._known) >= _MAX_CACHED:
-            del self._known[next(iter(self._known))]
-        self._known[digest] = known
+        _remember(self._known, digest, known)
         return known
 
     def _caller_with_access(self, key: ApiKey) -> Caller | None:
@@ -85,6 +90,13 @@ class ApiKeys:
     def _caller(self, key: ApiKey) -> Caller:
         """Returns the caller of a key. Raises AccountSuspended, PlanRequired."""
         return self._callers.caller(key.account, key.id, key.models, key.scopes, key.limits)
+
+
+def _remember(cache: dict[bytes, Any], digest: bytes, value: Any) -> None:
+    """Adds an entry; removes the oldest one of a full cache."""
+    if len(cache) >= _MAX_CACHED:
+        del cache[next(iter(cache))]
+    cache[digest] = value
 
 
 def is_valid(key: ApiKey, digest: bytes, now: float) -> bool:
@@ -105,5 +117,5 @@ def secret_of(authorization: str | None) -> str:
     scheme, _, secret = authorization.partition(" ")
     secret = secret.strip()
     if scheme.lower() != "bearer" or not secret.startswith(PREFIX):
-        raise InvalidApiKey
+        raise InvalidApiKey("malformed")
     return secret

@@ -31,6 +31,7 @@ class Call:
         headers_sent: Whether the initial metadata was sent.
         outcome: What the core returns besides the answer: rate limits, replay, receipt.
         log_fields: Further fields of the log line.
+        is_logged: Whether the call has a log line of its own.
     """
 
     method: str
@@ -48,6 +49,7 @@ class Call:
     headers_sent: bool = False
     outcome: CallOutcome = field(default_factory=CallOutcome)
     log_fields: dict[str, Any] = field(default_factory=dict)
+    is_logged: bool = True
 
     def cancel(self, cause: ParleyError) -> None:
         """Cancels the call, which ends with the error `cause`."""

@@ -23,7 +23,9 @@ _LEVELS = {
 
 
 def write(call: Call, milliseconds: float) -> None:
-    """Writes one line for a finished call that took so many milliseconds."""
+    """Writes one line for a finished call that took so many milliseconds, unless it is not logged."""
+    if not call.is_logged:
+        return
     operation = _OPERATION.fullmatch(call.method)
     name, form = operation.groups() if operation else (call.method, None)
     fields = {

@@ -105,10 +105,10 @@ def trailing_metadata(error: ParleyError, remaining: float | None = None) -> tup
     """
     pairs: list[tuple[str, str | bytes]] = [
         ("parley-error-reason", name(error)),
-        ("parley-error-code", _percent_encoded(code(error))),
+        ("parley-error-code", percent_encoded(code(error))),
     ]
     if error.param:
-        pairs.append(("parley-error-param", _percent_encoded(error.param)))
+        pairs.append(("parley-error-param", percent_encoded(error.param)))
     if isinstance(error, InvalidRequest) and error.violations:
         pairs.append(("parley-error-violations", _encode_violations(error.violations)))
     seconds = wait(error)
@@ -121,7 +121,7 @@ def trailing_metadata(error: ParleyError, remaining: float | None = None) -> tup
     return tuple(pairs)
 
 
-def _percent_encoded(text: str) -> str:
+def percent_encoded(text: str) -> str:
     """Returns the text with all but printable ASCII percent-encoded, as in `grpc-message`."""
     return quote(text, safe=_PRINTABLE)
 

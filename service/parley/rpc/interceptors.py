@@ -8,25 +8,19 @@ import os
 import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
+from urllib.parse import unquote
 
 import grpc
 from google.protobuf.message import DecodeError
 
-from parley.core.errors import (
-    DeadlineExceeded,
-    InvalidRequest,
-    ParleyError,
-    ScopeRequired,
-    StoreUnavailable,
-    Unauthenticated,
-)
+from parley.core.errors import DeadlineExceeded, InvalidRequest, ParleyError, ScopeRequired, StoreUnavailable
 from parley.core.offload import offload, record_size
-from parley.core.ports import Authenticator, Caller, Credentials
 from parley.core.usage.limits import RateLimiter
 from parley.rpc import call_log, errors, request_forms, typed_forms
+from parley.rpc.authentication import CLIENT_ADDRESS, Authentication
 from parley.rpc.call import Call, caller, current, set_current
 from parley.rpc.metadata import headers, rate_limits, receipts
 from parley.rpc.metadata.challenges import Challenges
@@ -45,28 +39,27 @@ _PRINTABLE_ID = re.compile(r"[ -~]{1,256}")  # printable ASCII: it is copied int
 # The violations of a body that the edge cannot forward. The edge does not authenticate: it sends the call without the
 # body, so that a missing or invalid key is reported first.
 _EDGE_ERROR = "parley-refusal"
-_KEY_HEADERS = ("x-api-key", "api-key", "x-goog-api-key")  # headers in which clients of other vendors send the key
 _UNDECODABLE = (
     "The request cannot be read: it is malformed or not UTF-8, or its JSON is nested too deeply; send it less nested"
 )
 
 
 def interceptors(
-    authenticator: Authenticator, limits: RateLimiter, running: set[Call], metadata_url: str | None = None
+    authentication: Authentication, limits: RateLimiter, running: set[Call], *, behind_edge: bool
 ) -> list[grpc.aio.ServerInterceptor]:
     """Returns the interceptors, the outermost first.
 
     Args:
-        authenticator: Authenticates the credentials of a call.
+        authentication: Authenticates the calls.
         limits: Charges every call.
         running: Kept up to date with the running calls.
-        metadata_url: The URL of the metadata of the service as a protected resource, for challenges.
+        behind_edge: Whether the metadata has the client's address; otherwise the connection has it.
     """
     return [
-        ContextInterceptor(running),  # first: the ids are needed by all others
+        ContextInterceptor(running, behind_edge=behind_edge),  # first: the ids are needed by all others
         LogInterceptor(),  # outside of everything that can fail: every call is logged
-        ErrorInterceptor(Challenges(metadata_url)),  # turns every exception of the inner ones into a status
-        AuthInterceptor(authenticator),  # before the body is decoded: unauthenticated calls stay cheap
+        ErrorInterceptor(authentication.challenges),  # turns every exception of the inner ones into a status
+        AuthInterceptor(authentication),  # before the body is decoded: unauthenticated calls stay cheap
         AdmissionInterceptor(limits),  # needs the caller; outside of all that can reject the request
         DecodeInterceptor(),  # not in gRPC, which reports a malformed request as INTERNAL
     ]
@@ -110,13 +103,16 @@ class Interceptor(grpc.aio.ServerInterceptor, ABC):
 class ContextInterceptor(Interceptor):
     """Creates the `Call` and returns its ids and its receipt in the trailing metadata."""
 
-    def __init__(self, running: set[Call]) -> None:
+    def __init__(self, running: set[Call], *, behind_edge: bool) -> None:
         super().__init__()
         self._running = running
+        self._behind_edge = behind_edge
 
     def _wrap(self, inner: Behaviour, handler: MethodHandler, name: str) -> Behaviour:
         async def handle(request: Any, context: Context) -> Any:
             call = _call(name, context)
+            if not self._behind_edge:
+                call.metadata[CLIENT_ADDRESS] = _address(context.peer())
             set_current(call)
             context.set_trailing_metadata(_ids(call))
             self._running.add(call)
@@ -171,9 +167,9 @@ class ErrorInterceptor(Interceptor):
 class AuthInterceptor(Interceptor):
     """Authenticates the caller by its API key or access token, and requires the scope of the method."""
 
-    def __init__(self, authenticator: Authenticator) -> None:
+    def __init__(self, authentication: Authentication) -> None:
         super().__init__()
-        self._authenticator = authenticator
+        self._authentication = authentication
 
     def _wrap(self, inner: Behaviour, handler: MethodHandler, name: str) -> Behaviour:
         if name in _PUBLIC:
@@ -182,26 +178,12 @@ class AuthInterceptor(Interceptor):
 
         async def handle(request: Any, context: Context) -> Any:
             call = current()
-            call.caller = await self._authenticate(call)
+            call.caller = await self._authentication.authenticate(call)
             if scope is not None and not call.caller.has_scope(scope):
                 raise ScopeRequired(scope)
             return await inner(request, context)
 
         return handle
-
-    async def _authenticate(self, call: Call) -> Caller:
-        call.credentials = credentials(call.metadata)
-        try:
-            return await self._authenticator.authenticate(call.credentials)
-        except Unauthenticated:
-            misplaced = next((name for name in _KEY_HEADERS if call.metadata.get(name)), None)
-            raise Unauthenticated(misplaced) from None
-
-
-def credentials(metadata: Mapping[str, str]) -> Credentials:
-    """Returns the credentials of a call. Of several names in a client's certificate, the first one counts."""
-    names = metadata.get("parley-client-name", "")
-    return Credentials(metadata.get("authorization"), certificate_name=names.partition(",")[0])
 
 
 class AdmissionInterceptor(Interceptor):
@@ -320,6 +302,12 @@ def _call(method: str, context: Context) -> Call:
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - a handler always runs in a task
     return Call(method, request_id, correlation_id, metadata, task)
+
+
+def _address(peer: str) -> str:
+    """Returns the IP address of `ipv4:192.0.2.1:1024` or `ipv6:[2001:db8::1]:1024`; empty for a Unix socket."""
+    kind, _, rest = unquote(peer).partition(":")
+    return rest.rpartition(":")[0].strip("[]") if kind in {"ipv4", "ipv6"} else ""
 
 
 def _printable_id(text: str | None) -> str | None:

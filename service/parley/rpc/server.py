@@ -11,9 +11,12 @@ from parley.core.chat import Chat
 from parley.core.errors import ShuttingDown
 from parley.core.ports import AccessChecker, Authenticator, Store
 from parley.core.routing.router import Router
+from parley.rpc.authentication import Authentication
+from parley.rpc.authorization import add_authorization
 from parley.rpc.call import Call
 from parley.rpc.health import SERVICE_NAME, Health
 from parley.rpc.interceptors import interceptors
+from parley.rpc.metadata.challenges import Challenges
 from parley.rpc.reflection import add_reflection
 from parley.rpc.server_options import ServerLimits, server_options
 from parley.rpc.services.chat_completions import ChatCompletionsServicer
@@ -79,7 +82,8 @@ class Server:
     ) -> None:
         self._running: set[Call] = set()
         auth = auth or Auth()
-        chain = interceptors(authenticator, chat.limits, self._running, auth.metadata_url)
+        authentication = Authentication(authenticator, Challenges(auth.metadata_url))
+        chain = interceptors(authentication, chat.limits, self._running, behind_edge=limits is None)
         self._server = grpc.aio.server(interceptors=chain, options=server_options(limits))
         self._chat = chat
         self._stalled_seconds = stalled_seconds
@@ -94,6 +98,8 @@ class Server:
         add_UsageReportsServicer_to_server(UsageReportsServicer(store), self._server)
         add_IdentityServicer_to_server(IdentityServicer(auth), self._server)
         add_reflection((*_SERVICES, _IDENTITY, SERVICE_NAME), self._server)
+        if limits is None:
+            add_authorization(authentication, self._server)
 
     async def start(self, address: str) -> str:
         """Starts the server.

@@ -128,14 +128,17 @@ def _apply_age(options: dict[str, Any], seconds: float) -> None:
 
 def _apply_grpc_web(manager: dict[str, Any], *, enabled: bool) -> None:
     """Enables the routes of gRPC-Web and Connect, or removes them with their filters."""
-    if not enabled:
-        manager["http_filters"] = [entry for entry in manager["http_filters"] if not entry.get("disabled")]
+    bridges: set[str] = set()
     for host in manager["route_config"]["virtual_hosts"]:
         optional = [route for route in host["routes"] if "runtime_fraction" in route["match"]]
         for route in optional:
             route["match"]["runtime_fraction"]["default_value"]["numerator"] = 100
+            bridges |= route["typed_per_filter_config"].keys()
         if not enabled:
             host["routes"] = [route for route in host["routes"] if route not in optional]
+    if not enabled:
+        filters = manager["http_filters"]
+        manager["http_filters"] = [one for one in filters if not one.get("disabled") or one["name"] not in bridges]
 
 
 def _apply_to_host(host: dict[str, Any], settings: EdgeSettings) -> None:

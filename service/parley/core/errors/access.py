@@ -14,6 +14,7 @@ class Unauthenticated(ParleyError):
     """
 
     reason = reasons.ERROR_REASON_MISSING_API_KEY
+    fault = "missing"
 
     def __init__(self, misplaced: str | None = None) -> None:
         hint = f"; send it as `Authorization: Bearer <key>`, not in `{misplaced}`" if misplaced else ""
@@ -21,12 +22,17 @@ class Unauthenticated(ParleyError):
 
 
 class InvalidApiKey(ParleyError):
-    """The API key is unknown, expired or revoked."""
+    """The API key is malformed, unknown, expired or revoked.
+
+    Args:
+        fault: Why, for the log: `malformed`, `unknown`, `expired` or `revoked`. Callers do not see it.
+    """
 
     reason = reasons.ERROR_REASON_INVALID_API_KEY
 
-    def __init__(self) -> None:
+    def __init__(self, fault: str = "unknown") -> None:
         super().__init__("Invalid API key")
+        self.fault = fault
 
 
 class AccessRevoked(InvalidApiKey):
@@ -40,6 +46,7 @@ class PlanRequired(ParleyError):
     """The key's account is on the free plan."""
 
     reason = reasons.ERROR_REASON_PLAN_REQUIRED
+    fault = "plan"
 
     def __init__(self) -> None:
         super().__init__("This API is only available on a paid plan. Visit your dashboard to upgrade.")
@@ -49,6 +56,7 @@ class AccountSuspended(ParleyError):
     """The key's account is suspended."""
 
     reason = reasons.ERROR_REASON_ACCOUNT_SUSPENDED
+    fault = "suspended"
 
     def __init__(self) -> None:
         super().__init__("This account is suspended; contact the operator of this service")
@@ -71,6 +79,7 @@ class InvalidToken(ParleyError):
     """The access token is malformed, expired, of another issuer or audience, or its signature is not valid."""
 
     reason = reasons.ERROR_REASON_INVALID_TOKEN
+    fault = "token"
 
 
 class InsufficientScope(ParleyError):
@@ -82,6 +91,7 @@ class InsufficientScope(ParleyError):
     """
 
     reason = reasons.ERROR_REASON_INSUFFICIENT_SCOPE
+    fault = "scope"
 
     def __init__(self, scopes: Sequence[str], message: str) -> None:
         super().__init__(message)
