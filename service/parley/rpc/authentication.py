@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Mapping
 
-from parley.auth.failures import AddressFailures
 from parley.core.errors import (
     AccountSuspended,
     InsufficientScope,
@@ -15,6 +14,7 @@ from parley.core.errors import (
     Unauthenticated,
 )
 from parley.core.ports import Authenticator, Caller, Credentials
+from parley.rpc.address_failures import AddressFailures
 from parley.rpc.call import Call
 from parley.rpc.metadata.challenges import Challenges
 
