@@ -3,7 +3,8 @@
 --
 -- LuaJIT compiles loops over bytes and searches for plain text, but not patterns.
 
-local byte, find, gsub, match, sub = string.byte, string.find, string.gsub, string.match, string.sub
+local byte, char, find, gsub, match, sub = string.byte, string.char, string.find, string.gsub, string.match, string.sub
+local floor = math.floor
 local QUOTE, BACKSLASH, OPENING_BRACE, OPENING_BRACKET, CLOSING_BRACE, CLOSING_BRACKET = ('"\\{[}]'):byte(1, 6)
 local COMMA, COLON, MINUS, POINT, ZERO, NINE = (",:-.09"):byte(1, 6)
 local MAX_DEPTH = 100
@@ -11,6 +12,10 @@ local MAX_DEPTH = 100
 local EXACT_DIGITS = 15
 -- The levels of JSON that always fit in a google.protobuf.Value: each takes three of protobuf's 100.
 local DEEPEST_VALUE = 24
+
+-- For each level of nesting, the number of the last object that had a key. The numbers count over all values of a body.
+local seen, objects = {}, 0
+local twice -- the first key that an object has twice, or nil
 
 local json = {
   MALFORMED = "malformed",
@@ -114,6 +119,41 @@ local function key_end(text, at, character)
   return last, skip_space(text, colon + 1)
 end
 
+local CONTROLS = { b = "\b", f = "\f", n = "\n", r = "\r", t = "\t" }
+
+-- Returns the UTF-8 of a code point.
+local function utf8(code)
+  if code < 0x80 then
+    return char(code)
+  elseif code < 0x800 then
+    return char(0xC0 + floor(code / 64), 0x80 + code % 64)
+  elseif code < 0x10000 then
+    return char(0xE0 + floor(code / 4096), 0x80 + floor(code / 64) % 64, 0x80 + code % 64)
+  end
+  return char(0xF0 + floor(code / 262144), 0x80 + floor(code / 4096) % 64, 0x80 + floor(code / 64) % 64, 0x80 + code % 64)
+end
+
+local function from_pair(high, low)
+  return utf8(0x10000 + (tonumber(high, 16) - 0xD800) * 1024 + tonumber(low, 16) - 0xDC00)
+end
+
+local function from_hex(hex)
+  return utf8(tonumber(hex, 16))
+end
+
+-- Returns the decoded key of an object: equal keys may be written in different ways.
+local function key_of(text, first, last)
+  local key = sub(text, first + 1, last - 1)
+  if not find(key, "\\", 1, true) then
+    return key
+  end
+  key = gsub(key, "\\\\", "\\u005C")
+  key = gsub(key, "\\u([dD][89abAB]%x%x)\\u([dD][c-fC-F]%x%x)", from_pair)
+  key = gsub(key, "\\([bfnrt])", CONTROLS)
+  key = gsub(key, '\\(["/])', "%1")
+  return (gsub(key, "\\u(%x%x%x%x)", from_hex))
+end
+
 -- Whether a number is not exact as a double, or would be formatted differently: many digits, an exponent, a trailing zero
 -- after the point, or -0.
 local function is_inexact(text, at, last, character)
@@ -140,7 +180,7 @@ local function value_end(text, at, character, usual)
     local last = scalar_end(text, at, character)
     return last, is_inexact(text, at, last, character)
   end
-  local closing, depth, inexact = {}, 0, false
+  local closing, ids, depth, inexact = {}, {}, 0, false
   while true do
     local opened = false
     if character == OPENING_BRACE or character == OPENING_BRACKET then
@@ -149,6 +189,8 @@ local function value_end(text, at, character, usual)
       end
       depth = depth + 1
       closing[depth] = character + 2
+      objects = objects + 1
+      ids[depth] = objects
       inexact = inexact or usual ~= nil and depth > DEEPEST_VALUE
       at, character = skip_space(text, at + 1)
       opened = character ~= closing[depth]
@@ -174,8 +216,17 @@ local function value_end(text, at, character, usual)
     if closing[depth] == CLOSING_BRACE then
       local first, last = at, nil
       last, at, character = key_end(text, at, character)
+      local key, keys = key_of(text, first, last), seen[depth]
+      if keys == nil then
+        keys = {}
+        seen[depth] = keys
+      end
+      if keys[key] == ids[depth] then
+        twice = twice or key
+      end
+      keys[key] = ids[depth]
       if usual and not inexact then
-        inexact = not usual[sub(text, first + 1, last - 1)]
+        inexact = not usual[key]
       end
     end
   end
@@ -259,17 +310,26 @@ function json.text(text)
   return '"' .. gsub(text, '["\\\n\r\t]', ESCAPES) .. '"'
 end
 
--- Returns the decoded key. All known keys are ASCII, which JSON may also write as \u00XX.
-function json.key(text, first, last)
-  local key = sub(text, first + 1, last - 1)
-  if find(key, "\\", 1, true) then
-    key = gsub(key, "\\u00(%x%x)", function(hex)
-      return string.char(tonumber(hex, 16))
-    end)
-  end
+-- Begins another body.
+function json.begin()
+  seen, objects, twice = {}, 0, nil
+end
+
+-- Returns the first key that an object in the last values had twice, or nil.
+function json.take_twice()
+  local key = twice
+  twice = nil
   return key
 end
 
+-- Returns the keys of the object that was read last, as a set.
+function json.take_keys()
+  local keys = seen[1] or {}
+  seen[1] = nil
+  return keys
+end
+
+json.key = key_of
 json.skip_space, json.key_end, json.value_end, json.scalar_end = skip_space, key_end, value_end, scalar_end
 
 return json

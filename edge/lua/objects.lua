@@ -9,6 +9,7 @@ local skip_space, next_item, key_end, value_end, scalar_end =
   json.skip_space, json.next_item, json.key_end, json.value_end, json.scalar_end
 local fault, replace, path = edits.fault, edits.replace, edits.path
 local OPENING_BRACE, CLOSING_BRACE, NULL = ("{}n"):byte(1, 3)
+local MAX_KEY = 64 -- the longest part of a key that is copied into a message, in bytes
 
 -- What is known of the body: the texts of the noted fields, and `is_unusable`.
 local notes
@@ -69,10 +70,45 @@ local function read_field(text, kind, field, at, character, first, id, depth)
   return last
 end
 
+-- Reports a key that an object within the value at `depth` has twice.
+local function report_twice(depth)
+  local key = json.take_twice()
+  if key then
+    fault(depth, ("has the key `%s` twice"):format(#key > MAX_KEY and sub(key, 1, MAX_KEY) .. "…" or key))
+    notes.is_unusable = true
+  end
+end
+
+-- Reports an unknown key that is given twice: as it is, in an `extra_body`, or in camel case beside a known field.
+local function check_unknown(kind, key, unknown, id, depth)
+  local snake = find(key, "%u") and key:gsub("%u", function(letter)
+    return "_" .. letter:lower()
+  end)
+  local twin = snake and kind.fields[snake]
+  if unknown[key] or twin and twin.seen == id then
+    path[depth] = key
+    fault(depth, twin and "is given twice, also as `" .. snake .. "`" or "is given twice")
+  end
+  unknown[key] = true
+  if snake then
+    unknown[snake] = true
+  end
+end
+
+-- Adds the keys of an `extra_body`, which are sent like unknown keys.
+local function check_extra(unknown, depth)
+  for key in pairs(json.take_keys()) do
+    if unknown[key] then
+      fault(depth, ("has the key `%s`, which is also given beside it"):format(key))
+    end
+    unknown[key] = true
+  end
+end
+
 -- Reads the object that begins at `at`, and returns its end.
 local function read_object(text, at, kind, depth)
   count = count + 1
-  local id, extra, character = count, nil, nil
+  local id, extra, character, unknown = count, nil, nil, nil
   local before, fields = at, kind.fields
   at, character = skip_space(text, at + 1)
   depth = depth + 1
@@ -80,10 +116,11 @@ local function read_object(text, at, kind, depth)
     local first = at
     local last
     last, at, character = key_end(text, at, character)
-    local field = fields[json.key(text, first, last)]
+    local key = json.key(text, first, last)
+    local field = fields[key]
     local moved, original
     if field then
-      if field.seen == id then
+      if field.seen == id or unknown and unknown[field.name] then
         path[depth] = field.name
         fault(depth, "is given twice")
         notes.is_unusable = true
@@ -92,10 +129,18 @@ local function read_object(text, at, kind, depth)
       end
       field.seen = id
       last, moved, original = read_field(text, kind, field, at, character, first, id, depth)
+      if field.text == kind.extra and character == OPENING_BRACE then
+        unknown = unknown or {}
+        check_extra(unknown, depth)
+      end
     else
+      unknown = unknown or {}
+      check_unknown(kind, key, unknown, id, depth)
+      path[depth] = key
       last = value_end(text, at, character)
       moved = kind.extra and sub(text, first, last)
     end
+    report_twice(depth)
     if moved then
       extra = move(extra, moved, before, first, last)
       extra.original = original
@@ -137,6 +182,7 @@ end
 
 -- Returns what will be known of the next body, and the number of its first object.
 local function begin(text)
+  json.begin()
   half_pair, notes = json.half_pair(text), {}
   return notes, count + 1
 end

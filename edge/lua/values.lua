@@ -155,16 +155,24 @@ local function read_map(text, at, first, field, depth)
   elseif first ~= OPENING_BRACE then
     return field_error(text, at, first, field, depth)
   end
-  local start, fits, character, _ = at, true, nil, nil
+  local start, fits, keys, twice, character, first, last = at, true, {}, nil, nil, nil, nil
   at, character = skip_space(text, at + 1)
   while character ~= CLOSING_BRACE do
-    _, at, character = key_end(text, at, character)
-    local last = value_end(text, at, character)
+    first = at
+    last, at, character = key_end(text, at, character)
+    local key = json.key(text, first, last)
+    twice = twice or keys[key] and key
+    keys[key] = true
+    last = value_end(text, at, character)
     fits = fits and field.fits(text, at, character, last)
     at, character = next_item(text, last, CLOSING_BRACE)
   end
-  if not fits then
+  if twice then
+    fault(depth, ("has the key `%s` twice"):format(sub(twice, 1, 64)))
+  elseif not fits then
     fault(depth, field.must_be, field.sort)
+  end
+  if twice or not fits then
     replace(start, at, "null")
   end
   return at
