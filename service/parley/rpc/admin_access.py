@@ -46,7 +46,7 @@ def remote_interceptors(keys: Mapping[str, str]) -> list[grpc.aio.ServerIntercep
 def _chain(access: Interceptor) -> list[grpc.aio.ServerInterceptor]:
     """Returns the interceptors, the outermost first; see `parley.rpc.interceptors.interceptors`."""
     return [
-        ContextInterceptor(set()),
+        ContextInterceptor(set(), behind_edge=False),
         LogInterceptor(),
         ErrorInterceptor(Challenges(None)),
         access,
