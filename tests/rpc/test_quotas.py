@@ -24,6 +24,7 @@ from parley.v1.sessions_pb2 import (
 )
 from parley.v1.sessions_pb2_grpc import SessionsStub
 from tests.contract.stores import Clock
+from tests.keys import create_key
 from tests.rpc.calling import chat_request
 from tests.rpc.conftest import CONFIG, Worker, serving
 from tests.rpc.scripted import chunks, completion
@@ -123,6 +124,21 @@ async def test_every_call_is_charged_a_request(serve: Serve) -> None:
         sessions.GetSession(GetSessionRequest(session_id="none"), metadata=ada),
     ):
         assert "RATE_LIMITED" == (await rejected(over))[0]
+
+
+async def test_calls_without_the_scope_are_charged(serve: Serve) -> None:
+    """A call that the key's scopes do not permit is charged a request, whatever its method."""
+    limited = await serve("{key: {requests_per_minute: 3}}")
+    _, secret = await create_key(limited.worker.store, "reader", "ada", scopes=("sessions:read",))
+    metadata = (("authorization", f"Bearer {secret}"),)
+    for _ in range(3):
+        with pytest.raises(grpc.aio.AioRpcError, match="does not have the scope"):
+            await limited.models.ListModels(ListModelsRequest(), metadata=metadata)
+    for call in (
+        limited.models.ListModels(ListModelsRequest(), metadata=metadata),
+        limited.chat.CreateChatCompletion(chat_request(), metadata=metadata),
+    ):
+        assert "RATE_LIMITED" == (await rejected(call))[0]
 
 
 async def test_a_replay_is_charged_a_request(serve: Serve) -> None:

@@ -7,8 +7,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
 _SIZE = re.compile(r"(\d+)\s*(KiB|MiB|GiB)?")
-_COUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([kMG])?")
-_UNITS = {"k": 10**3, "M": 10**6, "G": 10**9, None: 1}
+_COUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([kKMG])?")
+_UNITS = {"k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, None: 1}
 _BYTES = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, None: 1}
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, None: 1.0}
 

@@ -1,4 +1,4 @@
-"""The interceptors of every call to Parley's services, in the order of `interceptors()`.
+"""The interceptors of every call to Parley's services, in the order of `parley.rpc.chain`.
 
 Health and reflection are not intercepted: they belong to the internal listener.
 """
@@ -9,32 +9,29 @@ import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote
 
 import grpc
 from google.protobuf.message import DecodeError
 
-from parley.core.errors import DeadlineExceeded, InvalidRequest, ParleyError, ScopeRequired, StoreUnavailable
+from parley.core.errors import DeadlineExceeded, InvalidRequest, ParleyError
 from parley.core.offload import offload, record_size
-from parley.core.usage.limits import RateLimiter
 from parley.rpc import call_log, errors, request_forms, typed_forms
 from parley.rpc.authentication import CLIENT_ADDRESS, Authentication
-from parley.rpc.call import Call, caller, current, set_current
-from parley.rpc.metadata import headers, rate_limits, receipts
+from parley.rpc.call import Call, current, set_current
+from parley.rpc.metadata import rate_limits, receipts
 from parley.rpc.metadata.challenges import Challenges
-from parley.rpc.scopes import SCOPES
 from parley.v1 import identity_pb2
-from parley.v1.chat_completions_pb2 import DESCRIPTOR, CreateChatCompletionRequest
+from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Behaviour = Callable[[Any, Context], Awaitable[Any]]
 MethodHandler = Any  # grpc.RpcMethodHandler, whose stubs hide its attributes
 
-_COMPLETIONS = frozenset(DESCRIPTOR.services_by_name["ChatCompletions"].methods_by_name)
 _TYPED = frozenset({"CreateChatCompletion", "StreamChatCompletion"})  # the methods that the edge does not call for REST
-_PUBLIC = frozenset(identity_pb2.DESCRIPTOR.services_by_name["Identity"].methods_by_name)  # need no credential
+PUBLIC = frozenset(identity_pb2.DESCRIPTOR.services_by_name["Identity"].methods_by_name)
+"""The methods that need no credential."""
 _PRINTABLE_ID = re.compile(r"[ -~]{1,256}")  # printable ASCII: it is copied into metadata and into the log
 # The violations of a body that the edge cannot forward. The edge does not authenticate: it sends the call without the
 # body, so that a missing or invalid key is reported first.
@@ -42,27 +39,6 @@ _EDGE_ERROR = "parley-refusal"
 _UNDECODABLE = (
     "The request cannot be read: it is malformed or not UTF-8, or its JSON is nested too deeply; send it less nested"
 )
-
-
-def interceptors(
-    authentication: Authentication, limits: RateLimiter, running: set[Call], *, behind_edge: bool
-) -> list[grpc.aio.ServerInterceptor]:
-    """Returns the interceptors, the outermost first.
-
-    Args:
-        authentication: Authenticates the calls.
-        limits: Charges every call.
-        running: Kept up to date with the running calls.
-        behind_edge: Whether the metadata has the client's address; otherwise the connection has it.
-    """
-    return [
-        ContextInterceptor(running, behind_edge=behind_edge),  # first: the ids are needed by all others
-        LogInterceptor(),  # outside of everything that can fail: every call is logged
-        ErrorInterceptor(authentication.challenges),  # turns every exception of the inner ones into a status
-        AuthInterceptor(authentication),  # before the body is decoded: unauthenticated calls stay cheap
-        AdmissionInterceptor(limits),  # needs the caller; outside of all that can reject the request
-        DecodeInterceptor(),  # not in gRPC, which reports a malformed request as INTERNAL
-    ]
 
 
 class Interceptor(grpc.aio.ServerInterceptor, ABC):
@@ -165,70 +141,22 @@ class ErrorInterceptor(Interceptor):
 
 
 class AuthInterceptor(Interceptor):
-    """Authenticates the caller by its API key or access token, and requires the scope of the method."""
+    """Authenticates the caller by its API key or access token."""
 
     def __init__(self, authentication: Authentication) -> None:
         super().__init__()
         self._authentication = authentication
 
     def _wrap(self, inner: Behaviour, handler: MethodHandler, name: str) -> Behaviour:
-        if name in _PUBLIC:
+        if name in PUBLIC:
             return inner
-        scope = SCOPES[name]
 
         async def handle(request: Any, context: Context) -> Any:
             call = current()
             call.caller = await self._authentication.authenticate(call)
-            if scope is not None and not call.caller.has_scope(scope):
-                raise ScopeRequired(scope)
             return await inner(request, context)
 
         return handle
-
-
-class AdmissionInterceptor(Interceptor):
-    """Charges every call one request.
-
-    A completion is charged when the core admits it, and one that fails before is charged then. Other calls are charged
-    at once.
-    """
-
-    def __init__(self, limits: RateLimiter) -> None:
-        super().__init__()
-        self._limits = limits
-
-    def _wrap(self, inner: Behaviour, handler: MethodHandler, name: str) -> Behaviour:
-        async def handle_completion(request: Any, context: Context) -> Any:
-            try:
-                return await inner(request, context)
-            except BaseException as error:
-                if current().outcome.rate_limits is None:
-                    await self._charge_failed(isinstance(error, Exception))
-                raise
-
-        async def handle_other(request: Any, context: Context) -> Any:
-            await self._admit()
-            answer = await inner(request, context)
-            if not current().headers_sent:
-                await headers.send(context)
-            return answer
-
-        if name in _PUBLIC:
-            return inner
-        return handle_completion if name in _COMPLETIONS else handle_other
-
-    async def _admit(self) -> None:
-        admission = await self._limits.admit_request(caller())
-        current().outcome.rate_limits = admission.statuses
-        admission.require_granted()
-
-    async def _charge_failed(self, is_connected: bool) -> None:
-        """Charges a completion that was not admitted. Raises RateLimited, which replaces the first error."""
-        if not is_connected:
-            self._limits.charge_request(caller())
-            return
-        with suppress(StoreUnavailable):  # the first error is the one to report
-            await self._admit()
 
 
 class DecodeInterceptor(Interceptor):

@@ -14,8 +14,8 @@ from parley.core.routing.router import Router
 from parley.rpc.authentication import Authentication
 from parley.rpc.authorization import add_authorization
 from parley.rpc.call import Call
+from parley.rpc.chain import interceptors
 from parley.rpc.health import SERVICE_NAME, Health
-from parley.rpc.interceptors import interceptors
 from parley.rpc.metadata.challenges import Challenges
 from parley.rpc.reflection import add_reflection
 from parley.rpc.server_options import ServerLimits, server_options
