@@ -25,7 +25,8 @@ SESSION = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 OUTPUTS = {
     "ChatCompletions/CreateChatCompletion": r"Paris\.",
     "keys create": "^sk-",
-    "accounts set": "default",
+    "accounts set": r"Plan +pro",
+    "parley usage --since": "Total",
     "sessions list": SESSION.pattern,
     "parley chat": "Paris",
     "parley --help": "Chat completions over gRPC and REST",
