@@ -61,11 +61,11 @@ class TestModel:
     def test_a_key_must_be_valid_for_the_sessions_model(
         self, worker: Worker, chat: ChatCompletionsStub, tim: tuple[Metadata, Metadata]
     ) -> None:
-        """A key that may not use the session's model cannot continue the session."""
+        """For a key that may not use the session's model, the session does not exist."""
         all_models, kept_only = tim
         first = chat.CreateChatCompletion(chat_request(model="short"), metadata=all_models)
         request = chat_request("two", chatSessionId=first.session_id)
-        expected = (grpc.StatusCode.NOT_FOUND, 'Unknown model "short"')
+        expected = (grpc.StatusCode.NOT_FOUND, f'Unknown session "{first.session_id}"')
         assert expected == _refused(chat.CreateChatCompletion, request, kept_only)
 
 
