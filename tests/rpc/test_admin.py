@@ -245,7 +245,7 @@ async def test_the_admin_listener_requires_a_key(tmp_path: Path) -> None:
         for metadata in ((), (("authorization", f"Bearer {KEY}x"),), (("authorization", KEY),)):
             assert {"INVALID_ADMIN_KEY"} == {(await admin.fail(name, metadata))[0] for name in METHODS}
         assert [] == (await admin.store.list_keys(page_size=9))[0]
-        forwarded = ("x-forwarded-for", "10.9.9.9, 192.0.2.7")
+        forwarded = ("parley-client-address", "192.0.2.7")
         await _change_everything(admin, (("authorization", f"Bearer {KEY}"), forwarded))
         events, _ = await admin.store.list_audit_events(AuditFilter(), page_size=9, page_token=None)
         assert {("admin-key:ops", "192.0.2.7")} == {(event.actor, event.source) for event in events}

@@ -22,6 +22,7 @@ from parley.rpc.interceptors import (
 )
 from parley.rpc.metadata.challenges import Challenges
 
+_ADDRESS = "parley-client-address"  # set by the admin listener
 _log = structlog.get_logger()
 
 
@@ -79,7 +80,7 @@ class AdminKeyInterceptor(Interceptor):
     def _wrap(self, inner: Behaviour, handler: MethodHandler, name: str) -> Behaviour:
         async def handle(request: Any, context: Context) -> Any:
             metadata = current().metadata
-            address = metadata.get("x-forwarded-for", "").rpartition(",")[2].strip()  # the last one is Envoy's own
+            address = metadata.get(_ADDRESS, "")
             key_name = self._name(metadata.get("authorization", ""))
             if key_name is None:
                 _log.warning("admin call refused", method=name, address=address, request_id=current().request_id)

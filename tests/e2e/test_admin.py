@@ -1,0 +1,188 @@
+"""The admin API of `parley up`: its Unix socket and its listener, and what its changes do to running calls."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPResponse
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
+from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
+from parley.v1.models_pb2 import ListModelsRequest
+from parley.v1.models_pb2_grpc import ModelsStub
+from tests import sse
+from tests.e2e.conftest import write_config
+from tests.processes import Parley, run, started, until
+from tests.rpc.test_admin import METHODS
+from tests.upstream import Events, ScriptedUpstream, Stall, chunks
+
+GRPCURL = str(Path(sys.executable).with_name("grpcurl"))
+BINPB = Path(__file__).parents[2] / "edge" / "parley.binpb"
+ADMIN_KEY = "0123456789abcdef0123456789abcdef"
+QUESTION = {"messages": [{"role": "user", "content": "Hi"}]}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Holds the configuration and the state of the stack."""
+    return tmp_path_factory.mktemp("admin")
+
+
+@pytest.fixture(scope="module")
+def admin_stack(the_upstream: ScriptedUpstream, folder: Path) -> Iterator[Parley]:
+    """One `parley up` with the admin listener and two workers."""
+    (folder / "key").write_text(f"{ADMIN_KEY}\n")
+    options = ("--admin", "127.0.0.1:0", "--admin-key-file", str(folder / "key"), "--workers", "2")
+    with started("--config", str(write_config(folder, the_upstream)), *options, folder=folder) as parley:
+        yield parley
+
+
+def _grpcurl(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, GRPCURL, "-plaintext", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+
+
+def _call(parley: Parley, method: str, **request: Any) -> dict[str, Any]:
+    """Calls a method of the admin API on the Unix socket, which describes itself."""
+    socket = str(parley.folder / "state" / "admin.sock")
+    done = _grpcurl("-unix", "-d", json.dumps(request), socket, f"parley.admin.v1.{method}")
+    assert 0 == done.returncode, done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def _new_key(parley: Parley, **fields: Any) -> tuple[str, str]:
+    """Creates a key; returns its id and its secret."""
+    made = _call(parley, "Keys/CreateKey", key={"name": "test", **fields})
+    return made["key"]["id"], made["secret"]
+
+
+def test_the_socket_survives_its_worker(admin_stack: Parley) -> None:
+    """`admin.sock` in the state folder, with mode 0600, is served whichever worker lives."""
+    socket = admin_stack.folder / "state" / "admin.sock"
+    assert 0o600 == socket.stat().st_mode & 0o777
+    before = _call(admin_stack, "Keys/ListKeys")
+    served = socket.readlink()
+    for pid in admin_stack.workers():
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: socket.exists() and served != socket.readlink(), "another worker's socket")
+    assert before == _call(admin_stack, "Keys/ListKeys")
+
+
+def test_the_listener_requires_an_admin_key(admin_stack: Parley) -> None:
+    """The admin listener serves the API to callers with an admin key, whose address is in the audit log."""
+    address = json.loads((admin_stack.folder / "ready.json").read_text())["admin"]
+    protos, method = ("-protoset", str(BINPB)), "parley.admin.v1.Accounts/CreateAccount"
+    request = ("-d", '{"account": {"name": "remote"}}')
+    for authorization in ("", f"Bearer {admin_stack.key}"):
+        refused = _grpcurl(*protos, "-H", f"authorization: {authorization}", *request, address, method)
+        assert "Missing or invalid admin key" in refused.stderr
+    made = _grpcurl(*protos, "-H", f"authorization: Bearer {ADMIN_KEY}", *request, address, method)
+    assert 0 == made.returncode, made.stderr
+    [event] = _call(admin_stack, "AuditLog/ListAuditEvents", subject="account:remote")["events"]
+    assert ("admin-key:admin", "127.0.0.1") == (event["actor"], event["source"])
+    admin_stack.wait_for_log("admin call refused")
+    assert ADMIN_KEY not in admin_stack.log
+
+
+def test_no_other_listener_serves_it(admin_stack: Parley) -> None:
+    """No method of the admin API exists on the listeners of callers, as native gRPC or as a path of REST."""
+    key = admin_stack.key
+    with grpc.insecure_channel(admin_stack.grpc) as channel:
+        for name, method in METHODS.items():
+            path = f"/{method.containing_service.full_name}/{name}"
+            call: Any = channel.unary_unary(path)
+            with pytest.raises(grpc.RpcError, match="UNIMPLEMENTED"):
+                call(b"", metadata=(("authorization", f"Bearer {key}"),))
+            for prefix in ("", "/v1", "/api/v1", "/upchatty", "/fastapi", "/openpipe"):
+                assert 404 == admin_stack.request("POST", prefix + path, {})[0]
+
+
+def test_a_missing_scope_is_refused(admin_stack: Parley) -> None:
+    """A key without the scope of a call gets 403 and the name of the scope; with it, the call is served."""
+    _, secret = _new_key(admin_stack, scopes=["models"])
+    assert 200 == admin_stack.request("GET", "/v1/models", key=secret)[0]
+    text = "This key does not have the scope `chat`; use a key that has it"
+    status, error = admin_stack.request("POST", "/v1/chat/completions", QUESTION, secret)
+    assert (403, text, "scope_required") == (status, error["error"]["message"], error["error"]["code"])
+    assert (403, {"error": text}) == admin_stack.request("POST", "/api/v1/chat/completions", QUESTION, secret)
+    with grpc.insecure_channel(admin_stack.grpc) as channel:
+        chat, metadata = ChatCompletionsStub(channel), (("authorization", f"Bearer {secret}"),)
+        ModelsStub(channel).ListModels(ListModelsRequest(), metadata=metadata)
+        with pytest.raises(grpc.RpcError, match="PERMISSION_DENIED"):
+            chat.CreateChatCompletion(CreateChatCompletionRequest(), metadata=metadata)
+
+
+@contextmanager
+def _streaming(parley: Parley, secret: str) -> Iterator[HTTPResponse]:
+    """Begins a stream over REST that never ends by itself, and waits for its first event."""
+    with parley.connection() as connection:
+        body = json.dumps({**QUESTION, "stream": True})
+        connection.request("POST", "/v1/chat/completions", body, parley.headers(secret))
+        response = connection.getresponse()
+        start = response.read(6)
+        assert b"data: " == start, start + response.read()
+        yield response
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        (["Keys/RevokeKey"], "invalid_api_key"),
+        (["Keys/UpdateKey"], "invalid_api_key"),
+        (["Keys/RotateKey"], "invalid_api_key"),
+        (["Accounts/SuspendAccount", "Accounts/ResumeAccount"], "account_suspended"),
+    ],
+    ids=["revoked", "expired", "rotated", "suspended"],
+)
+def test_running_calls_end(admin_stack: Parley, upstream: ScriptedUpstream, changes: list[str], code: str) -> None:
+    """Streams of REST and gRPC end with an error after their key or account has lost access; others go on."""
+    upstream.answer(*[Events([*chunks("Hel"), Stall()])] * 3)
+    key_id, secret = _new_key(admin_stack, account=f"account-{code}")
+    requests: dict[str, dict[str, Any]] = {
+        "Keys/RevokeKey": {"id": key_id},
+        "Keys/UpdateKey": {"key": {"id": key_id, "expires": 1}},
+        "Keys/RotateKey": {"id": key_id, "keep_seconds": 0},
+    }
+    with (
+        grpc.insecure_channel(admin_stack.grpc) as channel,
+        _streaming(admin_stack, secret) as rest,
+        _streaming(admin_stack, admin_stack.key) as other,
+    ):
+        call: Any = ChatCompletionsStub(channel).StreamChatCompletion
+        request = CreateChatCompletionRequest(model="scripted")
+        request.messages.add(role="user").content.string_value = "Hi"
+        native = call(request, metadata=(("authorization", f"Bearer {secret}"),))
+        next(native)
+        for change in changes[:1]:
+            _call(admin_stack, change, **requests.get(change, {"name": f"account-{code}"}))
+        events, is_done = sse.read(b"data: " + rest.read())
+        assert (code, False) == (events[-1]["error"]["code"], is_done)
+        with pytest.raises(grpc.RpcError):
+            list(native)
+        assert code == dict(native.trailing_metadata())["parley-error-code"]
+        assert code == admin_stack.request("GET", "/v1/models", key=secret)[1]["error"]["code"]
+        assert other.fp is not None
+        assert not other.isclosed()
+    for change in changes[1:]:
+        _call(admin_stack, change, name=f"account-{code}")
+
+
+def test_the_admin_listener_needs_a_key_to_start(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    """`parley up --admin` without an admin key, or with a short one, does not start and names the remedy."""
+    config = str(write_config(tmp_path, upstream))
+    (tmp_path / "short").write_text("secret")
+    up = ("up", "--config", config, "--state-dir", str(tmp_path / "state"), "--admin", "127.0.0.1:0")
+    missing, short = run(*up), run(*up, "--admin-key-file", str(tmp_path / "short"))
+    assert (1, 1) == (missing.returncode, short.returncode)
+    assert "parley: --admin needs an admin key: set admin.keys in the configuration" in missing.stderr
+    assert "an admin key must have at least 32 characters" in short.stderr
+    assert "secret" not in short.stderr
