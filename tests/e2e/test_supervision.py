@@ -5,6 +5,7 @@ One Parley with the built-in model and a scripted upstream serves all tests; eac
 
 import os
 import resource
+import shutil
 import signal
 import stat
 import subprocess
@@ -92,6 +93,27 @@ def test_every_process_may_open_as_many_files_as_the_system_allows(scripted_conf
         assert "parley: the limit of open files is 2000, " in parley.log
     finally:
         parley.end()
+
+
+def test_a_lost_run_folder_is_made_again(parley: Parley, upstream: ScriptedUpstream) -> None:
+    """After the loss of all sockets, every process is replaced, also one that ends meanwhile; calls are answered."""
+    run, before = (parley.folder / "state" / "run").resolve(), set(parley.children())
+    shutil.rmtree(run)
+    os.kill(_process(parley, KINDS["Envoy"]), signal.SIGKILL)
+    until(lambda: not before & set(parley.children()), "all are replaced")
+    for model in ("scripted", "smollm2"):
+        until(lambda model=model: _answers(parley, model), f"{model} answers")  # type: ignore[misc]
+    assert f"parley: the folder {run} was removed; it is made again\n" in parley.log
+
+
+def test_a_lost_admin_socket_is_made_again(parley: Parley, upstream: ScriptedUpstream) -> None:
+    """Without its admin socket Envoy cannot be administered; it is replaced, and the workers are not."""
+    before, workers = _process(parley, KINDS["Envoy"]), parley.workers()
+    (parley.folder / "state" / "run" / "envoy-admin.sock").unlink()
+    parley.wait_for_log("parley: Envoy is replaced: its socket was removed")
+    until(lambda: before not in parley.children(), "Envoy is replaced")
+    until(lambda: _answers(parley, "scripted"), "a call is answered")
+    assert workers == parley.workers()
 
 
 def test_a_lost_store_stays_an_outage(parley: Parley, upstream: ScriptedUpstream) -> None:

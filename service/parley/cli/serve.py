@@ -14,8 +14,9 @@ from parley.supervisor import folders
 from parley.supervisor.addresses import Address
 from parley.supervisor.edge_settings import MAX_BODY, MAX_STREAMS, EdgeSettings
 from parley.supervisor.liveness import HangLimits
+from parley.supervisor.paths import Paths
 from parley.supervisor.run import run
-from parley.supervisor.stack import Paths, Stack
+from parley.supervisor.stack import Stack
 from parley.supervisor.store_wait import StoreStartup
 
 

@@ -30,8 +30,9 @@ from parley.supervisor.addresses import Address
 from parley.supervisor.edge_settings import MAX_BODY, MAX_STREAMS, EdgeSettings
 from parley.supervisor.errors import CommandError
 from parley.supervisor.liveness import HangLimits
+from parley.supervisor.paths import Paths, ShutdownTimes
 from parley.supervisor.run import run
-from parley.supervisor.stack import Paths, ShutdownTimes, Stack
+from parley.supervisor.stack import Stack
 from parley.supervisor.store_wait import StoreStartup
 
 

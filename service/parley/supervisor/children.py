@@ -17,12 +17,11 @@ from parley.supervisor.certificates import Certificates
 from parley.supervisor.edge_settings import EdgeSettings
 from parley.supervisor.errors import CommandError
 from parley.supervisor.liveness import HangLimits
+from parley.supervisor.probes import poll, probe_socket, status_line
 from parley.supervisor.process import Child, print_notice, spawn
 from parley.supervisor.worker import ALIVE, DRAIN_SECONDS, WorkerSpec, command
 
-_POLL_SECONDS = 0.02
 _SETTLE_SECONDS = 10.0
-_PROBE_SECONDS = 1.0  # between two liveness checks, and the longest time of one
 # A server of llama.cpp answers no check while all of its threads compute for callers.
 _BUSY_FACTOR = 8
 
@@ -86,6 +85,11 @@ class Worker(Child):
             self.address = None
             self._changed()
 
+    @property
+    def has_lost_socket(self) -> bool:
+        """Reports whether the socket on which the worker serves was removed, so that nothing can connect to it."""
+        return self.address is not None and self.address.startswith("unix:") and not _exists(Path(self.address[5:]))
+
     async def drain(self, withdrawn: Callable[[], Awaitable[None]]) -> None:
         """Withdraws the worker from Envoy and stops it after its running calls have finished.
 
@@ -146,15 +150,20 @@ class ModelServer(Child):
 
     async def serving(self, _process: Process) -> None:
         """Polls the health check until the model is loaded."""
-        await _poll(self._is_loaded)
+        await poll(self._is_loaded)
 
     async def probe(self) -> None:
         """Requests the health of the server periodically."""
-        await _probe(self._socket, "/health", self.record_answer)
+        await probe_socket(self._socket, "/health", self.record_answer)
+
+    @property
+    def has_lost_socket(self) -> bool:
+        """Reports whether the socket of the running server was removed."""
+        return self.up.is_set() and not _exists(self._socket)
 
     async def _is_loaded(self) -> bool:
         """Reports whether llama.cpp's /health returns 200, which it does once the model is loaded."""
-        return " 200 " in await _status_line(self._socket, "/health")
+        return " 200 " in await status_line(self._socket, "/health")
 
 
 class Envoy(Child):
@@ -179,9 +188,22 @@ class Envoy(Child):
         self._following: asyncio.Task[None] | None = None
         self.set_workers([])
 
+    @property
+    def has_lost_socket(self) -> bool:
+        """Reports whether the admin socket of the running Envoy was removed, after which it takes no more changes."""
+        return self.up.is_set() and not _exists(self._admin)
+
     def set_workers(self, addresses: Iterable[str]) -> None:
         """Routes calls to the workers at these addresses (`unix:/path.sock`) only."""
         self._sockets = [Path(address.removeprefix("unix:")) for address in addresses]
+        self._write_endpoints()
+
+    def restore_files(self) -> None:
+        """Writes the list of the workers again if it was removed."""
+        if not _exists(self._endpoints):
+            self._write_endpoints()
+
+    def _write_endpoints(self) -> None:
         try:
             envoy.write_endpoints(self._endpoints, self._sockets)
             if self.settings.admin:
@@ -193,7 +215,7 @@ class Envoy(Child):
     async def wait_applied(self) -> None:
         """Waits until Envoy uses exactly the current workers, for at most 10 seconds."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(_poll(self._is_applied), _SETTLE_SECONDS)
+            await asyncio.wait_for(poll(self._is_applied), _SETTLE_SECONDS)
 
     async def _is_applied(self) -> bool:
         with suppress(OSError):
@@ -204,6 +226,7 @@ class Envoy(Child):
         """Renders the configuration, starts Envoy and forwards its log."""
         if self._certificates is not None:
             self._certificates.publish()
+        self.restore_files()
         self._admin.unlink(missing_ok=True)
         text = envoy.render(
             http=self.http, grpc=self.grpc, endpoints=self._endpoints, admin=self._admin, settings=self.settings
@@ -216,7 +239,7 @@ class Envoy(Child):
 
     async def probe(self) -> None:
         """Requests the state of the server periodically."""
-        await _probe(self._admin, "/ready", self.record_answer)
+        await probe_socket(self._admin, "/ready", self.record_answer)
 
     def on_serving(self) -> None:
         """Begins to publish changed certificates."""
@@ -255,7 +278,7 @@ class Envoy(Child):
 
     async def serving(self, _process: Process) -> None:
         """Polls until Envoy is ready, then reads the bound ports."""
-        await _poll(lambda: envoy.ready(self._admin))
+        await poll(lambda: envoy.ready(self._admin))
         ports = await envoy.bound_ports(self._admin)
         self.http = self.http._replace(port=ports["http"])
         self.grpc = self.grpc._replace(port=ports["grpc"])
@@ -270,32 +293,6 @@ def model_backends(config: Config) -> dict[str, LlamaCppBackend]:
     return {name: backend for name, backend in found if isinstance(backend, LlamaCppBackend)}
 
 
-async def _poll(check: Callable[[], Awaitable[bool]]) -> None:
-    """Polls until `check` returns true."""
-    while not await check():  # noqa: ASYNC110 - another process has no event to wait for
-        await asyncio.sleep(_POLL_SECONDS)
-
-
-async def _probe(socket: Path, path: str, record_answer: Callable[[], None]) -> None:
-    """Requests a page periodically, and records each answer. A missing socket is not the server's fault."""
-    while True:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_PROBE_SECONDS):
-                if await _status_line(socket, path) or not os.path.exists(socket):  # noqa: PTH110, ASYNC240 - does not block
-                    record_answer()
-        await asyncio.sleep(_PROBE_SECONDS)
-
-
-async def _status_line(socket: Path, path: str) -> str:
-    """Returns the first line of the response of an HTTP server; an empty one without a response."""
-    try:
-        reader, writer = await asyncio.open_unix_connection(str(socket))
-    except OSError:
-        return ""
-    try:
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
-        return (await reader.readline()).decode(errors="replace")
-    except OSError:
-        return ""
-    finally:
-        writer.close()
+def _exists(path: Path) -> bool:
+    """Reports whether a file or socket exists; a property of a running process, so that it must not block."""
+    return os.path.lexists(path)

@@ -21,6 +21,7 @@ from parley.supervisor.liveness import HangLimits, wait_hang
 _START_SECONDS = 60.0  # the longest time from the start of a process until it serves
 _STEADY_SECONDS = 30.0  # a child that served for longer restarts without a delay
 _MAX_TRIES = 3  # starts of a child that has never served
+_POLL_SECONDS = 0.05
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -134,6 +135,14 @@ class Child(ABC):
         """Kills the process and does not restart it."""
         self._stopping.set()
         self.send(signal.SIGKILL)
+
+    async def replace(self, reason: str) -> None:
+        """Kills the process, and waits until another one serves."""
+        print_notice(f"{self.name} is replaced: {reason}")
+        before = self.process
+        self.send(signal.SIGKILL)
+        while not self.stopping and (self.process is before or not self.up.is_set()):  # noqa: ASYNC110 - two conditions
+            await asyncio.sleep(_POLL_SECONDS)
 
     async def _keep(self) -> None:
         """Restarts the process, with a backoff, until the child is stopped."""

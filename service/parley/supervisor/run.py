@@ -15,6 +15,8 @@ from parley.supervisor.limits import raise_descriptor_limit, restrict_new_files
 from parley.supervisor.process import print_notice
 from parley.supervisor.stack import Stack
 
+_REPAIR_SECONDS = 1.0
+
 
 async def run(
     stack: Stack,
@@ -69,7 +71,7 @@ async def run(
     try:
         if await _until(stop, _start(stack, quiet)) and (ready is None or await _until(stop, ready())):
             async with serving():
-                await _until(stop, _reloads(stack, hangup, read))
+                await _until(stop, _operate(stack, hangup, read))
     finally:
         await stack.stop()
 
@@ -92,6 +94,27 @@ async def _start(stack: Stack, quiet: bool) -> None:
     """Starts the stack and shows the progress."""
     with _silence() if quiet else _progress() as show:
         await stack.start(show)
+
+
+async def _operate(stack: Stack, hangup: asyncio.Event, read: Callable[[], Config] | None) -> None:
+    """Reloads the configuration when requested, and repairs the stack."""
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(_reloads(stack, hangup, read))
+        tasks.create_task(_repairs(stack))
+
+
+async def _repairs(stack: Stack) -> None:
+    """Repairs the stack periodically. Prints each failure once."""
+    last = ""
+    while True:
+        await asyncio.sleep(_REPAIR_SECONDS)
+        try:
+            await stack.repair()
+            last = ""
+        except (CommandError, OSError) as error:
+            if str(error) != last:
+                print_notice(f"the run folder cannot be made again: {error}")
+            last = str(error)
 
 
 async def _reloads(stack: Stack, hangup: asyncio.Event, read: Callable[[], Config] | None) -> None:

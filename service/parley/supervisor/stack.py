@@ -2,68 +2,28 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from parley.config import Config
-from parley.logs import Level
 from parley.rpc.server_options import ServerLimits
-from parley.supervisor.addresses import Address, parse_address
+from parley.supervisor.addresses import parse_address
 from parley.supervisor.admin_sockets import AdminLink, admin_socket, remote_admin_socket
 from parley.supervisor.children import Envoy, ModelServer, Worker, model_backends
-from parley.supervisor.edge_settings import DEFAULT_EDGE, EdgeSettings
+from parley.supervisor.edge_settings import EdgeSettings
 from parley.supervisor.errors import CommandError
 from parley.supervisor.folders import private_dir
-from parley.supervisor.liveness import DEFAULT_HANG_LIMITS, HangLimits
-from parley.supervisor.process import Child
+from parley.supervisor.liveness import HangLimits
+from parley.supervisor.paths import Paths
+from parley.supervisor.process import Child, print_notice
 from parley.supervisor.worker import WorkerSpec
 
 _WORKER_GRACE_SECONDS = 20.0  # a worker without Envoy drains for half of it after SIGTERM
 _GRACE_SECONDS = 5.0
 _POLL_SECONDS = 0.1
+_LOST_SOCKET = "its socket was removed"
 _QUIET_SECONDS = 3.0  # without a request, after which a connection counts as unused: its next response would end it
-
-
-@dataclass(frozen=True, slots=True)
-class ShutdownTimes:
-    """How long a shutdown behind Envoy may take, in seconds, besides a few seconds for the ends of the processes.
-
-    Attributes:
-        delay: Connections are still accepted, while callers are sent away and load balancers find out.
-        grace: Running calls may finish.
-    """
-
-    delay: float = 5.0
-    grace: float = 15.0
-
-
-@dataclass(frozen=True, slots=True)
-class Paths:
-    """Folders and addresses of one Parley.
-
-    Attributes:
-        state_dir: The folder of the store.
-        run_dir: The folder of Unix sockets and of Envoy's configuration.
-        http: The address of the REST listener. None: one worker listens on `grpc`, without Envoy.
-        grpc: The address of the gRPC listener.
-        edge: Settings of the listeners.
-        log_level: The log level of the workers.
-        shutdown: The times of a shutdown.
-        hang_limits: When a process counts as hanging, and is replaced; None for never.
-        store_identity: Returns the identity of the store; None while it is unknown.
-    """
-
-    state_dir: Path
-    run_dir: Path
-    http: Address | None
-    grpc: Address
-    edge: EdgeSettings = DEFAULT_EDGE
-    log_level: Level = "info"
-    shutdown: ShutdownTimes = ShutdownTimes()
-    hang_limits: HangLimits | None = DEFAULT_HANG_LIMITS
-    store_identity: Callable[[], str | None] = lambda: None
 
 
 class Models:
@@ -94,6 +54,8 @@ class Stack:
     def __init__(self, config: Config, paths: Paths, workers: int) -> None:
         self.http, self.grpc, self.admin = paths.http, paths.grpc, paths.edge.admin
         self._paths = paths
+        self._config = config
+        self._changing = asyncio.Lock()
         self._numbers = count(1)
         self._envoy = _make_envoy(paths)
         self._admin_link = AdminLink(paths.state_dir / "admin.sock") if paths.http else None
@@ -124,11 +86,16 @@ class Stack:
 
         Raises CommandError if a process does not start; workers that are not yet replaced continue.
         """
+        async with self._changing:
+            await self._reload(config)
+
+    async def _reload(self, config: Config) -> None:
         before = self._models
         if model_backends(config) != before.backends:
             models = self._make_models(config)
             await models.start()
             self._models = models
+        self._config = config
         leaving = []
         for index, worker in enumerate(self._workers):
             self._workers[index] = await self._successor(worker, config)
@@ -136,6 +103,41 @@ class Stack:
         if self._models is not before:
             self._retire(before, _after(leaving, before.stop))
         await self._wait_applied()
+
+    async def repair(self) -> None:
+        """Makes the run folder again if it was removed, and replaces the processes whose sockets are lost.
+
+        Envoy's connections outlive the sockets, so that calls go on until their process is replaced.
+        Raises CommandError if that fails.
+        """
+        async with self._changing:
+            self._restore_folders()
+            for server in self._models.servers:
+                if server.has_lost_socket:
+                    await server.replace(_LOST_SOCKET)
+            lost = [index for index, worker in enumerate(self._workers) if worker.has_lost_socket]
+            leaving = [self._workers[index] for index in lost]
+            for index in lost:
+                print_notice(f"{self._workers[index].name} is replaced: {_LOST_SOCKET}")
+                self._workers[index] = await self._started_successor(self._workers[index], self._config)
+            if self._envoy is not None and self._envoy.has_lost_socket:
+                for worker in leaving:
+                    worker.on_stopped()  # the next Envoy cannot connect to it
+                await self._envoy.replace(_LOST_SOCKET)
+            if leaving:
+                await self._wait_applied()
+            for worker in leaving:
+                self._retire(worker, worker.drain(self._wait_applied))
+
+    def _restore_folders(self) -> None:
+        run_dir = self._paths.run_dir
+        if not run_dir.is_dir():
+            print_notice(f"the folder {run_dir} was removed; it is made again")
+            run_dir.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (run_dir, *(models.run_dir for models in self._all_models())):
+            private_dir(folder)
+        if self._envoy is not None:
+            self._envoy.restore_files()
 
     def skip_delay(self) -> None:
         """Has `stop` accept no more connections from its beginning."""
@@ -221,11 +223,16 @@ class Stack:
 
     async def _successor(self, worker: Worker, config: Config) -> Worker:
         """Starts the replacement of a worker and waits until Envoy uses it. Raises CommandError."""
+        successor = await self._started_successor(worker, config)
+        await self._wait_applied()
+        return successor
+
+    async def _started_successor(self, worker: Worker, config: Config) -> Worker:
+        """Starts the replacement of a worker. Raises CommandError."""
         successor = self._make_worker(worker.name, config, self._models)
         self._others.append(successor)
         try:
             await successor.start()
-            await self._wait_applied()
         except CommandError:
             await successor.stop(0)
             self._others.remove(successor)
