@@ -13,6 +13,7 @@ from google.protobuf.json_format import MessageToDict
 from parley.admin.v1.usage_pb2 import QueryUsageRequest, QueryUsageResponse
 from parley.core.errors import InvalidRequest
 from parley.core.usage.report import iso
+from parley.rpc.services import usage
 from parley.rpc.services.usage import UsageServicer
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from parley.v1.usage_pb2 import GetUsageReportRequest, UsageReport
@@ -127,6 +128,15 @@ async def test_a_wrong_value(callers: Callers) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as rejected:
             await callers.report("bob", **request)
         assert (grpc.StatusCode.INVALID_ARGUMENT, message) == (rejected.value.code(), rejected.value.details())
+
+
+async def test_too_many_rows(callers: Callers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report that is too large for one message is rejected, and one of the largest size is not."""
+    monkeypatch.setattr(usage, "_MAX_ROWS", 2)
+    assert 3 == len(await callers.report("tim, all", **PERIOD))
+    monkeypatch.setattr(usage, "_MAX_ROWS", 1)
+    with pytest.raises(grpc.aio.AioRpcError, match="more than 1 rows: choose fewer days"):
+        await callers.report("tim, all", **PERIOD)
 
 
 async def test_every_scope(callers: Callers) -> None:

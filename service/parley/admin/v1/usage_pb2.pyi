@@ -20,7 +20,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class QueryUsageRequest(_message.Message):
-    """What to sum up. A wrong value is INVALID_ARGUMENT, as is an answer of more than 100,000 rows."""
+    """What to sum up. A wrong value is INVALID_ARGUMENT, as is an answer of more than 10,000 rows."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -17,7 +17,7 @@ from parley.v1 import usage_pb2_grpc as services
 _OWN: Sequence[Dimension] = ("day", "model", "key")
 _OWN_DEFAULT: Sequence[Dimension] = ("day", "model")
 _DEFAULT: Sequence[Dimension] = ("account", "model")
-_MAX_ROWS, _MAX_ADMIN_ROWS = 10_000, 100_000
+_MAX_ROWS = 10_000  # within the 4 MiB of a message that gRPC clients accept by default
 
 
 class UsageReportsServicer(services.UsageReportsServicer):
@@ -29,7 +29,7 @@ class UsageReportsServicer(services.UsageReportsServicer):
     async def GetUsageReport(self, request: messages.GetUsageReportRequest, context: Context) -> messages.UsageReport:
         """Sums up the usage of the caller's key, or of its account."""
         query = _own_query(request, caller())
-        rows, total = _within(await self._store.usage(query), _MAX_ROWS)
+        rows, total = _within(await self._store.usage(query))
         data = [messages.UsageRow(**_group(query.group, row), **_numbers(row.counts)) for row in rows]
         return messages.UsageReport(object="list", data=data, total=messages.UsageRow(**_numbers(total)))
 
@@ -45,7 +45,7 @@ class UsageServicer(admin_services.UsageServicer):
     ) -> admin_messages.QueryUsageResponse:
         """Sums up usage."""
         query = _query(request)
-        rows, total = _within(await self._store.usage(query), _MAX_ADMIN_ROWS)
+        rows, total = _within(await self._store.usage(query))
         made = [admin_messages.UsageRow(**_group(query.group, row), **_counts(row.counts)) for row in rows]
         return admin_messages.QueryUsageResponse(rows=made, total=admin_messages.UsageRow(**_counts(total)))
 
@@ -72,14 +72,14 @@ def _query(request: admin_messages.QueryUsageRequest) -> UsageQuery:
         request.account or None,
         request.key or None,
         request.models,
-        _MAX_ADMIN_ROWS + 1,
+        _MAX_ROWS + 1,
     )
 
 
-def _within(rows: Sequence[UsageRow], limit: int) -> tuple[Sequence[UsageRow], UsageCounts]:
+def _within(rows: Sequence[UsageRow]) -> tuple[Sequence[UsageRow], UsageCounts]:
     """Returns the rows and their sum. Raises InvalidRequest for too many."""
-    if len(rows) > limit:
-        raise InvalidRequest(f"the report has more than {limit} rows: choose fewer days", param="since")
+    if len(rows) > _MAX_ROWS:
+        raise InvalidRequest(f"the report has more than {_MAX_ROWS} rows: choose fewer days", param="since")
     total = UsageCounts()
     for row in rows:
         total.add(row.counts)
