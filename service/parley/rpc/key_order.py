@@ -22,8 +22,9 @@ def _structs(kind: Descriptor) -> Iterator[tuple[str, tuple[tuple[str, str], ...
     names = {field.name for field in kind.fields}
     yield kind.full_name, tuple((name, f"{name}_json") for name in sorted(names) if f"{name}_json" in names)
     for field in kind.fields:
-        if field.message_type is not None and field.message_type.full_name.startswith("parley."):
-            yield from _structs(field.message_type)
+        nested = field.message_type
+        if nested is not None and nested.full_name.startswith("parley.") and not nested.GetOptions().map_entry:
+            yield from _structs(nested)
 
 
 STRUCTS = dict(_structs(CreateChatCompletionRequest.DESCRIPTOR))

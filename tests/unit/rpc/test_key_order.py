@@ -119,3 +119,11 @@ def test_a_request_without_schemas_is_decoded_once() -> None:
     request_forms.read(request, b"\xff")
     with pytest.raises(Exception, match="rror"):
         CreateChatCompletionRequest.FromString(b"\xff")
+
+
+def test_maps_beside_structs_stay() -> None:
+    """A request with `metadata`, `logit_bias` and an object of its own keeps all of them."""
+    request = CreateChatCompletionRequest(metadata={"user": "ada"}, logit_bias={"50256": -100})
+    request.extra_body["a"] = 1
+    read = _read(request.SerializeToString())
+    assert ({"user": "ada"}, {"50256": -100}, '{"a":1}') == (read.metadata, read.logit_bias, read.extra_body_json)
