@@ -135,7 +135,11 @@ HEADERS = {
         "`true`: the stored answer of the same `Idempotency-Key`.", always=False, type="string"
     ),
     "content-disposition": _header("The suggested name of a file.", always=True, type="string"),
-    "www-authenticate": _header("The required form of the key (RFC 9110, 11.6.1).", always=True, type="string"),
+    "www-authenticate": _header(
+        "The form of the credential, the error, and where to get an access token (RFC 6750, 3; RFC 9728, 5.1).",
+        always=True,
+        type="string",
+    ),
     "retry-after": _header("The number of seconds after which to retry.", always=False, type="integer"),
     "x-should-retry": _header("Whether a retry may succeed.", always=True, type="string", enum=["true", "false"]),
 }

@@ -153,3 +153,12 @@ def test_lists_are_always_there(path: str, field: str) -> None:
     name = content["schema"]["$ref"].rpartition("/")[2]
     assert field in DOCUMENT["components"]["schemas"][name]["required"]
     assert field in content["example"]
+
+
+def test_the_security_schemes_of_document_002() -> None:
+    """Each call accepts an access token by OAuth 2.0, the same token as it is, or an API key."""
+    schemes = DOCUMENT["components"]["securitySchemes"]
+    assert [{"oauth2": ["openid", "email", "profile"]}, {"jwt": []}, {"key": []}] == DOCUMENT["security"]
+    assert ["oauth2", "http", "apiKey"] == [scheme["type"] for scheme in schemes.values()]
+    assert ("bearer", "JWT") == (schemes["jwt"]["scheme"], schemes["jwt"]["bearerFormat"])
+    assert ("header", "Authorization") == (schemes["key"]["in"], schemes["key"]["name"])
