@@ -126,4 +126,5 @@ def test_maps_beside_structs_stay() -> None:
     request = CreateChatCompletionRequest(metadata={"user": "ada"}, logit_bias={"50256": -100})
     request.extra_body["a"] = 1
     read = _read(request.SerializeToString())
-    assert ({"user": "ada"}, {"50256": -100}, '{"a":1}') == (read.metadata, read.logit_bias, read.extra_body_json)
+    assert ({"user": "ada"}, {"50256": -100}) == (dict(read.metadata), dict(read.logit_bias))
+    assert '{"a":1}' == read.extra_body_json
