@@ -1,11 +1,11 @@
 """Answers a conversation, complete or as a stream, as a turn of its session."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
 
 from parley.config import Model
+from parley.core.call import CallOptions, CallOutcome, ChatCall
 from parley.core.errors import DeadlineExceeded, ParleyError, UnsupportedParameter
 from parley.core.messages import functions
 from parley.core.offload import record_size
@@ -13,58 +13,18 @@ from parley.core.ports import Caller, SessionStore, StorageLimits
 from parley.core.routing.execution import Execution
 from parley.core.routing.router import Router
 from parley.core.sessions import access
-from parley.core.sessions.idempotency import Key
 from parley.core.sessions.resent_history import may_repeat
 from parley.core.sessions.turn_request import storage_limits, window
-from parley.core.sessions.turns import CallLease, Turns
-from parley.core.streaming.accumulator import CompletionAccumulator
+from parley.core.sessions.turns import Turns
 from parley.core.streaming.replay import completion_to_chunks
-from parley.core.streaming.shaper import StreamShaper, stamp
-from parley.core.usage.admission import RateLimitStatus
 from parley.core.usage.charges import is_limited, needs_history
 from parley.core.usage.limits import RateLimiter
 from parley.core.usage.recorder import UsageRecorder
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
-from parley.v1.receipt_pb2 import Receipt
 
 _CANCELLED = asyncio.CancelledError | GeneratorExit
 _SETTLE_SECONDS = 1.0
 _CLOCK_SKEW_SECONDS = 0.1  # allowed between the clocks of caller and service when a deadline passes
-
-
-@dataclass(frozen=True, slots=True)
-class CallOptions:
-    """What a call sets in addition to its request.
-
-    Attributes:
-        deadline: When the caller gives up, in seconds of the event loop's clock; None without a deadline.
-        key: The `Idempotency-Key`; None for a call without one.
-        hops: The number of Parleys that the call has passed through before this one.
-    """
-
-    deadline: float | None = None
-    key: Key | None = None
-    hops: int = 0
-
-
-@dataclass(slots=True, eq=False)
-class CallOutcome:
-    """What a call returns in addition to its answer. Filled in while the call runs, and also when it fails.
-
-    Attributes:
-        rate_limits: The caller's limits, set when the call is admitted or rejected, before the first chunk of a
-            stream; None until then. Empty without configured limits.
-        replayed: Whether the answer is the stored one of the `Idempotency-Key`. It costs nothing.
-        receipt: The attempts and their cost, set when the call ends; None if it ends before the routing.
-        failure_causes: For each attempt of the receipt the cause of its failure. For the log only.
-        is_access_revoked: Whether the call was cancelled because its caller has lost access.
-    """
-
-    rate_limits: Sequence[RateLimitStatus] | None = None
-    replayed: bool = False
-    receipt: Receipt | None = None
-    failure_causes: Sequence[str | None] = ()
-    is_access_revoked: bool = False
 
 
 class Chat:
@@ -147,14 +107,14 @@ class Chat:
 
     async def _prepare(
         self, request: CreateChatCompletionRequest, caller: Caller, options: CallOptions, outcome: CallOutcome
-    ) -> "_Call":
+    ) -> ChatCall:
         """Resolves the model and claims the key. Sets `outcome.replayed` if the key already has its answer."""
         model = await self._model(request, caller)
         lease, reply = await self._turns.claim(options.key, request, caller)
         if reply is not None:
             await self._admit_replay(caller, outcome)
         uses_functions = functions.uses_functions(request)
-        return _Call(request, caller, options, outcome, model, lease, reply or ChatCompletion(), uses_functions)
+        return ChatCall(request, caller, options, outcome, model, lease, reply or ChatCompletion(), uses_functions)
 
     async def _admit_replay(self, caller: Caller, outcome: CallOutcome) -> None:
         """Charges one request for a stored answer."""
@@ -171,7 +131,7 @@ class Chat:
         return self._router.model(caller, session.model)
 
     @asynccontextmanager
-    async def _running(self, call: "_Call") -> AsyncIterator[Execution]:
+    async def _running(self, call: ChatCall) -> AsyncIterator[Execution]:
         """Begins the call and ends it, also if beginning fails."""
         try:
             call.execution = await self._begin(call)
@@ -181,7 +141,7 @@ class Chat:
             raise
         await self._end(call, None)
 
-    async def _begin(self, call: "_Call") -> Execution:
+    async def _begin(self, call: ChatCall) -> Execution:
         """Admits the call, begins its turn and makes its execution."""
         await self._admit(call)
         await self._turns.begin(call.lease, call.request, call.caller, call.model, call.options.deadline)
@@ -198,7 +158,7 @@ class Chat:
             hops=call.options.hops,
         )
 
-    async def _end(self, call: "_Call", error: BaseException | None) -> None:
+    async def _end(self, call: ChatCall, error: BaseException | None) -> None:
         """Commits the answer, or records why there is none; then settles the limits and counts the usage."""
         admission, failed = call.lease.admission, True
         try:
@@ -216,7 +176,7 @@ class Chat:
                 # Otherwise the caller's next call could find this one still running.
                 await asyncio.wait({settling}, timeout=_SETTLE_SECONDS)
 
-    async def _admit(self, call: "_Call") -> None:
+    async def _admit(self, call: ChatCall) -> None:
         caller, request, model = call.caller, call.request, call.model
         if not is_limited(caller):
             call.outcome.rate_limits = ()
@@ -237,7 +197,7 @@ class Chat:
         admission.require_granted()
         call.lease.admission = admission
 
-    async def _fail(self, call: "_Call", error: BaseException) -> None:
+    async def _fail(self, call: ChatCall, error: BaseException) -> None:
         """Records the failure. Waits for the write while the caller is connected, because it may retry at once."""
         if isinstance(error, UnsupportedParameter) and call.uses_functions:
             functions.use_function_names(error)
@@ -245,7 +205,7 @@ class Chat:
         is_connected = isinstance(error, Exception)
         await self._turns.fail(call.lease, reason, call.accumulated(), call.outcome.receipt, wait=is_connected)
 
-    def _reason(self, error: BaseException, call: "_Call") -> str:
+    def _reason(self, error: BaseException, call: ChatCall) -> str:
         """Returns the reason that an incomplete turn is stored with."""
         deadline = call.options.deadline
         if isinstance(error, _CANCELLED):
@@ -258,69 +218,3 @@ class Chat:
         if isinstance(error, DeadlineExceeded):
             return "deadline"
         return "failed" if isinstance(error, ParleyError) else "internal"
-
-
-@dataclass(slots=True, eq=False)
-class _Call:
-    """A call and what is known of its answer so far.
-
-    Attributes:
-        request: The request.
-        caller: The authenticated caller.
-        options: What the call sets in addition to the request.
-        outcome: What the call returns besides the answer.
-        model: The model that the request resolves to.
-        lease: What the call holds in the store.
-        completion: The answer; of a stream only its stamp (id, time, model, session).
-        uses_functions: Whether the request uses `functions` instead of `tools`.
-        execution: Runs the attempts; None before the turn has begun.
-        shaper: Shapes the chunks of a stream; None before the first chunk.
-        accumulator: Collects the chunks of a stream; None if nothing is stored.
-    """
-
-    request: CreateChatCompletionRequest
-    caller: Caller
-    options: CallOptions
-    outcome: CallOutcome
-    model: Model
-    lease: CallLease
-    completion: ChatCompletion
-    uses_functions: bool
-    execution: Execution | None = None
-    shaper: StreamShaper | None = None
-    accumulator: CompletionAccumulator | None = None
-
-    def record_completion(self, completion: ChatCompletion, model_id: str) -> None:
-        """Records the answer of a call without streaming, given by `model_id`."""
-        self.lease.admission.record_answer(completion)
-        if self.uses_functions:
-            functions.to_functions(completion)
-        stamp(completion, model_id, self.lease.session_id)
-        self.completion = completion
-
-    def shape(self, chunk: ChatCompletionChunk) -> list[ChatCompletionChunk]:
-        """Records a chunk of the backend and returns the chunks for the caller."""
-        shaper = self.shaper or self._start_stream()
-        self.lease.admission.record_answer(chunk)
-        if self.uses_functions:
-            functions.to_function_deltas(chunk)
-        if self.accumulator:
-            self.accumulator.add(chunk)
-        return shaper.shape(chunk)
-
-    def _start_stream(self) -> StreamShaper:
-        assert self.execution is not None  # noqa: S101 - only an execution yields chunks
-        stamp(self.completion, self.execution.model_id, self.lease.session_id)
-        self.accumulator = CompletionAccumulator(self.completion) if self.lease.is_persisted else None
-        self.shaper = StreamShaper(self.completion)
-        return self.shaper
-
-    def accumulated(self) -> ChatCompletion | None:
-        """Returns the answer of a stream so far; None if nothing is stored."""
-        return self.accumulator.completion() if self.accumulator else None
-
-    def record_receipt(self) -> None:
-        """Writes the attempts to the outcome."""
-        if self.execution:
-            self.outcome.receipt = self.execution.receipt()
-            self.outcome.failure_causes = self.execution.failure_causes()

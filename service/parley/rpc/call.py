@@ -5,7 +5,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from parley.core.chat import CallOutcome
+from parley.core.call import CallOutcome
 from parley.core.errors import ParleyError, ShuttingDown
 from parley.core.ports import Caller, Credentials, Origin
 

@@ -20,10 +20,10 @@ from parley.stores import usage
 from parley.stores.postgres import schema
 from parley.stores.postgres.database import Connection, Database, Timeouts, outage
 from parley.stores.purging import PurgeCursor
-from parley.stores.sqlite.clock import FileClock, Times
+from parley.stores.sqlite.clock import FileClock
 from parley.stores.sqlite.database import Database as File
 from parley.stores.sqlite.deletion import find_deleted, purge_batch
-from parley.stores.sqlite.limits import end_expired
+from parley.stores.sqlite.limits import end_all
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Receives the number of copied sessions and the number of all sessions."""
@@ -31,7 +31,6 @@ Row: TypeAlias = tuple[Any, ...]
 
 _TIMEOUTS = Timeouts(connect=10.0, command=3600.0)
 _BATCH = 100
-_LONG_AGO = 1e9  # seconds, longer than any lease
 _LOCK = "SELECT pg_try_advisory_lock(7012640071583062)"
 
 _STATE = "id, account, created, turn_count, lease_fence, completed_messages, lease_expires"
@@ -171,7 +170,7 @@ def _reading(source: Path) -> Iterator[apsw.Connection]:
             db.execute("BEGIN")
             _require_idle(db, source)
             _purge(db)
-            _end_calls(db)
+            end_all(db)
             yield db
             db.execute("COMMIT")
             if db.pragma("data_version") != version:
@@ -194,15 +193,6 @@ def _purge(db: apsw.Connection) -> None:
         cursor: PurgeCursor | None = PurgeCursor()
         while cursor is not None:
             cursor = purge_batch(db, session_id, cursor)
-
-
-def _end_calls(db: apsw.Connection) -> None:
-    """Returns the reservations of crashed calls, which are not copied."""
-    clock = FileClock()
-    wall = clock.wall()
-    lease = min(clock.lease_time(db), wall + _LONG_AGO)  # infinite after a reboot, which is no time for a bucket
-    while end_expired(db, Times(wall, lease), _BATCH):
-        pass
 
 
 async def _copy(db: apsw.Connection, target: Connection, progress: Progress) -> list[Count]:

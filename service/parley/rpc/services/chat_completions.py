@@ -8,7 +8,8 @@ from typing import Any, Literal
 import grpc
 from google.api.httpbody_pb2 import HttpBody
 
-from parley.core.chat import CallOptions, Chat
+from parley.core.call import CallOptions
+from parley.core.chat import Chat
 from parley.core.errors import InvalidRequest
 from parley.core.messages.ids import canonical_session_id
 from parley.core.messages.proto_json import dumps, from_message

@@ -37,6 +37,7 @@ from parley.stores.sqlite.clock import FileClock, Times
 from parley.stores.sqlite.database import Database, identify, queue_file, require_space
 from parley.stores.sqlite.key_store import SqliteKeyStore
 from parley.stores.sqlite.releases import LeaseWaiters
+from parley.stores.sqlite.serialized import SerializedHistory, serialize
 from parley.stores.sqlite.turns import renew_turns
 from parley.stores.sqlite.usage import UsageMethods
 from parley.stores.sqlite.writer import Counts, Writer
@@ -100,9 +101,9 @@ class SqliteStore(SqliteKeyStore, UsageMethods, AlertMethods):
 
     async def begin_turn(self, begin: TurnBegin, lease_seconds: float) -> Turn:
         """Leases the session and adds the turn. Raises SessionNotFound, SessionBusy, InvalidRequest."""
-        sent = await offload(turns.serialize, begin.messages)
+        sent = await offload(serialize, begin.messages)
 
-        def job(db: apsw.Connection) -> tuple[Turn, turns.SerializedHistory]:
+        def job(db: apsw.Connection) -> tuple[Turn, SerializedHistory]:
             return turns.begin_turn(db, begin, sent, self._times(db, lease_seconds))
 
         turn, history = await self._writer.submit(job)

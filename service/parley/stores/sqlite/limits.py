@@ -8,7 +8,7 @@ import apsw
 from parley.core.ports import Charge, Reservation, RunningCall, Settlement
 from parley.core.ports.limits import CONCURRENT
 from parley.stores import buckets
-from parley.stores.sqlite.clock import Times
+from parley.stores.sqlite.clock import FileClock, Times
 from parley.stores.sqlite.rows import rows
 
 _FIND = "SELECT subject, kind, used, updated FROM buckets WHERE subject IN ({})"
@@ -27,6 +27,9 @@ _EXPIRED = """
 DELETE FROM running_calls WHERE id IN (SELECT id FROM running_calls WHERE lease_expires <= ? LIMIT ?)
 RETURNING started, reserved
 """
+
+_BATCH = 100
+_LONG = 1e9  # seconds, longer than any lease
 
 
 def reserve(db: apsw.Connection, charges: Sequence[Charge], call: RunningCall | None, times: Times) -> Reservation:
@@ -67,6 +70,15 @@ def end_expired(db: apsw.Connection, times: Times, limit: int) -> int:
     for started, reserved in expired:
         correct(db, buckets.unpack(reserved), started, times)
     return len(expired)
+
+
+def end_all(db: apsw.Connection) -> None:
+    """Ends all calls with an expired lease, also those from before a reboot."""
+    clock = FileClock()
+    wall = clock.wall()
+    lease = min(clock.lease_time(db), wall + _LONG)  # infinite after a reboot, which is no time for a bucket
+    while end_expired(db, Times(wall, lease), _BATCH):
+        pass
 
 
 def _used(db: apsw.Connection, charges: Sequence[Charge], times: Times) -> list[float]:

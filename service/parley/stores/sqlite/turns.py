@@ -18,6 +18,7 @@ from parley.stores.sqlite.claims import end_claim
 from parley.stores.sqlite.clock import Times
 from parley.stores.sqlite.limits import settle
 from parley.stores.sqlite.rows import column, rows
+from parley.stores.sqlite.serialized import Serialized, SerializedHistory, serialize
 from parley.stores.sqlite.sessions import find_session, lease_remaining, require_account_space
 from parley.v1.message_pb2 import Message
 
@@ -86,35 +87,6 @@ WHERE id = ? AND lease_fence = ? AND lease_expires IS NOT NULL RETURNING id
 _RENEW = "UPDATE sessions SET lease_expires = ? WHERE id = ? AND lease_fence = ? AND lease_expires IS NOT NULL"
 
 
-class SerializedHistory(NamedTuple):
-    """The serialized history of a turn.
-
-    Attributes:
-        read: The messages that have been read.
-        pieces: The first and last numbers of the ranges of turns that remain to be read.
-    """
-
-    read: list[bytes]
-    pieces: Sequence[tuple[int, int]] = ()
-
-
-class Serialized(NamedTuple):
-    """Messages in stored form.
-
-    Attributes:
-        rows: Each serialized message, and whether it is a system message.
-        size: See `records.size`.
-    """
-
-    rows: list[tuple[bytes, bool]]
-    size: tuple[int, int, int]
-
-    @property
-    def bytes(self) -> int:
-        """The bytes of all messages."""
-        return sum(len(message) for message, _ in self.rows)
-
-
 class _Leased(NamedTuple):
     """What a leased session has.
 
@@ -131,12 +103,6 @@ class _Leased(NamedTuple):
     completed: int
     has_system: int
     bytes: int
-
-
-def serialize(messages: Sequence[Message]) -> Serialized:
-    """Serializes messages, which for many messages takes longer than the transaction and does not need it."""
-    rows = [(message.SerializeToString(), is_system(message)) for message in messages]
-    return Serialized(rows, records.size(messages))
 
 
 def begin_turn(db: apsw.Connection, begin: TurnBegin, sent: Serialized, times: Times) -> tuple[Turn, SerializedHistory]:

@@ -1,0 +1,117 @@
+"""The state of one call of `Chat`: what it was called with, and what is known of its answer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from parley.config import Model
+from parley.core.messages import functions
+from parley.core.ports import Caller
+from parley.core.routing.execution import Execution
+from parley.core.sessions.idempotency import Key
+from parley.core.sessions.turns import CallLease
+from parley.core.streaming.accumulator import CompletionAccumulator
+from parley.core.streaming.shaper import StreamShaper, stamp
+from parley.core.usage.admission import RateLimitStatus
+from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
+from parley.v1.receipt_pb2 import Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class CallOptions:
+    """What a call sets in addition to its request.
+
+    Attributes:
+        deadline: When the caller gives up, in seconds of the event loop's clock; None without a deadline.
+        key: The `Idempotency-Key`; None for a call without one.
+        hops: The number of Parleys that the call has passed through before this one.
+    """
+
+    deadline: float | None = None
+    key: Key | None = None
+    hops: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class CallOutcome:
+    """What a call returns in addition to its answer. Filled in while the call runs, and also when it fails.
+
+    Attributes:
+        rate_limits: The caller's limits, set when the call is admitted or rejected, before the first chunk of a
+            stream; None until then. Empty without configured limits.
+        replayed: Whether the answer is the stored one of the `Idempotency-Key`. It costs nothing.
+        receipt: The attempts and their cost, set when the call ends; None if it ends before the routing.
+        failure_causes: For each attempt of the receipt the cause of its failure. For the log only.
+        is_access_revoked: Whether the call was cancelled because its caller has lost access.
+    """
+
+    rate_limits: Sequence[RateLimitStatus] | None = None
+    replayed: bool = False
+    receipt: Receipt | None = None
+    failure_causes: Sequence[str | None] = ()
+    is_access_revoked: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class ChatCall:
+    """A call and what is known of its answer so far.
+
+    Attributes:
+        request: The request.
+        caller: The authenticated caller.
+        options: What the call sets in addition to the request.
+        outcome: What the call returns besides the answer.
+        model: The model that the request resolves to.
+        lease: What the call holds in the store.
+        completion: The answer; of a stream only its stamp (id, time, model, session).
+        uses_functions: Whether the request uses `functions` instead of `tools`.
+        execution: Runs the attempts; None before the turn has begun.
+        shaper: Shapes the chunks of a stream; None before the first chunk.
+        accumulator: Collects the chunks of a stream; None if nothing is stored.
+    """
+
+    request: CreateChatCompletionRequest
+    caller: Caller
+    options: CallOptions
+    outcome: CallOutcome
+    model: Model
+    lease: CallLease
+    completion: ChatCompletion
+    uses_functions: bool
+    execution: Execution | None = None
+    shaper: StreamShaper | None = None
+    accumulator: CompletionAccumulator | None = None
+
+    def record_completion(self, completion: ChatCompletion, model_id: str) -> None:
+        """Records the answer of a call without streaming, given by `model_id`."""
+        self.lease.admission.record_answer(completion)
+        if self.uses_functions:
+            functions.to_functions(completion)
+        stamp(completion, model_id, self.lease.session_id)
+        self.completion = completion
+
+    def shape(self, chunk: ChatCompletionChunk) -> list[ChatCompletionChunk]:
+        """Records a chunk of the backend and returns the chunks for the caller."""
+        shaper = self.shaper or self._start_stream()
+        self.lease.admission.record_answer(chunk)
+        if self.uses_functions:
+            functions.to_function_deltas(chunk)
+        if self.accumulator:
+            self.accumulator.add(chunk)
+        return shaper.shape(chunk)
+
+    def _start_stream(self) -> StreamShaper:
+        assert self.execution is not None  # noqa: S101 - only an execution yields chunks
+        stamp(self.completion, self.execution.model_id, self.lease.session_id)
+        self.accumulator = CompletionAccumulator(self.completion) if self.lease.is_persisted else None
+        self.shaper = StreamShaper(self.completion)
+        return self.shaper
+
+    def accumulated(self) -> ChatCompletion | None:
+        """Returns the answer of a stream so far; None if nothing is stored."""
+        return self.accumulator.completion() if self.accumulator else None
+
+    def record_receipt(self) -> None:
+        """Writes the attempts to the outcome."""
+        if self.execution:
+            self.outcome.receipt = self.execution.receipt()
+            self.outcome.failure_causes = self.execution.failure_causes()
