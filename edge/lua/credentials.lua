@@ -55,7 +55,7 @@ function credentials.failure(handle, headers)
   if reason == nil then
     return nil
   end
-  local wait = failures.record(handle, headers, reason, fault)
+  local wait = failures.record(handle, headers, { reason = reason, message = message, fault = fault })
   if wait then
     reason, message = "RATE_LIMITED", ("Too many calls without a valid credential from this address; try again in %d s"):format(wait)
   end

@@ -81,13 +81,14 @@ local function take_line(now)
 end
 
 -- Writes the fields of a worker's log line; the supervisor completes the line.
-local function log(handle, headers, client, count, reason, fault)
+local function log(handle, headers, client, count, failure)
   local fields = {
     { "method", (headers:get(":method") or "") .. " " .. (headers:get(":path") or ""):match("^[^?]*"):sub(1, 100) },
     { "status", "UNAUTHENTICATED" },
     { "request_id", headers:get("x-request-id") },
-    { "reason", reason },
-    { "credential", fault },
+    { "reason", failure.reason },
+    { "error", failure.message },
+    { "credential", failure.fault },
     { "client", client },
   }
   local parts = {}
@@ -98,12 +99,13 @@ local function log(handle, headers, client, count, reason, fault)
 end
 
 -- Records a failure and logs it. Returns the seconds until the client should try again if it is over its limit, else nil.
-function failures.record(handle, headers, reason, fault)
+--   failure   its reason, message, and fault: `missing` or `malformed`
+function failures.record(handle, headers, failure)
   local now, client = handle:timestamp(), failures.client(handle:streamInfo():downstreamRemoteAddress())
   local state = state_of(client, now)
   state.count = state.count + 1
   if is_logged(state.count) and take_line(now) then
-    log(handle, headers, client, state.count, reason, fault)
+    log(handle, headers, client, state.count, failure)
   end
   if state.tokens < 1 then
     return math.ceil(1 - state.tokens)

