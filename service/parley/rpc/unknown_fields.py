@@ -62,6 +62,9 @@ def _read_text(message: Any, name: str, path: str) -> Iterator[Fault]:
     if is_deep(members, MAX_TEXT_DEPTH):
         yield at, f"`{at}` is nested too deeply; a value may have at most {MAX_TEXT_DEPTH - 1} levels"
         return
+    if repeated_key := extra_fields.repeated_key(text):
+        yield at, f"`{at}` has the key `{repeated_key}` twice"
+        return
     known = {field.name: field for field in json_fields(message.DESCRIPTOR) if field.name not in _CARRIERS}
     known |= {field.json_name: field for field in known.values()}
     repeated = [(key, known[key]) for key in members if key in known]

@@ -152,8 +152,15 @@ def _functions(request: CreateChatCompletionRequest) -> Iterator[Fault]:
 def _function(function: Any, path: str) -> Iterator[Fault]:
     if not _NAME.fullmatch(function.name):
         yield f"{path}.name", f"`{path}.name` is required: {_NAME_RULE}"
-    if function.HasField("parameters_json") and not extra_fields.is_schema(function.parameters_json):
-        yield f"{path}.parameters_json", f"`{path}.parameters_json` must be the text of a JSON object"
+    if function.HasField("parameters_json"):
+        yield from _schema(function.parameters_json, f"{path}.parameters_json")
+
+
+def _schema(text: str, path: str) -> Iterator[Fault]:
+    if not extra_fields.is_schema(text):
+        yield path, f"`{path}` must be the text of a JSON object"
+    elif key := extra_fields.repeated_key(text):
+        yield path, f"`{path}` has the key `{key}` twice"
 
 
 def _choice(choice: Value, name: str, allowed: tuple[str, ...], offered: bool) -> Iterator[Fault]:
@@ -178,10 +185,8 @@ def _response_format(request: CreateChatCompletionRequest) -> Iterator[Fault]:
         path = "response_format.json_schema"
         if not _NAME.fullmatch(response_format.json_schema.name):
             yield f"{path}.name", f"`{path}.name` is required: {_NAME_RULE}"
-        if response_format.json_schema.HasField("schema_json") and not extra_fields.is_schema(
-            response_format.json_schema.schema_json
-        ):
-            yield f"{path}.schema_json", f"`{path}.schema_json` must be the text of a JSON object"
+        if response_format.json_schema.HasField("schema_json"):
+            yield from _schema(response_format.json_schema.schema_json, f"{path}.schema_json")
 
 
 def _entries(request: CreateChatCompletionRequest) -> Iterator[Fault]:

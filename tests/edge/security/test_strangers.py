@@ -58,7 +58,7 @@ async def endless(target: str, credential: str | None) -> grpc.aio.AioRpcError:
     """Makes a gRPC call whose message never comes; returns its error."""
     metadata = None if credential is None else (("authorization", credential),)
     async with grpc.aio.insecure_channel(target) as channel:
-        call = channel.stream_unary(METHOD)(metadata=metadata)
+        call: Any = channel.stream_unary(METHOD)(metadata=metadata)
         with pytest.raises(grpc.aio.AioRpcError) as failed:
             await asyncio.wait_for(call, 60)
     return failed.value
@@ -69,7 +69,7 @@ def reason(error: grpc.aio.AioRpcError) -> str:
     trailers: dict[str, Any] = dict(error.trailing_metadata())
     info = error_details_pb2.ErrorInfo()
     assert status_pb2.Status.FromString(trailers["grpc-status-details-bin"]).details[0].Unpack(info)
-    return info.reason
+    return str(info.reason)
 
 
 @pytest.mark.parametrize("body", ANNOUNCED)

@@ -65,6 +65,12 @@ def test_a_field_of_any_json_type_may_be_sent_as_text() -> None:
     [
         ({"extra_json": "{"}, "messages[0].extra_json", "`messages[0].extra_json` must be the text of a JSON object"),
         ({"extra_json": "[]"}, "messages[0].extra_json", "`messages[0].extra_json` must be the text of a JSON object"),
+        (
+            {"extra_json": '{"a": 1, "a": 2}'},
+            "messages[0].extra_json",
+            "`messages[0].extra_json` has the key `a` twice",
+        ),
+        ({"extra_json": r'{"b": [{"a": 1, "\u0061": {}}]}'}, "messages[0].extra_json", "has the key `a` twice"),
         ({"extra_json": '{"a": 1} {}'}, "messages[0].extra_json", "must be the text of a JSON object"),
         (
             {"extra_json": '{"a":' + "[" * 101 + "]" * 101 + "}"},

@@ -177,6 +177,11 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"tool_choice": "required"}, "tool_choice", "nothing is offered"),
     ({"functions": [{}]}, "functions[0].name", "is required"),
     ({"functions": [{"name": "f", "parameters_json": "[]"}]}, "functions[0].parameters_json", "text of a JSON object"),
+    (
+        {"functions": [{"name": "f", "parameters_json": '{"type": "object", "type": "array"}'}]},
+        "functions[0].parameters_json",
+        "has the key `type` twice",
+    ),
     ({"function_call": {"name": "f"}}, "function_call", "nothing is offered"),
     ({"response_format": {}}, "response_format.type", "must be text, json_object or json_schema"),
     ({"response_format": {"type": "json_schema"}}, "response_format.json_schema.name", "is required"),

@@ -5,6 +5,7 @@ A message has them as text in `extra_json`. Integers of any size and the digits 
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -56,6 +57,32 @@ def is_schema(text: str) -> bool:
 @lru_cache(maxsize=256)
 def _is_object(text: str) -> bool:
     return read_object(text) is not None
+
+
+def repeated_key(text: str) -> str | None:
+    """Returns a key that an object within the JSON text has twice, or None; results of short texts are cached.
+
+    Readers differ in which of two values they use, so such a text has no certain meaning.
+    """
+    return _repeated_key(text) if len(text) <= _MAX_CACHED_LENGTH else _find_repeated(text)
+
+
+@lru_cache(maxsize=256)
+def _repeated_key(text: str) -> str | None:
+    return _find_repeated(text)
+
+
+def _find_repeated(text: str) -> str | None:
+    found: list[str] = []
+
+    def check(pairs: list[tuple[str, Any]]) -> None:
+        keys = [key for key, _ in pairs]
+        if len(set(keys)) < len(keys) and not found:
+            found.append(next(key for at, key in enumerate(keys) if key in keys[:at]))
+
+    with suppress(ValueError, RecursionError):  # text that is not JSON has another fault
+        json.JSONDecoder(object_pairs_hook=check, parse_int=len, parse_float=len, strict=False).decode(text)
+    return found[0] if found else None
 
 
 def _read_large(text: str) -> Any:
