@@ -20,7 +20,9 @@ from parley.cli.shared.edge_options import (
     GrpcWebOption,
     MaxBodyOption,
     MaxConnectionAgeOption,
+    MaxHeapOption,
     MaxStreamsOption,
+    ReflectionOption,
     TrustedHopsOption,
 )
 from parley.config import AdminConfig, Config, load, located_error
@@ -56,7 +58,9 @@ def up(  # noqa: PLR0913 - one parameter an option
     max_body: MaxBodyOption = MAX_BODY,
     max_streams: MaxStreamsOption = MAX_STREAMS,
     max_connection_age: MaxConnectionAgeOption = "10m",
+    max_heap: MaxHeapOption = None,
     grpc_web: GrpcWebOption = False,
+    reflection: ReflectionOption = True,
     dialect_host: DialectHostOption = (),
     ready_file: options.ReadyFileOption = None,
     log_level: options.LogLevelOption = "info",
@@ -95,6 +99,8 @@ def up(  # noqa: PLR0913 - one parameter an option
             trusted_hops,
             checked.auth.metadata_url,
             admin,
+            reflection,
+            max_heap or 0,
         )
         times = ShutdownTimes(
             options.seconds(shutdown_delay, "--shutdown-delay"), options.seconds(shutdown_grace, "--shutdown-grace")

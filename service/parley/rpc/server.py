@@ -97,7 +97,8 @@ class Server:
         add_ModelsServicer_to_server(ModelsServicer(router), self._server)
         add_UsageReportsServicer_to_server(UsageReportsServicer(store), self._server)
         add_IdentityServicer_to_server(IdentityServicer(auth), self._server)
-        add_reflection((*_SERVICES, _IDENTITY, SERVICE_NAME), self._server)
+        if limits is None or limits.reflection:
+            add_reflection((*_SERVICES, _IDENTITY, SERVICE_NAME), self._server)
         if limits is None:
             add_authorization(authentication, self._server)
 

@@ -14,11 +14,13 @@ class ServerLimits:
         max_body: The largest message, in bytes.
         max_streams: The most concurrent calls of a connection.
         max_connection_age: Seconds after which a client is requested to open another connection; 0 for no limit.
+        reflection: Whether reflection is served.
     """
 
     max_body: int
     max_streams: int
     max_connection_age: float
+    reflection: bool = True
 
 
 def server_options(limits: ServerLimits | None) -> tuple[tuple[str, int], ...]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from parley.supervisor.addresses import Address
 from parley.supervisor.certificates import TlsFiles
 
-_UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "KB": 10**3, "MB": 10**6}
+_UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 10**3, "MB": 10**6}
 _SIZE = re.compile(r"(\d+) *([A-Za-z]*)")
 _ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^\s/?#,]+")
 _HOST = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*(\.\*)?")
@@ -14,6 +14,7 @@ DIALECTS = ("chipp", "upchatty", "fastapi", "openpipe", "openai")
 MAX_BODY = 8 * 2**20
 MAX_STREAMS = 100
 MAX_CONNECTION_AGE = 600.0
+MIN_HEAP, MAX_HEAP = 64 * 2**20, 256 * 2**30
 _MIN_BODY_LIMIT = 2**10
 # A worker's gRPC server accepts messages of 32 MiB, which hold the body and a little more.
 _MAX_BODY_LIMIT = 30 * 2**20
@@ -36,6 +37,8 @@ class EdgeSettings:
         resource_metadata: The URL of the metadata of the protected resource (RFC 9728) in challenges, or its path,
             which the request's scheme and host complete; None if no access tokens are accepted.
         admin: The address of the admin listener; None for no such listener.
+        reflection: Whether gRPC reflection is served.
+        max_heap: The limit of Envoy's heap in bytes; 0 for 128 MiB, or 16 bodies of the largest size.
     """
 
     cors_origins: tuple[str, ...] = ()
@@ -48,20 +51,23 @@ class EdgeSettings:
     trusted_hops: int = 0
     resource_metadata: str | None = None
     admin: Address | None = None
+    reflection: bool = True
+    max_heap: int = 0
 
 
 DEFAULT_EDGE = EdgeSettings()
 
 
-def parse_size(text: str) -> int:
-    """Parses `20MiB`, `500KiB` or `1000000`; returns bytes. Raises ValueError."""
+def parse_size(text: str, least: int = _MIN_BODY_LIMIT, most: int = _MAX_BODY_LIMIT) -> int:
+    """Parses `20MiB`, `500KiB` or `1000000`; returns bytes. Raises ValueError, also outside the bounds."""
     match = _SIZE.fullmatch(text.strip())
     unit = _UNITS.get(match[2].upper()) if match else None
     if match is None or unit is None:
         raise ValueError(f'"{text}" is not a size; write for example 20MiB')
     size = int(match[1]) * unit
-    if not _MIN_BODY_LIMIT <= size <= _MAX_BODY_LIMIT:
-        raise ValueError(f'"{text}" is out of bounds; choose a size from 1KiB to 30MiB')
+    if not least <= size <= most:
+        bounds = " to ".join(write_size(bound).replace(" ", "") for bound in (least, most))
+        raise ValueError(f'"{text}" is out of bounds; choose a size from {bounds}')
     return size
 
 

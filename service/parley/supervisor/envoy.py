@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -32,6 +32,13 @@ _PEER_NAMES: dict[AccountName, str] = {
 }
 _BODIES = 16
 _ADMIN = ("admin", "admin_workers")  # the admin listener and its cluster, which only exist if they are configured
+_REFLECTION = "/grpc.reflection."
+_ONLY_TLS = {
+    "append": {
+        "header": {"key": "strict-transport-security", "value": "max-age=31536000"},
+        "append_action": "ADD_IF_ABSENT",
+    }
+}
 
 
 def edge_dir() -> Path:
@@ -54,7 +61,7 @@ def render(
     """
     config = yaml.safe_load((edge_dir() / "envoy.yaml").read_text(encoding="utf-8"))
     config["admin"]["address"]["pipe"]["path"] = str(admin)
-    _apply_heap(config["overload_manager"], settings.max_body)
+    _apply_heap(config["overload_manager"], settings)
     resources = config["static_resources"]
     addresses = {"http": http, "grpc": grpc, "admin": settings.admin}
     for kind in ("listeners", "clusters"):
@@ -88,6 +95,10 @@ def _apply_settings(listener: dict[str, Any], settings: EdgeSettings) -> None:
         _apply_to_host(host, settings)
     if "ids" in filters and (settings.resource_metadata or "").startswith("/"):
         filters["ids"]["mutations"]["response_mutations"].append(_ORIGIN)
+    for name in filters.keys() & {"hide", "rpc_hide"} if settings.tls else ():
+        filters[name]["mutations"]["response_mutations"].append(_ONLY_TLS)
+    if not settings.reflection:
+        _remove_routes(manager, lambda match: match.get("prefix") == _REFLECTION)
     if "address" in listener:
         _apply_grpc_web(manager, enabled=settings.grpc_web)
 
@@ -112,12 +123,13 @@ def _apply_connection(listener: dict[str, Any], settings: EdgeSettings, folder: 
         )
 
 
-def _apply_heap(manager: dict[str, Any], max_body: int) -> None:
-    """Makes the heap larger where `_BODIES` bodies of the largest size need more than the configured heap."""
+def _apply_heap(manager: dict[str, Any], settings: EdgeSettings) -> None:
+    """Writes the limit of the heap: that of the settings, or enough for `_BODIES` bodies of the largest size."""
     for monitor in manager["resource_monitors"]:
         limits = monitor["typed_config"]
         if "max_heap_size_bytes" in limits:
-            limits["max_heap_size_bytes"] = max(limits["max_heap_size_bytes"], _BODIES * max_body)
+            default = max(limits["max_heap_size_bytes"], _BODIES * settings.max_body)
+            limits["max_heap_size_bytes"] = settings.max_heap or default
 
 
 def _apply_age(options: dict[str, Any], seconds: float) -> None:
@@ -131,15 +143,20 @@ def _apply_grpc_web(manager: dict[str, Any], *, enabled: bool) -> None:
     """Enables the routes of gRPC-Web and Connect, or removes them with their filters."""
     bridges: set[str] = set()
     for host in manager["route_config"]["virtual_hosts"]:
-        optional = [route for route in host["routes"] if "runtime_fraction" in route["match"]]
-        for route in optional:
-            route["match"]["runtime_fraction"]["default_value"]["numerator"] = 100
-            bridges |= route["typed_per_filter_config"].keys()
-        if not enabled:
-            host["routes"] = [route for route in host["routes"] if route not in optional]
+        for route in host["routes"]:
+            if "runtime_fraction" in route["match"]:
+                route["match"]["runtime_fraction"]["default_value"]["numerator"] = 100
+                bridges |= route["typed_per_filter_config"].keys()
     if not enabled:
         filters = manager["http_filters"]
         manager["http_filters"] = [one for one in filters if not one.get("disabled") or one["name"] not in bridges]
+        _remove_routes(manager, lambda match: "runtime_fraction" in match)
+
+
+def _remove_routes(manager: dict[str, Any], is_unwanted: Callable[[dict[str, Any]], bool]) -> None:
+    """Removes the routes with such a match from every virtual host."""
+    for host in manager["route_config"]["virtual_hosts"]:
+        host["routes"] = [route for route in host["routes"] if not is_unwanted(route["match"])]
 
 
 def _apply_to_host(host: dict[str, Any], settings: EdgeSettings) -> None:

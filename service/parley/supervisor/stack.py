@@ -266,7 +266,7 @@ def _make_envoy(paths: Paths) -> Envoy | None:
 
 def _server_limits(settings: EdgeSettings) -> ServerLimits:
     """Returns the limits of a worker without Envoy."""
-    return ServerLimits(settings.max_body, settings.max_streams, settings.max_connection_age)
+    return ServerLimits(settings.max_body, settings.max_streams, settings.max_connection_age, settings.reflection)
 
 
 async def _all(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:

@@ -148,3 +148,12 @@ def test_an_invalid_dialect_host_is_rejected(text: str) -> None:
     """A host that would stop Envoy, or never match, is rejected."""
     with pytest.raises(ValueError, match="write for example"):
         parse_dialect_host(text)
+
+
+def test_the_heap_holds_the_largest_bodies() -> None:
+    """Envoy's heap is 128 MiB, or holds sixteen bodies of the largest size, or is as chosen."""
+    heaps = [
+        rendered(settings)["overload_manager"]["resource_monitors"][1]["typed_config"]["max_heap_size_bytes"]
+        for settings in (DEFAULT_EDGE, EdgeSettings(max_body=30 * 2**20), EdgeSettings(max_heap=2**29))
+    ]
+    assert [128 * 2**20, 480 * 2**20, 2**29] == heaps

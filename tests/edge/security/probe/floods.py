@@ -88,9 +88,7 @@ async def keyed_calls(target: Target, streams: int = 60) -> None:
 
 async def keyed_bodies(target: Target, connections: int = 60) -> None:
     """60 connections of HTTP/1.1, each with 8 MiB of a body that does not end, with a valid key."""
-    head = (
-        f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nauthorization: Bearer {target.key}\r\n"
-    )
+    head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {8 * MIB}\r\n"
     part = b" " * (64 * 1024)
 
     async def post() -> None:

@@ -1,0 +1,224 @@
+"""Rows 2 and 3 of the security probe: what floods may hold in Envoy and in the worker, without any clock.
+
+The floods are those of `make probe`, made smaller. Good calls succeed meanwhile.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import grpc
+import pytest
+import pytest_asyncio
+import yaml
+
+from parley.supervisor.edge_settings import EdgeSettings
+from parley.v1.models_pb2 import ListModelsRequest
+from parley.v1.models_pb2_grpc import ModelsStub
+from tests.edge import conftest
+from tests.edge.conftest import Edge, until
+from tests.edge.security.probe import floods
+from tests.edge.security.probe.floods import Target
+from tests.edge.security.probe.http2 import Connection
+from tests.edge.security.probe.memory import MIB, resident
+from tests.edge.test_workers import subfolder
+from tests.edge.worker import Worker
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+HEAP = 64 * MIB
+MAX_ENVOY_BYTES = HEAP + 80 * MIB
+KEY = floods.authorization("sk-" + "A" * 43)
+
+
+def target(edge: Edge) -> Target:
+    """Returns the addresses of the edge, with a key of the right form."""
+    return Target(edge.http.removeprefix("http://"), edge.grpc, "sk-" + "A" * 43)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def edge(the_worker: tuple[Worker, Path], run_dir: Path) -> AsyncIterator[Edge]:
+    """One Envoy with a small heap for all tests of this file."""
+    async with conftest.started(run_dir, [the_worker[1]], EdgeSettings(max_heap=HEAP)) as running:
+        yield running
+
+
+@asynccontextmanager
+async def started(folder: Path, socket: Path, change: Callable[[str], str]) -> AsyncIterator[Edge]:
+    """Starts an edge whose rendered configuration is changed."""
+    before = conftest._patient  # noqa: SLF001 - the place where tests change the configuration
+    try:
+        conftest._patient = lambda rendered, drain: change(before(rendered, drain))  # noqa: SLF001
+        async with conftest.started(folder, [socket], drain="0.1s") as edge:
+            conftest._patient = before  # noqa: SLF001
+            yield edge
+    finally:
+        conftest._patient = before  # noqa: SLF001
+
+
+async def call(edge: Edge) -> None:
+    """Makes a good call on each listener, on new connections; raises if one fails."""
+    async with aiohttp.ClientSession(edge.http, headers=dict([KEY])) as session, session.get("/v1/models") as response:
+        assert 200 == response.status, await response.text()
+    async with grpc.aio.insecure_channel(edge.grpc, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+        await ModelsStub(channel).ListModels(ListModelsRequest(), metadata=[KEY])
+
+
+async def shed(edge: Edge) -> int:
+    """Returns how many connections Envoy has closed because of its memory."""
+    points = ("http1_server_abort_dispatch", "http2_server_go_away_and_close_on_dispatch")
+    return sum([await edge.stat(f"overload.envoy.load_shed_points.{point}.shed_load_count") for point in points])
+
+
+@pytest.mark.parametrize("flood", [floods.keyed_streams, floods.keyed_calls, floods.keyed_bodies])
+async def test_unfinished_bodies_do_not_fill_the_memory(edge: Edge, worker: Worker, flood: floods.Flood) -> None:
+    """Sixty bodies of 8 MiB that do not end: Envoy closes their connections before its heap is full, and serves on."""
+    before, most = await shed(edge), 0
+    running = asyncio.ensure_future(flood(target(edge)))
+    try:
+
+        async def is_shed() -> bool:
+            nonlocal most
+            most = max(most, resident(edge.process.pid))
+            return await shed(edge) >= before + 2
+
+        await until(is_shed)
+    finally:
+        running.cancel()
+    assert most < MAX_ENVOY_BYTES
+
+    async def is_calm() -> bool:
+        return await edge.stat("overload.envoy.load_shed_points.http1_server_abort_dispatch.scale_percent") == 0
+
+    await until(is_calm)
+    await call(edge)
+    assert ["ListModels", "ListModels"] == worker.calls
+
+
+async def test_streams_of_headers_alone_end(run_dir: Path, the_worker: tuple[Worker, Path]) -> None:
+    """gRPC streams without a message end after the time for a request; none reaches the worker."""
+    the_worker[0].reset()
+
+    def hurry(rendered: str) -> str:
+        return rendered.replace("request_timeout: 60s", "request_timeout: 1s")
+
+    async with started(subfolder(run_dir, "alone"), the_worker[1], hurry) as edge:
+        connection = await Connection.open(edge.grpc)
+        assert 100 == connection.max_streams
+        begun = {connection.request(floods.grpc_headers(target(edge), KEY)) for _ in range(100)}
+
+        async def have_ended() -> bool:
+            return connection.ended >= begun
+
+        await until(have_ended)
+        await call(edge)
+        await connection.close()
+    assert ["ListModels", "ListModels"] == the_worker[0].calls
+
+
+async def test_silent_connections_are_closed(run_dir: Path, the_worker: tuple[Worker, Path]) -> None:
+    """Connections to both listeners that send nothing, or no more than the preface of HTTP/2, are closed."""
+
+    def hurry(rendered: str) -> str:
+        for name in ("listener_filters_timeout: 10s", " idle_timeout: 300s"):
+            rendered = rendered.replace(name, name.split(":")[0] + ": 0.5s")
+        return rendered
+
+    async with started(subfolder(run_dir, "silent"), the_worker[1], hurry) as edge:
+        silent = [await asyncio.open_connection("127.0.0.1", int(edge.grpc.rpartition(":")[2])) for _ in range(20)]
+        silent += [await asyncio.open_connection("127.0.0.1", edge.port) for _ in range(20)]
+        idle = [await Connection.open(address) for address in (edge.grpc, target(edge).rest) for _ in range(20)]
+        async with asyncio.timeout(60):
+            assert {b""} == {await reader.read() for reader, _ in silent}
+            for connection in idle:
+                await connection.closed.wait()
+        for _, writer in silent:
+            writer.close()
+        await call(edge)
+
+
+async def test_a_reset_flood_ends_its_connection(edge: Edge, worker: Worker) -> None:
+    """A connection that resets its streams as soon as they have begun is closed after two hundred of them."""
+    connection = await Connection.open(edge.grpc)
+    while not connection.closed.is_set():
+        connection.reset(connection.request(floods.grpc_headers(target(edge), KEY)))
+        await asyncio.sleep(0)
+    await connection.close()
+    await call(edge)
+
+
+async def test_a_reflection_call_has_a_limit(edge: Edge, worker: Worker) -> None:
+    """The questions of a reflection call are not buffered, and are cut off at 256 KiB: the worker collects no more."""
+    connection = await Connection.open(edge.grpc)
+    path = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+    stream = connection.request(floods.grpc_headers(target(edge), path=path))
+    assert not await connection.send_body(stream, b"\0" + (8 * MIB).to_bytes(4, "big") + bytes(4 * MIB))
+    await connection.close()
+
+
+async def test_a_listener_s_connections_have_a_limit(run_dir: Path, the_worker: tuple[Worker, Path]) -> None:
+    """A listener with all its connections in use closes further ones; the other listener serves."""
+
+    def limit(rendered: str) -> str:
+        return rendered.replace("listener.grpc.connection_limit: 8000", "listener.grpc.connection_limit: 3")
+
+    async with started(subfolder(run_dir, "many"), the_worker[1], limit) as edge:
+        held = [await Connection.open(edge.grpc) for _ in range(3)]
+        refused = await Connection.open(edge.grpc)
+        assert refused.closed.is_set()
+        async with aiohttp.ClientSession(edge.http, headers=dict([KEY])) as session, session.get("/v1/models") as page:
+            assert 200 == page.status
+        for connection in held:
+            await connection.close()
+
+
+@pytest.mark.parametrize("action", ["http_downstream_filter_check", "stop_accepting_requests", "http1_server"])
+async def test_overload_is_a_503_in_the_dialect(run_dir: Path, the_worker: tuple[Worker, Path], action: str) -> None:
+    """A rejection because of the memory is a 503 with `retry-after` in the dialect, and UNAVAILABLE over gRPC."""
+
+    def always(rendered: str) -> str:
+        config: Any = yaml.safe_load(rendered)
+        manager = config["overload_manager"]
+        for kind in ("actions", "loadshed_points"):
+            manager[kind] = [entry for entry in manager[kind] if action in entry["name"]]
+        manager["resource_monitors"][1]["typed_config"]["max_heap_size_bytes"] = 1
+        return yaml.safe_dump(config, sort_keys=False)
+
+    async with started(subfolder(run_dir, action[:6] + action[-6:]), the_worker[1], always) as edge:
+        await until(lambda: _is_overloaded(edge))
+        error = "The service is not available; try again later"
+        rich = {"message": error, "type": "server_error", "param": None, "code": "service_unavailable"}
+        bodies = {
+            "/v1/models": {"error": rich},
+            "/api/v1/models": {"error": error},
+            "/upchatty/api/v1/models": {"error": error},
+            "/fastapi/api/v1/models": {"detail": error},
+            "/openpipe/api/v1/models": {"error": rich},
+        }
+        async with aiohttp.ClientSession(edge.http, headers=dict([KEY])) as session:
+            for path, body in bodies.items():
+                async with session.get(path) as response:
+                    assert (503, "1") == (response.status, response.headers["retry-after"])
+                    assert "nosniff" == response.headers["x-content-type-options"]
+                    # HTTP/1 is rejected before the path is read.
+                    assert ({"error": error} if action == "http1_server" else body) == await response.json()
+        if action != "http1_server":
+            async with grpc.aio.insecure_channel(edge.grpc) as channel:
+                with pytest.raises(grpc.aio.AioRpcError) as failed:
+                    await ModelsStub(channel).ListModels(ListModelsRequest(), metadata=[KEY])
+            assert grpc.StatusCode.UNAVAILABLE == failed.value.code()
+            assert "The service is overloaded; the call did not begin, try again" == failed.value.details()
+            assert ("grpc-retry-pushback-ms", "1000") in tuple(failed.value.trailing_metadata() or ())
+
+
+async def _is_overloaded(edge: Edge) -> bool:
+    """Returns whether the pressure has reached Envoy's threads: a first call is rejected."""
+    async with aiohttp.ClientSession(edge.http, headers=dict([KEY])) as session:
+        statuses = []
+        for _ in range(4):  # on connections of both threads
+            async with session.get("/v1/models", headers={"connection": "close"}) as response:
+                statuses.append(response.status)
+    return {503} == set(statuses)
