@@ -135,7 +135,8 @@ async def test_internal_response_headers_are_removed(
         assert "s" == response.headers["x-chat-session-id"]
         assert response.headers["parley-processing-ms"].isdigit()
     shown = {"content-type", "x-chat-session-id", "x-request-id", "x-correlation-id", "parley-processing-ms", "date"}
-    shown |= {"cache-control", "x-accel-buffering"} if stream else set()
+    shown |= {"x-content-type-options", "content-security-policy", "referrer-policy", "cache-control"}
+    shown |= {"x-accel-buffering"} if stream else set()
     assert shown == names - {"content-length", "transfer-encoding"}
 
 
@@ -237,12 +238,13 @@ async def test_no_answer_names_envoy(client: aiohttp.ClientSession, path: str) -
 
 
 async def test_proxies_do_not_buffer_a_stream(client: aiohttp.ClientSession, worker: Worker) -> None:
-    """Streams have headers against caches and buffering proxies, and unary responses do not."""
+    """Streams have headers against caches and buffering proxies; unary responses are not stored."""
     async with client.post(CHAT, json=REQUEST | {"stream": True}) as response:
         reported = (response.headers["cache-control"], response.headers["x-accel-buffering"])
     assert ("no-cache", "no") == reported
     async with client.post(CHAT, json=REQUEST) as response:
-        assert "cache-control" not in response.headers
+        assert "no-store" == response.headers["cache-control"]
+        assert "x-accel-buffering" not in response.headers
 
 
 async def test_native_callers_keep_their_metadata(edge: Edge, worker: Worker) -> None:

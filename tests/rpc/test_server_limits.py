@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from parley.rpc.server_options import ServerLimits
 from parley.v1.models_pb2 import ListModelsRequest
@@ -94,3 +95,19 @@ async def relay(address: str) -> AsyncIterator[tuple[str, list[object]]]:
     server = await asyncio.start_server(connect, "127.0.0.1", 0)
     yield "{}:{}".format(*server.sockets[0].getsockname()), connections
     server.close()
+
+
+@pytest.mark.parametrize("reflection", [True, False])
+async def test_reflection_can_be_switched_off(tmp_path: Path, log_file: Path, *, reflection: bool) -> None:
+    """With `--no-reflection` the methods of reflection are unknown."""
+    async with limited(tmp_path, replace(LIMITS, reflection=reflection)) as running:
+        question = reflection_pb2.ServerReflectionRequest(list_services="")
+        answers = reflection_pb2_grpc.ServerReflectionStub(running.channel).ServerReflectionInfo(iter([question]))
+        if reflection:
+            assert "parley.v1.Models" in {
+                service.name for service in (await answers.read()).list_services_response.service
+            }
+            return
+        with pytest.raises(grpc.aio.AioRpcError) as failed:
+            await answers.read()
+        assert grpc.StatusCode.UNIMPLEMENTED == failed.value.code()

@@ -7,7 +7,7 @@ from math import inf
 
 from parley.cli.shared import options
 from parley.cli.shared.checks import check_address, check_config, require_private
-from parley.cli.shared.edge_options import MaxBodyOption, MaxConnectionAgeOption, MaxStreamsOption, ReflectionOption
+from parley.cli.shared.edge_options import MaxBodyOption, MaxConnectionAgeOption, MaxStreamsOption, NoReflectionOption
 from parley.config import load
 from parley.logs.output import Output
 from parley.supervisor import folders
@@ -28,7 +28,7 @@ def serve(  # noqa: PLR0913 - one parameter an option
     max_body: MaxBodyOption = MAX_BODY,
     max_streams: MaxStreamsOption = MAX_STREAMS,
     max_connection_age: MaxConnectionAgeOption = "10m",
-    reflection: ReflectionOption = True,
+    no_reflection: NoReflectionOption = False,
     log_level: options.LogLevelOption = "info",
     quiet: options.QuietOption = False,
     hang_timeout: options.HangTimeoutOption = "5s",
@@ -48,7 +48,9 @@ def serve(  # noqa: PLR0913 - one parameter an option
         store = StoreStartup(checked.store, state, inf)
         asyncio.run(store.begin())
         age = options.seconds(max_connection_age, "--max-connection-age")
-        limits = EdgeSettings(max_body=max_body, max_streams=max_streams, max_connection_age=age, reflection=reflection)
+        limits = EdgeSettings(
+            max_body=max_body, max_streams=max_streams, max_connection_age=age, reflection=not no_reflection
+        )
         level = options.log_level(log_level, quiet)
         hang = HangLimits.of(options.seconds(hang_timeout, "--hang-timeout"))
         paths = Paths(

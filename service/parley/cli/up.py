@@ -22,7 +22,7 @@ from parley.cli.shared.edge_options import (
     MaxConnectionAgeOption,
     MaxHeapOption,
     MaxStreamsOption,
-    ReflectionOption,
+    NoReflectionOption,
     TrustedHopsOption,
 )
 from parley.config import AdminConfig, Config, load, located_error
@@ -60,7 +60,7 @@ def up(  # noqa: PLR0913 - one parameter an option
     max_connection_age: MaxConnectionAgeOption = "10m",
     max_heap: MaxHeapOption = None,
     grpc_web: GrpcWebOption = False,
-    reflection: ReflectionOption = True,
+    no_reflection: NoReflectionOption = False,
     dialect_host: DialectHostOption = (),
     ready_file: options.ReadyFileOption = None,
     log_level: options.LogLevelOption = "info",
@@ -99,7 +99,7 @@ def up(  # noqa: PLR0913 - one parameter an option
             trusted_hops,
             checked.auth.metadata_url,
             admin,
-            reflection,
+            not no_reflection,
             max_heap or 0,
         )
         times = ShutdownTimes(

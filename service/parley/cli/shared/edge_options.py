@@ -96,13 +96,13 @@ MaxHeapOption = Annotated[
         "calls get 503. 1,000 open streams need 90 MiB. Default: 128MiB, or 16 times --max-body.",
     ),
 ]
-ReflectionOption = Annotated[
+NoReflectionOption = Annotated[
     bool,
     Parameter(
-        name="--reflection",
-        negative="--no-reflection",
-        env_var="PARLEY_REFLECTION",
-        help="Serve gRPC reflection, for grpcurl and other tools. It shows what the public protos contain.",
+        name="--no-reflection",
+        env_var="PARLEY_NO_REFLECTION",
+        negative=(),
+        help="Serve no gRPC reflection, which shows grpcurl and other tools what the public protos contain.",
     ),
 ]
 GrpcWebOption = Annotated[
