@@ -88,14 +88,18 @@ async def test_unfinished_bodies_do_not_fill_the_memory(edge: Edge, worker: Work
         await until(is_shed)
     finally:
         running.cancel()
+        await asyncio.wait({running})
     assert most < MAX_ENVOY_BYTES
-
-    async def is_calm() -> bool:
-        return await edge.stat("overload.envoy.load_shed_points.http1_server_abort_dispatch.scale_percent") == 0
-
-    await until(is_calm)
+    await until(lambda: _is_calm(edge))
     await call(edge)
     assert ["ListModels", "ListModels"] == worker.calls
+
+
+async def _is_calm(edge: Edge) -> bool:
+    """Returns whether the callers have gone, and Envoy's memory with them."""
+    connections = [await edge.stat(f"http.{listener}.downstream_cx_active") for listener in ("http", "grpc")]
+    pressure = await edge.stat("overload.envoy.load_shed_points.http1_server_abort_dispatch.scale_percent")
+    return [0, 0] == connections and pressure == 0
 
 
 async def test_streams_of_headers_alone_end(run_dir: Path, the_worker: tuple[Worker, Path]) -> None:

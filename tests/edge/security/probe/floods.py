@@ -93,12 +93,14 @@ async def keyed_bodies(target: Target, connections: int = 60) -> None:
 
     async def post() -> None:
         reader, writer = await _connect(target.rest)
-        writer.write(f"{head}authorization: Bearer {target.key}\r\n\r\n".encode())
-        for _ in range(127):
-            writer.write(part)
-            await writer.drain()
-        await reader.read()
-        writer.transport.abort()
+        try:
+            writer.write(f"{head}authorization: Bearer {target.key}\r\n\r\n".encode())
+            for _ in range(127):
+                writer.write(part)
+                await writer.drain()
+            await reader.read()
+        finally:
+            writer.transport.abort()
 
     await _forever(post, connections)
 
@@ -250,11 +252,13 @@ async def _unfinished(address: str, headers: list[Header], streams: int, size: i
 
     async def attempt() -> None:
         connection = await Connection.open(address)
-        begun = [connection.request(headers) for _ in range(min(streams, connection.max_streams))]
-        await asyncio.gather(*(send(connection, stream) for stream in begun))
-        while not connection.closed.is_set() and not connection.ended.issuperset(begun):
-            await asyncio.sleep(0.05)
-        await connection.close()
+        try:
+            begun = [connection.request(headers) for _ in range(min(streams, connection.max_streams))]
+            await asyncio.gather(*(send(connection, stream) for stream in begun))
+            while not connection.closed.is_set() and not connection.ended.issuperset(begun):
+                await asyncio.sleep(0.05)
+        finally:
+            await connection.close()
 
     await _forever(attempt, 1)
 
