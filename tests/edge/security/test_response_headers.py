@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import grpc
@@ -72,7 +73,8 @@ async def test_reflection_can_be_switched_off(run_dir: Path, the_worker: tuple[W
         grpc.aio.insecure_channel(edge.grpc) as channel,
     ):
         assert "does not support the reflection API" in await grpcurl("-plaintext", edge.grpc, "list")
-        assert b"\x08\x01" == await channel.unary_unary("/grpc.health.v1.Health/Check")(b"")
+        check: Any = channel.unary_unary("/grpc.health.v1.Health/Check")
+        assert b"\x08\x01" == await check(b"")
 
 
 async def grpcurl(*arguments: str) -> str:
