@@ -9,6 +9,7 @@ import structlog
 
 from parley.core.errors import InvalidAdminKey
 from parley.core.ports import Origin
+from parley.rpc.authentication import CLIENT_ADDRESS
 from parley.rpc.call import current
 from parley.rpc.interceptors import (
     Behaviour,
@@ -22,7 +23,6 @@ from parley.rpc.interceptors import (
 )
 from parley.rpc.metadata.challenges import Challenges
 
-_ADDRESS = "parley-client-address"  # set by the admin listener
 _log = structlog.get_logger()
 
 
@@ -47,7 +47,7 @@ def remote_interceptors(keys: Mapping[str, str]) -> list[grpc.aio.ServerIntercep
 def _chain(access: Interceptor) -> list[grpc.aio.ServerInterceptor]:
     """Returns the interceptors, the outermost first; see `parley.rpc.interceptors.interceptors`."""
     return [
-        ContextInterceptor(set(), behind_edge=False),
+        ContextInterceptor(set(), behind_edge=True),
         LogInterceptor(),
         ErrorInterceptor(Challenges(None)),
         access,
@@ -80,7 +80,7 @@ class AdminKeyInterceptor(Interceptor):
     def _wrap(self, inner: Behaviour, handler: MethodHandler, name: str) -> Behaviour:
         async def handle(request: Any, context: Context) -> Any:
             metadata = current().metadata
-            address = metadata.get(_ADDRESS, "")
+            address = metadata.get(CLIENT_ADDRESS, "")  # set by the admin listener
             key_name = self._name(metadata.get("authorization", ""))
             if key_name is None:
                 _log.warning("admin call refused", method=name, address=address, request_id=current().request_id)
