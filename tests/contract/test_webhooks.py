@@ -4,13 +4,9 @@ import asyncio
 import json
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pytest
-from standardwebhooks.webhooks import Webhook as Verifier
 from structlog.testing import capture_logs
 
 from parley.config import Webhook
@@ -18,48 +14,16 @@ from parley.core.ports import Alert
 from parley.core.usage.delivery import AlertDelivery
 from parley.stores.sqlite import SqliteStore
 from parley.webhooks.receiver import WebhookReceiver
+from tests.webhooks import PATH, SECRET, Receiver, receiving
 
-SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYqr"
-PATH = "/hooks/token-in-the-path"
 ALERT = Alert("msg_1", "account:ada", "cost_per_month", "2026-11", 0.8, json.dumps({"type": "budget.reached", "é": 1}))
-
-
-@dataclass
-class Receiver:
-    """A receiver of webhooks. It answers with each of `statuses`, and then with 204.
-
-    `received` has the path and the verified payload of each request.
-    """
-
-    url: str = ""
-    statuses: list[int] = field(default_factory=list)
-    received: list[tuple[str, object, str]] = field(default_factory=list)
 
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
     """A receiver on a port of this machine."""
-    state = Receiver()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            state.received.append((self.path, Verifier(SECRET).verify(body, headers), headers["webhook-id"]))
-            status = state.statuses.pop(0) if state.statuses else 204
-            self.send_response(status)
-            self.send_header("location", "/elsewhere")
-            self.send_header("content-length", "0")
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        state.url = f"http://127.0.0.1:{server.server_port}{PATH}"
-        yield state
-        server.shutdown()
+    with receiving() as made:
+        yield made
 
 
 def delivery(store: SqliteStore, url: str, *delays: float) -> AlertDelivery:

@@ -19,6 +19,7 @@ from tests.postgres import serving
 from tests.processes import Parley, run_here, started, until
 from tests.rpc.calling import chat_request
 from tests.upstream import Cut, Delay, Events, Json, Received, ScriptedUpstream
+from tests.webhooks import SECRET, receiving
 
 CALLS = 40
 CONFIG = """
@@ -26,34 +27,35 @@ backends:
   flaky: {{kind: openai, base_url: "{flaky}"}}
   good: {{kind: openai, base_url: "{good}"}}
 models:
-  - id: m
-    targets: [{{backend: flaky, model: fast}}]
-    fallbacks: [backup]
-    hedge: 50ms
-    retries: {{attempts: 4, share: 10}}
-  - {{id: backup, targets: [{{backend: good}}]}}
+  - {{id: plain, targets: [{{backend: flaky, model: fast}}], fallbacks: [backup]}}
+  - {{id: fails, targets: [{{backend: flaky, model: gone}}], fallbacks: [backup]}}
+  - {{id: breaks, targets: [{{backend: flaky, model: cut}}], fallbacks: [backup]}}
+  - {{id: slow, targets: [{{backend: flaky, model: late}}], fallbacks: [backup], hedge: 50ms, retries: {{share: 10}}}}
   - {{id: alone, targets: [{{backend: flaky, model: cheap}}], sessions: "off", retries: {{attempts: 1}}}}
+  - {{id: backup, targets: [{{backend: good}}]}}
 prices:
   flaky/fast: {{prompt: 0.15, cached_prompt: 0.0375, completion: 0.6}}
   flaky/cheap: {{prompt: 0.033, completion: 0.017}}
+  flaky/cut: {{prompt: 0.7, completion: 0.9}}
   good: {{prompt: 3, completion: 15}}
+limits: {{account: {{cost_per_month: 10}}}}
+budgets: {{warn_at: [0.0001], webhook: {{url: "{webhook}", secret: "{secret}"}}}}
 """
+MODELS = ("plain", "fails", "breaks", "slow", "alone")
 COUNTS = ("attempts", "prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens", "nanos")
 
 
 def flaky(numbers: Iterator[int], request: Received) -> Any:
-    """Answers each request in the next one of several ways: late, with an error, with a broken stream, or in full."""
-    number = next(numbers)
-    if number % 5 == 1:
+    """Answers in the way that belongs to the model: in full, late, with a broken stream, with an error."""
+    name, is_stream = request.json["model"], request.json.get("stream")
+    if name == "gone" or (name == "cheap" and next(numbers) % 2):
         return Json({"error": {"message": "overloaded"}}, status=500)
-    if not request.json.get("stream"):
-        return vendor.complete_answer()
     whole = list(vendor.text("Hello", " there", ".").events)
-    if number % 5 == 2:
-        return Events([Delay(0.3), *whole])
-    if number % 5 == 3:
+    if name == "cut" and is_stream:
         return Events([*whole[:3], Cut()])
-    return Events(whole)
+    if name == "late" and is_stream:
+        return Events([Delay(1), *whole])
+    return Events(whole) if is_stream else vendor.complete_answer()
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -88,7 +90,7 @@ def target(attempt: Attempt) -> tuple[str, str]:
 
 def call(chat: Any, parley: Parley, number: int) -> Call:
     """Makes one call, unary or streaming."""
-    model = ("m", "m", "alone")[number % 3]
+    model = MODELS[number % 5]
     request = chat_request(model=model)
     method = chat.StreamChatCompletion if number % 2 else chat.CreateChatCompletion
     metadata = (("authorization", f"Bearer {parley.key}"),)
@@ -130,13 +132,14 @@ def test_sums_are_those_of_the_receipts(store: str, tmp_path: Path) -> None:
     """After calls with retries, hedges, fallbacks, continuations and failures, every sum is that of the receipts.
 
     The report over REST has all calls soon. The command has them after Parley was stopped right after the last call.
+    One of the workers sends one notification that the costs have reached a share of the limit.
     """
-    with ScriptedUpstream() as bad, ScriptedUpstream() as good:
+    with ScriptedUpstream() as bad, ScriptedUpstream() as good, receiving() as receiver:
         numbers = itertools.count()
         bad.default = lambda request: flaky(numbers, request)
         good.default = lambda request: vendor.text("Hi.") if request.json.get("stream") else vendor.complete_answer()
         config = tmp_path / "parley.yaml"
-        config.write_text(CONFIG.format(flaky=bad.url, good=good.url) + store)
+        config.write_text(CONFIG.format(flaky=bad.url, good=good.url, webhook=receiver.url, secret=SECRET) + store)
         with started("--config", str(config), "--workers", "2") as parley:
             calls = make_calls(parley, CALLS)
             report: dict[str, Any] = {}
@@ -146,17 +149,20 @@ def test_sums_are_those_of_the_receipts(store: str, tmp_path: Path) -> None:
                 return bool(report["total"]["calls"] == CALLS)
 
             until(is_counted, "all calls are counted")
+            until(lambda: receiver.received, "a notification")
             calls += make_calls(parley, 10)
             assert 0 == parley.stop()
             options = ("--state-dir", str(parley.folder / "state"), "--config", str(config))
             result = run_here("usage", "--json", "--by", "model", "--by", "target", *options)
+    assert [("account", "default"), ("limit", "cost_per_month")] == list(receiver.received[0][1]["data"].items())[:2]
+    assert 1 == len(receiver.received)
     kinds = {attempt.kind for each in calls for attempt in each.receipt.attempts}
     assert {"first", "fallback", "hedge", "continuation"} <= kinds
     assert 0 < sum(each.failed for each in calls) < len(calls)
     assert expected(calls) == counted(json.loads(result.stdout))
     early = sum(expected(calls[:CALLS]).values(), Counter())
     assert {name: early[name] for name in COUNTS[:5]} == {name: report["total"][name] for name in COUNTS[:5]}
-    assert {"m", "backup", "alone"} == {row["model"] for row in report["data"]}
+    assert {*MODELS, "backup"} == {row["model"] for row in report["data"]}
 
 
 def make_calls(parley: Parley, count: int) -> list[Call]:
