@@ -33,6 +33,7 @@ _LONGEST = [
     "contract/test_postgres_pgbouncer.py",
     "contract/test_store_contract.py",
     "e2e/test_outage.py",
+    "e2e/test_supervision.py",
     "e2e/test_processes.py",
     "e2e/test_process_signals.py",
     "e2e/test_generated_clients.py",

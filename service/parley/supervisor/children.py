@@ -35,17 +35,20 @@ class Worker(Child):
         spec: Returns the specification of the next process.
         changed: Called after each change of `address`, which is None while the worker does not serve.
         hang_limits: When the process counts as hanging; None for never.
+        folder: The folder of its sockets.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of a worker
         self,
         name: str,
         config: Config,
         spec: Callable[[], WorkerSpec],
         changed: Callable[[], None],
+        *,
         hang_limits: HangLimits | None,
+        folder: Path,
     ) -> None:
-        super().__init__(name, hang_limits)
+        super().__init__(name, hang_limits, folder)
         self._config = config
         self.address: str | None = None
         self._spec = spec
@@ -137,7 +140,7 @@ class ModelServer(Child):
         from parley.backends.llama_cpp import launch as llama_cpp_launch
 
         patient = hang_limits and replace(hang_limits, busy=_BUSY_FACTOR * hang_limits.busy)
-        super().__init__(f'the model server "{name}"', patient)
+        super().__init__(f'the model server "{name}"', patient, run_dir)
         self._argv = llama_cpp_launch.command(run_dir, name, config)
         self._socket = llama_cpp_launch.socket_path(run_dir, name)
 
@@ -177,10 +180,9 @@ class Envoy(Child):
         drain_seconds: float,
         hang_limits: HangLimits | None,
     ) -> None:
-        super().__init__("Envoy", hang_limits)
+        super().__init__("Envoy", hang_limits, run_dir)
         self.http, self.grpc = addresses
-        self._drain_seconds = drain_seconds
-        self.settings = settings
+        self.settings, self._drain_seconds = settings, drain_seconds
         self._config = run_dir / "envoy.yaml"
         self._endpoints = run_dir / "workers.yaml"
         self._admin = run_dir / "envoy-admin.sock"

@@ -20,6 +20,7 @@ from parley.logs.characters import mark_controls
 from parley.logs.output import Output
 from parley.logs.terminal import render
 from parley.supervisor.errors import CommandError
+from parley.supervisor.folders import private_dir
 from parley.supervisor.liveness import HangLimits, wait_hang
 
 _START_SECONDS = 60.0  # the longest time from the start of a process until it serves
@@ -48,6 +49,13 @@ def _stderr() -> Output:
     return Output(2)
 
 
+def restore_dir(folder: Path) -> None:
+    """Creates a private folder again if it was removed. Raises CommandError if another one is in its place."""
+    if not folder.is_dir():
+        print_notice(f"the folder {folder} was removed; it is made again")
+    private_dir(folder)
+
+
 def backoff(failures: int) -> float:
     """Returns the seconds before the next start after consecutive failures: 0, 0.5, 1, 2, … 10."""
     return 0.0 if failures <= 1 else min(0.5 * 2 ** (failures - 2), 10.0)
@@ -64,10 +72,11 @@ class Child(ABC):
     Args:
         name: The name in notices.
         hang_limits: When the process counts as hanging, and is killed; None for never.
+        folder: The folder of the process's files and sockets, which must be private at each start; None for none.
     """
 
-    def __init__(self, name: str, hang_limits: HangLimits | None = None) -> None:
-        self.name = name
+    def __init__(self, name: str, hang_limits: HangLimits | None = None, folder: Path | None = None) -> None:
+        self.name, self._folder = name, folder
         self._hang_limits = hang_limits
         self._answered = 0.0
         self.process: Process | None = None
@@ -175,6 +184,11 @@ class Child(ABC):
     async def _run_once(self) -> str:
         """Runs one process to its end. Returns the cause of the end."""
         self.last_lines.clear()
+        try:
+            if self._folder is not None:
+                restore_dir(self._folder)
+        except CommandError as error:  # another program has put its own folder in the place of a removed one
+            return f"it cannot be started: {error}"
         try:
             self.process = process = await self.spawn()
         except OSError as error:

@@ -16,7 +16,7 @@ from parley.supervisor.errors import CommandError
 from parley.supervisor.folders import private_dir
 from parley.supervisor.liveness import HangLimits
 from parley.supervisor.paths import Paths
-from parley.supervisor.process import Child, print_notice
+from parley.supervisor.process import Child, print_notice, restore_dir
 from parley.supervisor.worker import WorkerSpec
 
 _WORKER_GRACE_SECONDS = 20.0  # a worker without Envoy drains for half of it after SIGTERM
@@ -131,11 +131,9 @@ class Stack:
 
     def _restore_folders(self) -> None:
         run_dir = self._paths.run_dir
-        if not run_dir.is_dir():
-            print_notice(f"the folder {run_dir} was removed; it is made again")
-            run_dir.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        run_dir.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         for folder in (run_dir, *(models.run_dir for models in self._all_models())):
-            private_dir(folder)
+            restore_dir(folder)
         if self._envoy is not None:
             self._envoy.restore_files()
 
@@ -219,7 +217,8 @@ class Stack:
                 store_identity=paths.store_identity(),
             )
 
-        return Worker(name, config, spec, self._publish, self._paths.hang_limits)
+        limits, folder = self._paths.hang_limits, self._paths.run_dir
+        return Worker(name, config, spec, self._publish, hang_limits=limits, folder=folder)
 
     async def _successor(self, worker: Worker, config: Config) -> Worker:
         """Starts the replacement of a worker and waits until Envoy uses it. Raises CommandError."""

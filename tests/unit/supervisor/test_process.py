@@ -17,8 +17,8 @@ from parley.supervisor.process import Child, backoff, describe_end, spawn
 class Script(Child):
     """A shell script that serves once it prints `ready`."""
 
-    def __init__(self, text: str) -> None:
-        super().__init__("the script")
+    def __init__(self, text: str, folder: Path | None = None) -> None:
+        super().__init__("the script", folder=folder)
         self.events: list[str] = []
         self.ups: asyncio.Queue[int] = asyncio.Queue()
         self._text = text
@@ -107,6 +107,19 @@ async def test_a_missing_program_fails() -> None:
 
     with pytest.raises(CommandError, match="the script does not start: it cannot be started: No such file"):
         await Missing("").start()
+
+
+async def test_a_child_is_not_started_on_the_folder_of_others(tmp_path: Path) -> None:
+    """A program that replaces a removed run folder by its own could replace the sockets and files in it."""
+    theirs, missing = tmp_path / "theirs", tmp_path / "missing"
+    theirs.mkdir()
+    theirs.chmod(0o777)
+    with pytest.raises(CommandError, match=r"cannot be started: .*/theirs must be a folder that only this user owns"):
+        await Script("echo ready", theirs).start()
+    child = Script("echo ready; exec sleep 1000", missing)
+    await child.start()
+    assert 0o700 == missing.stat().st_mode & 0o777
+    await child.stop(5)
 
 
 async def test_a_child_can_be_stopped_before_it_serves() -> None:

@@ -3,6 +3,7 @@
 import errno
 import ipaddress
 import socket
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from parley.supervisor.addresses import Address
 from parley.supervisor.certificates import TlsFiles
 from parley.supervisor.children import model_backends
 from parley.supervisor.errors import CommandError
+from parley.supervisor.process import print_notice
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 
 
@@ -31,9 +33,16 @@ def check_config(config: Config, file: Path | None) -> None:
     Raises:
         ConfigError: One line for each problem.
     """
+    _warn_of_writers(file)
     problems = [*_wrong_defaults(config), *_missing_model_files(config), *_unusable_certificates(config)]
     if problems:
         raise located_error(file, problems)
+
+
+def _warn_of_writers(file: Path | None) -> None:
+    """Warns of a configuration that every user can change. It is accepted, because some mounts have no modes."""
+    if file is not None and file.exists() and file.stat().st_mode & stat.S_IWOTH:
+        print_notice(f"other users can change {file}, and with it where calls and keys go; run `chmod o-w {file}`")
 
 
 def _wrong_defaults(config: Config) -> Iterator[str]:
