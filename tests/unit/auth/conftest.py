@@ -44,13 +44,14 @@ class Accounts:
 
 @dataclass
 class Clock:
-    """A clock that stands still until a test sets it."""
+    """A clock that stands still until a test sets it, or follows the time of day."""
 
     now: float = field(default_factory=time.time)
+    is_running: bool = False
 
     def __call__(self) -> float:
         """Returns Unix seconds."""
-        return self.now
+        return time.time() if self.is_running else self.now
 
 
 @dataclass

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from joserfc.jwk import ECKey
 
+from parley.auth.tokens import keys
 from parley.auth.tokens.access_tokens import AccessTokens
 from parley.core.errors import InvalidToken, IssuerUnavailable, ParleyError
 from tests.issuer import JWKS, METADATA, OAUTH_METADATA, Answer, ScriptedIssuer, rsa_key
@@ -94,6 +95,24 @@ async def test_keys_rotate_while_serving(issuer: ScriptedIssuer, service: Servic
         assert ["ok"] * 20 == await results(tokens, *(issuer.token(sub=f"user-{number}") for number in range(20)))
         assert 2 == issuer.requests[JWKS]
         assert ["InvalidToken"] == await results(tokens, old)
+
+
+async def test_a_withdrawn_key_is_noticed_in_the_background(
+    issuer: ScriptedIssuer, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The keys are read again when their `max-age` has passed; a verified token of a withdrawn key is rejected."""
+    monkeypatch.setattr(keys, "_MIN_REFRESH", 0.1)
+    monkeypatch.setattr(keys, "_SHARED_AGE", 0.05)
+    issuer.cache_control = "max-age=0"
+    service.clock.is_running = True
+    async with service.accepting(settings(issuer)) as tokens:
+        token = issuer.token()
+        await tokens.authenticate(token)
+        issuer.rotate("second")
+        async with asyncio.timeout(60):
+            while ["ok"] == await results(tokens, token):
+                await asyncio.sleep(0.05)
+        assert ["InvalidToken", "ok"] == await results(tokens, token, issuer.token())
 
 
 @pytest.mark.parametrize("key_id", [None, "same"])
@@ -195,8 +214,8 @@ async def test_keys_that_are_not_used(issuer: ScriptedIssuer, service: Service) 
 async def test_equal_key_ids(issuer: ScriptedIssuer, service: Service) -> None:
     """Of several keys with the id of a token, the one that fits is used."""
     issuer.keys = {"same": rsa_key(0)}
-    keys: list[Any] = [rsa_key(1), ECKey.generate_key("P-256"), rsa_key(0)]
-    issuer.answers[JWKS] = document({"keys": [key.as_dict(private=False, kid="same") for key in keys]})
+    several: list[Any] = [rsa_key(1), ECKey.generate_key("P-256"), rsa_key(0)]
+    issuer.answers[JWKS] = document({"keys": [key.as_dict(private=False, kid="same") for key in several]})
     async with service.accepting(settings(issuer)) as tokens:
         assert ["ok"] == await results(tokens, issuer.token())
 

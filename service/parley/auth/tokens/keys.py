@@ -47,7 +47,7 @@ class IssuerKeys:
         self._keys: Sequence[PublicKey] = ()
         self._body = b""
         self._failure: str | None = "not read yet"
-        self._refresh_in = _RETRY
+        self._interval, self._read_at = _MIN_REFRESH, 0.0
         self._permits, self._permitted = float(_BURST), clock()
         self._reading: asyncio.Task[None] | None = None
         self._background: asyncio.Task[None] | None = None
@@ -101,8 +101,9 @@ class IssuerKeys:
 
     async def _refresh_forever(self) -> None:
         while True:
-            await self._read(_MIN_REFRESH if not self._keys else _SHARED_AGE)
-            await asyncio.sleep(_RETRY if self._failure else self._refresh_in)
+            await self._read(self._interval / 2)  # what another worker has read lately is as good
+            wait = self._read_at + self._interval - self._clock()
+            await asyncio.sleep(_RETRY if self._failure else max(_SHARED_AGE, wait))
 
     async def _read(self, max_age: float) -> None:
         """Reads the keys; callers at the same time share one read. A failure is recorded and logged, not raised."""
@@ -162,7 +163,8 @@ class IssuerKeys:
     def _use(self, document: Document) -> None:
         """Replaces the keys. Equal keys stay the same objects, so that verified tokens stay valid."""
         age = _DEFAULT_REFRESH if document.max_age is None else document.max_age
-        self._refresh_in = min(max(age, _MIN_REFRESH), _MAX_REFRESH)
+        self._interval = min(max(age, _MIN_REFRESH), _MAX_REFRESH)
+        self._read_at = document.fetched
         if document.body == self._body:
             return
         keys = list(_parse_keys(document.body))
