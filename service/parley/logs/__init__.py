@@ -9,9 +9,22 @@ import structlog
 
 from parley.logs.characters import escape_controls
 from parley.logs.output import Output
+from parley.logs.secrets import strike
 from parley.logs.terminal import render
 
 Level = Literal["debug", "info", "warning", "error"]
+
+
+_TEXTS = ("exception", "cause", "error")
+"""The fields of log lines that may hold words of other programs."""
+
+
+def _strike_secrets(_logger: Any, _method: str, fields: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Strikes secrets out of the texts of a log line."""
+    for name in _TEXTS:
+        if isinstance(fields.get(name), str):
+            fields[name] = strike(fields[name])
+    return fields
 
 
 def configure(*, level: Level = "info", human: bool | None = None, output: Output | None = None) -> None:
@@ -30,6 +43,7 @@ def configure(*, level: Level = "info", human: bool | None = None, output: Outpu
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            _strike_secrets,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),

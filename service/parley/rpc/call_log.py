@@ -48,7 +48,8 @@ def write(call: Call, milliseconds: float) -> None:
         fields.update(receipts.fields(call.outcome.receipt, call.outcome.failure_causes))
     if call.failure is not None:
         fields["reason"] = errors.name(call.failure)
-        fields["error"] = call.failure.message
+        if not call.failure.is_quoted:
+            fields["error"] = call.failure.message
         if call.failure.cause:
             fields["cause"] = call.failure.cause
     getattr(_log, _LEVELS.get(call.status, "info"))("call", **fields)

@@ -11,7 +11,7 @@ from typing import Any
 from google.protobuf.struct_pb2 import NULL_VALUE, Struct, Value
 
 from parley.backends.anthropic import blocks
-from parley.backends.errors.classifier import SHAPE_ERRORS, ErrorInBody, MalformedResponse
+from parley.backends.errors.classifier import SHAPE_ERRORS, ErrorInBody, MalformedResponse, shape_error
 from parley.backends.parsing import finish_reasons, lenient_json
 from parley.backends.parsing.lenient_json import MAX_COUNT, Source, count, repair_text, struct, text_or_none
 from parley.backends.parsing.tool_calls import NO_ARGUMENTS, new_id
@@ -59,7 +59,7 @@ def completion(data: bytes, *, may_be_empty: bool = False) -> ChatCompletion:
     try:
         return _completion(lenient_json.loads(data), Source(data), may_be_empty=may_be_empty)
     except SHAPE_ERRORS as error:
-        raise MalformedResponse(f"{type(error).__name__}: {error}") from None
+        raise shape_error(error) from None
 
 
 def _completion(answer: Mapping[str, Any], source: Source, *, may_be_empty: bool) -> ChatCompletion:

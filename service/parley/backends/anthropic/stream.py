@@ -11,7 +11,7 @@ import orjson
 
 from parley.backends.anthropic import response as answer
 from parley.backends.anthropic.blocks import THINKING_BLOCKS, Blocks
-from parley.backends.errors.classifier import SHAPE_ERRORS, ErrorInBody, MalformedResponse
+from parley.backends.errors.classifier import SHAPE_ERRORS, ErrorInBody, MalformedResponse, shape_error
 from parley.backends.http.sse import EventReader
 from parley.backends.parsing import lenient_json
 from parley.backends.parsing.deltas import CONTENT, REASONING, REFUSAL, DeltaBuffer
@@ -61,7 +61,7 @@ class StreamReader:
         except (ErrorInBody, MalformedResponse) as error:
             self._fail(error)
         except SHAPE_ERRORS as error:
-            self._fail(MalformedResponse(f"{type(error).__name__}: {error}"))
+            self._fail(shape_error(error))
         if self._stopped or self.failure or not data:
             self._end()
         return self._drain()

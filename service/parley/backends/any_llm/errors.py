@@ -19,6 +19,7 @@ from parley.core.errors import (
     ContextLengthExceeded,
     ParleyError,
     UnsupportedParameter,
+    UpstreamError,
     UpstreamQuotaExhausted,
     UpstreamRejected,
 )
@@ -36,7 +37,14 @@ class ProviderErrorFactory(ErrorFactory):
     def from_provider(self, error: Exception, model: str, *, started: bool = False) -> ParleyError:
         """Returns the error for an exception of the package; `started`: the first token had arrived."""
         original = getattr(error, "original_exception", None) or error
-        cause = self.redact(f"{type(original).__name__}: {error}")
+        upstream_error = self._from_exception(error, original, model, type(original).__name__, started=started)
+        if isinstance(upstream_error, UpstreamError):
+            upstream_error.detail = upstream_error.detail or self.redact(f"{type(original).__name__}: {error}")
+        return upstream_error
+
+    def _from_exception(
+        self, error: Exception, original: Exception, model: str, cause: str, *, started: bool
+    ) -> ParleyError:
         if started:
             return classifier.broken(model, cause)
         unsupported = _unsupported(error, original)

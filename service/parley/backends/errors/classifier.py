@@ -9,6 +9,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import orjson
+
 from parley.backends.errors import body as error_body
 from parley.backends.errors import redaction, retry_delay
 from parley.backends.errors.body import ErrorBody
@@ -35,6 +37,7 @@ from parley.core.ports import MAX_HOPS
 
 retry_after = retry_delay.retry_after
 
+_MAX_CODES = 4
 _REJECTION_STATUSES = frozenset({400, 413, 422})
 _CERTAIN = frozenset({Kind.REJECTED, Kind.CONTEXT, Kind.POLICY})
 _CONTEXT_CODES = frozenset(code for row in BODIES if row.kind is Kind.CONTEXT for code in row.codes)
@@ -130,8 +133,9 @@ class ErrorFactory:
         wait = parsed.retry_after if wait is None else wait
         if wait is None and status == 429:  # noqa: PLR2004 - an HTTP status
             wait = retry_delay.until_reset(headers)
-        cause = f"HTTP {status}: {redaction.for_log(message, self._secret)}"
-        return self.from_classification(classify(status, parsed), parsed, cause, model, wait)
+        error = self.from_classification(classify(status, parsed), parsed, f"HTTP {status}", model, wait)
+        error.detail = f"HTTP {status}: {redaction.for_log(message, self._secret)}"
+        return error
 
     def from_event(self, error: Any, model: str, *, started: bool) -> UpstreamError:
         """Returns the error for an error event or a body with an error.
@@ -140,11 +144,13 @@ class ErrorFactory:
         so that no other target is tried.
         """
         body = error_body.read(error)
-        cause = f"error event: {redaction.for_log(body.text or str(error), self._secret)}"
         upstream_error = self.from_classification(
-            classify(body.status or 500, body), body, cause, model, body.retry_after
+            classify(body.status or 500, body), body, "error event", model, body.retry_after
         )
-        return upstream_error if not started or isinstance(upstream_error, ContentPolicy) else broken(model, cause)
+        if started and not isinstance(upstream_error, ContentPolicy):
+            upstream_error = broken(model, upstream_error.cause or "error event")
+        upstream_error.detail = f"error event: {redaction.for_log(body.text or str(error), self._secret)}"
+        return upstream_error
 
     def from_incomplete_stream(
         self, failure: MalformedResponse | ErrorInBody | None, model: str, *, started: bool
@@ -167,10 +173,11 @@ class ErrorFactory:
         Args:
             classification: Result of the table lookup.
             body: The parsed error; supplies message, code and field.
-            cause: Text for the log.
+            cause: What failed, for the log, without the upstream's words: kind, code, type and field are added.
             model: The caller's name for the model.
             wait: Seconds after which the upstream accepts a retry, if known.
         """
+        cause = self._describe(classification, body, cause)
         if classification.kind is Kind.LOOP:
             return LoopDetected(MAX_HOPS, cause=cause)
         error = self._rejection(classification, body, cause, model) or _failure(classification.kind, cause, model, wait)
@@ -180,6 +187,13 @@ class ErrorFactory:
             classification.is_suspect and classification.kind not in _CERTAIN
         )
         return error
+
+    def _describe(self, classification: Classification, body: ErrorBody, cause: str) -> str:
+        """Returns the text for the log: the upstream's words are in it only as far as they are safe tokens."""
+        words = sorted({self._safe_token(word) or "" for word in (*body.codes, body.code)} - {""}, key=str)[:_MAX_CODES]
+        param = self._safe_token(body.param)
+        codes = f" ({', '.join(words)})" if words else ""
+        return f"{cause}{codes}: {classification.kind.value}{f' (`{param}`)' if param else ''}"
 
     def _rejection(
         self, classification: Classification, body: ErrorBody, cause: str, model: str
@@ -260,6 +274,12 @@ def rate_limited(model: str, wait: float | None, cause: str) -> UpstreamRateLimi
     """Returns the error for an upstream's rate limit; `wait` is in seconds."""
     message = f'The model "{model}" is receiving too many requests; try again later'
     return UpstreamRateLimited(message, retry_after=wait, cause=cause)
+
+
+def shape_error(error: Exception) -> MalformedResponse:
+    """Returns the failure for JSON of an unexpected shape. Of the errors, only the parser's quotes no content."""
+    is_safe = isinstance(error, orjson.JSONDecodeError)
+    return MalformedResponse(f"{type(error).__name__}: {error}" if is_safe else type(error).__name__)
 
 
 def unavailable(model: str, cause: str, wait: float | None = None) -> UpstreamUnavailable:

@@ -5,41 +5,15 @@ Text for the log contains no secrets. Text for the caller contains no addresses 
 
 import re
 
+from parley.logs.secrets import STRUCK, strike
+
 MAX_LENGTH = 2000
 """Maximum length of a redacted message, in characters."""
 
-REDACTED = "…"
+REDACTED = STRUCK
 _QUOTED = 60  # characters; longer quotations are removed from the log because they may quote a prompt
 _BEYOND = 400  # characters scanned past MAX_LENGTH: a secret may start before the cut
 
-_SECRETS = re.compile(
-    r"""
-    (?<=://)[^/\s@]+(?=@)                                        # user and password of a URL
-    | (?<=[?&#])[^\s"'<>)]+                                      # a URL's query
-    | (?<=\bBearer\ )\S+ | (?<=\bBasic\ )\S+
-    | (?<![A-Za-z0-9_])(?:sk|pk|rk|gsk|xai|key|hf|ghp|gho|ghs|glpat|xox[abprs]|nvapi|pplx|r8|fw|csk|tgp|dop
-      |AKIA|ASIA|AIza|org|proj|acct|ak|req|ya29)[-_.*](?=[\w.*-]*[\d*])[\w.*=-]{4,}     # keys and ids by their prefix
-    | (?<![A-Za-z0-9])(?:AKIA|ASIA|AIza|ya29)[\w.-]{8,}
-    | (?<![A-Za-z0-9_])(?:(?:sk|pk|xai)-|(?:gsk|hf|ghp)_)[\w.*-]{4,}
-    | \beyJ[\w-]+(?:\.[\w-]+){0,2}                                # JSON web tokens
-    | [0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}                 # UUIDs
-    | -----BEGIN[^-]*-----[\s\S]*?(?:-----END[^-]*-----|$)
-    | \b\w{1,8}\*{3,}\w{0,8}                                      # keys masked by the upstream
-    """,
-    re.VERBOSE | re.IGNORECASE,
-)
-# password=…, "api_key": "…"
-_NAMED = re.compile(
-    r"""((?:pass(?:word|wd|phrase)?|pwd|secret|client_secret|credentials?|api[-_ ]?key|access[-_ ]?key(?:[-_ ]?id)?
-    |auth(?:orization)?|access[-_ ]?token|auth[-_ ]?token|signature|sig)
-    (?:["'`]?\s*=\s*["'`]?|["'`]?\s*:\s*["'`]|["'`]?\s*:\s*(?=[^\s"'`,;&]*\d)))(?!\s)([^\s"'`,;&<>)}\]]+)""",
-    re.VERBOSE | re.IGNORECASE,
-)
-# Random-looking runs: at least 20 characters with letters and digits, or at least 16 hexadecimal digits.
-_LONG = re.compile(
-    r"(?<![A-Za-z0-9+/])(?=[A-Za-z0-9+/]*\d)(?=[A-Za-z0-9+/]*[A-Za-z])(?:[0-9A-Fa-f]{16,}|[A-Za-z0-9+/]{20,}={0,2})"
-    r"(?![A-Za-z0-9+/=])"
-)
 _URL = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s\"'<>)]*", re.IGNORECASE)
 _ADDRESS = re.compile(
     r"""
@@ -55,7 +29,7 @@ _ADDRESS = re.compile(
 )
 _PATH = re.compile(
     r"""
-    (?<![\w/.:…\])])(?:~|\.{1,2})?/(?!(?:messages|tools|choices|\d)\b)[\w.@%+-]+(?:/[\w.@%+-]+)+/?
+    (?<![\w/.…\])])(?:~|\.{1,2})?/(?!(?:messages|tools|choices|\d)\b)[\w.@%+-]+(?:/[\w.@%+-]+)+/?
     | \b[A-Z]:\\[^\s"'<>]+ | \\\\[\w.-]+\\[^\s"'<>]+
     """,
     re.VERBOSE,
@@ -67,9 +41,7 @@ def secrets(text: str, secret: str | None) -> str:
     """Removes everything that looks like a secret, and the backend's own key `secret`."""
     if secret:
         text = text.replace(secret, REDACTED)
-    text = _SECRETS.sub(REDACTED, text[: MAX_LENGTH + _BEYOND])
-    text = _NAMED.sub(lambda found: found.group(1) + REDACTED, text)
-    return _LONG.sub(REDACTED, text)[:MAX_LENGTH]
+    return strike(text[: MAX_LENGTH + _BEYOND])[:MAX_LENGTH]
 
 
 def for_log(text: str, secret: str | None) -> str:

@@ -30,9 +30,9 @@ class AdaptiveBackend(HttpBackend):
         return await super()._open(call, await offload(self._body, call, stream=True), deadlines)
 
     def _adapts(self, error: UpstreamError, call: UpstreamCall) -> bool:
-        if isinstance(error, UpstreamUnavailable | UpstreamTimeout) or not error.cause:
+        if isinstance(error, UpstreamUnavailable | UpstreamTimeout) or not error.detail:
             return False
-        return self._adapt_to(error.cause, call)
+        return self._adapt_to(error.detail, call)
 
     def _adapt_to(self, message: str, call: UpstreamCall) -> bool:
         """Learns from the error message of a rejected call; returns whether the next body will differ."""

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from parley.backends.deadlines import Deadlines, SilenceTimer
@@ -133,7 +134,7 @@ class HttpBackend:
         try:
             async with asyncio.timeout(health.timeout):
                 response = await self._endpoint.get(health.path, health.timeout)
-                error_body = await _read(response, _MAX_ERROR_SIZE)
+                await _read(response, _MAX_ERROR_SIZE)
                 await response.release()
         except TimeoutError:
             raise UpstreamTimeout(_UNHEALTHY, cause=f"{health.path}: no answer within {health.timeout} s") from None
@@ -146,8 +147,7 @@ class HttpBackend:
             if response is not None:
                 response.close()
         if response.status != _OK:
-            text = self._errors.redact(error_body.decode(errors="replace"))
-            raise UpstreamUnavailable(_UNHEALTHY, cause=f"{health.path}: HTTP {response.status}: {text}")
+            raise UpstreamUnavailable(_UNHEALTHY, cause=f"{health.path}: HTTP {response.status}")
 
     async def close(self) -> None:
         """Closes every connection."""
@@ -233,7 +233,9 @@ class HttpBackend:
 
     def _cause(self, error: Exception) -> str:
         error = error.error if isinstance(error, http_client.ConnectionFailed) else error
-        return self._errors.redact(f"{type(error).__name__}: {error}")
+        name = type(error).__name__
+        quotes = isinstance(error, HttpProcessingError | aiohttp.ClientResponseError)  # bytes of the response
+        return name if quotes else self._errors.redact(f"{name}: {error}")
 
 
 async def _read(response: Response, limit: int, on_chunk: Callable[[], None] = lambda: None) -> bytes:

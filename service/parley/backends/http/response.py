@@ -126,4 +126,9 @@ class ConnectionInfo:
         reason = None if closed.cancelled() else closed.exception()
         body, self.body = self.body, None
         if body is not None and not body.is_eof() and body.exception() is None:
-            body.set_exception(aiohttp.ClientPayloadError(f"the body is malformed or truncated: {reason}"))
+            body.set_exception(aiohttp.ClientPayloadError(f"the body is malformed or truncated: {_reason(reason)}"))
+
+
+def _reason(error: BaseException | None) -> str:
+    """Returns why a connection was lost, without bytes of the response, which framing errors quote."""
+    return type(error).__name__ if isinstance(error, HttpProcessingError | aiohttp.ClientError) else str(error)

@@ -264,7 +264,7 @@ class ChoiceReader:
     def _record_reason(self, raw: Any) -> None:
         if finish_reasons.is_failure(raw):
             self.has_failed = True
-            raise MalformedResponse(f"the answer ended with the finish_reason {raw!r}")
+            raise MalformedResponse(f"the answer ended with the finish_reason {finish_reasons.quoted(raw)}")
         reason = finish_reasons.normalized(raw)
         if reason is not None and (self.reason is None or reason != finish_reasons.STOP):
             self.reason = reason

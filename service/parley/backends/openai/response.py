@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 from google.protobuf.struct_pb2 import NULL_VALUE, Value
 
-from parley.backends.errors.classifier import SHAPE_ERRORS, ErrorInBody, MalformedResponse
+from parley.backends.errors.classifier import SHAPE_ERRORS, ErrorInBody, MalformedResponse, shape_error
 from parley.backends.openai.choice import KNOWN_OF_MESSAGE, TEXT_ONLY, USUAL, ChoiceReader, ExpectedAnswer
 from parley.backends.openai.usage import usage
 from parley.backends.parsing import lenient_json
@@ -43,7 +43,7 @@ def completion(data: bytes, expected_answer: ExpectedAnswer) -> ChatCompletion:
             answer, is_repaired = lenient_json.repaired(data), True
         return _completion(answer, Source(data), expected_answer, is_repaired=is_repaired)
     except SHAPE_ERRORS as error:
-        raise MalformedResponse(f"{type(error).__name__}: {error}") from None
+        raise shape_error(error) from None
 
 
 def _completion(answer: Any, source: Source, expected_answer: ExpectedAnswer, *, is_repaired: bool) -> ChatCompletion:

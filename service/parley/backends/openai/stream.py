@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from parley.backends.errors.classifier import SHAPE_ERRORS, ErrorInBody, MalformedResponse
+from parley.backends.errors.classifier import SHAPE_ERRORS, ErrorInBody, MalformedResponse, shape_error
 from parley.backends.http.sse import EventReader
 from parley.backends.openai import response as answer
 from parley.backends.openai.choice import USUAL, ChoiceReader, ExpectedAnswer
@@ -65,7 +65,7 @@ class StreamReader:
         except (ErrorInBody, MalformedResponse) as error:
             self._fail(error)
         except SHAPE_ERRORS as error:
-            self._fail(MalformedResponse(f"{type(error).__name__}: {error}"))
+            self._fail(shape_error(error))
         if self.ended or not data:
             self.ended = True
             self._end()

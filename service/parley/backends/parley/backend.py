@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2
 
 from parley.backends.deadlines import Deadlines, SilenceTimer
 from parley.backends.errors import classifier, local_resources
-from parley.backends.parley.errors import RpcErrorFactory
+from parley.backends.parley.errors import RpcErrorFactory, of_the_library
 from parley.backends.parley.extra_fields import as_text, chunk_as_text
 from parley.config import ConfigError
 from parley.core.errors import UpstreamUnavailable
@@ -254,7 +254,11 @@ class _StreamState:
 
 
 def _error_text(error: Exception) -> str:
-    return f"{error.code().name}: {error.details()}" if isinstance(error, grpc.aio.AioRpcError) else str(error)
+    """Returns the text of an error, with the words of gRPC itself but not with those of a server."""
+    if not isinstance(error, grpc.aio.AioRpcError):
+        return str(error)
+    details = error.details() or ""
+    return f"{error.code().name}: {details}" if of_the_library(details) else error.code().name
 
 
 def _request(call: UpstreamCall, *, stream: bool) -> bytes:

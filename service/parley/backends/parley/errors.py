@@ -15,7 +15,7 @@ from parley.backends.errors import classifier, local_resources, retry_delay
 from parley.backends.errors.body import ErrorBody
 from parley.backends.errors.classifier import Classification, ErrorFactory
 from parley.backends.errors.kinds import Kind
-from parley.core.errors import ParleyError, UnsupportedParameter, UpstreamRejected
+from parley.core.errors import ParleyError, UnsupportedParameter, UpstreamError, UpstreamRejected
 from parley.core.ports import UpstreamCall
 from parley.v1 import error_reason_pb2 as reasons
 from parley.v1.error_reason_pb2 import ErrorReason
@@ -86,6 +86,15 @@ _NEAREST: dict[grpc.StatusCode, ErrorReason.ValueType] = {
 # gRPC has no distinct status for these; only the details identify them.
 _BAD_TLS = ("SSL_ERROR_SSL", "verification check failed")
 _NOT_CONNECTED = (*_BAD_TLS, "failed to connect to", "connections to all backends failing", "name resolution", "DNS")
+_OF_THE_LIBRARY = (
+    *_NOT_CONNECTED,
+    "larger than max",
+    "Connection reset",
+    "Socket closed",
+    "Stream removed",
+    "RST_STREAM",
+)
+"""Marks of messages that gRPC itself writes; any other message may be the words of a server."""
 _RESPONSE_TOO_LARGE = "CLIENT: Received message larger than max"
 _REQUEST_TOO_LARGE = "SERVER: Received message larger than max"
 _PREFIX = "ERROR_REASON_"
@@ -107,13 +116,23 @@ class RpcErrorFactory(ErrorFactory):
             if failed_status.is_inferred
             else ErrorReason.Name(failed_status.reason).removeprefix(_PREFIX)
         )
-        cause = self.redact(f"{status}: {failed_status.message}")
+        detail = self.redact(f"{status}: {failed_status.message}")
+        cause = detail if failed_status.is_inferred and of_the_library(failed_status.message) else status
+        if failed_status.is_inferred and failed_status.reason in _MAY_TRUNCATE:
+            failed_status.is_truncated = bool(error.initial_metadata())
+        upstream_error = self._from_failed_status(failed_status, call, deadlines, cause, started=started)
+        if isinstance(upstream_error, UpstreamError):
+            upstream_error.detail = detail
+        return upstream_error
+
+    def _from_failed_status(
+        self, failed_status: "_FailedStatus", call: UpstreamCall, deadlines: Deadlines, cause: str, *, started: bool
+    ) -> ParleyError:
         if failed_status.reason == reasons.ERROR_REASON_DEADLINE_EXCEEDED:
             return deadlines.exceeded(TimeoutError(cause), started=started)
         if started:
             return classifier.broken(call.request.model, cause)
-        is_truncated = failed_status.is_inferred and failed_status.reason in _MAY_TRUNCATE
-        if (is_truncated and error.initial_metadata()) or _RESPONSE_TOO_LARGE in failed_status.message:
+        if failed_status.is_truncated or _RESPONSE_TOO_LARGE in failed_status.message:
             return classifier.unreadable(call.request.model, cause)
         exhausted = local_resources.find_in_text(failed_status.message) if failed_status.is_inferred else None
         if exhausted is not None:
@@ -141,7 +160,9 @@ class RpcErrorFactory(ErrorFactory):
             return UpstreamRejected(
                 message, param=param, cause=cause
             )  # set by Parley, not by the caller: routing sends the original request
-        return UnsupportedParameter(message, param=param, cause=cause)
+        error = UnsupportedParameter(message, param=param, cause=cause)
+        error.is_quoted = True
+        return error
 
     def _message_for_caller(self, failed_status: "_FailedStatus", call: UpstreamCall) -> str:
         """Returns the upstream's message with the caller's name for the model."""
@@ -159,12 +180,19 @@ class _FailedStatus:
     """The reason in ErrorInfo, or the nearest reason to the status."""
     is_inferred: bool = True
     """Whether the reason was derived from the status."""
+    is_truncated: bool = False
+    """Whether the response ended after its metadata."""
     param: str | None = None
     """Path of the rejected field."""
     upstream_code: str | None = None
     """Error code of the other side's upstream."""
     retry_after: float | None = None
     """Seconds to wait."""
+
+
+def of_the_library(message: str) -> bool:
+    """Returns whether gRPC itself has written a message, so that it can be logged."""
+    return any(mark in message for mark in _OF_THE_LIBRARY)
 
 
 def _read_status(error: grpc.aio.AioRpcError) -> _FailedStatus:

@@ -3,6 +3,7 @@
 Only a known reason completes an answer. An unknown reason is a failure, as is every reason that names one.
 """
 
+import re
 from typing import Any
 
 from parley.backends.errors.classifier import MalformedResponse
@@ -105,11 +106,19 @@ def normalized(raw: Any) -> str | None:
     return None if reason_text in _NOT_YET else reason_text
 
 
+_WORD = re.compile(r"[A-Za-z_:]{1,40}")
+
+
+def quoted(raw: Any) -> str:
+    """Returns a finish reason for the log, if it is a word."""
+    return repr(raw) if isinstance(raw, str) and _WORD.fullmatch(raw) else "that is no word"
+
+
 def to_openai(reason_text: str) -> str:
     """Returns OpenAI's reason for one that `normalized` returned. Raises MalformedResponse for an unknown one."""
     known = _KNOWN.get(reason_text) or _KNOWN.get(
         reason_text.partition(":")[0]
     )  # Gemini: `content_filter: PROHIBITED_CONTENT`
     if known is None:
-        raise MalformedResponse(f"the answer ended with the finish_reason {reason_text[:64]!r}")
+        raise MalformedResponse(f"the answer ended with the finish_reason {quoted(reason_text)}")
     return known

@@ -15,6 +15,7 @@ class ParleyError(Exception):
         param: The request's field at fault, as `messages[0].role`, or None; cut after 96 bytes.
         retry_after: Seconds after which to retry, or None.
         cause: What only the operator may see, for the log, or None.
+        is_quoted: Whether the message is in the words of a backend, which may quote the request: it is not logged.
         retries_exhausted: Whether the call has made all upstream retries that it may, and the backends would be called
             again at once: a client library that retries would multiply the upstream calls.
     """
@@ -29,6 +30,7 @@ class ParleyError(Exception):
         self.param = cut(param, MAX_PARAM) if param else None
         self.retry_after = retry_after
         self.cause = cause
+        self.is_quoted = False
         self.retries_exhausted = False
 
 

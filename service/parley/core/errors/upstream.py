@@ -16,6 +16,8 @@ class UpstreamError(ParleyError):
 
     is_suspect = False
     is_unreachable = False
+    detail: str | None = None
+    """The backend's own words, without secrets. They decide how a call goes on; they are never logged."""
 
 
 class UpstreamRejected(UpstreamError):
@@ -30,6 +32,7 @@ class UpstreamRejected(UpstreamError):
         self, message: str, *, param: str | None = None, code: str | None = None, cause: str | None = None
     ) -> None:
         super().__init__(message, param=param, cause=cause)
+        self.is_quoted = True
         self.code = cut(code, _MAX_CODE) if code else None
 
 
@@ -78,7 +81,7 @@ class AddedParameterRejected(UpstreamMisconfigured):
     """
 
     def __init__(self, model: str, name: str, error: ParleyError) -> None:
-        detail = f"{error.message} ({error.cause})" if error.cause else error.message
+        detail = error.cause or error.message
         message = f'The model "{model}" is not available; try again later'
         super().__init__(message, cause=f"{name} is refused: {detail}")
 

@@ -7,6 +7,7 @@ from parley.core.errors import (
     ContextLengthExceeded,
     ParleyError,
     UnsupportedParameter,
+    UpstreamError,
     UpstreamMisconfigured,
     UpstreamRejected,
     UpstreamUnavailable,
@@ -35,7 +36,8 @@ def cannot_stream(error: ParleyError) -> bool:
     """
     if isinstance(error, ContentPolicy | ContextLengthExceeded | UpstreamUnreadable):
         return False
-    text = f"{error.param} {error.message} {error.cause}"
+    detail = error.detail if isinstance(error, UpstreamError) else None
+    text = f"{error.param} {error.message} {error.cause} {detail}"
     if isinstance(error, UpstreamRejected | UpstreamMisconfigured | UnsupportedParameter):
         return bool(_STREAM.search(text))
     unable = isinstance(error, UpstreamUnavailable | UpstreamUnrecognized)
