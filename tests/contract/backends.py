@@ -128,6 +128,14 @@ def call(
     return UpstreamCall(request(**fields), "target-1", Timeouts(**(timeouts or {})), until, continues)
 
 
+def words(error: ParleyError | None) -> str:
+    """Returns the words of a backend that an error has kept, which are never logged, after those for the log."""
+    assert error is not None
+    if not error.is_quoted:
+        assert "because" not in f"{error.message} {error.cause}"
+    return f"{error.message if error.is_quoted else ''} {getattr(error, 'detail', None)}"
+
+
 async def collect(backend: Backend, upstream_call: UpstreamCall) -> list[ChatCompletionChunk]:
     """Returns all chunks of a stream."""
     return [chunk async for chunk in backend.stream(upstream_call)]

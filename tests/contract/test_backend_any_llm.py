@@ -25,7 +25,7 @@ from parley.core.errors import (
     UpstreamUnrecognized,
 )
 from tests.contract import anthropic_api
-from tests.contract.backends import KEY, call, collect, failure, reasons, text
+from tests.contract.backends import KEY, call, collect, failure, reasons, text, words
 from tests.contract.http_vendors import OPENAI
 from tests.upstream import USAGE, Events, Raw, ScriptedUpstream, chunk, completion, ending
 
@@ -226,7 +226,7 @@ async def test_status(
     failed = await failure(backend, call(), stream=stream)
     assert error is type(failed)
     assert 1 == len(upstream.requests)
-    assert "because" in (failed.cause or "")
+    assert "because" in words(failed)
 
 
 @pytest.mark.parametrize(

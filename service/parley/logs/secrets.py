@@ -21,7 +21,7 @@ _PREFIXES = (
     r"req[-_]|NRAK-|phc_|rdme_|figd_|sbp_|sb_secret_|tfp_|vc[pik]_|cfut_|CLOJARS_|ops_ey|PKB|AC(?=[0-9a-f]{32})",
 )
 _KEYS = re.compile(
-    r"(?<![A-Za-z0-9_])(?i:" + "|".join(_PREFIXES) + r")(?=[\w.*+/=-]*[\d*A-Z])[\w.*+/=-]{4,}"
+    r"(?<![A-Za-z0-9_])(?:" + "|".join(_PREFIXES) + r")(?=[\w.*+/=-]*[\d*A-Z])[\w.*+/=-]{4,}"
     r"|(?<![A-Za-z0-9_])(?i:(?:sk|pk|xai)-|(?:gsk|hf|gh[pousr]|r8|npm)_)[\w.*-]{4,}"
     r"|(?<![A-Za-z0-9])(?i:AKIA|ASIA|AIza|ya29)[\w.-]{8,}"
     r"|(?<!\d)\d{8,10}:AA[\w-]{30,}"  # Telegram

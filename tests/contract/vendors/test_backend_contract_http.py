@@ -27,6 +27,7 @@ from tests.contract.backends import (
     collect,
     failure,
     text,
+    words,
 )
 from tests.contract.http_vendors import HttpVendor
 from tests.upstream import PATIENCE, Cut, Gate, Json, Raw, ScriptedUpstream, Stall
@@ -68,7 +69,7 @@ async def test_status(
     failed = await failure(backend, call(), stream=stream)
     assert error is type(failed)
     assert 1 == len(upstream.requests)
-    assert "because" in (failed.cause or "")
+    assert "because" in words(failed)
 
 
 @pytest.mark.parametrize(

@@ -277,8 +277,8 @@ def rate_limited(model: str, wait: float | None, cause: str) -> UpstreamRateLimi
 
 
 def shape_error(error: Exception) -> MalformedResponse:
-    """Returns the failure for JSON of an unexpected shape. Of the errors, only the parser's quotes no content."""
-    is_safe = isinstance(error, orjson.JSONDecodeError)
+    """Returns the failure for JSON of an unexpected shape. Errors of Python itself may quote the content."""
+    is_safe = isinstance(error, orjson.JSONDecodeError) or type(error).__module__.startswith("parley.")
     return MalformedResponse(f"{type(error).__name__}: {error}" if is_safe else type(error).__name__)
 
 
