@@ -81,7 +81,7 @@ class AddedParameterRejected(UpstreamMisconfigured):
     """
 
     def __init__(self, model: str, name: str, error: ParleyError) -> None:
-        detail = error.cause or error.message
+        detail = error.cause or ("the backend rejects it" if error.is_quoted else error.message)
         message = f'The model "{model}" is not available; try again later'
         super().__init__(message, cause=f"{name} is refused: {detail}")
 

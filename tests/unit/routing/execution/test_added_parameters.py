@@ -36,7 +36,7 @@ async def test_a_rejected_default_is_a_misconfiguration(stack: Stack, error: Par
     [cause] = execution.failure_causes()
     assert cause is not None
     assert f"`defaults.{'temperature' if error.param == 'temperature' else 'max_tokens'}`" in cause
-    assert error.message in cause
+    assert (error.message in cause) != error.is_quoted
     assert (error.cause or "") in cause
 
 
