@@ -20,12 +20,6 @@ local function is_grpc(handle, headers)
   return (headers:get("content-type") or ""):find("^application/grpc") and handle:streamInfo():protocol() == "HTTP/2"
 end
 
--- Whether a call is authenticated by the client certificate of its connection; an authorization takes precedence. Only the
--- edge sets the name.
-local function has_certificate(headers)
-  return (headers:get("authorization") or "") == "" and (headers:get("parley-client-name") or "") ~= ""
-end
-
 -- Rejects a call by its credential, from its headers.
 local function refuse(handle, failure)
   local fields = errors.headers(handle, failure)
@@ -35,14 +29,24 @@ local function refuse(handle, failure)
   handle:respond(fields, failure.message)
 end
 
--- Most gRPC libraries do not declare the size of a message.
-local function check_large(handle, headers)
+-- Whether a worker must check the credential first. Most gRPC libraries do not declare the size of a message.
+local function needs_check(headers, credential, now)
   local length = tonumber(headers:get("content-length") or "")
-  if length and length <= MAX_UNCHECKED then
+  return not (length and length <= MAX_UNCHECKED) and trust.needs_check(credential, now)
+end
+
+-- Admits a call by its credential, or refuses it. A call without one may have the client certificate of its connection, whose
+-- name only the edge sets.
+local function authenticate(handle, headers)
+  local credential = headers:get("authorization") or ""
+  local now = handle:timestamp()
+  if trust.is_trusted(credential, now) or credential == "" and (headers:get("parley-client-name") or "") ~= "" then
     return
   end
-  local credential = headers:get("authorization") or ""
-  if trust.needs_check(credential, handle:timestamp()) then
+  local failure = credentials.failure(handle, headers)
+  if failure then
+    return refuse(handle, failure)
+  elseif needs_check(headers, credential, now) then
     local found = handle:streamInfo():dynamicMetadata()
     found:set("parley", "credential", credential)
     found:set("parley", "check", true)
@@ -68,19 +72,12 @@ function envoy_on_request(handle)
   local message = excess(headers)
   if message then
     return handle:respond({ [":status"] = "431" }, message)
+  elseif route:get("authenticated") then
+    return authenticate(handle, headers)
   elseif route:get("open") then
     return limit_body(handle)
-  elseif not route:get("authenticated") then
-    return handle:respond({ [":status"] = "404" }, "")
   end
-  if has_certificate(headers) then
-    return
-  end
-  local failure = credentials.failure(handle, headers)
-  if failure then
-    return refuse(handle, failure)
-  end
-  check_large(handle, headers)
+  handle:respond({ [":status"] = "404" }, "")
 end
 
 -- A response of the service shows that the check has passed. Other responses of Envoy show nothing about the credential.

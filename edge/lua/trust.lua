@@ -11,6 +11,12 @@ local MAX_CREDENTIALS = 1000
 local due, size = {}, 0 -- when the next check is due, by credential
 local pending = 0 -- the checks whose responses have not arrived
 
+-- Whether a call with this credential needs no check.
+function trust.is_trusted(credential, now)
+  local at = due[credential]
+  return at ~= nil and now < at
+end
+
 -- Whether a call with this credential must be checked.
 function trust.needs_check(credential, now)
   local at = due[credential]
