@@ -1,7 +1,7 @@
 """Limits that workers and replicas share: 32 clients against each kind, on SQLite and PostgreSQL.
 
-SQLite has one Parley, PostgreSQL two, with two workers each; `PARLEY_LIMIT_WORKERS=4` sets another number. Every test
-uses an account of its own, whose plan has one limit.
+SQLite has one Parley with two workers, PostgreSQL two with one worker each; `PARLEY_LIMIT_WORKERS=4` gives each Parley
+four. Every test uses an account of its own, whose plan has one limit.
 """
 
 import asyncio
@@ -23,7 +23,6 @@ from tests.processes import Parley, run_here, started
 from tests.upstream import Gate, Json, ScriptedUpstream
 
 CLIENTS = 32
-WORKERS = int(os.environ.get("PARLEY_LIMIT_WORKERS", "2"))
 USED = 60  # tokens of each answer
 RESERVED = 100  # its `max_tokens`
 PLANS = """
@@ -101,8 +100,9 @@ def running(
         if request.param == "postgres":
             config += f"store: {{kind: postgres, url: '{stack.enter_context(postgres.serving()).empty()}'}}\n"
         file.write_text(config)
-        options = ("--config", str(file), "--workers", str(WORKERS))
         replicas = 2 if request.param == "postgres" else 1
+        workers = os.environ.get("PARLEY_LIMIT_WORKERS", "1" if replicas == 2 else "2")
+        options = ("--config", str(file), "--workers", workers)
         parleys = [stack.enter_context(started(*options)) for _ in range(replicas)]
         yield Service(parleys, file, the_upstream)
 
