@@ -21,9 +21,10 @@ _TEXTS = ("exception", "cause", "error")
 
 def _strike_secrets(_logger: Any, _method: str, fields: structlog.typing.EventDict) -> structlog.typing.EventDict:
     """Strikes secrets out of the texts of a log line."""
-    for name in _TEXTS:
-        if isinstance(fields.get(name), str):
-            fields[name] = strike(fields[name])
+    for part in (fields, *fields.get("tried", ())):
+        for name in _TEXTS:
+            if isinstance(part.get(name), str):
+                part[name] = strike(part[name])
     return fields
 
 

@@ -4,6 +4,7 @@ A subclass defines the vendor's JSON: the request (`_body`) and the response (`_
 """
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -32,6 +33,7 @@ _WAIT_FOR_CONNECTION = 1.0  # seconds; the suggested delay when the pool is exha
 _ERROR_BODY_SECONDS = 2.0  # maximum wait for the body of an error; its status alone is enough to classify it
 _UNHEALTHY = "The health check of the backend failed"
 _OK = 200
+_ENCODING = re.compile(r"[a-z]{1,12}", re.IGNORECASE)
 
 
 class HttpBackend:
@@ -268,4 +270,5 @@ def _can_be_read(response: Response) -> bool:
 
 
 def _encoding_error(encoding: str | None) -> str:
-    return f"the answer has the content encoding {encoding!r}, which was not requested"
+    name = repr(encoding) if encoding is not None and _ENCODING.fullmatch(encoding) else "that is no word"
+    return f"the answer has a content encoding, {name}, which was not requested"
