@@ -56,10 +56,10 @@ def test_a_target_with_a_retry_delay_is_held(targets: Targets) -> None:
 def test_a_failing_parameter_affects_one_account(targets: Targets) -> None:
     """A server that answers 500 to one account's parameter is still called for other accounts."""
     targets.set_script(
-        "provoked/one", lambda request: (reject(500) if "odd" in request.json else answer_text())(request)
+        "provoked/one", lambda request: (reject(500) if "top_k" in request.json else answer_text())(request)
     )
     for _ in range(6):
-        rejected = targets.call("provoked", REST, is_stream=False, odd="zzz")
+        rejected = targets.call("provoked", REST, is_stream=False, top_k="zzz")
         assert (503, DOWN) == (rejected.status, rejected.reason)
     state = str(targets.parley.folder / "state")
     made = run_here("keys", "create", "--name", "x", "--json", "--account", "another", "--state-dir", state)
