@@ -28,13 +28,9 @@ local function missing(headers)
   return "Missing API key"
 end
 
--- Returns the reason, the message and the fault of a credential, or nil if it has the right form. The edge itself names the
--- owner of a client certificate, which needs no other credential.
+-- Returns the reason, the message and the fault of a credential, or nil if it has the right form.
 local function fault_of(headers)
   local value = headers:get("authorization")
-  if (value or "") == "" and headers:get("parley-client-name") then
-    return nil
-  end
   local token = value and match(value, "^[Bb][Ee][Aa][Rr][Ee][Rr] +(%S+) *$")
   if token and has_form(token) then
     return nil
