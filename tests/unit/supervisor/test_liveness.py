@@ -87,7 +87,7 @@ async def test_a_stopped_child_is_killed_and_replaced(capfd: pytest.CaptureFixtu
 
 async def test_a_child_in_a_deadlock_is_replaced() -> None:
     """A process that neither answers nor computes is replaced; one that answers is left alone meanwhile."""
-    loop = "import time\nwhile not print(flush=True): time.sleep(0.1)"  # one process: a shell would wait for `sleep`
+    loop = "import time\nwhile not print(1, flush=True): time.sleep(0.1)"  # one process: a shell would wait for `sleep`
     hanging = Answering("echo ready; exec sleep 1000")
     healthy = Answering(f"echo ready; exec {sys.executable} -c '{loop}'")
     await asyncio.gather(hanging.start(), healthy.start())
