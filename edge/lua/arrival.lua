@@ -99,6 +99,9 @@ local function refusal(headers)
     return "431", message
   elseif (headers:get(":authority") or ""):find(",", 1, true) then
     return "400", "The request must have one Host header" -- RFC 9112, 3.2
+  elseif headers:get("expect") then
+    -- Envoy itself answers and removes an expectation of `100-continue`.
+    return "417", "The request has an expectation other than 100-continue" -- RFC 9110, 10.1.1
   end
 end
 
