@@ -59,7 +59,11 @@ class Connection:
         host, _, port = address.rpartition(":")
         connection = cls(*await asyncio.open_connection(host, int(port)))
         connection.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, 0, 0))
-        await connection.settled.wait()
+        try:
+            await connection.settled.wait()
+        except asyncio.CancelledError:
+            await connection.close()
+            raise
         return connection
 
     def send(self, data: bytes) -> None:
