@@ -72,7 +72,7 @@ def reason(error: grpc.aio.AioRpcError) -> str:
     return str(info.reason)
 
 
-@pytest.mark.parametrize("body", ANNOUNCED)
+@pytest.mark.parametrize("body", ["8 MB", "1 GB", "chunked"])
 @pytest.mark.parametrize("dialect", PATHS)
 async def test_row_1_a_missing_key_is_refused_before_the_body(
     edge: Edge, worker: Worker, dialect: str, body: str
