@@ -124,14 +124,10 @@ local DROPPED = 4
 -- The same for a request without a credential: a body up to this size is discarded, a larger one is not read at all.
 local MAX_STRANGE_BODY = 64 * 1024
 
--- Whether a worker must check the credential before the body is read: it is large, or its size is not known.
-local function needs_check(handle, headers, length, is_gzip)
-  if length > MAX_STRANGE_BODY or is_gzip then
-    return true
-  elseif headers:get("content-length") then
-    return false
-  end
-  return headers:get("transfer-encoding") ~= nil or handle:streamInfo():protocol() == "HTTP/2"
+-- Whether a worker must check the credential before the body is read: it is large, or its size is not known. Envoy removes
+-- `transfer-encoding` before the scripts run.
+local function needs_check(headers, length, is_gzip)
+  return length > MAX_STRANGE_BODY or is_gzip or headers:get("content-length") == nil
 end
 
 local function discard_body(handle)
@@ -183,7 +179,7 @@ function envoy_on_request(handle)
     found:set("parley", "rpc", headers:get("content-type") or "")
     if failure then
       refuse(handle, length, failure, found)
-    elseif needs_check(handle, headers, length, false) then
+    elseif needs_check(headers, length, false) then
       found:set("parley", "check", true)
     end
     return
@@ -215,7 +211,7 @@ function envoy_on_request(handle)
   elseif coding == "gzip" then
     found:set("parley", "gzip", true)
   end
-  if needs_check(handle, headers, length, coding == "gzip") then
+  if needs_check(headers, length, coding == "gzip") then
     found:set("parley", "check", true)
     found:set("parley", "max_body", host:get("max_body"))
   end
