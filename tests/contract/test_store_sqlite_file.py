@@ -92,7 +92,7 @@ class TestFile:
         assert len(queries) > 20
         for query in queries:
             plan = connection.execute(f"EXPLAIN QUERY PLAN {query}", _anything(query)).fetchall()
-            steps = [str(step) for _, _, _, step in plan]
+            steps = [text for _, _, _, step in plan if "json_each" not in (text := str(step))]  # the query's list
             assert [] == [step for step in steps if step.startswith(("SCAN", "USE TEMP"))], query
 
     async def test_large_messages_are_read_only_on_demand(self, store: SqliteStore, file: Path) -> None:

@@ -9,6 +9,7 @@ from parley.logs.characters import CONTROLS, escape_controls
 
 _BREAKS = str.maketrans("\t\n", "  ")
 _ANY_WIDTH = 1000
+_MIN_FOLDED = 8  # characters that a folded column keeps in a narrow terminal
 
 
 def without_control_characters(text: str) -> str:
@@ -74,10 +75,11 @@ def print_table(
             name,
             overflow="fold",
             no_wrap=name not in folded,
-            min_width=None if name in folded else max(widest, len(name)),  # a truncated id or date is useless
+            # A truncated id or date is useless, and so is a column of single letters.
+            min_width=max(min(widest, _MIN_FOLDED) if name in folded else widest, len(name)),
             justify="right" if name in numbers else "left",
         )
     for row in cells:
         table.add_row(*map(Text, row))  # as Text, because square brackets would be read as a style
     is_given = sys.stdout.isatty() or "COLUMNS" in os.environ
-    Console(width=None if is_given else _ANY_WIDTH).print(table)
+    Console(width=None if is_given else _ANY_WIDTH).print(table, crop=False)
