@@ -102,6 +102,7 @@ class TestUnavailable:
             await asyncio.to_thread(server.sql, cut)
         stop.set()
         await asyncio.gather(*talks)
+        await back(store)
         await check_acknowledged(store, acknowledged)
 
     async def test_idle_connections_cut(self, server: Server, store: PostgresStore) -> None:

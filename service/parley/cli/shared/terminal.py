@@ -9,7 +9,7 @@ from parley.logs.characters import CONTROLS, escape_controls
 
 _BREAKS = str.maketrans("\t\n", "  ")
 _ANY_WIDTH = 1000
-_MIN_FOLDED = 8  # characters that a folded column keeps in a narrow terminal
+_MIN_FOLDED = 6  # characters that a folded column keeps in a narrow terminal
 
 
 def without_control_characters(text: str) -> str:
