@@ -5,25 +5,21 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from parley.auth.callers import Callers
+from parley.auth.recent import RecentCache
 from parley.core.administration.secrets import PREFIX
 from parley.core.administration.secrets import digest as digest_of
 from parley.core.errors import AccountSuspended, InvalidApiKey, PlanRequired, Unauthenticated
 from parley.core.ports import ApiKey, Caller, Credentials, KeyReader
 
-_CACHE_SECONDS = 0.5  # less than the second within which a revocation takes effect
-_MAX_CACHED = 10_000  # keys
-
 
 @dataclass(frozen=True, slots=True)
 class _CachedKey:
-    """A key and its caller, as read from the store at the Unix time `read`; no caller if the account has no access."""
+    """A key and its caller, as read from the store; no caller if the account has no access."""
 
     key: ApiKey
     caller: Caller | None
-    read: float
 
 
 class ApiKeys:
@@ -44,8 +40,8 @@ class ApiKeys:
         self._store = store
         self._callers = callers or Callers()
         self._clock = clock
-        self._known: dict[bytes, _CachedKey] = {}
-        self._unknown: dict[bytes, float] = {}  # when the store had no such key
+        self._known = RecentCache[bytes, _CachedKey]()
+        self._unknown = RecentCache[bytes, bool]()  # the store had no such key
 
     async def authenticate(self, credentials: Credentials) -> Caller:
         """Returns the caller of an `Authorization` header, `Bearer sk-…`.
@@ -59,27 +55,23 @@ class ApiKeys:
         """
         digest = digest_of(secret_of(credentials.authorization))
         now = self._clock()
-        known = self._known.get(digest)
-        # The lower bound: a clock that is set back must not keep a revoked key valid.
-        if known is None or not 0 <= now - known.read < _CACHE_SECONDS:
-            known = await self._look_up(digest, now)
+        known = self._known.get(digest, now) or await self._look_up(digest, now)
         if not is_valid(known.key, digest, now):
             raise InvalidApiKey("expired" if known.key.revoked is None else "revoked")
         return known.caller or self._caller(known.key)
 
     async def _look_up(self, digest: bytes, now: float) -> _CachedKey:
         """Reads a key and caches it. `now` is taken before the read, so that the key is never cached for too long."""
-        self._known.pop(digest, None)
-        if 0 <= now - self._unknown.get(digest, -_CACHE_SECONDS) < _CACHE_SECONDS:
+        self._known.pop(digest)
+        if self._unknown.get(digest, now):
             raise InvalidApiKey
         key = await self._store.find_key(digest)
         if key is None:
-            self._unknown.pop(digest, None)
-            _remember(self._unknown, digest, now)
+            self._unknown.put(digest, True, now)
             raise InvalidApiKey
-        self._unknown.pop(digest, None)
-        known = _CachedKey(key, self._caller_with_access(key), now)
-        _remember(self._known, digest, known)
+        self._unknown.pop(digest)
+        known = _CachedKey(key, self._caller_with_access(key))
+        self._known.put(digest, known, now)
         return known
 
     def _caller_with_access(self, key: ApiKey) -> Caller | None:
@@ -90,13 +82,6 @@ class ApiKeys:
     def _caller(self, key: ApiKey) -> Caller:
         """Returns the caller of a key. Raises AccountSuspended, PlanRequired."""
         return self._callers.caller(key.account, key.id, key.models, key.scopes, key.limits)
-
-
-def _remember(cache: dict[bytes, Any], digest: bytes, value: Any) -> None:
-    """Adds an entry; removes the oldest one of a full cache."""
-    if len(cache) >= _MAX_CACHED:
-        del cache[next(iter(cache))]
-    cache[digest] = value
 
 
 def is_valid(key: ApiKey, digest: bytes, now: float) -> bool:

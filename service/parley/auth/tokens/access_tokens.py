@@ -6,25 +6,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from parley.auth.callers import Callers
+from parley.auth.recent import RecentCache, find_or_add
 from parley.auth.tokens.claims import Grant, grant
 from parley.auth.tokens.verifier import Verified, Verifier
 from parley.config import merged
-from parley.core.administration import account_audit
 from parley.core.ports import Account, AccountStore, Caller, Origin
 
-_CACHE_SECONDS = 0.5  # less than the second within which a change of the account takes effect
-_MAX_CACHED = 10_000  # tokens
 _ORIGIN = Origin("parley", "access token")
 
 
 @dataclass(frozen=True, slots=True)
 class _CachedToken:
-    """A verified token, and its caller as read from the store at the Unix time `read`."""
+    """A verified token, and its caller as read from the store."""
 
     verified: Verified
     expires: float
     caller: Caller
-    read: float
 
 
 class AccessTokens:
@@ -47,7 +44,7 @@ class AccessTokens:
         self._store = store
         self._callers = callers
         self._clock = clock
-        self._known: dict[bytes, _CachedToken] = {}
+        self._known = RecentCache[bytes, _CachedToken]()
 
     async def authenticate(self, token: str) -> Caller:
         """Returns the caller of an access token.
@@ -62,32 +59,23 @@ class AccessTokens:
         """
         digest = hashlib.sha256(token.encode(errors="replace")).digest()
         now = self._clock()
-        known = self._known.get(digest)
-        # The lower bound: a clock that is set back must not keep a suspended account.
-        if known is not None and 0 <= now - known.read < _CACHE_SECONDS and now < known.expires:
+        known = self._known.get(digest, now)
+        if known is not None and now < known.expires:
             return known.caller
-        self._known.pop(digest, None)
+        known = self._known.pop(digest)
         verified = known.verified if known is not None and known.verified.is_current() else None
         if verified is None:
             verified = await self._verifier.verify(token)
         granted = grant(verified.claims, verified.issuer, now)
-        known = _CachedToken(verified, granted.expires, await self._caller(granted), now)
-        self._keep(digest, known)
-        return known.caller
+        caller = await self._caller(granted, now)
+        self._known.put(digest, _CachedToken(verified, granted.expires, caller), now)
+        return caller
 
-    async def _caller(self, granted: Grant) -> Caller:
+    async def _caller(self, granted: Grant, now: float) -> Caller:
         """Reads the account, or creates it, and applies its plan and limits. Limits that are stored win."""
-        account = await self._store.find_account(granted.account)
-        if account is None:
-            audit = account_audit(_ORIGIN, "CreateAccount", int(self._clock()))
-            account, _ = await self._store.add_account(self._new_account(granted), audit)
+        account = await find_or_add(self._store, self._new_account(granted), _ORIGIN, now)
         account = replace(account, plan=granted.plan or account.plan, limits=merged(granted.limits, account.limits))
         return self._callers.caller(account, granted.subject, granted.models, granted.scopes)
 
     def _new_account(self, granted: Grant) -> Account:
         return Account(granted.account, granted.plan or granted.default_plan or self._callers.first_plan)
-
-    def _keep(self, digest: bytes, known: _CachedToken) -> None:
-        if len(self._known) >= _MAX_CACHED:
-            del self._known[next(iter(self._known))]
-        self._known[digest] = known
