@@ -55,7 +55,7 @@ fuzz: install ## Send 10,000 random bodies to each dialect (BODIES=50000)
 faults: install ## Kill, stop and overload workers and stores under load, for about 40 minutes (ARGS="--store sqlite --seed 7")
 	@GRPC_VERBOSITY=ERROR $(BIN)/python -m tests.faults $(ARGS)
 
-probe: install ## Flood a Parley on this machine as strangers would, for about four minutes (ARGS="--only wrong-keys")
+probe: install ## Flood a Parley as strangers would, and race for its limits; about five minutes (ARGS="--only wrong-keys")
 	@$(BIN)/python -m tests.edge.security.probe $(ARGS)
 
 bench: install ## Run the load benchmarks of tests/load; one JSON line each

@@ -1,7 +1,7 @@
 """Limits that workers and replicas share: 32 clients against each kind, on SQLite and PostgreSQL.
 
-SQLite has one Parley with two workers, PostgreSQL two with one worker each; `PARLEY_LIMIT_WORKERS=4` gives each Parley
-four. Every test uses an account of its own, whose plan has one limit.
+SQLite has one Parley with two workers, PostgreSQL two with one worker each; `make probe` gives each Parley four
+(`PARLEY_LIMIT_WORKERS`). Every test uses an account of its own, whose plan has one limit.
 """
 
 import asyncio

@@ -1,8 +1,9 @@
-"""Floods a Parley of its own as strangers would, and measures good calls and memory meanwhile.
+"""Floods a Parley of its own as strangers would, and measures good calls and memory meanwhile; then races for limits.
 
 The Parley runs on free ports of the loopback interface, with a new database and a scripted upstream. Each flood has a
-limited number of connections and streams, and a limited time. Progress is on stderr, a table on stdout; the exit status
-is 1 if a bound does not hold.
+limited number of connections and streams, and a limited time. The last step, `limits`, sends calls of 32 clients
+against each kind of limit. Progress is on stderr, a table of the floods on stdout; the exit status is 1 if a bound or a
+limit does not hold.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import uvloop
 
-from tests.edge.security.probe import report
+from tests.edge.security.probe import limits, report
 from tests.edge.security.probe.calls import GoodCallers, Phase
 from tests.edge.security.probe.floods import FLOODS
 from tests.edge.security.probe.memory import MIB, Memory
@@ -32,17 +33,21 @@ _RELEASE_SECONDS = 5.0
 def main() -> int:
     """Runs the floods; returns the exit status."""
     options = _parser().parse_args()
+    names = options.only or [*FLOODS, limits.NAME]
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with upstream() as source:
-            results = [_run(name, source, options) for name in options.only or FLOODS]
+            results = [_run(name, source, options) for name in names if name in FLOODS]
+        are_limits_kept = limits.NAME not in names or limits.are_kept()
     except StackError as error:
         _report(str(error))
         return 1
     except KeyboardInterrupt:
         return 130
-    sys.stdout.write(report.table(results) + "\n")
+    if results:
+        sys.stdout.write(report.table(results) + "\n")
     broken = [f"{result.flood} ({', '.join(found)})" for result in results if (found := result.broken())]
+    broken += [] if are_limits_kept else [limits.NAME]
     _report(f"Bounds that do not hold: {'; '.join(broken)}" if broken else "All bounds hold")
     return 1 if broken else 0
 
@@ -55,7 +60,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="floods:\n" + "\n".join(f"  {name:20}{flood.__doc__}" for name, flood in FLOODS.items()),
     )
-    parser.add_argument("--only", action="append", choices=FLOODS, metavar="FLOOD", help="this flood only; repeatable")
+    steps = (*FLOODS, limits.NAME)
+    help_text = "this flood only, or `limits`; repeatable"
+    parser.add_argument("--only", action="append", choices=steps, metavar="FLOOD", help=help_text)
     parser.add_argument("--seconds", type=float, default=8.0, help="the time of a flood; default: 8")
     parser.add_argument("--quiet", type=float, default=5.0, help="the time before each flood; default: 5")
     parser.add_argument("--workers", type=int, help="how many workers; default: as `parley up` does")
