@@ -17,6 +17,7 @@ from parley_client.retry import Retry
 from parley_client.v1 import chat_completions_pb2 as chat
 from parley_client.v1 import models_pb2 as models
 from parley_client.v1 import sessions_pb2 as sessions
+from parley_client.v1 import usage_pb2 as usage
 
 _NAME = re.compile(r"[0-9a-z_.-]+")  # gRPC's rule
 DEFAULT_TIMEOUT = 600.0
@@ -63,7 +64,20 @@ FORK = Method(f"{_SESSIONS}ForkSession", sessions.Session, is_keyed=True)
 DELETE = Method(f"{_SESSIONS}DeleteSession", sessions.DeleteSessionResponse, is_keyed=True)
 LIST_MODELS = Method(f"{_MODELS}ListModels", models.ListModelsResponse)
 GET_MODEL = Method(f"{_MODELS}GetModel", models.Model)
-METHODS = (CREATE, STREAM, LIST_SESSIONS, GET_SESSION, LIST_MESSAGES, EXPORT, FORK, DELETE, LIST_MODELS, GET_MODEL)
+USAGE = Method("/parley.v1.UsageReports/GetUsageReport", usage.UsageReport)
+METHODS = (
+    CREATE,
+    STREAM,
+    LIST_SESSIONS,
+    GET_SESSION,
+    LIST_MESSAGES,
+    EXPORT,
+    FORK,
+    DELETE,
+    LIST_MODELS,
+    GET_MODEL,
+    USAGE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,8 +197,8 @@ class Call:
             if getattr(answer, name, None):
                 fields[name] = getattr(answer, name)
         if hasattr(answer, "usage"):
-            usage = answer.usage
-            fields |= {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}
+            used = answer.usage
+            fields |= {"prompt_tokens": used.prompt_tokens, "completion_tokens": used.completion_tokens}
         self._end(None, request_id=(metadata or {}).get("x-request-id"), **fields)
 
     def _end(self, error: ParleyError | None, **fields: Any) -> None:

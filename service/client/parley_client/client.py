@@ -1,18 +1,21 @@
 """The synchronous client. `parley_client.aio` has the same for asyncio."""
 
 from collections.abc import Callable, Sequence
+from datetime import date
 from types import TracebackType
 from typing import Any, Self
 
 import grpc
 
 from parley_client import calls, channel
-from parley_client.calls import Observer, Settings
+from parley_client.calls import CallOptions, Observer, Settings
 from parley_client.channel import Tls
 from parley_client.chat import Chat
+from parley_client.requests import usage_request
 from parley_client.retry import Retry
 from parley_client.sessions import Sessions
 from parley_client.transport import Models, Transport
+from parley_client.v1 import usage_pb2
 
 
 class Client:
@@ -50,7 +53,7 @@ class Client:
             grpc.insecure_channel(target, known) if secure is None else grpc.secure_channel(target, secure, known)
         )
         settings = Settings(key, timeout, retry or Retry(), log, observer, tuple(metadata))
-        transport = Transport(self._channel, settings)
+        self._transport = transport = Transport(self._channel, settings)
         self.chat = Chat(transport)
         self.sessions = Sessions(transport)
         self.models = Models(transport)
@@ -62,6 +65,26 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def usage(
+        self,
+        *,
+        since: date | str | None = None,
+        until: date | str | None = None,
+        by: Sequence[str] = (),
+        account: bool = False,
+    ) -> usage_pb2.UsageReport:
+        """Returns the use of the key, or of its account: calls, tokens and cost, as rows and as their total.
+
+        Args:
+            since: The first day, in UTC; None for 30 days before today.
+            until: The last day; None for today.
+            by: What to sum up by: `day`, `model` and `key`, in the order of the sorting; empty for day and model.
+            account: Whether to sum up all keys of the account.
+        """
+        request = usage_request(since, until, by, account=account)
+        report: usage_pb2.UsageReport = self._transport.unary(calls.USAGE, request, CallOptions())[0]
+        return report
 
     def close(self) -> None:
         """Closes the channel; running calls are cancelled."""

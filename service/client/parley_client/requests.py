@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import date
 from typing import Any, TypeAlias, TypeVar
 
 from google.protobuf.message import Message as AnyMessage
 
 from parley_client.v1.chat_completions_pb2 import CreateChatCompletionRequest
+from parley_client.v1.usage_pb2 import GetUsageReportRequest
 
 MessageInput: TypeAlias = Mapping[str, Any] | AnyMessage
 """A message: a dict as in OpenAI's API, or a `Message`."""
@@ -33,6 +35,14 @@ def completion_request(
     request = CreateChatCompletionRequest()
     fill(request, {"messages": conversation(messages), "session_id": session_id, **parameters})
     return request
+
+
+def usage_request(
+    since: date | str | None, until: date | str | None, by: Sequence[str], *, account: bool
+) -> GetUsageReportRequest:
+    """Returns the request for a report of usage; dates may be texts, as YYYY-MM-DD."""
+    days = {name: str(day) for name, day in (("since", since), ("until", until)) if day is not None}
+    return GetUsageReportRequest(**days, by=by, account=account or None)
 
 
 def conversation(messages: MessagesInput) -> list[MessageInput]:

@@ -4,6 +4,7 @@ import json
 import math
 import pickle
 import uuid
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import grpc
@@ -16,7 +17,8 @@ from parley.v1 import message_pb2
 from parley_client import Client
 from parley_client.parameters import Parameters
 from parley_client.v1.chat_completions_pb2 import CreateChatCompletionRequest
-from tests.rpc.client.conftest import Events
+from tests.processes import until
+from tests.rpc.client.conftest import Connect, Events
 from tests.rpc.conftest import Worker
 
 
@@ -178,6 +180,20 @@ def test_models(client: Any) -> None:
     """Models are listed and read."""
     assert "kept" in [model.id for model in client.models.list()]
     assert "scripted" == client.models.get("kept").owned_by
+
+
+def test_usage(worker: Worker, connect: Connect) -> None:
+    """The report has the calls of the key since a day, summed up as requested; a wrong date is named."""
+    client = connect(worker.address, worker.keys["bob"])  # no other test of this server makes calls with this key
+    today = datetime.now(UTC).date()
+    before = client.usage(since=today).total.calls
+    client.chat.create("Hi", model="stateless")
+    until(lambda: client.usage(since=today).total.calls == before + 1, "the call is counted")
+    report = client.usage(since=today - timedelta(days=1), until=str(today), by=["model", "key"], account=True)
+    assert "stateless" in [row.model for row in report.data]
+    assert all(row.key.startswith("key_") and not row.HasField("day") for row in report.data)
+    with pytest.raises(parley_client.InvalidRequestError, match="`since` must be a date"):
+        client.usage(since="yesterday")
 
 
 def test_type_checkers_know_every_parameter() -> None:
