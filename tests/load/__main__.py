@@ -17,7 +17,7 @@ from tests.load import report, turns
 from tests.load.accounting import VanishedError
 from tests.load.profiles import profile
 from tests.load.scenarios import PLANS, PROTOCOLS, Result, measure, quick, scenarios
-from tests.load.stack import KINDS, SESSIONS, Stack, StackError, Upstream, parley, upstream
+from tests.load.stack import KINDS, SESSIONS, StackError, Stacks, running
 
 _SLOWLY = (
     *("strace", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync,fsync"),
@@ -48,12 +48,17 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.load", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="less of everything, under 40 s")
     parser.add_argument(
-        "--only", action="append", choices=(*KINDS, *turns.KINDS), help="this kind only; may be repeated"
+        "--only",
+        action="append",
+        choices=(*KINDS, "floor", *turns.KINDS),
+        help="this kind only; floor: no sessions and no stores; may be repeated",
     )
     parser.add_argument("--protocol", action="append", choices=PROTOCOLS, help="this protocol only")
     parser.add_argument("--sessions", action="append", choices=SESSIONS, help="with this setting of sessions only")
     parser.add_argument("--store", choices=turns.STORES, help="this store only, on the disk as it is")
-    parser.add_argument("--workers", type=int, help="how many workers; default: as `parley up` does")
+    parser.add_argument(
+        "--workers", type=int, default=1, help="how many workers Parley has; default: one, as the floor"
+    )
     parser.add_argument("--profile", metavar="PY_SPY", help="also watch a worker with this py-spy, in every scenario")
     parser.add_argument("--profile-dir", type=Path, default=Path(), help="where the stacks go; default: here")
     return parser
@@ -61,11 +66,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def _calls(options: argparse.Namespace) -> list[Result]:
     """Measures calls through Parley, which starts only if calls are selected."""
-    kinds = [kind for kind in options.only or KINDS if kind in KINDS]
+    only = options.only or KINDS
+    kinds = [kind for kind in only if kind in KINDS] or (KINDS if "floor" in only else ())
     if not kinds:
         return []
-    with upstream() as source, parley(source.address, options.workers) as stack:
-        return uvloop.run(_run(stack, source, kinds, options))
+    if "floor" in only:
+        options.sessions = ["off"]
+    with running(options.workers) as stacks:
+        return uvloop.run(_run(stacks, kinds, options))
 
 
 async def _stores(options: argparse.Namespace) -> None:
@@ -93,19 +101,21 @@ def _only(chosen: str | None, all_of_them: Sequence[str]) -> Sequence[str]:
     return [chosen] if chosen else all_of_them
 
 
-async def _run(stack: Stack, source: Upstream, kinds: Sequence[str], options: argparse.Namespace) -> list[Result]:
+async def _run(stacks: Stacks, kinds: Sequence[str], options: argparse.Namespace) -> list[Result]:
     """Runs the selected measurements and prints a line for each."""
     results = []
     for scenario in scenarios(kinds, options.protocol or PROTOCOLS, options.sessions or SESSIONS):
         plan = PLANS[scenario.kind]
         start = time.monotonic()
-        result = await measure(stack, source, scenario, quick(plan) if options.quick else plan)
+        result = await measure(stacks, scenario, quick(plan) if options.quick else plan)
         results.append(result)
         _print(result)
         if options.profile:
-            _report(await profile(stack, scenario, plan, options.profile, options.profile_dir))
+            _report(await profile(stacks.parley, scenario, plan, options.profile, options.profile_dir))
         name = f"{scenario.kind} {scenario.protocol} sessions={scenario.sessions}"
-        _report(f"{name}: {result.cpu_us} µs/{result.per}, {result.errors} errors ({time.monotonic() - start:.1f} s)")
+        multiple = f", {result.times_floor} times the floor" if result.times_floor else ""
+        seconds = time.monotonic() - start
+        _report(f"{name}: {result.cpu_us} µs/{result.per}{multiple}, {result.errors} errors ({seconds:.1f} s)")
     return results
 
 

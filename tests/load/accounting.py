@@ -58,9 +58,11 @@ def _parent(entry: Path) -> int | None:
 
 
 def role(pid: int, root: int) -> str:
-    """Returns the role of a process of the stack: supervisor, envoy, or worker."""
+    """Returns the role of a process of a stack: supervisor, envoy, or worker. The floor has no supervisor."""
     name = Path(f"/proc/{pid}/comm").read_text().strip()
     command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    if b"tests.load.floor" in command:
+        return "worker"
     if pid == root or b"resource_tracker" in command:
         return "supervisor"
     return "envoy" if name.startswith("envoy") else "worker"

@@ -117,15 +117,22 @@ class RestCaller:
         """Makes a call on the persistent connection. Raises WrongAnswerError, OSError, TimeoutError."""
         connection = self._exchange or await self._connect()
         start = time.monotonic_ns()
-        try:
-            answer = await connection.send(self._request)
-        except Exception:
-            await self.close()
-            raise
+        answer = await self._send(connection)
         pieces = connection.pieces
         timing = Timing((pieces[0][0] - start) / 1e9, (pieces[-1][0] - start) / 1e9, _lags(pieces))
         check(self._target, answer)
         return timing
+
+    async def answer(self) -> bytes:
+        """Makes a call; returns the complete answer with its head, unchecked. Raises the errors of `call`."""
+        return await self._send(self._exchange or await self._connect())
+
+    async def _send(self, connection: _Exchange) -> bytes:
+        try:
+            return await connection.send(self._request)
+        except Exception:
+            await self.close()
+            raise
 
     async def close(self) -> None:
         """Closes the connection; the next call reconnects."""

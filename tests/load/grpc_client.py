@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
+from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from tests.load import canned
 from tests.load.canned import WrongAnswerError
@@ -35,6 +35,12 @@ class GrpcCaller:
     async def call(self) -> Timing:
         """Makes a call. Raises WrongAnswerError and grpc.aio.AioRpcError."""
         return await (self._unary() if self._target.kind == "unary" else self._stream())
+
+    async def messages(self) -> Sequence[ChatCompletion | ChatCompletionChunk]:
+        """Makes a call; returns its messages, unchecked. Raises grpc.aio.AioRpcError."""
+        if self._target.kind == "unary":
+            return [await self._stub.CreateChatCompletion(self._request, metadata=self._metadata)]
+        return [chunk async for chunk in self._stub.StreamChatCompletion(self._request, metadata=self._metadata)]
 
     async def close(self) -> None:
         """Closes the channel, which other clients may share: for the end of a run."""

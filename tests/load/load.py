@@ -52,21 +52,20 @@ async def drive(callers: Sequence[Caller], calls: int, seconds: float, stagger: 
     return outcome
 
 
-async def compare(
-    through: Caller, direct: Caller, pairs: int, seconds: float, *, at_once: bool
-) -> tuple[Outcome, Outcome]:
-    """Makes the same call through Parley and directly, alternately (each first in turn) or concurrently."""
-    outcomes = Outcome(), Outcome()
+async def compare(callers: Sequence[Caller], turns: int, seconds: float, *, at_once: bool) -> list[Outcome]:
+    """Makes the same call with every caller, in a rotating order or concurrently; returns their outcomes."""
+    outcomes = [Outcome() for _ in callers]
+    both = list(zip(outcomes, callers, strict=True))
     start = time.monotonic()
-    for number in range(pairs):
+    for _ in range(turns):
         if time.monotonic() - start > seconds or any(outcome.hopeless for outcome in outcomes):
             break
-        both = [(outcomes[0], through), (outcomes[1], direct)][:: -1 if number % 2 else 1]
         if at_once:
             await asyncio.gather(*(outcome.record(caller.call()) for outcome, caller in both))
         else:
             for outcome, caller in both:
                 await outcome.record(caller.call())
+        both.append(both.pop(0))
     return outcomes
 
 

@@ -1,4 +1,4 @@
-"""The table of results, beside those of other gateways measured in the same way, and the goals."""
+"""The table of results, beside those of other gateways measured in the same way."""
 
 from collections.abc import Sequence
 
@@ -10,20 +10,13 @@ OTHERS = {
     "Portkey (Node)": {"unary": 1315, "burst": 29, "paced": 154},
     "LiteLLM (Python)": {"unary": 9790, "burst": 805, "paced": 930},
 }
-AIMS = {
-    ("unary", "rest"): 600,
-    ("unary", "grpc"): 350,
-    ("burst", "rest"): 10,
-    ("burst", "grpc"): 10,
-    ("paced", "rest"): 110,
-    ("paced", "grpc"): 110,
-}
 _WIDTHS = {
     "scenario": 9,
     "protocol": 9,
     "sessions": 9,
     "cpu-µs": 8,
-    "aim": 5,
+    "floors": 7,
+    "floor-µs": 9,
     "1-client": 9,
     "upstream": 9,
     "by-role": 44,
@@ -47,11 +40,11 @@ def table(results: Sequence[Result]) -> str:
 
 def _cells(result: Result) -> tuple[object, ...]:
     """Returns the cells of a result."""
-    aim = AIMS[result.scenario, result.protocol] if result.sessions == "off" else ""
     roles = ", ".join(f"{role} {value}" for role, value in result.cpu_us_by_role.items())
     added = [result.added_ms_p50, result.added_ms_p99]
     name = (result.scenario, result.protocol, result.sessions)
-    costs = (result.cpu_us, aim, result.cpu_us_one_client, result.upstream_cpu_us, roles)
+    floor = (result.times_floor, result.floor["cpu_us"]) if result.floor else ("", "")
+    costs = (result.cpu_us, *floor, result.cpu_us_one_client, result.upstream_cpu_us, roles)
     return (*name, *costs, *added, result.calls_per_second, result.errors, result.yardstick_us)
 
 

@@ -1,16 +1,20 @@
-"""The scenarios and their measurement: a warm-up, one client compared with direct calls, then rounds under load."""
+"""The scenarios and their measurement: a warm-up, one client compared with direct calls, then rounds under load.
+
+Without sessions, the same is measured of the floor, alternately.
+"""
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from statistics import median
+from typing import Any
 
 from tests.load import accounting, canned
 from tests.load.client import Caller, RestCaller, Target
 from tests.load.grpc_client import grpc_callers
 from tests.load.load import Outcome, compare, drive, percentile
-from tests.load.stack import Stack, Upstream, model_id
+from tests.load.stack import Stack, Stacks, model_id
 
 PROTOCOLS = ("rest", "grpc")
 UNITS = {"unary": 1, "burst": canned.EVENTS, "paced": canned.EVENTS}
@@ -38,16 +42,16 @@ class Plan:
 
 
 PLANS = {
-    "unary": Plan(clients=32, calls=2000, rounds=3, pairs=600, seconds=4.0, warm_up=500),
-    "burst": Plan(clients=8, calls=160, rounds=3, pairs=100, seconds=4.0, warm_up=64),
-    "paced": Plan(clients=20, calls=20, rounds=3, pairs=3, seconds=4.0, warm_up=20),
+    "unary": Plan(clients=32, calls=700, rounds=9, pairs=600, seconds=4.0, warm_up=500),
+    "burst": Plan(clients=8, calls=160, rounds=9, pairs=100, seconds=4.0, warm_up=64),
+    "paced": Plan(clients=20, calls=20, rounds=4, pairs=3, seconds=4.0, warm_up=20),
 }
 
 
 def quick(plan: Plan) -> Plan:
     """Returns a smaller plan, for a quick result that should not be quoted."""
-    calls, pairs = max(plan.clients, plan.calls // 4), max(1, plan.pairs // 6)
-    return replace(plan, rounds=1, seconds=1.0, calls=calls, pairs=pairs, warm_up=plan.warm_up // 5)
+    calls, pairs = max(plan.clients, plan.calls // 3), max(1, plan.pairs // 6)
+    return replace(plan, rounds=plan.rounds // 2, seconds=2.0, calls=calls, pairs=pairs, warm_up=plan.warm_up // 5)
 
 
 def scenarios(kinds: Sequence[str], protocols: Sequence[str], sessions: Sequence[str]) -> list[Scenario]:
@@ -77,6 +81,8 @@ class Result:
     first_errors: list[str]
     client_cpu_share: float
     yardstick_us: float
+    times_floor: float | None
+    floor: dict[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,19 +101,46 @@ class Round:
         return sum(self.by_role.values())
 
 
-async def measure(stack: Stack, source: Upstream, scenario: Scenario, plan: Plan) -> Result:
-    """Measures one scenario on a running stack."""
-    through = target(stack, scenario)
-    direct = RestCaller(replace(through, address=source.address, model=scenario.kind, session=False))
-    callers = callers_of(scenario.protocol, through, plan.clients)
+@dataclass(slots=True)
+class Side:
+    """Parley or the floor: its first process, its clients, and what was measured."""
+
+    pid: int
+    callers: Sequence[Caller]
+    outcomes: list[Outcome] = field(default_factory=list)
+    alone: Outcome = field(default_factory=Outcome)
+    alone_us: float = 0.0
+    rounds: list[Round] = field(default_factory=list)
+
+    @property
+    def failures(self) -> list[str]:
+        """Returns a line for each failed call."""
+        outcomes = [*self.outcomes, self.alone, *(one.outcome for one in self.rounds)]
+        return [text for outcome in outcomes for text in outcome.failures]
+
+    @property
+    def middle(self) -> Round:
+        """Returns the round with the median of the CPU time."""
+        return sorted(self.rounds, key=lambda item: item.cpu_us)[(len(self.rounds) - 1) // 2]
+
+
+async def measure(stacks: Stacks, scenario: Scenario, plan: Plan) -> Result:
+    """Measures one scenario on running stacks; Parley and the floor alternate."""
+    through = target(stacks.parley, scenario)
+    direct = RestCaller(replace(through, address=stacks.upstream.address, model=scenario.kind, session=False))
+    stages = [stacks.parley] if scenario.sessions != "off" else [stacks.parley, stacks.floor]
+    sides = [Side(one.pid, callers_of(scenario.protocol, target(one, scenario), plan.clients)) for one in stages]
     try:
-        warm = await drive(callers, plan.warm_up, plan.seconds)
-        alone, pairs = await _one_client(stack.pid, scenario.kind, callers[0], direct, plan)
-        rounds = [await _round((stack.pid, source.pid), scenario.kind, callers, plan) for _ in range(plan.rounds)]
+        for side in sides:
+            side.outcomes.append(await drive(side.callers, plan.warm_up, plan.seconds))
+        straight = await _one_client(sides, scenario.kind, direct, plan)
+        for number in range(plan.rounds):
+            for side in sides[:: -1 if number % 2 else 1]:
+                side.rounds.append(await _round(side, stacks.upstream.pid, scenario.kind, plan))
     finally:
-        for caller in (*callers, direct):
+        for caller in (direct, *(caller for side in sides for caller in side.callers)):
             await caller.close()
-    return _result(scenario, plan, (warm, *pairs), alone, rounds)
+    return _result(scenario, plan, sides, straight)
 
 
 def target(stack: Stack, scenario: Scenario) -> Target:
@@ -129,51 +162,43 @@ def callers_of(protocol: str, target: Target, clients: int) -> Sequence[Caller]:
     return grpc_callers(target, clients)
 
 
-async def _one_client(
-    pid: int, kind: str, through: Caller, direct: Caller, plan: Plan
-) -> tuple[float, tuple[Outcome, Outcome]]:
-    """Returns the CPU microseconds per unit at one client, and the timings through Parley and direct."""
-    before = accounting.snapshot(pid)
-    pairs = await compare(through, direct, plan.pairs, 2 * plan.seconds, at_once=kind == "paced")
-    used = accounting.spent(before, accounting.snapshot(pid))
-    return sum(used.values()) / 1e3 / max(1, len(pairs[0].timings) * UNITS[kind]), pairs
+async def _one_client(sides: Sequence[Side], kind: str, direct: Caller, plan: Plan) -> Outcome:
+    """Measures every side at one client; returns the outcome of the direct calls."""
+    before = [accounting.snapshot(side.pid) for side in sides]
+    callers = [*(side.callers[0] for side in sides), direct]
+    *outcomes, straight = await compare(callers, plan.pairs, 2 * plan.seconds, at_once=kind == "paced")
+    for side, outcome, start in zip(sides, outcomes, before, strict=True):
+        used = accounting.spent(start, accounting.snapshot(side.pid))
+        side.alone = outcome
+        side.alone_us = sum(used.values()) / 1e3 / max(1, len(outcome.timings) * UNITS[kind])
+    return straight
 
 
-async def _round(pids: tuple[int, int], kind: str, callers: Sequence[Caller], plan: Plan) -> Round:
-    """Runs the load once; returns the CPU time of the stack per request or event.
-
-    `pids` are those of the supervisor and of the upstream.
-    """
+async def _round(side: Side, source_pid: int, kind: str, plan: Plan) -> Round:
+    """Runs the load once; returns the CPU time of the stack per request or event."""
     yard = accounting.yardstick()
     stagger = canned.GAP_SECONDS if kind == "paced" else 0.0
-    before, source, own = accounting.snapshot(pids[0]), accounting.cpu_ns(pids[1]), time.process_time()
-    outcome = await drive(callers, plan.calls, plan.seconds, stagger)
-    used = accounting.spent(before, accounting.snapshot(pids[0]))
-    source, own = accounting.cpu_ns(pids[1]) - source, time.process_time() - own
+    before, source, own = accounting.snapshot(side.pid), accounting.cpu_ns(source_pid), time.process_time()
+    outcome = await drive(side.callers, plan.calls, plan.seconds, stagger)
+    used = accounting.spent(before, accounting.snapshot(side.pid))
+    source, own = accounting.cpu_ns(source_pid) - source, time.process_time() - own
     units = max(1, (len(outcome.timings) + len(outcome.failures)) * UNITS[kind])
     by_role = {role: spent / 1e3 / units for role, spent in used.items()}
     return Round(outcome, by_role, source / 1e3 / units, own / outcome.seconds, yard)
 
 
-def _result(
-    scenario: Scenario, plan: Plan, others: tuple[Outcome, Outcome, Outcome], alone: float, rounds: list[Round]
-) -> Result:
-    """Combines the figures; `others` are the warm-up, the calls through Parley at one client, and the direct ones."""
-    middle = sorted(rounds, key=lambda item: item.cpu_us)[(len(rounds) - 1) // 2]
-    through, direct = _milliseconds(scenario.kind, others[1]), _milliseconds(scenario.kind, others[2])
-    failures = [text for outcome in (*others, *(item.outcome for item in rounds)) for text in outcome.failures]
+def _result(scenario: Scenario, plan: Plan, sides: Sequence[Side], straight: Outcome) -> Result:
+    """Combines the figures; `straight` are the direct calls at one client."""
+    own, rounds, middle = sides[0], sides[0].rounds, sides[0].middle
+    failures = [*straight.failures, *(text for side in sides for text in side.failures)]
     return Result(
         scenario=scenario.kind,
         protocol=scenario.protocol,
         sessions=scenario.sessions,
         per="request" if UNITS[scenario.kind] == 1 else "event",
-        cpu_us=round(middle.cpu_us, 1),
-        cpu_us_rounds=[round(item.cpu_us, 1) for item in rounds],
-        cpu_us_by_role={role: round(value, 1) for role, value in sorted(middle.by_role.items())},
-        cpu_us_one_client=round(alone, 1),
+        **_costs(scenario.kind, own, straight),
+        cpu_us_one_client=round(own.alone_us, 1),
         upstream_cpu_us=round(middle.upstream_us, 1),
-        added_ms_p50=_added(through, direct, 0.5),
-        added_ms_p99=_added(through, direct, 0.99),
         calls_per_second=round(median(len(item.outcome.timings) / item.outcome.seconds for item in rounds), 1),
         clients=plan.clients,
         calls=sum(len(item.outcome.timings) for item in rounds),
@@ -181,7 +206,27 @@ def _result(
         first_errors=failures[:3],
         client_cpu_share=round(max(item.client_share for item in rounds), 2),
         yardstick_us=round(median(item.yardstick_us for item in rounds)),
+        times_floor=times_floor(*sides) if len(sides) > 1 else None,
+        floor=_costs(scenario.kind, sides[1], straight) if len(sides) > 1 else None,
     )
+
+
+def _costs(kind: str, side: Side, straight: Outcome) -> dict[str, Any]:
+    """Returns the figures that are reported of Parley and of the floor."""
+    through, direct = _milliseconds(kind, side.alone), _milliseconds(kind, straight)
+    return {
+        "cpu_us": round(side.middle.cpu_us, 1),
+        "cpu_us_rounds": [round(item.cpu_us, 1) for item in side.rounds],
+        "cpu_us_by_role": {role: round(value, 1) for role, value in sorted(side.middle.by_role.items())},
+        "added_ms_p50": _added(through, direct, 0.5),
+        "added_ms_p99": _added(through, direct, 0.99),
+    }
+
+
+def times_floor(own: Side, bare: Side) -> float:
+    """Returns Parley's CPU time as a multiple of the floor's: the median of the pairs of rounds."""
+    pairs = zip(own.rounds, bare.rounds, strict=True)
+    return round(median(first.cpu_us / max(1e-9, second.cpu_us) for first, second in pairs), 2)
 
 
 def _milliseconds(kind: str, outcome: Outcome) -> list[float]:

@@ -1,4 +1,4 @@
-"""Starts and stops the upstream, and a Parley with a configuration for the benchmark."""
+"""Starts and stops the upstream, the floor, and a Parley with a configuration for the benchmark."""
 
 import json
 import os
@@ -38,12 +38,21 @@ class Upstream:
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """A running Parley: its addresses (`127.0.0.1:8080`), an API key, and the supervisor's process id."""
+    """A running Parley or floor: its addresses (`127.0.0.1:8080`), an API key, and the first process's id."""
 
     rest: str
     grpc: str
     key: str
     pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stacks:
+    """What a benchmark of calls needs: the upstream, and a Parley and the floor that send it their requests."""
+
+    upstream: Upstream
+    parley: Stack
+    floor: Stack
 
 
 def model_id(kind: str, sessions: str) -> str:
@@ -60,6 +69,13 @@ def configuration(address: str) -> str:
     ]
     backends = {"bench": {"kind": "openai", "base_url": f"http://{address}/v1"}}
     return yaml.safe_dump({"backends": backends, "models": models})
+
+
+@contextmanager
+def running(workers: int) -> Iterator[Stacks]:
+    """Runs everything. Raises StackError."""
+    with upstream() as source, parley(source.address, workers) as stack, floor(source.address, stack.key) as bare:
+        yield Stacks(source, stack, bare)
 
 
 @contextmanager
@@ -96,6 +112,25 @@ def parley(upstream_address: str, workers: int | None = None) -> Iterator[Stack]
             yield Stack(addresses["http"].removeprefix("http://"), addresses["grpc"], key, process.pid)
         finally:
             _stop(process)
+
+
+@contextmanager
+def floor(upstream_address: str, key: str) -> Iterator[Stack]:
+    """Runs the bare servicer of `tests.load.floor` behind Envoy, with Parley's key. Raises StackError."""
+    command = [sys.executable, "-m", "tests.load.floor", upstream_address]
+    process = subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environment())
+    assert process.stdin
+    assert process.stdout
+    try:
+        process.stdin.write(f"{key}\n".encode())
+        process.stdin.close()
+        line = process.stdout.readline()
+        if not line:
+            raise StackError("the floor did not start")
+        yield Stack(**json.loads(line), key=key, pid=process.pid)
+    finally:
+        _stop(process)
+        process.stdout.close()
 
 
 def _command() -> str:
