@@ -3,10 +3,12 @@
 import base64
 import json
 import random
-from http.client import HTTPResponse
+from contextlib import closing, suppress
+from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from tests.processes import Parley, started
+from tests.processes import Parley, started, until
 from tests.upstream import ScriptedUpstream
 
 CHAT = "/v1/chat/completions"
@@ -42,3 +44,28 @@ def test_a_large_image_reaches_the_upstream_and_a_page_may_read_the_answer(
     sent = upstream.requests[0].json["messages"][0]["content"][1]["image_url"]["url"]
     assert image == base64.b64decode(sent.removeprefix("data:image/png;base64,"))
     assert 1 == len(upstream.requests)
+
+
+def test_an_address_opens_only_so_many_connections(scripted_config: Path) -> None:
+    """With `--max-connections-per-address 3`, a further connection of that address is refused, and of others served."""
+    options = ("--config", str(scripted_config), "--workers", "1", "--max-connections-per-address", "3")
+    with started(*options) as parley:
+
+        def is_served(connection: HTTPConnection) -> bool:
+            with suppress(ConnectionError):
+                connection.request("GET", "/livez")
+                return connection.getresponse().read() == b""
+            return False
+
+        def connection(address: str) -> HTTPConnection:
+            return HTTPConnection(urlsplit(parley.http).netloc, source_address=(address, 0))
+
+        def is_refused() -> bool:
+            with closing(connection("127.0.0.2")) as further:
+                return not is_served(further)
+
+        held = [connection("127.0.0.2") for _ in range(3)]
+        assert [True] * 3 == [is_served(one) for one in held]
+        until(is_refused, "a further connection is refused")
+        assert [True] * 3 == [is_served(one) for one in held]
+        assert is_served(connection("127.0.0.1"))

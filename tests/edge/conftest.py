@@ -19,7 +19,8 @@ import pytest
 import pytest_asyncio
 import yaml
 
-from parley.supervisor import envoy
+from parley.supervisor import envoy, envoy_admin
+from parley.supervisor.address_limit import AddressLimit
 from parley.supervisor.edge_settings import DEFAULT_EDGE, EdgeSettings
 from tests.edge.worker import Worker
 
@@ -51,7 +52,7 @@ class Edge:
         await until(lambda: self._is_healthy(healthy))
 
     async def _is_healthy(self, healthy: set[Path]) -> bool:
-        workers = await envoy.workers(self.admin)
+        workers = await envoy_admin.workers(self.admin)
         return {path for path, is_healthy in workers.items() if is_healthy} == healthy
 
 
@@ -76,13 +77,14 @@ async def started(
     """
     endpoints, admin, config = run_dir / "workers.yaml", run_dir / "admin.sock", run_dir / "envoy.yaml"
     envoy.write_endpoints(endpoints, sockets)
+    AddressLimit(settings.address_limit, run_dir, tuple).publish()
     anywhere = ("127.0.0.1", 0)
     rendered = envoy.render(http=anywhere, grpc=anywhere, endpoints=endpoints, admin=admin, settings=settings)
     config.write_text(_patient(rendered, drain))
     process = await asyncio.create_subprocess_exec(*envoy.command(config), cwd=envoy.edge_dir())
     try:
-        await until(lambda: envoy.ready(admin))
-        ports = await envoy.bound_ports(admin)
+        await until(lambda: envoy_admin.ready(admin))
+        ports = await envoy_admin.bound_ports(admin)
         http = f"http://127.0.0.1:{ports['http']}"
         edge = Edge(http, f"127.0.0.1:{ports['grpc']}", ports["http"], endpoints, admin, process)
         await edge.wait_for_workers(set(sockets))
@@ -105,7 +107,7 @@ def _patient(rendered: str, drain: str | None) -> str:
             check["timeout"] = "3600s"
     for listener in config["static_resources"]["listeners"]:
         if drain:
-            listener["filter_chains"][0]["filters"][0]["typed_config"]["drain_timeout"] = drain
+            listener["filter_chains"][0]["filters"][-1]["typed_config"]["drain_timeout"] = drain
     return yaml.safe_dump(config, sort_keys=False)
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from parley.supervisor import envoy
+from parley.supervisor import envoy, envoy_admin
+from parley.supervisor.address_limit import AddressLimit
 from tests.edge.conftest import AUTHORIZATION, Edge, started, until
 from tests.edge.worker import Worker
 
@@ -132,11 +133,11 @@ async def test_health_follows_the_workers(edge: Edge, worker: Worker, client: ai
 
 async def test_traffic_counts_open_connections_and_requests(edge: Edge, client: aiohttp.ClientSession) -> None:
     """A connection that is kept alive counts between its requests; each request counts."""
-    _, before = await envoy.traffic(edge.admin)
+    _, before = await envoy_admin.traffic(edge.admin)
     for number in (1, 2):
         async with client.get("/livez") as response:
             await response.read()
-        connections, requests = await envoy.traffic(edge.admin)
+        connections, requests = await envoy_admin.traffic(edge.admin)
         assert (True, before + number) == (connections >= 1, requests)
 
 
@@ -164,6 +165,7 @@ async def test_envoy_starts_without_warnings(run_dir: Path) -> None:
     folder = subfolder(run_dir, "silent")
     config = folder / "envoy.yaml"
     envoy.write_endpoints(folder / "workers.yaml", [])
+    AddressLimit(1, folder, tuple).publish()
     text = envoy.render(
         http=("127.0.0.1", 0), grpc=("127.0.0.1", 0), endpoints=folder / "workers.yaml", admin=folder / "admin.sock"
     )
@@ -177,9 +179,9 @@ async def test_envoy_starts_without_warnings(run_dir: Path) -> None:
 
 async def test_a_missing_envoy_is_not_ready(tmp_path: Path) -> None:
     """A request to an admin socket that does not exist returns False or raises OSError."""
-    assert not await envoy.ready(tmp_path / "none.sock")
+    assert not await envoy_admin.ready(tmp_path / "none.sock")
     with pytest.raises(OSError, match="does not answer"):
-        await envoy.bound_ports(tmp_path / "none.sock")
+        await envoy_admin.bound_ports(tmp_path / "none.sock")
 
 
 def subfolder(run_dir: Path, name: str) -> Path:

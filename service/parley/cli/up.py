@@ -20,6 +20,7 @@ from parley.cli.shared.edge_options import (
     GrpcWebOption,
     MaxBodyOption,
     MaxConnectionAgeOption,
+    MaxConnectionsPerAddressOption,
     MaxHeapOption,
     MaxStreamsOption,
     NoReflectionOption,
@@ -29,7 +30,7 @@ from parley.config import AdminConfig, Config, load, located_error
 from parley.logs.output import Output
 from parley.supervisor import folders
 from parley.supervisor.addresses import Address
-from parley.supervisor.edge_settings import MAX_BODY, MAX_STREAMS, EdgeSettings
+from parley.supervisor.edge_settings import MAX_BODY, MAX_CONNECTIONS_PER_ADDRESS, MAX_STREAMS, EdgeSettings
 from parley.supervisor.errors import CommandError
 from parley.supervisor.liveness import HangLimits
 from parley.supervisor.paths import Paths, ShutdownTimes
@@ -58,6 +59,7 @@ def up(  # noqa: PLR0913 - one parameter an option
     max_body: MaxBodyOption = MAX_BODY,
     max_streams: MaxStreamsOption = MAX_STREAMS,
     max_connection_age: MaxConnectionAgeOption = "10m",
+    max_connections_per_address: MaxConnectionsPerAddressOption = MAX_CONNECTIONS_PER_ADDRESS,
     max_heap: MaxHeapOption = None,
     grpc_web: GrpcWebOption = False,
     no_reflection: NoReflectionOption = False,
@@ -101,6 +103,7 @@ def up(  # noqa: PLR0913 - one parameter an option
             admin,
             not no_reflection,
             max_heap or 0,
+            max_connections_per_address,
         )
         times = ShutdownTimes(
             options.seconds(shutdown_delay, "--shutdown-delay"), options.seconds(shutdown_grace, "--shutdown-grace")

@@ -10,7 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from parley.config import Config, LlamaCppBackend
-from parley.supervisor import environment, envoy
+from parley.supervisor import environment, envoy, envoy_admin
+from parley.supervisor.address_limit import AddressLimit
 from parley.supervisor.addresses import Address
 from parley.supervisor.admin_sockets import remote_admin_socket
 from parley.supervisor.certificates import Certificates
@@ -186,8 +187,10 @@ class Envoy(Child):
         self._config = run_dir / "envoy.yaml"
         self._endpoints = run_dir / "workers.yaml"
         self._admin = run_dir / "envoy-admin.sock"
-        self._certificates = Certificates(settings.tls, run_dir) if settings.tls else None
-        self._following: asyncio.Task[None] | None = None
+        self._files: list[Certificates | AddressLimit] = [Certificates(settings.tls, run_dir)] if settings.tls else []
+        if settings.address_limit:
+            self._files.append(AddressLimit(settings.address_limit, run_dir, lambda: (self.http, self.grpc)))
+        self._following: list[asyncio.Task[None]] = []
         self.set_workers([])
 
     @property
@@ -221,13 +224,13 @@ class Envoy(Child):
 
     async def _is_applied(self) -> bool:
         with suppress(OSError):
-            return await envoy.workers(self._admin) == dict.fromkeys(self._sockets, True)
+            return await envoy_admin.workers(self._admin) == dict.fromkeys(self._sockets, True)
         return False
 
     async def spawn(self) -> Process:
         """Renders the configuration, starts Envoy and forwards its log."""
-        if self._certificates is not None:
-            self._certificates.publish()
+        for file in self._files:
+            file.publish()
         self.restore_files()
         self._admin.unlink(missing_ok=True)
         text = envoy.render(
@@ -244,14 +247,13 @@ class Envoy(Child):
         await probe_socket(self._admin, "/ready", self.record_answer)
 
     def on_serving(self) -> None:
-        """Begins to publish changed certificates."""
-        if self._certificates is not None:
-            self._following = asyncio.create_task(self._certificates.follow())
+        """Begins to publish changed certificates and refused addresses."""
+        self._following = [asyncio.create_task(file.follow()) for file in self._files]
 
     def on_stopped(self) -> None:
-        """Publishes no more certificates."""
-        if self._following is not None:
-            self._following.cancel()
+        """Publishes nothing more."""
+        for task in self._following:
+            task.cancel()
 
     async def drain(self, *, graceful: bool) -> None:
         """Sends callers away, then accepts no more connections. Calls on existing connections go on.
@@ -263,14 +265,14 @@ class Envoy(Child):
         self.stop_restarts()
         with suppress(OSError):
             if graceful:
-                await envoy.drain_listeners(self._admin)
+                await envoy_admin.drain_listeners(self._admin)
                 await self.wait_end(self._drain_seconds)
-            await envoy.close_listeners(self._admin)
+            await envoy_admin.close_listeners(self._admin)
 
     async def traffic(self) -> tuple[int, int]:
         """Returns the open connections of callers, and the number of their requests so far; zeros without Envoy."""
         with suppress(OSError):
-            return await envoy.traffic(self._admin)
+            return await envoy_admin.traffic(self._admin)
         return 0, 0
 
     def _forward_log(self, line: str) -> None:
@@ -285,8 +287,8 @@ class Envoy(Child):
 
     async def serving(self, _process: Process) -> None:
         """Polls until Envoy is ready, then reads the bound ports."""
-        await poll(lambda: envoy.ready(self._admin))
-        ports = await envoy.bound_ports(self._admin)
+        await poll(lambda: envoy_admin.ready(self._admin))
+        ports = await envoy_admin.bound_ports(self._admin)
         self.http = self.http._replace(port=ports["http"])
         self.grpc = self.grpc._replace(port=ports["grpc"])
         if self.settings.admin:

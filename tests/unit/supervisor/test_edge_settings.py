@@ -92,11 +92,13 @@ def test_up_rejects_an_invalid_setting_in_one_line(option: list[str], message: s
 
 
 def test_the_file_has_the_default_settings() -> None:
-    """Without its disabled parts, the file equals the configuration that Parley renders with default settings."""
+    """Without its disabled parts, the file equals the rendered default settings, except for the limit of an address."""
     original = yaml.safe_load((envoy.edge_dir() / "envoy.yaml").read_text(encoding="utf-8"))
-    for at, listener in enumerate(rendered(DEFAULT_EDGE)["static_resources"]["listeners"]):
+    for at, listener in enumerate(
+        rendered(EdgeSettings(max_connections_per_address=0))["static_resources"]["listeners"]
+    ):
         chains = original["static_resources"]["listeners"][at]["filter_chains"]
-        manager = chains[0]["filters"][0]["typed_config"]
+        manager = chains[0]["filters"][-1]["typed_config"]
         bridges = {"rpc_hide", "grpc_web", "connect", "rpc", "rpc_buffer"}
         manager["http_filters"] = [entry for entry in manager["http_filters"] if entry["name"] not in bridges]
         for host in manager["route_config"]["virtual_hosts"]:
@@ -107,12 +109,12 @@ def test_the_file_has_the_default_settings() -> None:
 def test_each_host_has_the_settings() -> None:
     """Origins and the limit apply to every host, and the limit to native gRPC, too."""
     rest, native, _ = rendered(EdgeSettings(("https://a.example",), 2**20))["static_resources"]["listeners"]
-    hosts = rest["filter_chains"][0]["filters"][0]["typed_config"]["route_config"]["virtual_hosts"]
+    hosts = rest["filter_chains"][0]["filters"][-1]["typed_config"]["route_config"]["virtual_hosts"]
     reported = [host["metadata"]["filter_metadata"] for host in hosts]
     assert [["https://a.example"]] * 6 == [scripts["arrival"]["cors_origins"] for scripts in reported]
     assert ["1 MiB"] * 6 == [scripts["lua"]["max_body"] for scripts in reported]
     assert [2**20] * 6 == [scripts["arrival"]["max_body"] for scripts in reported]
-    routes = native["filter_chains"][0]["filters"][0]["typed_config"]["route_config"]
+    routes = native["filter_chains"][0]["filters"][-1]["typed_config"]["route_config"]
     assert 2**20 == routes["virtual_hosts"][0]["request_body_buffer_limit"]
 
 
@@ -120,7 +122,7 @@ def test_a_dialect_s_hosts_are_added_to_those_of_the_file() -> None:
     """A host is added to the configured dialect, and removed from another one in the file."""
     settings = EdgeSettings(dialect_hosts=("upchatty=chat.example.com", "openai=www.upchatty.com"))
     listener = rendered(settings)["static_resources"]["listeners"][0]
-    hosts = listener["filter_chains"][0]["filters"][0]["typed_config"]["route_config"]["virtual_hosts"]
+    hosts = listener["filter_chains"][0]["filters"][-1]["typed_config"]["route_config"]["virtual_hosts"]
     domains = {host["name"]: host["domains"] for host in hosts}
     assert ["upchatty.*", "chat.example.com"] == domains["upchatty"]
     assert ["api.openai.com", "www.upchatty.com"] == domains["openai"]
@@ -157,3 +159,10 @@ def test_the_heap_holds_the_largest_bodies() -> None:
         for settings in (DEFAULT_EDGE, EdgeSettings(max_body=30 * 2**20), EdgeSettings(max_heap=2**29))
     ]
     assert [128 * 2**20, 480 * 2**20, 2**29] == heaps
+
+
+@pytest.mark.parametrize(("settings", "filters"), [(DEFAULT_EDGE, 2), (EdgeSettings(trusted_hops=1), 1)])
+def test_the_limit_of_an_address_is_off_behind_proxies(settings: EdgeSettings, filters: int) -> None:
+    """Both public listeners have the filter of refused addresses, unless proxies have all connections."""
+    rest, native, large = rendered(settings)["static_resources"]["listeners"]
+    assert [filters, filters, 1] == [len(one["filter_chains"][0]["filters"]) for one in (rest, native, large)]

@@ -96,6 +96,16 @@ MaxHeapOption = Annotated[
         "calls get 503. 1,000 open streams need 90 MiB. Default: 128MiB, or 16 times --max-body.",
     ),
 ]
+MaxConnectionsPerAddressOption = Annotated[
+    int,
+    Parameter(
+        name="--max-connections-per-address",
+        env_var="PARLEY_MAX_CONNECTIONS_PER_ADDRESS",
+        validator=Number(gte=0, lte=1_000_000),
+        help="The most connections of one client address, of IPv6 of a /64 network; further ones are refused. 0 for no "
+        "limit, as with --trusted-hops, where the proxies have all connections.",
+    ),
+]
 NoReflectionOption = Annotated[
     bool,
     Parameter(
