@@ -7,6 +7,7 @@ local cors = require("cors")
 local credentials = require("credentials")
 local dialects = require("dialects")
 local excess = require("headers").excess
+local queries = require("queries")
 local refusals = require("refusals")
 
 math.randomseed(os.time() + tonumber(tostring({}):match("0x(%x+)"), 16) % 2 ^ 31)
@@ -54,23 +55,6 @@ local function escape_colons(headers)
   if path:find(":", 1, true) then
     headers:replace(":path", (path:gsub(":", "%%3A")))
   end
-end
-
--- The transcoder would let a query override the path and the body. Only lists have query parameters.
-local function drop_query(headers)
-  local path, query = (headers:get(":path") or ""):match("^([^?]*)%?(.*)$")
-  if not path or path == "/api/v1/sessions" or path == "/v1/usage" or path == "/api/v1/usage" then
-    return
-  end
-  local kept = {}
-  if path:find("/messages$") then
-    for part in query:gmatch("[^&]+") do
-      if part:find("^page_") then
-        kept[#kept + 1] = part
-      end
-    end
-  end
-  headers:replace(":path", #kept == 0 and path or path .. "?" .. table.concat(kept, "&"))
 end
 
 local LISTS = {
@@ -193,7 +177,16 @@ function envoy_on_request(handle)
   elseif failure then
     return refuse(handle, length, failure, found)
   end
-  drop_query(headers)
+  local line = headers:get(":path") or ""
+  local path, unknown, name = queries.read(line)
+  if not path then
+    found:set("parley", "unfit", unknown)
+    found:set("parley", "parameter", name)
+    return handle:respond({ [":status"] = "400" }, "")
+  end
+  if path ~= line then
+    headers:replace(":path", path)
+  end
   escape_colons(headers)
   local method = headers:get(":method")
   if method == "GET" then

@@ -103,6 +103,9 @@ local function read_own(failure, headers, request, largest)
     failure.message = NO_HTTP
   end
   failure.message = request.unfit or failure.message
+  if request.parameter then
+    failure.param, failure.code, failure.kind, failure.invalid = request.parameter, INVALID, "extra_forbidden", true
+  end
   if failure.status == 404 and request.unserved then
     failure.message = unknown_url(request.unserved)
   elseif failure.status == 405 then

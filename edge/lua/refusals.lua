@@ -1,6 +1,7 @@
 -- Refusals of credentials as responses of the REST listener, which the other scripts complete like errors of the service.
 
 local reasons = require("error_catalogue").reasons
+local text = require("text")
 
 local refusals = {}
 
@@ -30,7 +31,7 @@ function refusals.read(headers)
   return {
     reason = reason,
     status = row.grpc_status,
-    message = headers:get("grpc-message"),
+    message = text.percent_decode(headers:get("grpc-message") or ""),
     retry_after = tonumber(headers:get("retry-after") or ""),
     should_retry = row.should_retry,
   }

@@ -3,6 +3,7 @@
 
 package.path = "lua/?.lua"
 
+local challenges = require("challenges")
 local cors = require("cors")
 local errors = require("grpc_errors")
 local excess = require("headers").excess
@@ -68,9 +69,27 @@ local function write_unary(handle, headers, failure)
   return connect_error(handle, failure)
 end
 
+-- The headers of a refusal that are replaced by those of the protocol.
+local GRPC = { "grpc-status", "grpc-message", "grpc-status-details-bin" }
+
+local function write_challenge(handle, headers)
+  local challenge = challenges.of_response(headers)
+  if challenge then
+    local url = handle:virtualHost():metadata():get("resource_metadata")
+    headers:replace("www-authenticate", challenges.with_metadata(challenge, url, headers:get("parley-error-origin")))
+  end
+end
+
 -- Writes an error of Envoy, unless the catalogue does not have it. The body invalidates the headers object.
 local function write_own(handle, own, content_type)
-  local refusal = refusals.read(handle:headers())
+  local headers = handle:headers()
+  local refusal = refusals.read(headers)
+  if refusal then
+    write_challenge(handle, headers)
+  end
+  for _, name in ipairs(GRPC) do
+    headers:remove(name)
+  end
   local buffer = handle:body(true)
   local message = buffer:getBytes(0, buffer:length())
   local failure = refusal or errors.find(own, nil, message, handle:virtualHost():metadata():get("max_body"))
@@ -99,7 +118,8 @@ function envoy_on_response(handle)
   if request.origin then
     cors.allow_rpc(headers, request.origin)
   end
-  if own and not headers:get("grpc-status") then
+  -- Envoy's filter for Connect converts no status without a body, as that of a failed check of a credential.
+  if own and (headers:get("grpc-status") == nil or not request.rpc:find("^application/grpc")) then
     return write_own(handle, own, request.rpc)
   end
   errors.complete(handle)

@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 from google.rpc import error_details_pb2, status_pb2
 
-from parley.core.errors import ModelNotFound
+from parley.core.errors import InvalidApiKey, ModelNotFound
 from parley.rpc import errors
 from parley.supervisor.edge_settings import DEFAULT_EDGE
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
@@ -168,6 +168,35 @@ async def test_an_error_of_the_edge_is_readable(
     unknown = await call(web, kind, "StreamChatCompletionEvents")
     assert "UNKNOWN_METHOD" == failure(kind, *unknown)[2]
     assert [] == worker.calls
+
+
+@pytest.mark.parametrize(("kind", "method"), CALLS)
+@pytest.mark.parametrize(
+    ("value", "expected", "error"),
+    [("", "Missing API key", ""), ("Bearer nonsense", "Invalid API key", ', error="invalid_token"')],
+)
+async def test_a_refused_credential_is_challenged(
+    web: aiohttp.ClientSession, worker: Worker, kind: str, method: str, value: str, expected: str, error: str
+) -> None:
+    """A refusal by the edge has the same challenge as on the other paths and listeners, and a page may read it."""
+    response, body = await call(web, kind, method, headers={"authorization": value})
+    code, message, _, _ = failure(kind, response, body)
+    assert (16 if kind == WEB else "unauthenticated", expected) == (code, message)
+    assert response.headers["www-authenticate"].startswith(f'Bearer realm="parley"{error}')
+    assert "www-authenticate" in response.headers["access-control-expose-headers"]
+    assert [] == worker.calls
+
+
+@pytest.mark.parametrize(("kind", "method"), CALLS)
+async def test_a_large_call_with_a_rejected_credential_is_challenged(
+    web: aiohttp.ClientSession, worker: Worker, kind: str, method: str
+) -> None:
+    """The check of a credential before a large message is read has a challenge and a readable error, too."""
+    worker.rejection = InvalidApiKey()
+    response, body = await call(web, kind, method, "x" * 2**17)
+    code, message, _, _ = failure(kind, response, body)
+    assert (16 if kind == WEB else "unauthenticated", "Invalid API key") == (code, message)
+    assert response.headers["www-authenticate"].startswith('Bearer realm="parley", error="invalid_token"')
 
 
 async def test_without_a_worker_the_error_is_readable(run_dir: Path) -> None:
