@@ -65,7 +65,11 @@ async def until(holds: Callable[[], Awaitable[bool]]) -> None:
 
 @asynccontextmanager
 async def started(
-    run_dir: Path, sockets: list[Path], settings: EdgeSettings = DEFAULT_EDGE, drain: str | None = None
+    run_dir: Path,
+    sockets: list[Path],
+    settings: EdgeSettings = DEFAULT_EDGE,
+    drain: str | None = None,
+    change: Callable[[str], str] = lambda rendered: rendered,
 ) -> AsyncIterator[Edge]:
     """Starts Envoy in front of the workers on these sockets, and stops it.
 
@@ -74,13 +78,14 @@ async def started(
         sockets: The sockets of the workers.
         settings: Settings of the listeners.
         drain: How long a connection that has reached its maximum age accepts calls, instead of Envoy's 5 seconds.
+        change: Changes the rendered configuration.
     """
     endpoints, admin, config = run_dir / "workers.yaml", run_dir / "admin.sock", run_dir / "envoy.yaml"
     envoy.write_endpoints(endpoints, sockets)
     AddressLimit(settings.address_limit, run_dir, tuple).publish()
     anywhere = ("127.0.0.1", 0)
     rendered = envoy.render(http=anywhere, grpc=anywhere, endpoints=endpoints, admin=admin, settings=settings)
-    config.write_text(_patient(rendered, drain))
+    config.write_text(change(_patient(rendered, drain)))
     process = await asyncio.create_subprocess_exec(*envoy.command(config), cwd=envoy.edge_dir())
     try:
         await until(lambda: envoy_admin.ready(admin))

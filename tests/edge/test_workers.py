@@ -1,18 +1,25 @@
 """Workers that start, stop and crash, and the Envoy process."""
 
 import asyncio
+import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import aiohttp
+import grpc
 import pytest
+import yaml
+from google.api.httpbody_pb2 import HttpBody
 
 from parley.supervisor import envoy, envoy_admin
 from parley.supervisor.address_limit import AddressLimit
-from tests.edge.conftest import AUTHORIZATION, Edge, started, until
-from tests.edge.worker import Worker
+from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
+from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
+from tests.edge.conftest import AUTHORIZATION, Edge, channel_to, started, until
+from tests.edge.worker import SILENT, Worker
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -84,6 +91,68 @@ async def test_a_worker_that_dies_in_mid_stream_leaves_it_truncated(run_dir: Pat
         workers["mid"].kill()
         with pytest.raises(aiohttp.ClientPayloadError):
             await response.content.read()
+
+
+async def test_a_stopped_worker_loses_its_connections(run_dir: Path) -> None:
+    """A worker that hangs fails its calls and streams once it leaves pings unanswered; nothing supervises it here."""
+
+    def hurry(rendered: str) -> str:
+        config = yaml.safe_load(rendered)
+        for cluster in config["static_resources"]["clusters"]:
+            if cluster["name"] in {"workers", "admin_workers"}:
+                pings = _http2(cluster)["connection_keepalive"]
+                assert 10 > 1.15 * float(pings["interval"][:-1]) + float(pings["timeout"][:-1])  # with Envoy's jitter
+                pings.update(interval="0.5s", timeout="0.5s")
+        return yaml.safe_dump(config)
+
+    async with AsyncExitStack() as stack:
+        workers = await stack.enter_async_context(processes(run_dir, "stopped"))
+        edge = await stack.enter_async_context(
+            started(subfolder(run_dir, "stopped"), [run_dir / "stopped.sock"], change=hurry)
+        )
+        client = await stack.enter_async_context(aiohttp.ClientSession(edge.http, headers=AUTHORIZATION))
+        stream = await client.post(CHAT, json=REQUEST | {"stream": True})
+        assert b"data: 1\n\n" == await stream.content.readany()
+        channel = await stack.enter_async_context(channel_to(edge.grpc))
+        call = ChatCompletionsStub(channel).CreateChatCompletion(CreateChatCompletionRequest(model=SILENT))
+        output = workers["stopped"].stdout
+        assert output
+        assert f"{SILENT}\n".encode() == await output.readline()
+        workers["stopped"].send_signal(signal.SIGSTOP)
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await stream.content.read()
+        with pytest.raises(grpc.aio.AioRpcError) as failed:
+            await call
+        assert grpc.StatusCode.UNAVAILABLE == failed.value.code()
+        assert "WORKER_LOST" in str(failed.value.trailing_metadata())
+        workers["stopped"].send_signal(signal.SIGCONT)
+        await edge.wait_for_workers({run_dir / "stopped.sock"})
+        assert ["stopped"] == await make_calls(edge)
+
+
+async def test_a_leaving_worker_keeps_its_streams(
+    edge: Edge, the_worker: tuple[Worker, Path], client: aiohttp.ClientSession
+) -> None:
+    """A stream of a worker that is NOT_SERVING goes on."""
+    worker, socket = the_worker
+    worker.reset()
+    leaving = asyncio.Event()
+
+    async def events(_request: object, _context: object) -> AsyncIterator[HttpBody]:
+        yield HttpBody(content_type="text/event-stream", data=b"data: 1\n\n")
+        await leaving.wait()
+        yield HttpBody(data=b"data: 2\n\n")
+
+    worker.events = events
+    async with client.post(CHAT, json=REQUEST | {"stream": True}) as stream:
+        await worker.set_serving(serving=False)
+        try:
+            await edge.wait_for_workers(set())
+            leaving.set()
+            assert b"data: 1\n\ndata: 2\n\n" == await stream.content.read()
+        finally:
+            await worker.set_serving(serving=True)
+            await edge.wait_for_workers({socket})
 
 
 async def test_without_a_worker_calls_fail_in_their_dialect(run_dir: Path) -> None:
@@ -182,6 +251,12 @@ async def test_a_missing_envoy_is_not_ready(tmp_path: Path) -> None:
     assert not await envoy_admin.ready(tmp_path / "none.sock")
     with pytest.raises(OSError, match="does not answer"):
         await envoy_admin.bound_ports(tmp_path / "none.sock")
+
+
+def _http2(cluster: Any) -> Any:
+    """Returns the HTTP/2 options of a cluster."""
+    (options,) = cluster["typed_extension_protocol_options"].values()
+    return options["explicit_http_config"]["http2_protocol_options"]
 
 
 def subfolder(run_dir: Path, name: str) -> Path:

@@ -58,7 +58,7 @@ OPTIONS = (
     ("grpc.max_receive_message_length", 32 * 1024 * 1024),
     ("grpc.max_metadata_size", 20480),
     ("grpc.absolute_max_metadata_size", 28672),
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),  # as the real worker: Envoy pings while no test runs
+    ("grpc.http2.min_ping_interval_without_data_ms", 1_000),  # as the real worker: Envoy pings while no test runs
     ("grpc.keepalive_permit_without_calls", 1),
 )
 

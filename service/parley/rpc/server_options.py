@@ -34,7 +34,7 @@ def server_options(limits: ServerLimits | None) -> tuple[tuple[str, int], ...]:
     return (
         *own,
         ("grpc.max_metadata_size", _METADATA_BYTES),
-        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),  # Envoy pings every 30 s, the default is 5 minutes
+        ("grpc.http2.min_ping_interval_without_data_ms", 1_000),  # Envoy pings every 3 s, the default is 5 minutes
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.so_reuseport", 0),  # two workers on one port are a mistake, and share it unevenly
     )

@@ -4,8 +4,7 @@ The floods are those of `make probe`, made smaller. Good calls succeed meanwhile
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -44,19 +43,6 @@ async def edge(the_worker: tuple[Worker, Path], run_dir: Path) -> AsyncIterator[
     """One Envoy with a small heap for all tests of this file."""
     async with conftest.started(run_dir, [the_worker[1]], EdgeSettings(max_heap=HEAP)) as running:
         yield running
-
-
-@asynccontextmanager
-async def started(folder: Path, socket: Path, change: Callable[[str], str]) -> AsyncIterator[Edge]:
-    """Starts an edge whose rendered configuration is changed."""
-    before = conftest._patient  # noqa: SLF001 - the place where tests change the configuration
-    try:
-        conftest._patient = lambda rendered, drain: change(before(rendered, drain))  # noqa: SLF001
-        async with conftest.started(folder, [socket], drain="0.1s") as edge:
-            conftest._patient = before  # noqa: SLF001
-            yield edge
-    finally:
-        conftest._patient = before  # noqa: SLF001
 
 
 async def call(edge: Edge) -> None:
@@ -109,7 +95,7 @@ async def test_streams_of_headers_alone_end(run_dir: Path, the_worker: tuple[Wor
     def hurry(rendered: str) -> str:
         return rendered.replace("request_timeout: 60s", "request_timeout: 3s")
 
-    async with started(subfolder(run_dir, "alone"), the_worker[1], hurry) as edge:
+    async with conftest.started(subfolder(run_dir, "alone"), [the_worker[1]], drain="0.1s", change=hurry) as edge:
         connection = await Connection.open(edge.grpc)
         assert 100 == connection.max_streams
         begun = {connection.request(floods.grpc_headers(target(edge), KEY)) for _ in range(100)}
@@ -131,7 +117,7 @@ async def test_silent_connections_are_closed(run_dir: Path, the_worker: tuple[Wo
             rendered = rendered.replace(name, name.split(":")[0] + ": 0.5s")
         return rendered
 
-    async with started(subfolder(run_dir, "silent"), the_worker[1], hurry) as edge:
+    async with conftest.started(subfolder(run_dir, "silent"), [the_worker[1]], drain="0.1s", change=hurry) as edge:
         silent = [await asyncio.open_connection("127.0.0.1", int(edge.grpc.rpartition(":")[2])) for _ in range(20)]
         silent += [await asyncio.open_connection("127.0.0.1", edge.port) for _ in range(20)]
         idle = [await Connection.open(address) for address in (edge.grpc, target(edge).rest) for _ in range(20)]
@@ -168,7 +154,7 @@ async def test_a_listener_s_connections_have_a_limit(run_dir: Path, the_worker: 
     def limit(rendered: str) -> str:
         return rendered.replace("listener.grpc.connection_limit: 8000", "listener.grpc.connection_limit: 3")
 
-    async with started(subfolder(run_dir, "many"), the_worker[1], limit) as edge:
+    async with conftest.started(subfolder(run_dir, "many"), [the_worker[1]], drain="0.1s", change=limit) as edge:
         held = [await Connection.open(edge.grpc) for _ in range(3)]
         refused = await Connection.open(edge.grpc)
         assert refused.closed.is_set()
@@ -190,7 +176,9 @@ async def test_overload_is_a_503_in_the_dialect(run_dir: Path, the_worker: tuple
         manager["resource_monitors"][1]["typed_config"]["max_heap_size_bytes"] = 1
         return yaml.safe_dump(config, sort_keys=False)
 
-    async with started(subfolder(run_dir, action[:6] + action[-6:]), the_worker[1], always) as edge:
+    async with conftest.started(
+        subfolder(run_dir, action[:6] + action[-6:]), [the_worker[1]], drain="0.1s", change=always
+    ) as edge:
         await until(lambda: _is_overloaded(edge))
         error = "The service is not available; try again later"
         rich = {"message": error, "type": "server_error", "param": None, "code": "service_unavailable"}
