@@ -41,6 +41,28 @@ async def test_a_message_over_the_limit_names_both_sizes(tmp_path: Path, log_fil
     assert str(2**20) in (failed.value.details() or "")
 
 
+@pytest.mark.parametrize("kind", ["stream_unary", "stream_stream"])
+async def test_an_invalid_key_is_rejected_before_the_message(tmp_path: Path, log_file: Path, *, kind: str) -> None:
+    """A call with an invalid key ends after its headers, without its message, which may never come."""
+    method = {"stream_unary": "CreateChatCompletion", "stream_stream": "StreamChatCompletion"}[kind]
+    async with limited(tmp_path, LIMITS) as running:
+        path = f"/parley.v1.ChatCompletions/{method}"
+        call: Any = getattr(running.channel, kind)(path)(metadata=(("authorization", "Bearer sk-wrong"),))
+        status = await asyncio.wait_for(call.code(), 60)
+    assert grpc.StatusCode.UNAUTHENTICATED == status
+
+
+@pytest.mark.parametrize("kind", ["stream_unary", "stream_stream"])
+async def test_a_call_without_a_message_is_rejected(tmp_path: Path, log_file: Path, *, kind: str) -> None:
+    """A caller that ends its side of a call without a message gets INVALID_ARGUMENT."""
+    method = {"stream_unary": "CreateChatCompletion", "stream_stream": "StreamChatCompletion"}[kind]
+    async with limited(tmp_path, LIMITS) as running:
+        call: Any = getattr(running.channel, kind)(f"/parley.v1.ChatCompletions/{method}")(metadata=running.metadata)
+        await call.done_writing()
+        status = await asyncio.wait_for(call.code(), 60)
+    assert grpc.StatusCode.INVALID_ARGUMENT == status
+
+
 async def test_metadata_over_the_limit_names_the_limit(tmp_path: Path, log_file: Path) -> None:
     """Metadata is accepted up to what the edge accepts, and always rejected above it: there is no random range."""
     async with limited(tmp_path, LIMITS) as running:

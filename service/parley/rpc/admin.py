@@ -1,7 +1,7 @@
 """The admin servers of one worker: keys, accounts, usage and the audit log, channelz and reflection."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from parley.admin.v1.keys_pb2_grpc import add_KeysServicer_to_server
 from parley.admin.v1.usage_pb2_grpc import add_UsageServicer_to_server
 from parley.core.administration import Accounts, Keys, Rules, os_user
 from parley.core.ports import Store
-from parley.rpc.admin_access import local_interceptors, remote_interceptors
+from parley.rpc.admin_access import local_interceptor, remote_interceptor
 from parley.rpc.reflection import add_reflection
 from parley.rpc.services.admin_accounts import AccountsServicer
 from parley.rpc.services.admin_audit import AuditLogServicer
@@ -72,14 +72,14 @@ async def admin_servers(
     Raises:
         RuntimeError: A socket cannot be bound.
     """
-    local = _server(store, rules, local_interceptors(os_user()))
+    local = _server(store, rules, local_interceptor(os_user()))
     channelz.add_channelz_servicer(local)
     health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), local)
     add_reflection((*_SERVICES, *_CHANNELZ, health.SERVICE_NAME), local)
     async with AsyncExitStack() as running:
         await running.enter_async_context(_serving(local, sockets.local))
         if sockets.remote is not None:
-            remote = _server(store, rules, remote_interceptors(keys))
+            remote = _server(store, rules, remote_interceptor(keys))
             await running.enter_async_context(_serving(remote, sockets.remote))
         check = asyncio.create_task(_check_alive(sockets.local, on_alive))
         try:
@@ -88,8 +88,8 @@ async def admin_servers(
             check.cancel()
 
 
-def _server(store: Store, rules: Rules, chain: Sequence[grpc.aio.ServerInterceptor]) -> grpc.aio.Server:
-    server = grpc.aio.server(interceptors=chain)
+def _server(store: Store, rules: Rules, interceptor: grpc.aio.ServerInterceptor) -> grpc.aio.Server:
+    server = grpc.aio.server(interceptors=[interceptor])
     add_KeysServicer_to_server(KeysServicer(Keys(store, rules)), server)
     add_AccountsServicer_to_server(AccountsServicer(Accounts(store, rules)), server)
     add_AuditLogServicer_to_server(AuditLogServicer(store), server)

@@ -2,7 +2,6 @@
 
 import hmac
 from collections.abc import Mapping
-from typing import Any
 
 import grpc
 import structlog
@@ -10,85 +9,56 @@ import structlog
 from parley.core.errors import InvalidAdminKey
 from parley.core.ports import Origin
 from parley.rpc.authentication import CLIENT_ADDRESS
-from parley.rpc.call import current
-from parley.rpc.interceptors import (
-    Behaviour,
-    Context,
-    ContextInterceptor,
-    DecodeInterceptor,
-    ErrorInterceptor,
-    Interceptor,
-    LogInterceptor,
-    MethodHandler,
-)
+from parley.rpc.call import Call
+from parley.rpc.interceptors import Authenticate, CallInterceptor
 from parley.rpc.metadata.challenges import Challenges
 
 _log = structlog.get_logger()
 
 
-def local_interceptors(user: str) -> list[grpc.aio.ServerInterceptor]:
-    """Returns the interceptors of the Unix socket, which only its owner and root may open.
+def local_interceptor(user: str) -> grpc.aio.ServerInterceptor:
+    """Returns the interceptor of the Unix socket, which only its owner and root may open.
+
+    gRPC does not show the user of a caller: the owner of the socket is the origin of every change.
 
     Args:
         user: The name of the user that owns the socket.
     """
-    return _chain(SocketInterceptor(user))
+    origin = Origin(f"user:{user}", "socket")
+
+    async def authenticate(call: Call) -> None:
+        _set_origin(call, origin)
+
+    return _interceptor(authenticate)
 
 
-def remote_interceptors(keys: Mapping[str, str]) -> list[grpc.aio.ServerInterceptor]:
-    """Returns the interceptors of the admin listener.
+def remote_interceptor(keys: Mapping[str, str]) -> grpc.aio.ServerInterceptor:
+    """Returns the interceptor of the admin listener.
 
     Args:
         keys: The admin keys by name.
     """
-    return _chain(AdminKeyInterceptor(keys))
+    return _interceptor(AdminKeys(keys).authenticate)
 
 
-def _chain(access: Interceptor) -> list[grpc.aio.ServerInterceptor]:
-    """Returns the interceptors, the outermost first; see `parley.rpc.interceptors.interceptors`."""
-    return [
-        ContextInterceptor(set(), behind_edge=True),
-        LogInterceptor(),
-        ErrorInterceptor(Challenges(None)),
-        access,
-        DecodeInterceptor(),
-    ]
+def _interceptor(authenticate: Authenticate) -> grpc.aio.ServerInterceptor:
+    return CallInterceptor(authenticate, Challenges(None), None, set(), behind_edge=True)
 
 
-class SocketInterceptor(Interceptor):
-    """Records the owner of the socket as the origin of changes: gRPC does not show the user of a caller."""
-
-    def __init__(self, user: str) -> None:
-        super().__init__()
-        self._origin = Origin(f"user:{user}", "socket")
-
-    def _wrap(self, inner: Behaviour, handler: MethodHandler, name: str) -> Behaviour:
-        async def handle(request: Any, context: Context) -> Any:
-            _set_origin(self._origin)
-            return await inner(request, context)
-
-        return handle
-
-
-class AdminKeyInterceptor(Interceptor):
+class AdminKeys:
     """Requires `authorization: Bearer` with an admin key, and records its name as the origin of changes."""
 
     def __init__(self, keys: Mapping[str, str]) -> None:
-        super().__init__()
         self._keys = {name: key.encode() for name, key in keys.items()}
 
-    def _wrap(self, inner: Behaviour, handler: MethodHandler, name: str) -> Behaviour:
-        async def handle(request: Any, context: Context) -> Any:
-            metadata = current().metadata
-            address = metadata.get(CLIENT_ADDRESS, "")  # set by the admin listener
-            key_name = self._name(metadata.get("authorization", ""))
-            if key_name is None:
-                _log.warning("admin call refused", method=name, address=address, request_id=current().request_id)
-                raise InvalidAdminKey
-            _set_origin(Origin(f"admin-key:{key_name}", address))
-            return await inner(request, context)
-
-        return handle
+    async def authenticate(self, call: Call) -> None:
+        """Sets the origin of a call. Raises InvalidAdminKey."""
+        address = call.metadata.get(CLIENT_ADDRESS, "")  # set by the admin listener
+        key_name = self._name(call.metadata.get("authorization", ""))
+        if key_name is None:
+            _log.warning("admin call refused", method=call.method, address=address, request_id=call.request_id)
+            raise InvalidAdminKey
+        _set_origin(call, Origin(f"admin-key:{key_name}", address))
 
     def _name(self, authorization: str) -> str | None:
         """Returns the name of the key. Compares with every key in constant time."""
@@ -98,7 +68,6 @@ class AdminKeyInterceptor(Interceptor):
         return found[0] if found else None
 
 
-def _set_origin(origin: Origin) -> None:
-    call = current()
+def _set_origin(call: Call, origin: Origin) -> None:
     call.origin = origin
     call.log_fields |= {"actor": origin.actor, "source": origin.source}

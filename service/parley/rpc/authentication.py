@@ -43,8 +43,8 @@ class Authentication:
         self._queue = asyncio.Lock()
         self._waiting = 0
 
-    async def authenticate(self, call: Call) -> Caller:
-        """Returns the caller of a call.
+    async def authenticate(self, call: Call) -> None:
+        """Sets the caller of a call.
 
         Raises:
             Unauthenticated: There are no credentials.
@@ -63,8 +63,9 @@ class Authentication:
         )
         try:
             if self._failures.is_limited(address):
-                return await self._authenticate_in_turn(credentials)
-            return await self._authenticator.authenticate(credentials)
+                call.caller = await self._authenticate_in_turn(credentials)
+            else:
+                call.caller = await self._authenticator.authenticate(credentials)
         except _FAILURES as error:
             raise self._record(call, address, error) from error
 

@@ -1,4 +1,4 @@
-"""The interceptors of every call to Parley's services, in the order of `parley.rpc.chain`.
+"""The interceptor of every call to Parley's services: one coroutine from the metadata to the log line.
 
 Health and reflection are not intercepted: they belong to the internal listener.
 """
@@ -7,44 +7,55 @@ import asyncio
 import os
 import re
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import unquote
 
 import grpc
-from google.protobuf.message import DecodeError
 
 from parley.core.errors import DeadlineExceeded, InvalidRequest, ParleyError
-from parley.core.offload import offload, record_size
-from parley.rpc import call_log, errors, request_forms, typed_forms
-from parley.rpc.authentication import CLIENT_ADDRESS, Authentication
+from parley.rpc import call_log, errors
+from parley.rpc.admission import COMPLETIONS, Admission, require_scope
+from parley.rpc.authentication import CLIENT_ADDRESS
 from parley.rpc.call import Call, current, set_current
-from parley.rpc.metadata import rate_limits, receipts
+from parley.rpc.decoding import decoder
+from parley.rpc.metadata import headers, rate_limits, receipts
 from parley.rpc.metadata.challenges import Challenges
-from parley.v1 import identity_pb2
-from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
+from parley.rpc.scopes import PUBLIC, SCOPES
 
 Context = grpc.aio.ServicerContext[Any, Any]
-Behaviour = Callable[[Any, Context], Awaitable[Any]]
+Authenticate = Callable[[Call], Awaitable[None]]
+"""Authenticates a call by its metadata, and records in the call what it has found. Raises ParleyError."""
 MethodHandler = Any  # grpc.RpcMethodHandler, whose stubs hide its attributes
 
-_TYPED = frozenset({"CreateChatCompletion", "StreamChatCompletion"})  # the methods that the edge does not call for REST
-PUBLIC = frozenset(identity_pb2.DESCRIPTOR.services_by_name["Identity"].methods_by_name)
-"""The methods that need no credential."""
 _PRINTABLE_ID = re.compile(r"[ -~]{1,256}")  # printable ASCII: it is copied into metadata and into the log
-# The violations of a body that the edge cannot forward. The edge does not authenticate: it sends the call without the
-# body, so that a missing or invalid key is reported first.
-_EDGE_ERROR = "parley-refusal"
-_UNDECODABLE = (
-    "The request cannot be read: it is malformed or not UTF-8, or its JSON is nested too deeply; send it less nested"
-)
 
 
-class Interceptor(grpc.aio.ServerInterceptor, ABC):
-    """Wraps the handlers of Parley's methods; each wrapped handler is cached."""
+class CallInterceptor(grpc.aio.ServerInterceptor):
+    """Runs the calls of Parley's services; the wrapped handlers are cached.
 
-    def __init__(self) -> None:
+    Args:
+        authenticate: Authenticates the calls of all methods that are not public.
+        challenges: Writes the challenges of failed authentications.
+        admission: Admits the calls, and requires the scopes of their methods; None for calls of administrators.
+        running: Kept up to date with the running calls.
+        behind_edge: Whether the metadata has the client's address; otherwise the connection has it.
+    """
+
+    def __init__(
+        self,
+        authenticate: Authenticate,
+        challenges: Challenges,
+        admission: Admission | None,
+        running: set[Call],
+        *,
+        behind_edge: bool,
+    ) -> None:
+        self._authenticate = authenticate
+        self._challenges = challenges
+        self._admission = admission
+        self._running = running
+        self._behind_edge = behind_edge
         self._wrapped: dict[str, MethodHandler] = {}
 
     async def intercept_service(
@@ -52,142 +63,85 @@ class Interceptor(grpc.aio.ServerInterceptor, ABC):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[MethodHandler]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> MethodHandler:
-        """Returns the method's handler, wrapped."""
+        """Returns the method's handler, wrapped, and creates the `Call`, which the task of the handler shares."""
         method = handler_call_details.method
         wrapped = self._wrapped.get(method)
         if wrapped is None:
             wrapped = await continuation(handler_call_details)
-            if wrapped is not None and method.startswith("/parley."):
-                wrapped = self._wrapped[method] = self._wrap_handler(wrapped, method.rpartition("/")[2])
+            if wrapped is None or not method.startswith("/parley."):
+                return wrapped
+            wrapped = self._wrapped[method] = self._wrap(wrapped, _name(method))
+        set_current(_new_call(_name(method), handler_call_details.invocation_metadata))
         return wrapped
 
-    def _wrap_handler(self, handler: MethodHandler, name: str) -> MethodHandler:
-        reader = self._reader(handler)
+    def _wrap(self, handler: MethodHandler, name: str) -> MethodHandler:
+        """Wraps a handler as one of a method whose requests are a stream.
+
+        gRPC receives the message of any other method before it calls the handler: a caller without a valid credential
+        could make the server hold a large message.
+        """
         if handler.response_streaming:
-            behaviour = self._wrap(handler.unary_stream, handler, name)
-            return grpc.unary_stream_rpc_method_handler(behaviour, reader, handler.response_serializer)
-        behaviour = self._wrap(handler.unary_unary, handler, name)
-        return grpc.unary_unary_rpc_method_handler(behaviour, reader, handler.response_serializer)
+            run = self._runner(handler.unary_stream, handler, name)
+            return grpc.stream_stream_rpc_method_handler(run, None, handler.response_serializer)
+        run = self._runner(handler.unary_unary, handler, name)
+        return grpc.stream_unary_rpc_method_handler(run, None, handler.response_serializer)
 
-    def _reader(self, handler: MethodHandler) -> Any:
-        return handler.request_deserializer
+    def _runner(self, serve: Any, handler: MethodHandler, name: str) -> Any:
+        """Returns the coroutine function that runs a call: all that every call does, in one place and in order."""
+        is_public, scope = name in PUBLIC, SCOPES.get(name)
+        admission = None if is_public or name in COMPLETIONS else self._admission
+        decode = decoder(handler.request_deserializer, name)
 
-    @abstractmethod
-    def _wrap(self, inner: Behaviour, handler: MethodHandler, name: str) -> Behaviour: ...
-
-
-class ContextInterceptor(Interceptor):
-    """Creates the `Call` and returns its ids and its receipt in the trailing metadata."""
-
-    def __init__(self, running: set[Call], *, behind_edge: bool) -> None:
-        super().__init__()
-        self._running = running
-        self._behind_edge = behind_edge
-
-    def _wrap(self, inner: Behaviour, handler: MethodHandler, name: str) -> Behaviour:
-        async def handle(request: Any, context: Context) -> Any:
-            call = _call(name, context)
+        async def run(_messages: Any, context: Context) -> Any:
+            started = time.perf_counter()
+            call = current()
             if not self._behind_edge:
                 call.metadata[CLIENT_ADDRESS] = _address(context.peer())
-            set_current(call)
-            context.set_trailing_metadata(_ids(call))
             self._running.add(call)
             try:
-                answer = await inner(request, context)
+                if not is_public:
+                    await self._authenticate(call)
+                message = await _read(context)
+                if admission is not None:
+                    await admission.admit(call)
+                require_scope(call, scope)
+                answer = await serve(await decode(call, message), context)
+                if admission is not None and not call.headers_sent:
+                    await headers.send(context)
                 context.set_trailing_metadata((*_ids(call), *_receipt(call)))
+            except BaseException as error:  # noqa: BLE001 - raised again, or reported to the caller
+                await self._fail(call, error, context)
+            else:
                 return answer
             finally:
                 self._running.discard(call)
+                call_log.write(call, (time.perf_counter() - started) * 1000)
 
-        return handle
+        return run
 
-
-class LogInterceptor(Interceptor):
-    """Writes the canonical log line of the call."""
-
-    def _wrap(self, inner: Behaviour, handler: MethodHandler, name: str) -> Behaviour:
-        async def handle(request: Any, context: Context) -> Any:
-            started = time.perf_counter()
-            try:
-                return await inner(request, context)
-            finally:
-                call_log.write(current(), (time.perf_counter() - started) * 1000)
-
-        return handle
-
-
-class ErrorInterceptor(Interceptor):
-    """Ends a failed call with the status, details and metadata of its error."""
-
-    def __init__(self, challenges: Challenges) -> None:
-        super().__init__()
-        self._challenges = challenges
-
-    def _wrap(self, inner: Behaviour, handler: MethodHandler, name: str) -> Behaviour:
-        async def handle(request: Any, context: Context) -> Any:
-            call = current()
-            try:
-                return await inner(request, context)
-            except BaseException as error:
-                failure = record_failure(call, error)
-                if failure is None:
-                    raise
-                limits = rate_limits.metadata(call.outcome.rate_limits or ())
-                hints = errors.trailing_metadata(failure, context.time_remaining())
-                trailing = (*_ids(call), *limits, *_receipt(call), *hints, *self._challenges.metadata(failure))
-                await context.abort(errors.status(failure), failure.message, trailing)
-
-        return handle
+    async def _fail(self, call: Call, error: BaseException, context: Context) -> NoReturn:
+        """Ends a failed call with the status, details and metadata of its error; raises what gRPC expects."""
+        try:
+            if self._admission is not None and call.method in COMPLETIONS:
+                await self._admission.charge_failed(call, error)
+        except BaseException as later:  # noqa: BLE001 - the exhausted limits, or a cancellation
+            error = later
+        failure = record_failure(call, error)
+        if failure is None:
+            raise error
+        limits = rate_limits.metadata(call.outcome.rate_limits or ())
+        hints = errors.trailing_metadata(failure, context.time_remaining())
+        trailing = (*_ids(call), *limits, *_receipt(call), *hints, *self._challenges.metadata(failure))
+        await context.abort(errors.status(failure), failure.message, trailing)
 
 
-class AuthInterceptor(Interceptor):
-    """Authenticates the caller by its API key or access token."""
-
-    def __init__(self, authentication: Authentication) -> None:
-        super().__init__()
-        self._authentication = authentication
-
-    def _wrap(self, inner: Behaviour, handler: MethodHandler, name: str) -> Behaviour:
-        if name in PUBLIC:
-            return inner
-
-        async def handle(request: Any, context: Context) -> Any:
-            call = current()
-            call.caller = await self._authentication.authenticate(call)
-            return await inner(request, context)
-
-        return handle
-
-
-class DecodeInterceptor(Interceptor):
-    """Decodes the request from its bytes."""
-
-    def _reader(self, handler: MethodHandler) -> Any:
-        return None  # the bytes as they are
-
-    def _wrap(self, inner: Behaviour, handler: MethodHandler, name: str) -> Behaviour:
-        read = handler.request_deserializer
-
-        def decode(data: bytes) -> Any:
-            request = read(data)
-            if isinstance(request, CreateChatCompletionRequest):
-                request_forms.read(request, data)
-                if name in _TYPED:
-                    typed_forms.infer_types(request)
-            return request
-
-        async def handle(data: bytes, context: Context) -> Any:
-            violations = current().metadata.get(_EDGE_ERROR)
-            if violations:
-                raise InvalidRequest.of(errors.decode_violations(violations))
-            record_size(size=len(data))
-            try:
-                request = await offload(decode, data)
-            except DecodeError as error:
-                raise InvalidRequest(_UNDECODABLE) from error
-            return await inner(request, context)
-
-        return handle
+async def _read(context: Context) -> bytes:
+    """Receives the message of a call. Raises InvalidRequest."""
+    message: Any = await context.read()
+    if message is grpc.aio.EOF:
+        await asyncio.sleep(0)  # ends here if the caller has cancelled the call
+        raise InvalidRequest("The call has no message; send one")
+    return bytes(message)
 
 
 def record_failure(call: Call, error: BaseException) -> ParleyError | None:
@@ -223,8 +177,13 @@ def remaining(context: Context) -> float | None:
     return asyncio.get_running_loop().time() + seconds
 
 
-def _call(method: str, context: Context) -> Call:
-    metadata: dict[str, str] = dict(context.invocation_metadata() or ())  # type: ignore[arg-type]
+def _name(method: str) -> str:
+    """Returns the name of a method without its package and service."""
+    return method.rpartition("/")[2]
+
+
+def _new_call(method: str, pairs: Any) -> Call:
+    metadata: dict[str, str] = dict(pairs or ())
     request_id = _printable_id(metadata.get("x-request-id")) or os.urandom(16).hex()
     correlation_id = _printable_id(metadata.get("x-correlation-id")) or request_id
     task = asyncio.current_task()

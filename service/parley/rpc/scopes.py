@@ -1,6 +1,10 @@
-"""The scope that each method requires of a key."""
+"""The scope that each method requires of a key, and the methods that require none."""
 
 from parley.core.ports import Scope
+from parley.v1 import identity_pb2
+
+PUBLIC = frozenset(identity_pb2.DESCRIPTOR.services_by_name["Identity"].methods_by_name)
+"""The methods that need no credential."""
 
 SCOPES: dict[str, Scope | None] = {
     "CreateChatCompletion": "chat",

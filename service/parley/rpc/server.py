@@ -1,6 +1,7 @@
 """The gRPC server of one worker: its services, its limits, and its shutdown."""
 
 import asyncio
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -11,11 +12,13 @@ from parley.core.chat import Chat
 from parley.core.errors import ShuttingDown
 from parley.core.ports import AccessChecker, Authenticator, Store
 from parley.core.routing.router import Router
+from parley.rpc.admission import Admission
 from parley.rpc.authentication import Authentication
 from parley.rpc.authorization import add_authorization
 from parley.rpc.call import Call
-from parley.rpc.chain import interceptors
+from parley.rpc.generic_handlers import GenericHandlers
 from parley.rpc.health import SERVICE_NAME, Health
+from parley.rpc.interceptors import CallInterceptor
 from parley.rpc.metadata.challenges import Challenges
 from parley.rpc.reflection import add_reflection
 from parley.rpc.server_options import ServerLimits, server_options
@@ -83,20 +86,27 @@ class Server:
         self._running: set[Call] = set()
         auth = auth or Auth()
         authentication = Authentication(authenticator, Challenges(auth.metadata_url))
-        chain = interceptors(authentication, chat.limits, self._running, behind_edge=limits is None)
-        self._server = grpc.aio.server(interceptors=chain, options=server_options(limits))
+        interceptor = CallInterceptor(
+            authentication.authenticate,
+            authentication.challenges,
+            Admission(chat.limits),
+            self._running,
+            behind_edge=limits is None,
+        )
+        self._server = grpc.aio.server(interceptors=[interceptor], options=server_options(limits))
         self._chat = chat
         self._stalled_seconds = stalled_seconds
         self._stall_check = PeriodicTask("the check for stalled streams", self._cancel_stalled, stalled_seconds / 4)
         self._access = access
         self._access_check = PeriodicTask("the check for revoked access", self._cancel_revoked, _ACCESS_SECONDS)
         self._health = Health()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        add_ChatCompletionsServicer_to_server(ChatCompletionsServicer(chat, keep_alive_seconds), self._server)
-        add_SessionsServicer_to_server(SessionsServicer(store, chat.storage_limits), self._server)
-        add_ModelsServicer_to_server(ModelsServicer(router), self._server)
-        add_UsageReportsServicer_to_server(UsageReportsServicer(store), self._server)
-        add_IdentityServicer_to_server(IdentityServicer(auth), self._server)
+        handlers: Any = GenericHandlers(self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, handlers)
+        add_ChatCompletionsServicer_to_server(ChatCompletionsServicer(chat, keep_alive_seconds), handlers)
+        add_SessionsServicer_to_server(SessionsServicer(store, chat.storage_limits), handlers)
+        add_ModelsServicer_to_server(ModelsServicer(router), handlers)
+        add_UsageReportsServicer_to_server(UsageReportsServicer(store), handlers)
+        add_IdentityServicer_to_server(IdentityServicer(auth), handlers)
         if limits is None or limits.reflection:
             add_reflection((*_SERVICES, _IDENTITY, SERVICE_NAME), self._server)
         if limits is None:

@@ -79,7 +79,10 @@ async def test_a_valid_key_succeeds_beside_a_flood_from_its_address() -> None:
     with pytest.raises(RateLimited) as limited:
         await authentication.authenticate(_call("Bearer sk-wrong"))
     assert 1 == limited.value.retry_after
-    assert "ada" == (await authentication.authenticate(_call("Bearer sk-valid"))).account
+    valid = _call("Bearer sk-valid")
+    await authentication.authenticate(valid)
+    assert valid.caller is not None
+    assert "ada" == valid.caller.account
     with pytest.raises(InvalidApiKey):
         await authentication.authenticate(_call("Bearer sk-wrong", "192.0.2.2"))
 

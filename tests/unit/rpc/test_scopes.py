@@ -8,8 +8,7 @@ import pytest
 
 from parley import v1
 from parley.core.ports import Caller, Scope
-from parley.rpc.interceptors import PUBLIC
-from parley.rpc.scopes import SCOPES
+from parley.rpc.scopes import PUBLIC, SCOPES
 
 METHODS = {
     method.name

@@ -1,0 +1,52 @@
+"""Decoding of requests. gRPC itself would report a malformed request as INTERNAL."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from google.protobuf.message import DecodeError
+
+from parley.core.errors import InvalidRequest
+from parley.core.offload import offload, record_size
+from parley.rpc import errors, request_forms, typed_forms
+from parley.rpc.call import Call
+from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
+
+_TYPED = frozenset({"CreateChatCompletion", "StreamChatCompletion"})  # the methods that the edge does not call for REST
+# The violations of a body that the edge cannot forward. The edge does not authenticate: it sends the call without the
+# body, so that a missing or invalid key is reported first.
+_EDGE_ERROR = "parley-refusal"
+_UNDECODABLE = (
+    "The request cannot be read: it is malformed or not UTF-8, or its JSON is nested too deeply; send it less nested"
+)
+
+
+def decoder(read: Callable[[bytes], Any], name: str) -> Callable[[Call, bytes], Awaitable[Any]]:
+    """Returns the function that decodes the requests of the method `name`.
+
+    Args:
+        read: Decodes the message.
+        name: The method's name.
+
+    Returns:
+        A function of the call and the bytes of its message. It raises InvalidRequest.
+    """
+
+    def read_completion(data: bytes) -> Any:
+        request = read(data)
+        if isinstance(request, CreateChatCompletionRequest):
+            request_forms.read(request, data)
+            if name in _TYPED:
+                typed_forms.infer_types(request)
+        return request
+
+    async def decode(call: Call, data: bytes) -> Any:
+        violations = call.metadata.get(_EDGE_ERROR)
+        if violations:
+            raise InvalidRequest.of(errors.decode_violations(violations))
+        record_size(size=len(data))
+        try:
+            return await offload(read_completion, data)
+        except DecodeError as error:
+            raise InvalidRequest(_UNDECODABLE) from error
+
+    return decode
