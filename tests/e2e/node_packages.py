@@ -1,12 +1,12 @@
 """The npm packages of the tests, installed once beside the Python packages; the scripts are in `node`."""
 
+import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -39,13 +39,16 @@ def unavailable(why: str) -> None:
 
 
 def _install(folder: Path) -> None:
+    """Installs the packages, unless another process does: that takes a core for half a minute."""
     folder.parent.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, ignore_cleanup_errors=True) as made:
-        for name in ("package.json", "package-lock.json"):
-            shutil.copy(HERE / name, made)
-        command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-        done = subprocess.run(command, cwd=made, capture_output=True, text=True, check=False)
-        assert 0 == done.returncode, done.stderr
-        with suppress(OSError):  # another process was faster
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if folder.exists():
+            return
+        with tempfile.TemporaryDirectory(dir=folder.parent, ignore_cleanup_errors=True) as made:
+            for name in ("package.json", "package-lock.json"):
+                shutil.copy(HERE / name, made)
+            command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+            done = subprocess.run(command, cwd=made, capture_output=True, text=True, check=False)
+            assert 0 == done.returncode, done.stderr
             Path(made).rename(folder)
-    assert folder.exists()

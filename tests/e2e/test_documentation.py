@@ -114,14 +114,14 @@ class Shell:
 
 @contextmanager
 def fresh_clone(folder: Path) -> Iterator[Shell]:
-    """A shell in a folder with only the files of the repository."""
+    """A shell in a folder with only the files of the repository, and with the installed packages of this checkout."""
     names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in filter(None, names.split("\0")):
         if (ROOT / name).exists():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
-    # `make run` would do the same; here the installation may wait for the registries.
-    subprocess.run(["make", "install"], cwd=folder, capture_output=True, check=True)
+            shutil.copy(ROOT / name, folder / name)
+            os.utime(folder / name, (0, 0))  # older than the installation: `make run` must not repeat it
+    (folder / ".venv").symlink_to(sys.prefix)
     shell = Shell(folder)
     try:
         yield shell
