@@ -94,7 +94,9 @@ def _openai(config: OpenAIBackend, learned: Path) -> Backend:
         learned=LearnedFields(learned),
         connections=config.connections,
         health=config.health,
-        extra_body=ExtraBodyPolicy(presets.for_url(config.base_url), config.extra_body),
+        extra_body=ExtraBodyPolicy(
+            presets.for_url(config.base_url), config.extra_body, presets.member(config.base_url)
+        ),
     )
 
 

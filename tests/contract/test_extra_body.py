@@ -10,8 +10,11 @@ import pytest
 from parley.app import _backend as make_backend
 from parley.backends.extra_body import presets
 from parley.backends.extra_body.closed import CLOSED
+from parley.backends.extra_body.policy import ExtraBodyPolicy
+from parley.backends.openai import request as openai_request
 from parley.config import ConfigError, parse
 from parley.core.errors import ParleyError, UnsupportedParameter
+from parley.core.messages.extra_fields import dump_bytes
 from parley.core.ports import Backend
 from tests.contract.backends import call
 from tests.upstream import ScriptedUpstream
@@ -126,6 +129,39 @@ async def test_defaults_of_the_model_are_the_operator_s_own(upstream: ScriptedUp
     assert 5 == upstream.requests[0].json["priority"]
 
 
+CLIENTS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("http://10.0.0.5:8000/v1", {"enable_thinking": False}, {"enable_thinking": False}),  # langchain-qwq
+    ("http://10.0.0.5:8000/v1", {"usage": {"include": True}, "top_k": 20}, {"top_k": 20}),  # opencode, Roo Code
+    ("https://api.openai.com/v1", {"include_reasoning": True, "usage": {"include": True}}, {}),  # LibreChat
+    ("https://openrouter.ai/api/v1", {"usage": {"include": True}}, {"usage": {"include": True}}),
+    (
+        "https://generativelanguage.googleapis.com/v1beta/openai",  # Cherry Studio
+        {"google": {"thinking_config": {"thinking_budget": 0}}},
+        {"extra_body": {"google": {"thinking_config": {"thinking_budget": 0}}}},
+    ),
+]
+
+
+@pytest.mark.parametrize(("url", "extra", "expected"), CLIENTS)
+@pytest.mark.parametrize("text", [False, True])
+def test_what_clients_add_to_every_call(
+    url: str, extra: dict[str, Any], expected: dict[str, Any], *, text: bool
+) -> None:
+    """What popular clients add is sent in the form of the vendor; values without an effect are left out."""
+    policy = ExtraBodyPolicy(presets.for_url(url), "preset", presets.member(url))
+    fields: dict[str, Any] = {"extra_body_json": json.dumps(extra)} if text else {"extra_body": extra}
+    sent = json.loads(dump_bytes(openai_request.body(call(**fields), stream=False, policy=policy)))
+    known = openai_request.body(call(), stream=False)
+    assert expected == {name: value for name, value in sent.items() if name not in known}
+
+
+@pytest.mark.parametrize("value", [{"include": False}, {"include": True, "x": 1}, True, [1]])
+def test_other_values_of_the_same_parameters_are_rejected(value: object) -> None:
+    """Only the value that has no effect is left out."""
+    with pytest.raises(UnsupportedParameter, match="`usage` is not passed on"):
+        openai_request.body(call(extra_body={"usage": value}), stream=False, policy=ExtraBodyPolicy({}))
+
+
 def test_presets_have_nothing_that_is_closed() -> None:
     """The only exception is the object of which some members are allowed."""
     found = {name for preset in (presets.SELF_HOSTED, presets.ANTHROPIC, *presets.VENDORS.values()) for name in preset}
@@ -137,6 +173,7 @@ def test_presets_have_nothing_that_is_closed() -> None:
     [
         ("https://api.openai.com/v1", presets.VENDORS["api.openai.com"]),
         ("https://me.openai.azure.com/openai", presets.VENDORS["azure.com"]),
+        ("https://europe-west1-aiplatform.googleapis.com/v1", presets.VENDORS["googleapis.com"]),
         ("https://OpenRouter.ai/api/v1", presets.VENDORS["openrouter.ai"]),
         ("http://10.0.0.5:8000/v1", presets.SELF_HOSTED),
     ],

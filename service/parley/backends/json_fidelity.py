@@ -147,4 +147,7 @@ def merge_extra(
         parsed = json_object(request.extra_body_json, "extra_body_json") if request.extra_body_json else extra
         for name in policy.check(call, {name: parsed[name] for name in extra}):
             del extra[name]
-    sent.update(extra)
+    if policy.member and extra:
+        sent[policy.member] = extra
+    else:
+        sent.update(extra)

@@ -4,7 +4,7 @@ _ROWS: tuple[tuple[str, str], ...] = (
     (
         "it chooses the model",
         """models fallbacks route provider preset custom_llm_provider model_list safety_model compound_custom
-        deployment_id engine adapter adapter_id adapter_source lora lora_path lora_request""",
+        deployment_id draft_model engine adapter adapter_id adapter_source lora lora_path lora_request""",
     ),
     (
         "it chooses an address",
@@ -23,7 +23,7 @@ _ROWS: tuple[tuple[str, str], ...] = (
     ),
     (
         "it controls the scheduling or the caches of the server",
-        """priority kv_transfer_params id_slot slot_id cache_prompt n_cache_reuse keep_alive num_ctx options
+        """priority kv_transfer_params id_slot slot_id cache_prompt n_cache_reuse keep_alive ttl num_ctx options
         session_params rid request_id data_parallel_rank deferred background speed inference_geo""",
     ),
     (

@@ -11,6 +11,8 @@ from parley.core.ports import UpstreamCall
 Setting = str | Sequence[str]
 """`preset`, `all`, `off`, or names that are allowed beside the preset."""
 _FIELDS = frozenset({"extra_body", "extra_body_json"})
+_NO_OPS: Mapping[str, Any] = {"usage": {"include": True}, "include_reasoning": True}
+"""Values that OpenRouter's clients (LibreChat, Roo Code, opencode) add to every call, for what answers have anyway."""
 
 
 class ExtraBodyPolicy:
@@ -19,11 +21,13 @@ class ExtraBodyPolicy:
     Args:
         preset: The parameters that are allowed by default.
         setting: `extra_body` in the configuration of the backend.
+        member: The member of the body that contains the parameters; None if they are members of the body itself.
     """
 
-    __slots__ = ("_allowed",)
+    __slots__ = ("_allowed", "member")
 
-    def __init__(self, preset: Preset, setting: Setting = "preset") -> None:
+    def __init__(self, preset: Preset, setting: Setting = "preset", member: str | None = None) -> None:
+        self.member = member
         self._allowed: Preset | None = dict(preset)
         if setting == "all":
             self._allowed = None
@@ -36,7 +40,7 @@ class ExtraBodyPolicy:
         """Checks the vendor parameters of a call. Those of the model's `defaults` are the operator's own.
 
         Returns:
-            The names of parameters that are left out: those that are null and not allowed.
+            The names of parameters that are left out: those that are not allowed, and null or without an effect.
 
         Raises:
             UnsupportedParameter: If a parameter is not allowed.
@@ -44,9 +48,9 @@ class ExtraBodyPolicy:
         allowed = self._allowed
         if allowed is None or not _FIELDS.isdisjoint(call.defaults):
             return ()
-        nulls = [name for name, value in parameters.items() if value is None and name not in allowed]
+        left_out = [name for name, value in parameters.items() if name not in allowed and _has_no_effect(name, value)]
         for name, value in parameters.items():
-            if name in nulls:
+            if name in left_out:
                 continue
             if name not in allowed:
                 raise _refused(name, name, call)
@@ -56,7 +60,11 @@ class ExtraBodyPolicy:
             unknown = sorted(value.keys() - members) if isinstance(value, dict) else [""]
             if unknown:
                 raise _refused(name, f"{name}.{unknown[0]}".rstrip("."), call)
-        return nulls
+        return left_out
+
+
+def _has_no_effect(name: str, value: Any) -> bool:
+    return value is None or (name in _NO_OPS and value == _NO_OPS[name])
 
 
 def _refused(name: str, path: str, call: UpstreamCall) -> UnsupportedParameter:

@@ -34,9 +34,11 @@ _VLLM = """length_penalty stop_token_ids include_stop_str_in_output min_tokens s
 # python/sglang/srt/entrypoints/openai/protocol.py
 _SGLANG = "no_stop_trim separate_reasoning stream_reasoning"
 _OLLAMA = "think"  # docs/openai.md
+# Qwen's name for the API of its vendor, which LMDeploy and FastDeploy read too. LangChain's ChatQwen always sends it.
+_QWEN = "enable_thinking thinking_budget"
 
 LLAMA_CPP: Preset = _preset(_COMMON, _LLAMA_CPP, objects=_TEMPLATE_SWITCHES)
-SELF_HOSTED: Preset = _preset(_COMMON, _LLAMA_CPP, _VLLM, _SGLANG, _OLLAMA, objects=_TEMPLATE_SWITCHES)
+SELF_HOSTED: Preset = _preset(_COMMON, _LLAMA_CPP, _VLLM, _SGLANG, _OLLAMA, _QWEN, objects=_TEMPLATE_SWITCHES)
 ANTHROPIC: Preset = _preset("top_k thinking", objects={"output_config": frozenset({"effort"})})
 
 VENDORS: Mapping[str, Preset] = {
@@ -54,16 +56,18 @@ VENDORS: Mapping[str, Preset] = {
         "typical_p mirostat_target mirostat_lr prompt_truncate_len context_length_exceeded_behavior ignore_eos",
         "min_tokens reasoning_history perf_metrics_in_response",
     ),
-    "api.cerebras.ai": _preset("disable_reasoning clear_thinking"),
+    "api.cerebras.ai": _preset("disable_reasoning clear_thinking reasoning_format"),
+    "baseten.co": _preset(_COMMON, objects={"chat_template_args": _TEMPLATE_SWITCHES["chat_template_kwargs"]}),
     "api.x.ai": {},
-    "generativelanguage.googleapis.com": {"google": frozenset({"thinking_config"})},
+    "googleapis.com": {"google": frozenset({"thinking_config"})},  # of the Gemini API and of Vertex AI
     "api.perplexity.ai": _preset(
         "top_k search_domain_filter search_recency_filter search_mode search_language_filter search_after_date_filter",
         "search_before_date_filter last_updated_after_filter last_updated_before_filter return_images disable_search",
         "return_related_questions language_preference",
     ),
     "moonshot.": _preset("thinking"),
-    "dashscope": _preset("top_k repetition_penalty enable_thinking thinking_budget vl_high_resolution_images"),
+    "dashscope": _preset("top_k repetition_penalty vl_high_resolution_images", _QWEN),
+    "siliconflow": _preset("top_k min_p", _QWEN),
     "bigmodel.cn": _preset("thinking do_sample tool_stream"),
     "api.z.ai": _preset("thinking do_sample tool_stream"),
     "minimax": _preset("reasoning_split top_k"),
@@ -73,8 +77,20 @@ VENDORS: Mapping[str, Preset] = {
 
 def for_url(base_url: str) -> Preset:
     """Returns the preset of an OpenAI-compatible server: its vendor's, or that of self-hosted servers."""
-    host = base_url.partition("://")[2].partition("/")[0].lower()
-    return next((preset for part, preset in VENDORS.items() if part in host), SELF_HOSTED)
+    return next((preset for part, preset in VENDORS.items() if part in _host(base_url)), SELF_HOSTED)
+
+
+def _host(base_url: str) -> str:
+    return base_url.partition("://")[2].partition("/")[0].lower()
+
+
+def member(base_url: str) -> str | None:
+    """Returns the member of the body that contains the vendor parameters; None if they are members of the body.
+
+    Google's API has `extra_body` in the JSON itself, where OpenAI's packages have only an argument of this name
+    (ai.google.dev/gemini-api/docs/openai).
+    """
+    return "extra_body" if "googleapis.com" in _host(base_url) else None
 
 
 def for_provider(provider: str) -> Preset:
