@@ -3,15 +3,15 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import ExitStack
+from contextlib import ExitStack, asynccontextmanager, suppress
 
 import pytest
 import pytest_asyncio
-from aiohttp import ServerDisconnectedError
-from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from parley.backends.http.client import Endpoint, PoolExhausted, RetriedOnFreshConnection
+from parley.backends.http.client import Endpoint
+from parley.backends.http.dialer import AddressInfo
+from parley.backends.http.errors import Disconnected, PoolExhausted, RetriedOnFreshConnection
 from parley.backends.openai.backend import OpenAI
 from parley.config import parse
 from parley.core.errors import UpstreamRateLimited, UpstreamTimeout, UpstreamUnavailable
@@ -21,25 +21,17 @@ from tests.contract.backends import call, collect, request, text
 from tests.upstream import Cut, Events, Gate, Raw, ScriptedUpstream, Stall, chunks, ending
 
 
-class Names(AbstractResolver):
+class Names:
     """A resolver with one name, whose addresses a test can change."""
 
     def __init__(self, *addresses: str) -> None:
         self.addresses = addresses
         self.lookups = 0
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
+    async def resolve(self, host: str, port: int) -> list[AddressInfo]:
         """Returns the current addresses."""
         self.lookups += 1
-        return [
-            ResolveResult(hostname=host, host=address, port=port, family=socket.AF_INET, proto=0, flags=0)
-            for address in self.addresses
-        ]
-
-    async def close(self) -> None:
-        """Does nothing."""
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (address, port)) for address in self.addresses]
 
 
 async def send_request(endpoint: Endpoint) -> bytes:
@@ -80,7 +72,7 @@ async def test_changed_dns_records(two_addresses: tuple[int, dict[str, int]]) ->
     port, counts = two_addresses
     names = Names("127.0.0.1")
     kept, short = (
-        Endpoint(URL(f"http://upstream:{port}/"), {}, dns_seconds=0, resolver=names, max_age=oldest)
+        Endpoint(URL(f"http://upstream:{port}/"), {}, dns_seconds=0, resolver=names.resolve, max_age=oldest)
         for oldest in (300, 0)
     )
     assert [b"127.0.0.1"] * 4 == [await send_request(endpoint) for endpoint in (kept, kept, short, short)]
@@ -95,7 +87,7 @@ async def test_dns_cache(two_addresses: tuple[int, dict[str, int]]) -> None:
     """A resolved address is cached."""
     port, _ = two_addresses
     names = Names("127.0.0.1")
-    endpoint = Endpoint(URL(f"http://upstream:{port}/"), {}, resolver=names, max_age=0)
+    endpoint = Endpoint(URL(f"http://upstream:{port}/"), {}, resolver=names.resolve, max_age=0)
     for _ in range(3):
         await send_request(endpoint)
     assert 1 == names.lookups
@@ -113,7 +105,7 @@ async def test_several_addresses(two_addresses: tuple[int, dict[str, int]], dead
                 waiting = sockets.enter_context(socket.socket())
                 waiting.setblocking(False)
                 waiting.connect_ex(full.getsockname())
-        endpoint = Endpoint(URL(f"http://upstream:{port}/"), {}, resolver=Names("127.0.0.3", "127.0.0.2"))
+        endpoint = Endpoint(URL(f"http://upstream:{port}/"), {}, resolver=Names("127.0.0.3", "127.0.0.2").resolve)
         assert b"127.0.0.2" == await asyncio.wait_for(send_request(endpoint), 60)
         await endpoint.close()
 
@@ -185,10 +177,10 @@ async def test_one_stale_connection_is_enough() -> None:
         upstream.answer(*[gone] * 2)
         with pytest.raises(RetriedOnFreshConnection) as caught:
             await endpoint.post(b"{}", 5)
-        assert isinstance(caught.value.error, ServerDisconnectedError)
+        assert isinstance(caught.value.error, Disconnected)
         assert (7, 6) == (len(upstream.requests), upstream.connections)
         upstream.answer(gone)
-        with pytest.raises(ServerDisconnectedError):
+        with pytest.raises(Disconnected):
             await endpoint.post(b"{}", 5)
         await endpoint.close()
     assert (8, 7) == (len(upstream.requests), upstream.connections)
@@ -247,3 +239,59 @@ async def test_incomplete_response_head(stream: bool, bound: str) -> None:
                 await (collect(backend, upstream_call) if stream else backend.complete(upstream_call))
         assert await upstream.requests[0].closed.arrives()
         await backend.close()
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n"
+LENGTH = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx"
+
+
+@asynccontextmanager
+async def one_answer(response: bytes) -> AsyncIterator[tuple[URL, list[asyncio.StreamWriter]]]:
+    """Runs a server that sends these bytes for each request. Yields its URL and its connections."""
+    opened: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        opened.append(writer)
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while await reader.readuntil(b"\r\n\r\n{}"):
+                writer.write(response)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    yield URL(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"), opened
+    server.close()
+
+
+@pytest.mark.parametrize(
+    ("response", "connections"),
+    [
+        (CHUNKED + b"\r\n", 1),
+        (CHUNKED + b"X-Trailer: 1\r\nY-Trailer: 2\r\n\r\n", 1),
+        (LENGTH, 1),
+        (b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + LENGTH, 1),
+        (LENGTH + LENGTH, 3),
+        (LENGTH + b"garbage", 3),
+        (LENGTH.replace(b"OK\r\n", b"OK\r\nConnection: close\r\n"), 3),
+        (LENGTH.replace(b"HTTP/1.1", b"HTTP/1.0"), 3),
+    ],
+    ids=["chunked", "trailers", "length", "1xx", "a second response", "garbage", "close", "HTTP/1.0"],
+)
+async def test_reuse(response: bytes, connections: int) -> None:
+    """A connection is reused after a complete response, unless the server closes it or sends more bytes."""
+    async with one_answer(response) as (url, opened):
+        endpoint = Endpoint(url, {})
+        assert [b"x"] * 3 == [await send_request(endpoint) for _ in range(3)]
+        await endpoint.close()
+    assert connections == len(opened)
+
+
+async def test_bytes_on_an_idle_connection() -> None:
+    """A connection on which the server sends bytes without a request is not reused."""
+    async with one_answer(LENGTH) as (url, opened):
+        endpoint = Endpoint(url, {})
+        await send_request(endpoint)
+        opened[0].write(LENGTH.replace(b"x", b"y"))
+        await opened[0].wait_closed()
+        assert b"x" == await send_request(endpoint)
+        await endpoint.close()
+    assert 2 == len(opened)

@@ -12,7 +12,7 @@ import pytest
 from yarl import URL
 
 from parley.backends.http.client import Endpoint
-from parley.backends.http.response import FAILURES
+from parley.backends.http.errors import FAILURES
 from parley.backends.openai.backend import OpenAI
 from parley.config import ConfigError
 from parley.core.errors import ParleyError, StreamBroken, UpstreamTimeout, UpstreamUnavailable

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import aiohttp
 import pytest
 
 from parley.backends.errors import local_resources
@@ -76,9 +75,8 @@ async def test_a_refused_connection_is_the_backend_s_failure() -> None:
     assert (UpstreamUnavailable, True) == (type(failed), getattr(failed, "is_unreachable", None))
 
 
-def _error(number: int, text: str = "") -> aiohttp.ClientConnectorError:
-    key = aiohttp.client_reqrep.ConnectionKey("h", 1, False, True, None, None, None)
-    return aiohttp.ClientConnectorError(key, OSError(number, text or os.strerror(number)))
+def _error(number: int, text: str = "") -> OSError:
+    return OSError(number, text or os.strerror(number))
 
 
 @pytest.mark.parametrize(

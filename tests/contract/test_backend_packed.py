@@ -139,6 +139,14 @@ async def test_garbage(backend: OpenAI, upstream: ScriptedUpstream, encoding: st
     assert "content-encoding" in (failed.cause or "").lower()
 
 
+async def test_several_members(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """A gzip body of several members and padding is decompressed completely (RFC 1952, 2.2)."""
+    body = json.dumps(completion("Hello.")).encode()
+    members = b"".join(compressed("gzip", body[:20]) + compressed("gzip", body[20:]))
+    upstream.answer(Raw([head("gzip"), framed(members + b"\0" * 8), b"0\r\n\r\n"]))
+    assert "Hello." == (await backend.complete(call())).choices[0].message.content.string_value
+
+
 async def test_truncated_compression(backend: OpenAI, upstream: ScriptedUpstream) -> None:
     """Truncated compressed data is unreadable even if the HTTP framing is complete."""
     parts = compressed("gzip", json.dumps(completion("Hello.")).encode())

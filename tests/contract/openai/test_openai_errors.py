@@ -152,7 +152,7 @@ async def test_check(upstream: ScriptedUpstream) -> None:
         (Json({"loading": KEY}, 503), UpstreamUnavailable, "HTTP 503"),
         (Json({}, 202), UpstreamUnavailable, "HTTP 202"),
         (Json({}, 302, {"Location": "/elsewhere"}), UpstreamUnavailable, "HTTP 302"),
-        (Raw([Cut()]), UpstreamUnavailable, "ServerDisconnectedError"),
+        (Raw([Cut()]), UpstreamUnavailable, "Disconnected"),
         (Raw([Stall()]), UpstreamTimeout, "no answer within 0.1 s"),
         (Raw(["HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", Stall()]), UpstreamTimeout, "no answer within"),
     ],

@@ -5,21 +5,21 @@ A subclass defines the vendor's JSON: the request (`_body`) and the response (`_
 
 import asyncio
 import re
+import ssl
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-import aiohttp
-from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from parley.backends.deadlines import Deadlines, SilenceTimer
 from parley.backends.errors import classifier, local_resources
 from parley.backends.errors.classifier import ErrorFactory, ErrorInBody, MalformedResponse
 from parley.backends.http import body_shapes
-from parley.backends.http import client as http_client
 from parley.backends.http.body_shapes import MAX_ANSWER_SIZE, Reader
-from parley.backends.http.response import FAILURES, Response
+from parley.backends.http.client import Endpoint
+from parley.backends.http.errors import FAILURES, ConnectionFailed, PoolExhausted, RetriedOnFreshConnection
+from parley.backends.http.response import Response
 from parley.backends.http.watchdog import SilenceWatchdog
 from parley.config import ConfigError, HttpHealthCheck
 from parley.core.errors import ParleyError, UpstreamTimeout, UpstreamUnavailable
@@ -33,6 +33,7 @@ _WAIT_FOR_CONNECTION = 1.0  # seconds; the suggested delay when the pool is exha
 _ERROR_BODY_SECONDS = 2.0  # maximum wait for the body of an error; its status alone is enough to classify it
 _UNHEALTHY = "The health check of the backend failed"
 _OK = 200
+_NEVER = float("inf")
 _ENCODING = re.compile(r"[a-z]{1,12}", re.IGNORECASE)
 
 
@@ -66,7 +67,7 @@ class HttpBackend:
                 "api_key: contains characters that a header cannot contain; remove line breaks and quotes"
             )
         own = {"Content-Type": "application/json", "User-Agent": "parley"}
-        self._endpoint = http_client.Endpoint(URL(url), own | dict(headers), unix_socket, connections=connections)
+        self._endpoint = Endpoint(URL(url), own | dict(headers), unix_socket, connections=connections)
         self._health = health or HttpHealthCheck()
         self._errors = ErrorFactory(secret)
 
@@ -76,12 +77,13 @@ class HttpBackend:
         deadlines = Deadlines(call)
         response = None
         try:
-            async with asyncio.timeout_at(deadlines.end) as timer:
-                response = await self._endpoint.post(body, call.timeouts.connect, compressed=True, hops=call.hops)
-                if not _can_be_read(response):
-                    raise await self._response_error(response, call)
-                data = await _read(response, MAX_ANSWER_SIZE, lambda: timer.reschedule(deadlines.next_bytes_by()))
-                await response.release()
+            response = await self._endpoint.post(
+                body, call.timeouts.connect, deadlines.end, compressed=True, hops=call.hops
+            )
+            if not _can_be_read(response):
+                raise await self._response_error(response, call)
+            data = await _read(response, MAX_ANSWER_SIZE, deadlines.next_bytes_by)
+            await response.release()
             return self._read_completion(data, call)
         except ErrorInBody as error:
             raise self._errors.from_event(error.error, call.request.model, started=False) from None
@@ -191,11 +193,11 @@ class HttpBackend:
         """Requests a stream and returns once the response head has arrived."""
         response = None
         try:
-            async with asyncio.timeout_at(deadlines.first_token):
-                response = await self._endpoint.post(body, call.timeouts.connect, hops=call.hops)
-                if _can_be_read(response):
-                    return response
-                raise await self._response_error(response, call)
+            response = await self._endpoint.post(body, call.timeouts.connect, deadlines.first_token, hops=call.hops)
+            if _can_be_read(response):
+                response.expire_at(_NEVER)  # from here on the watchdog limits the silence
+                return response
+            raise await self._response_error(response, call)
         except FAILURES as error:
             raise self._failure(error, call, deadlines) from None
         finally:
@@ -218,35 +220,33 @@ class HttpBackend:
     ) -> ParleyError:
         """Converts a failure of the client to a domain error; `started`: the response head had arrived."""
         model = call.request.model
-        if isinstance(error, http_client.RetriedOnFreshConnection):
+        if isinstance(error, RetriedOnFreshConnection):
             return classifier.without_retries(self._failure(error.error, call, deadlines, started=started))
-        if isinstance(error, http_client.ConnectionFailed):
+        if isinstance(error, ConnectionFailed):
             failure = local_resources.find(error.error) or self._failure(error.error, call, deadlines)
             return classifier.unreachable(failure)
-        if isinstance(error, http_client.PoolExhausted):
+        if isinstance(error, PoolExhausted):
             return classifier.rate_limited(model, _WAIT_FOR_CONNECTION, str(error))
         if isinstance(error, TimeoutError):
             return deadlines.exceeded(error)
         if started:
             return classifier.unreadable(model, self._cause(error))
-        if isinstance(error, aiohttp.ClientSSLError | aiohttp.ClientConnectorCertificateError):
+        if isinstance(error, ssl.SSLError):
             return classifier.misconfigured(model, self._cause(error))
         return classifier.unavailable(model, self._cause(error))
 
     def _cause(self, error: Exception) -> str:
-        error = error.error if isinstance(error, http_client.ConnectionFailed) else error
-        name = type(error).__name__
-        quotes = isinstance(error, HttpProcessingError | aiohttp.ClientResponseError)  # bytes of the response
-        return name if quotes else self._errors.redact(f"{name}: {error}")
+        error = error.error if isinstance(error, ConnectionFailed) else error
+        return self._errors.redact(f"{type(error).__name__}: {error}")
 
 
-async def _read(response: Response, limit: int, on_chunk: Callable[[], None] = lambda: None) -> bytes:
+async def _read(response: Response, limit: int, next_deadline: Callable[[], float] | None = None) -> bytes:
     """Reads the complete body.
 
     Args:
         response: The response to read.
         limit: Maximum size in bytes.
-        on_chunk: Called after each read except the last.
+        next_deadline: Returns the deadline for the bytes after those that have arrived; None keeps the deadline.
 
     Raises:
         MalformedResponse: If the body exceeds `limit`.
@@ -261,7 +261,8 @@ async def _read(response: Response, limit: int, on_chunk: Callable[[], None] = l
         chunks.append(chunk)
         if response.at_end:
             break
-        on_chunk()
+        if next_deadline is not None:
+            response.expire_at(next_deadline())
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 

@@ -1,0 +1,231 @@
+"""One HTTP/1.1 connection: sends a request and parses its response with llhttp."""
+
+import asyncio
+import ssl
+from time import monotonic
+from typing import cast
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from parley.backends.deadlines import TICK
+from parley.backends.http.errors import Disconnected, HttpError, MalformedBody, MalformedHead
+
+_MAX_BUFFERED = 64 * 1024  # bytes; above it reading is paused until the body is read. A head must not be longer
+_MAX_HEADERS = 256
+_NEVER = float("inf")
+
+
+class Connection(asyncio.Protocol):
+    """A connection that carries one exchange after another.
+
+    Attributes:
+        opened: When the connection was made, on the monotonic clock.
+        released: When the latest exchange ended, on the monotonic clock.
+        is_open: Whether a request can be sent.
+        status: The status of the response; 0 until its head has arrived.
+        headers: The headers of the response, as they were received.
+        chunks: The parts of the body that were received and not yet read.
+        is_complete: Whether the end of the response has arrived.
+        error: Why the exchange failed.
+    """
+
+    def __init__(self) -> None:
+        self.opened = self.released = monotonic()
+        self.is_open = False
+        self.status = 0
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.chunks: list[bytes] = []
+        self.is_complete = True
+        self.error: Exception | None = None
+        self._can_continue = False
+        self._buffered = 0  # bytes received since the latest `take`, framing included
+        self._is_paused = False
+        self._deadline = _NEVER
+        self._timer: asyncio.TimerHandle | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self.on_body = self.chunks.append  # the parser calls it without a Python frame for each chunk
+        self._parser = HttpResponseParser(self)
+        self._parser.set_dangerous_leniencies(  # these lose nothing: servers send such heads and chunks
+            lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
+        )
+
+    @property
+    def is_reusable(self) -> bool:
+        """Whether another request can follow the response, which is complete."""
+        return self.is_open and self.is_complete and self._can_continue and self.error is None
+
+    def send(self, request: bytes, deadline: float) -> None:
+        """Sends a request; its response must be complete by the deadline, unless `expire_at` moves it."""
+        self.status = 0
+        self.headers = []  # the previous list belongs to the previous response
+        self.chunks.clear()
+        self._buffered = 0
+        self.is_complete = self._can_continue = False
+        self.error = None
+        self.expire_at(deadline)
+        self._transport.write(request)
+
+    def expire_at(self, deadline: float) -> None:
+        """Makes the exchange fail with TimeoutError at `deadline`, a time of the event loop's clock.
+
+        A timer that fires early is set again, so that an exchange rarely needs one of its own.
+        """
+        self._deadline = deadline
+        if self._timer is None or self._timer.when() > deadline:
+            self._stop_timer()
+            if deadline != _NEVER:
+                self._timer = self._loop.call_at(deadline, self._on_timer)
+
+    def wait(self) -> "asyncio.Future[None]":
+        """Returns a future that is done when the state of the exchange may have changed."""
+        self._waiter = waiter = self._loop.create_future()
+        return waiter
+
+    async def wait_head(self) -> int:
+        """Waits for the head of the response. Returns its status; raises the error of the exchange."""
+        while not self.status:
+            if self.error is not None:
+                raise self.error
+            await self.wait()
+        return self.status
+
+    def take(self) -> bytes:
+        """Removes and returns the buffered part of the body."""
+        chunks = self.chunks
+        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        chunks.clear()
+        self._buffered = 0
+        if self._is_paused:
+            self._is_paused = False
+            if not self._transport.is_closing():
+                self._transport.resume_reading()
+        return data
+
+    def fail(self, error: Exception) -> None:
+        """Ends the exchange with an error, which is raised after the buffered part of the body, and closes."""
+        if self.error is None and not self.is_complete:
+            self.error = error
+        self.close()
+        self._wake()
+
+    async def start_tls(self, context: ssl.SSLContext, host: str) -> "Connection":
+        """Starts TLS with the server behind this connection to a proxy. Returns the connection to the server."""
+        connection = Connection()
+        transport = await self._loop.start_tls(self._transport, connection, context, server_hostname=host)
+        if transport is None:
+            raise Disconnected("the proxy closed the tunnel")
+        connection.connection_made(transport)
+        return connection
+
+    def close(self) -> None:
+        """Closes the connection at once."""
+        if self.is_open:
+            self.is_open = False
+            self._stop_timer()
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Stores the transport."""
+        self._transport = cast("asyncio.Transport", transport)
+        self.is_open = True
+
+    def data_received(self, data: bytes) -> None:
+        """Parses a part of the response. Bytes outside of an exchange close the connection."""
+        if self.is_complete:
+            self.close()
+            return
+        self._buffered += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (HttpParserError, HttpParserUpgrade) as error:
+            self.fail(self._malformed(error))
+            return
+        if self._buffered > _MAX_BUFFERED and not self.is_complete:
+            self._pause()
+        self._wake()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Ends a body whose length is not known; fails every other exchange."""
+        if not self.is_complete and self.error is None:
+            if self.status and error is None and not self._has_framing():
+                self.is_complete = True
+            elif self.status:
+                self.error = MalformedBody(_MALFORMED.format(error or "the server closed the connection"))
+            elif self._buffered:
+                self.error = MalformedHead(f"the head of the response is truncated: {error or 'end of the stream'}")
+            else:
+                self.error = Disconnected(str(error or "the server closed the connection without a response"))
+        self.is_open = False
+        self._stop_timer()
+        self._wake()
+
+    def on_message_begin(self) -> None:
+        """Refuses a second response; only a 1xx response may precede another."""
+        if self.is_complete:
+            raise MalformedBody("bytes after the response")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Adds a header; trailers are ignored."""
+        if self.status:
+            return
+        if len(self.headers) >= _MAX_HEADERS:
+            raise MalformedHead("too many headers")
+        self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """Makes the status known, unless it is a 1xx status."""
+        status = self._parser.get_status_code()
+        if 100 <= status < 200:  # noqa: PLR2004 - informational
+            self.headers.clear()
+        else:
+            self.status = status
+
+    def on_message_complete(self) -> None:
+        """Ends the exchange, unless the response was a 1xx one."""
+        if self.status:
+            self.is_complete = True
+            self._can_continue = self._parser.should_keep_alive()
+
+    def _pause(self) -> None:
+        """Stops receiving until the body is read. A head, a trailer or the size of a chunk is never that long."""
+        if not self.chunks:
+            reason = f"more than {_MAX_BUFFERED} bytes without a part of the body"
+            self.fail(MalformedBody(_MALFORMED.format(reason)) if self.status else MalformedHead(reason))
+        elif not self._is_paused:
+            self._is_paused = True
+            self._transport.pause_reading()
+
+    def _malformed(self, error: Exception) -> HttpError:
+        reason = str(error.__context__ or error) if isinstance(error, HttpParserError) else "an upgrade"
+        if self.status:
+            return MalformedBody(_MALFORMED.format(reason))
+        return MalformedHead(f"the response is not valid HTTP/1.1: {reason}")
+
+    def _has_framing(self) -> bool:
+        """Returns whether the head says where the body ends (RFC 9112, 6.3)."""
+        names = {name.lower(): value.lower() for name, value in self.headers}
+        encoding = names.get(b"transfer-encoding")
+        return b"content-length" in names if encoding is None else encoding.rstrip().endswith(b"chunked")
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        if self.is_complete:
+            self._deadline = _NEVER
+        elif self._loop.time() + TICK >= self._deadline:
+            self.fail(TimeoutError())
+        else:
+            self.expire_at(self._deadline)
+
+
+_MALFORMED = "the body is malformed or truncated: {}"
