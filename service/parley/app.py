@@ -150,7 +150,7 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
     try:
         async with (
             open_existing_store(config.store, state_dir, store_identity) as store,
-            admin_servers(admin, store, Rules.of(config), config.admin.keys, on_alive=on_alive),
+            admin_servers(admin, store, Rules.of(config), config.admin, on_alive=on_alive),
             _authenticator(config, store, run_dir, certificates=certificates) as authenticator,
         ):
             turns, limits = Turns(store, config.limits.session.bytes), RateLimiter(store)

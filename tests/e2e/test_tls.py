@@ -1,10 +1,12 @@
 """`parley up` with TLS and client certificates, called by real clients."""
 
+import json
 import signal
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 import httpx
@@ -12,11 +14,13 @@ import openai
 import pytest
 import trustme
 
+from parley.admin.v1.keys_pb2 import ListKeysRequest
+from parley.admin.v1.keys_pb2_grpc import KeysStub
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from parley.v1.sessions_pb2 import ListSessionsRequest
 from parley.v1.sessions_pb2_grpc import SessionsStub
 from tests.e2e.conftest import write_config
-from tests.processes import Parley, run_here, started
+from tests.processes import PATIENCE, Parley, run_here, started
 from tests.rpc.calling import chat_request
 from tests.upstream import ScriptedUpstream
 
@@ -29,13 +33,24 @@ class Secured:
     config: Path
     authority: trustme.CA
     clients: trustme.CA
+    admins: trustme.CA
 
-    def channel(self, client: trustme.LeafCert | None) -> grpc.Channel:
-        """Returns a channel, with a client certificate if one is given."""
+    def channel(self, client: trustme.LeafCert | None, address: str | None = None) -> grpc.Channel:
+        """Returns a channel, by default to the gRPC listener, with a client certificate if one is given."""
         key = client.private_key_pem.bytes() if client else None
         chain = client.cert_chain_pems[0].bytes() if client else None
         credentials = grpc.ssl_channel_credentials(self.authority.cert_pem.bytes(), key, chain)
-        return grpc.secure_channel(self.parley.grpc.replace("127.0.0.1", "localhost"), credentials)
+        return grpc.secure_channel((address or self.parley.grpc).replace("127.0.0.1", "localhost"), credentials)
+
+    def list_keys(self, client: trustme.LeafCert | None, metadata: tuple[tuple[str, str], ...] = ()) -> Any:
+        """Lists the API keys at the admin listener; returns the answer, or the status of the failure."""
+        address = json.loads((self.parley.folder / "ready.json").read_text())["admin"]
+        with self.channel(client, address) as channel:
+            try:
+                return KeysStub(channel).ListKeys(ListKeysRequest(), metadata=metadata, timeout=PATIENCE)
+            except grpc.RpcError as error:
+                failed: Any = error
+                return failed.code()
 
 
 @pytest.fixture(scope="module")
@@ -43,17 +58,19 @@ def secured(the_upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFac
     """A Parley with TLS, and client certificates whose DNS name is the account."""
     the_upstream.reset()
     folder = tmp_path_factory.mktemp("tls")
-    authority, clients = trustme.CA(), trustme.CA()
+    authority, clients, admins = trustme.CA(), trustme.CA(), trustme.CA()
     leaf = authority.issue_cert("localhost")
     leaf.cert_chain_pems[0].write_to_path(folder / "tls.pem")
     leaf.private_key_pem.write_to_path(folder / "tls.key")
     clients.cert_pem.write_to_path(folder / "clients.pem")
+    admins.cert_pem.write_to_path(folder / "admins.pem")
     config = write_config(folder, the_upstream)
     with config.open("a") as file:
         file.write(f"tls: {{certificate: {folder}/tls.pem, key: {folder}/tls.key}}\n")
         file.write(f"auth: {{mtls: {{ca: {folder}/clients.pem, account: san_dns}}}}\n")
-    with started("--config", str(config)) as parley:
-        yield Secured(parley, config, authority, clients)
+        file.write(f"admin: {{mtls: {{ca: {folder}/admins.pem, names: [ops.internal]}}}}\n")
+    with started("--config", str(config), "--admin", "127.0.0.1:0") as parley:
+        yield Secured(parley, config, authority, clients, admins)
 
 
 def test_rest(secured: Secured) -> None:
@@ -67,6 +84,19 @@ def test_rest(secured: Secured) -> None:
         openai.OpenAI(base_url=f"{base}/v1", api_key=secured.parley.key, http_client=http) as client,
     ):
         assert client.chat.completions.create(model="scripted", messages=[{"role": "user", "content": "Hi"}]).choices
+
+
+def test_the_certificate_of_an_administrator(secured: Secured) -> None:
+    """The admin listener accepts a certificate of its authorities with a listed name, which the log of the call has."""
+    assert secured.list_keys(secured.admins.issue_cert("ops.internal")).keys
+    secured.parley.wait_for_log('"actor":"admin-certificate:ops.internal"')
+    claimed = (("parley-client-name", "ops.internal"),)
+    assert grpc.StatusCode.UNAUTHENTICATED == secured.list_keys(None)
+    assert grpc.StatusCode.UNAUTHENTICATED == secured.list_keys(None, claimed)
+    assert grpc.StatusCode.UNAUTHENTICATED == secured.list_keys(secured.admins.issue_cert("dev.internal"), claimed)
+    wrong_key = (("authorization", f"Bearer {secured.parley.key}"),)
+    assert grpc.StatusCode.UNAUTHENTICATED == secured.list_keys(secured.admins.issue_cert("ops.internal"), wrong_key)
+    assert grpc.StatusCode.UNAVAILABLE == secured.list_keys(secured.clients.issue_cert("ops.internal"))
 
 
 def test_a_client_certificate_is_an_account(secured: Secured) -> None:

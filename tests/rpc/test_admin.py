@@ -16,6 +16,7 @@ from grpc_channelz.v1 import channelz_pb2, channelz_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from parley.admin.v1 import accounts_pb2, audit_pb2, keys_pb2, usage_pb2
+from parley.config.admin import AdminConfig
 from parley.core.administration import os_user
 from parley.core.ports import AuditFilter
 from parley.rpc.admin import AdminSockets, admin_servers
@@ -35,6 +36,8 @@ METHODS: dict[str, MethodDescriptor] = {
 READS = {name for name in METHODS if name.startswith(("Get", "List", "Query"))}
 INVALID = "INVALID_REQUEST"
 KEY = "secret-of-an-administrator-0123456789"
+
+ACCESS = AdminConfig(keys={"ops": KEY})
 
 
 class Admin:
@@ -75,7 +78,7 @@ async def administering(folder: Path, *, remote: bool = False) -> AsyncIterator[
     sockets = AdminSockets(folder / "local.sock", folder / "remote.sock")
     socket = sockets.remote if remote else sockets.local
     async with (
-        admin_servers(sockets, store, rules(["m1", "m2"]), {"ops": KEY}, on_alive=lambda: None),
+        admin_servers(sockets, store, rules(["m1", "m2"]), ACCESS, on_alive=lambda: None),
         grpc.aio.insecure_channel(f"unix:{socket}") as channel,
     ):
         yield Admin(channel, store)

@@ -145,9 +145,14 @@ def _check_again(config: Path | None) -> Config:
 def _check_reload(file: Path | None, running: Config) -> Config:
     """Checks the configuration of a reload. Raises ConfigError."""
     checked = _check_again(file)
-    if (checked.tls, checked.auth.mtls) != (running.tls, running.auth.mtls):
-        raise located_error(file, ["tls: changes of `tls` and `auth.mtls` need a restart; changed files do not"])
+    if _tls(checked) != _tls(running):
+        message = "tls: changes of `tls`, `auth.mtls` and `admin.mtls` need a restart; changed files do not"
+        raise located_error(file, [message])
     return checked
+
+
+def _tls(config: Config) -> tuple[object, ...]:
+    return config.tls, config.auth.mtls, config.admin.mtls
 
 
 def _read_admin_key(address: Address | None, file: Path | None, config: Config) -> Config:
@@ -156,14 +161,15 @@ def _read_admin_key(address: Address | None, file: Path | None, config: Config) 
     try:
         if file is not None:
             keys["admin"] = file.read_text(encoding="utf-8").strip()
-        checked = config.model_copy(update={"admin": AdminConfig(keys=keys)})
+        checked = config.model_copy(update={"admin": AdminConfig(keys=keys, mtls=config.admin.mtls)})
     except OSError as error:
         raise CommandError(f"{file} cannot be read ({error.strerror}); name another with --admin-key-file") from error
     except ValueError as error:
         message = f"{file}: an admin key must have at least 32 characters of ASCII, without spaces"
         raise CommandError(message) from error
-    if address is not None and not keys:
-        message = "--admin needs an admin key: set admin.keys in the configuration, or give --admin-key-file"
+    if address is not None and not keys and config.admin.mtls is None:
+        remedy = "set admin.keys in the configuration, or admin.mtls, or give --admin-key-file"
+        message = f"--admin needs an admin key: {remedy}"
         raise CommandError(message)
     return checked
 

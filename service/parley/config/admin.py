@@ -1,6 +1,7 @@
 """Access of administrators over the network."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -14,6 +15,24 @@ AdminKey = Annotated[
 """A secret of an administrator."""
 
 
+class AdminCertificates(Strict):
+    """Client certificates on the admin listener (mTLS). A call without an admin key is that of the certificate's name.
+
+    Example:
+        tls: {certificate: /etc/parley/tls.pem, key: /etc/parley/tls.key}
+        admin:
+          mtls: {ca: /etc/parley/admins.pem, names: [ops.example.com]}
+    """
+
+    ca: Path
+    """PEM file of the certificate authorities that sign the administrators' certificates. Read again when it changes.
+    """
+    name: Literal["san_dns", "san_uri", "san_email"] = "san_dns"
+    """Subject alternative name that names an administrator: the first DNS name, URI (as in SPIFFE) or email address."""
+    names: list[str] = Field(min_length=1)
+    """Names of the administrators. Certificates with other names are refused."""
+
+
 class AdminConfig(Strict):
     """Access to the admin listener of `parley up --admin`. The Unix socket `admin.sock` in the state folder needs none.
 
@@ -25,3 +44,5 @@ class AdminConfig(Strict):
     keys: dict[str, AdminKey] = Field(default={})
     """Admin keys by name. A call has one as `authorization: Bearer …`; the audit log has its name. `openssl rand -hex
     32` creates one."""
+    mtls: AdminCertificates | None = None
+    """Client certificates of administrators. Default: none."""

@@ -72,6 +72,8 @@ class Config(Strict):
             raise ValueError(f'default_model: no model has the id "{self.default_model}"; use one of: {", ".join(ids)}')
         if self.auth.mtls is not None and self.tls is None:
             raise ValueError("auth.mtls: client certificates need `tls`; set tls.certificate and tls.key")
+        if self.admin.mtls is not None and self.tls is None:
+            raise ValueError("admin.mtls: client certificates need `tls`; set tls.certificate and tls.key")
         _check_fallbacks(self.models)
         _check_targets(self.models, self.prices)
         _check_issuers(self.auth.issuers, self.plans)

@@ -1,11 +1,10 @@
 """The admin servers of one worker: keys, accounts, usage and the audit log, channelz and reflection."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 import grpc
 from grpc_channelz.v1 import channelz, channelz_pb2
@@ -16,6 +15,7 @@ from parley.admin.v1.accounts_pb2_grpc import add_AccountsServicer_to_server
 from parley.admin.v1.audit_pb2_grpc import add_AuditLogServicer_to_server
 from parley.admin.v1.keys_pb2_grpc import add_KeysServicer_to_server
 from parley.admin.v1.usage_pb2_grpc import add_UsageServicer_to_server
+from parley.config.admin import AdminConfig
 from parley.core.administration import Accounts, Keys, Rules, os_user
 from parley.core.ports import Store
 from parley.rpc.admin_access import local_interceptor, remote_interceptor
@@ -54,7 +54,7 @@ async def admin_servers(
     sockets: AdminSockets,
     store: Store,
     rules: Rules,
-    keys: Mapping[str, str] = MappingProxyType({}),
+    access: AdminConfig,
     *,
     on_alive: Callable[[], None],
 ) -> AsyncIterator[None]:
@@ -66,7 +66,7 @@ async def admin_servers(
         sockets: The sockets to create, in a folder that others may not enter: their mode is set after they exist.
         store: Holds keys, accounts and the audit log.
         rules: What keys and accounts may name.
-        keys: The admin keys by name, one of which every call of the remote socket must have.
+        access: The admin keys and certificates, one of which every call of the remote socket must have.
         on_alive: Called every second while calls of the local socket are answered.
 
     Raises:
@@ -79,7 +79,7 @@ async def admin_servers(
     async with AsyncExitStack() as running:
         await running.enter_async_context(_serving(local, sockets.local))
         if sockets.remote is not None:
-            remote = _server(store, rules, remote_interceptor(keys))
+            remote = _server(store, rules, remote_interceptor(access))
             await running.enter_async_context(_serving(remote, sockets.remote))
         check = asyncio.create_task(_check_alive(sockets.local, on_alive))
         try:

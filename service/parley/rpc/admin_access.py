@@ -1,11 +1,11 @@
-"""Interceptors of the admin services: what a change comes from, and the admin keys of callers over the network."""
+"""Interceptors of the admin services: what a change comes from, and the credentials of callers over the network."""
 
 import hmac
-from collections.abc import Mapping
 
 import grpc
 import structlog
 
+from parley.config.admin import AdminConfig
 from parley.core.errors import InvalidAdminKey
 from parley.core.ports import Origin
 from parley.rpc.authentication import CLIENT_ADDRESS
@@ -32,35 +32,43 @@ def local_interceptor(user: str) -> grpc.aio.ServerInterceptor:
     return _interceptor(authenticate)
 
 
-def remote_interceptor(keys: Mapping[str, str]) -> grpc.aio.ServerInterceptor:
-    """Returns the interceptor of the admin listener.
-
-    Args:
-        keys: The admin keys by name.
-    """
-    return _interceptor(AdminKeys(keys).authenticate)
+def remote_interceptor(config: AdminConfig) -> grpc.aio.ServerInterceptor:
+    """Returns the interceptor of the admin listener."""
+    return _interceptor(AdminCredentials(config).authenticate)
 
 
 def _interceptor(authenticate: Authenticate) -> grpc.aio.ServerInterceptor:
     return CallInterceptor(authenticate, Challenges(None), None, set(), behind_edge=True)
 
 
-class AdminKeys:
-    """Requires `authorization: Bearer` with an admin key, and records its name as the origin of changes."""
+class AdminCredentials:
+    """Requires an admin key or the certificate of an administrator, and records its name as the origin of changes.
 
-    def __init__(self, keys: Mapping[str, str]) -> None:
-        self._keys = {name: key.encode() for name, key in keys.items()}
+    A key is sent as `authorization: Bearer`. The certificate counts in calls without this header.
+    """
+
+    def __init__(self, config: AdminConfig) -> None:
+        self._keys = {name: key.encode() for name, key in config.keys.items()}
+        self._names = frozenset(config.mtls.names if config.mtls else ())
 
     async def authenticate(self, call: Call) -> None:
         """Sets the origin of a call. Raises InvalidAdminKey."""
         address = call.metadata.get(CLIENT_ADDRESS, "")  # set by the admin listener
-        key_name = self._name(call.metadata.get("authorization", ""))
-        if key_name is None:
+        actor = self._actor(call)
+        if actor is None:
             _log.warning("admin call refused", method=call.method, address=address, request_id=call.request_id)
             raise InvalidAdminKey
-        _set_origin(call, Origin(f"admin-key:{key_name}", address))
+        _set_origin(call, Origin(actor, address))
 
-    def _name(self, authorization: str) -> str | None:
+    def _actor(self, call: Call) -> str | None:
+        authorization = call.metadata.get("authorization")
+        if authorization is not None:
+            key_name = self._key_name(authorization)
+            return None if key_name is None else f"admin-key:{key_name}"
+        name = call.metadata.get("parley-client-name", "").partition(",")[0]  # set by the admin listener alone
+        return f"admin-certificate:{name}" if name in self._names else None
+
+    def _key_name(self, authorization: str) -> str | None:
         """Returns the name of the key. Compares with every key in constant time."""
         scheme, _, secret = authorization.partition(" ")
         sent = secret.strip().encode(errors="replace") if scheme.lower() == "bearer" else b""

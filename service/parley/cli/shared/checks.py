@@ -6,6 +6,7 @@ import socket
 import stat
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from google.protobuf import json_format
@@ -82,12 +83,15 @@ def _unusable_certificates(config: Config) -> Iterator[str]:
 
 def tls_files(config: Config) -> TlsFiles | None:
     """Returns the files of the listeners' TLS."""
-    tls, clients = config.tls, config.auth.mtls
+    tls, clients, admins = config.tls, config.auth.mtls, config.admin.mtls
     if tls is None:
         return None
-    if clients is None:
-        return TlsFiles(tls.certificate, tls.key)
-    return TlsFiles(tls.certificate, tls.key, clients.ca, clients.required, clients.account)
+    files = TlsFiles(tls.certificate, tls.key)
+    if clients is not None:
+        files = replace(files, client_ca=clients.ca, client_required=clients.required, client_name=clients.account)
+    if admins is not None:
+        files = replace(files, admin_ca=admins.ca, admin_name=admins.name)
+    return files
 
 
 def require_private(address: Address, option: str, remedy: str) -> None:
