@@ -19,17 +19,17 @@ from parley.rpc.call import Call
 from parley.rpc.generic_handlers import GenericHandlers
 from parley.rpc.health import SERVICE_NAME, Health
 from parley.rpc.interceptors import CallInterceptor
+from parley.rpc.keep_alive import KeepAlive
 from parley.rpc.metadata.challenges import Challenges
 from parley.rpc.reflection import add_reflection
 from parley.rpc.server_options import ServerLimits, server_options
-from parley.rpc.services.chat_completions import ChatCompletionsServicer
+from parley.rpc.services.chat_completions import ChatCompletionsServicer, add_chat_completions
 from parley.rpc.services.identity import IdentityServicer
 from parley.rpc.services.models import ModelsServicer
 from parley.rpc.services.sessions import SessionsServicer
 from parley.rpc.services.usage import UsageReportsServicer
 from parley.rpc.shutdown import Shutdown
 from parley.v1 import chat_completions_pb2, identity_pb2, models_pb2, sessions_pb2, usage_pb2
-from parley.v1.chat_completions_pb2_grpc import add_ChatCompletionsServicer_to_server
 from parley.v1.identity_pb2_grpc import add_IdentityServicer_to_server
 from parley.v1.models_pb2_grpc import add_ModelsServicer_to_server
 from parley.v1.sessions_pb2_grpc import add_SessionsServicer_to_server
@@ -102,7 +102,8 @@ class Server:
         self._health = Health()
         handlers: Any = GenericHandlers(self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, handlers)
-        add_ChatCompletionsServicer_to_server(ChatCompletionsServicer(chat, keep_alive_seconds), handlers)
+        self._keep_alive = KeepAlive(keep_alive_seconds)
+        add_chat_completions(ChatCompletionsServicer(chat, self._keep_alive), handlers)
         add_SessionsServicer_to_server(SessionsServicer(store, chat.storage_limits), handlers)
         add_ModelsServicer_to_server(ModelsServicer(router), handlers)
         add_UsageReportsServicer_to_server(UsageReportsServicer(store), handlers)
@@ -128,6 +129,7 @@ class Server:
         await self._server.start()
         self._stall_check.start()
         self._access_check.start()
+        self._keep_alive.start()
         await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
         await self.store_changed(True)
         if address.startswith("unix:"):
@@ -168,6 +170,7 @@ class Server:
         await stopping
         await self._stall_check.stop()
         await self._access_check.stop()
+        await self._keep_alive.stop()
 
     async def _leave(self, shutdown: Shutdown) -> None:
         """Sends callers away when requested, and reports at each request when no call runs."""

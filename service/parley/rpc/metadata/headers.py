@@ -6,12 +6,25 @@ import grpc
 
 from parley.rpc.call import current
 from parley.rpc.metadata import rate_limits
+from parley.rpc.metadata.idempotency import REPLAYED
+from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
+
+SESSION = "x-chat-session-id"
+"""The header with the id of a session."""
+
+_Context = grpc.aio.ServicerContext[Any, Any]
 
 
-async def send(context: grpc.aio.ServicerContext[Any, Any], *more: tuple[str, str]) -> None:
+async def send(context: _Context, *more: tuple[str, str]) -> None:
     """Sends the caller's rate limits and further headers, if there are any. A call sends headers once."""
     call = current()
     call.headers_sent = True
     headers = (*rate_limits.metadata(call.outcome.rate_limits or ()), *more)
     if headers:
         await context.send_initial_metadata(headers)
+
+
+async def send_with_answer(context: _Context, answer: ChatCompletion | ChatCompletionChunk | None) -> None:
+    """Sends the caller's rate limits, the session's id and the mark of a replayed answer, if any."""
+    session = ((SESSION, answer.session_id),) if answer is not None and answer.HasField("session_id") else ()
+    await send(context, *session, *((REPLAYED,) if current().outcome.replayed else ()))

@@ -1,8 +1,6 @@
 """The `ChatCompletions` service: validates the request, calls the core, returns the answer."""
 
-import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import Any, Literal
 
 import grpc
@@ -18,16 +16,17 @@ from parley.core.sessions.idempotency import COMPLETIONS, Key
 from parley.rpc import errors, sse
 from parley.rpc.call import Call, caller, current
 from parley.rpc.interceptors import Context, record_failure, remaining
+from parley.rpc.keep_alive import KeepAlive
 from parley.rpc.metadata import headers
 from parley.rpc.metadata.hops import hops
-from parley.rpc.metadata.idempotency import REPLAYED, idempotency_key
+from parley.rpc.metadata.idempotency import idempotency_key
+from parley.rpc.stream_output import EventOutput, MessageOutput, StreamOutput
 from parley.rpc.typed_forms import set_text
 from parley.rpc.unknown_fields import fill_structs
 from parley.rpc.validation import validate
 from parley.v1 import chat_completions_pb2_grpc as services
-from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
+from parley.v1.chat_completions_pb2 import DESCRIPTOR, ChatCompletion, CreateChatCompletionRequest
 
-_SESSION = "x-chat-session-id"
 _NULLABLE: tuple[Literal["stop", "tool_choice", "function_call"], ...] = ("stop", "tool_choice", "function_call")
 _ERROR_FORM = "parley-error-form"  # the format of an error within a stream, set by the edge; see sse.py
 _MODEL = "parley-model"  # set by the edge if the dialect requires `model`, even with a default model
@@ -39,9 +38,9 @@ _FORM = "parley-form"  # set by the edge if the Accept header overrules `stream`
 class ChatCompletionsServicer(services.ChatCompletionsServicer):
     """Serves completions: unary or as a stream, as messages or as the bytes of REST."""
 
-    def __init__(self, chat: Chat, keep_alive_seconds: float) -> None:
+    def __init__(self, chat: Chat, keep_alive: KeepAlive) -> None:
         self._chat = chat
-        self._keep_alive_seconds = keep_alive_seconds
+        self._keep_alive = keep_alive
 
     async def CreateChatCompletion(self, request: CreateChatCompletionRequest, context: Context) -> ChatCompletion:
         """Returns the answer."""
@@ -60,46 +59,45 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
         call = current()
         options = CallOptions(remaining(context), key, hops(call.metadata))
         completion = await self._chat.complete(request, caller(), options, call.outcome)
-        await _send_headers(context, completion)
+        await headers.send_with_answer(context, completion)
         _record_answer(call, completion)
         return completion
 
-    async def StreamChatCompletion(  # type: ignore[override] # gRPC's reader/writer form
+    async def StreamChatCompletion(  # type: ignore[override] # a unary handler: see `add_chat_completions`
         self, request: CreateChatCompletionRequest, context: Context
-    ) -> None:
-        """Writes the answer in typed chunks."""
+    ) -> bytes:
+        """Writes the answer in typed chunks; returns the last one."""
         key = await self._prepare(request, is_stream=True)
-        async with aclosing(self._chunks(request, context, key)) as chunks:
-            async for batch in chunks:
-                for chunk in batch:
-                    fill_structs(chunk)
-                    if chunk.sequence == 0:
-                        await _send_headers(context, chunk)
-                    await _write(context, chunk)
+        output = MessageOutput(context)
+        try:
+            await self._write_answer(request, context, key, output)
+            return await output.finish()
+        except Exception:
+            await output.drain()
+            raise
+        finally:
+            output.close()
 
-    async def StreamChatCompletionEvents(  # type: ignore[override] # gRPC's reader/writer form
+    async def StreamChatCompletionEvents(  # type: ignore[override] # a unary handler: see `add_chat_completions`
         self, request: CreateChatCompletionRequest, context: Context
-    ) -> None:
-        """Writes the answer in server-sent events. A failure after the first byte is the last event."""
+    ) -> bytes:
+        """Writes the answer in server-sent events; returns the last ones."""
         key = await self._prepare(request, is_stream=True)
         writer = sse.EventWriter(include_usage=request.stream_options.include_usage, nulls=_has_nulls())
-        output = _EventOutput(context, self._keep_alive_seconds)
+        output = EventOutput(context, writer)
+        self._keep_alive.add(output)
         try:
-            async with aclosing(self._chunks(request, context, key)) as chunks:
-                async for batch in chunks:
-                    await output.write(writer.events(batch), batch[0] if batch else None)
-        except BaseException as error:
-            failure = record_failure(current(), error) if output.started else None
-            if failure is None:
-                raise
-            await output.write(sse.error_event(failure, current().metadata.get(_ERROR_FORM)))
+            await self._write_events(request, context, key, output)
+            self._keep_alive.remove(output)  # the last event is that of the answer
+            return await output.finish()
         finally:
+            self._keep_alive.remove(output)
             output.close()
 
     async def _prepare(self, request: CreateChatCompletionRequest, *, is_stream: bool) -> Key | None:
         """Applies the metadata, drops nulls and validates the request; returns its `Idempotency-Key`."""
         call = current()
-        _set_session(request, call.metadata.get(_SESSION))
+        _set_session(request, call.metadata.get(headers.SESSION))
         call.log_fields["model"] = request.model[:256]
         if call.metadata.get(_FORM) == "whole":
             request.ClearField("stream")
@@ -112,62 +110,46 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
         await offload(validate, request, is_stream=is_stream, model_required=model_required, found=found)
         return idempotency_key(COMPLETIONS)
 
-    async def _chunks(
-        self, request: CreateChatCompletionRequest, context: Context, key: Key | None
-    ) -> AsyncGenerator[list[ChatCompletionChunk], None]:
+    async def _write_events(
+        self, request: CreateChatCompletionRequest, context: Context, key: Key | None, output: EventOutput
+    ) -> None:
+        """Writes the answer. A failure after the first byte is the last event."""
+        try:
+            await self._write_answer(request, context, key, output)
+        except BaseException as error:
+            failure = record_failure(current(), error) if output.started else None
+            if failure is None:
+                raise
+            output.add_error(failure, current().metadata.get(_ERROR_FORM))
+
+    async def _write_answer(
+        self, request: CreateChatCompletionRequest, context: Context, key: Key | None, output: StreamOutput
+    ) -> None:
         call = current()
         options = CallOptions(remaining(context), key, hops(call.metadata))
         async with aclosing(self._chat.stream(request, caller(), options, call.outcome)) as chunks:
             async for batch in chunks:
-                if batch and not batch[-1].choices:
-                    _record_answer(call, batch[-1])
-                yield batch
+                if output.is_full:
+                    await output.drain()
+                output.add(batch)
+        _record_answer(call, output.last)
 
 
-class _EventOutput:
-    """Writes events, and keep-alive comments in silences so that proxies keep the connection open."""
+def add_chat_completions(servicer: ChatCompletionsServicer, server: grpc.aio.Server) -> None:
+    """Adds the service to a server.
 
-    def __init__(self, context: Context, keep_alive_seconds: float) -> None:
-        self._context = context
-        self._interval = keep_alive_seconds
-        self._writing = asyncio.Lock()
-        self._loop = asyncio.get_running_loop()
-        self._last = self._loop.time()
-        self._keep_alive_task = self._loop.create_task(self._keep_alive())
-        self.started = False
-
-    async def write(self, data: bytes, chunk: ChatCompletionChunk | None = None) -> None:
-        """Writes bytes, if any. The first bytes send the headers, with the session of `chunk`."""
-        if not data:
-            return
-        async with self._writing:
-            if not self.started:
-                await _send_headers(self._context, chunk)
-            self.started = True
-            self._last = self._loop.time()
-            await _write(self._context, HttpBody(content_type="text/event-stream", data=data))
-
-    def close(self) -> None:
-        """Stops the keep-alive comments."""
-        self._keep_alive_task.cancel()
-
-    async def _keep_alive(self) -> None:
-        while True:
-            silent = self._loop.time() - self._last
-            await asyncio.sleep(self._interval - silent)
-            if current().outcome.rate_limits is None:
-                self._last = self._loop.time()  # not admitted yet: a rejection needs the headers unsent
-            elif self._loop.time() - self._last >= self._interval:
-                with suppress(grpc.aio.InternalError):  # the caller has disconnected: the handler is cancelled, too
-                    await self.write(sse.KEEP_ALIVE)
-
-
-async def _write(context: Context, message: ChatCompletionChunk | HttpBody) -> None:
-    """Writes a piece of a stream. `writing_since` lets the server find callers that do not read."""
-    call = current()
-    call.writing_since = asyncio.get_running_loop().time()
-    await context.write(message)
-    call.writing_since = None
+    The streaming methods are registered as unary ones, which write all messages but the last and return that: gRPC
+    sends it in one batch with the status. On the wire both forms are the same.
+    """
+    read, unary = CreateChatCompletionRequest.FromString, grpc.unary_unary_rpc_method_handler
+    handlers = {
+        "CreateChatCompletion": unary(servicer.CreateChatCompletion, read, ChatCompletion.SerializeToString),
+        "CreateChatCompletionJson": unary(servicer.CreateChatCompletionJson, read, HttpBody.SerializeToString),
+        "StreamChatCompletion": unary(servicer.StreamChatCompletion, read),
+        "StreamChatCompletionEvents": unary(servicer.StreamChatCompletionEvents, read),
+    }
+    name = DESCRIPTOR.services_by_name["ChatCompletions"].full_name
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))
 
 
 def _set_session(request: CreateChatCompletionRequest, header: str | None) -> None:
@@ -187,12 +169,6 @@ def _set_session(request: CreateChatCompletionRequest, header: str | None) -> No
 
 def _has_nulls() -> bool:
     return _NULLS in current().metadata
-
-
-async def _send_headers(context: Context, answer: ChatCompletion | ChatCompletionChunk | None) -> None:
-    """Sends the caller's rate limits, the session's id and the mark of a replayed answer, if any."""
-    session = ((_SESSION, answer.session_id),) if answer is not None and answer.HasField("session_id") else ()
-    await headers.send(context, *session, *((REPLAYED,) if current().outcome.replayed else ()))
 
 
 def _record_answer(call: Call, answer: Any) -> None:

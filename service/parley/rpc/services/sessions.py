@@ -28,7 +28,6 @@ from parley.v1 import sessions_pb2_grpc as services
 
 _CHUNK_SIZE = 256 * 1024  # bytes of an export in one message; clients accept 4 MiB by default, and a line may be longer
 _MAX_JSON_SIZE = 64 * 1024 * 1024  # bytes; max_response_body_size in edge/envoy.yaml
-_SESSION = "x-chat-session-id"
 
 T = TypeVar("T")
 
@@ -210,7 +209,7 @@ class _Output:
         """Writes one piece without buffering."""
         if not self.started:
             self.started = True
-            await headers.send(self._context, (_SESSION, self._session_id))
+            await headers.send(self._context, (headers.SESSION, self._session_id))
         await self._context.write(HttpBody(content_type="application/jsonl", data=data))
 
 
