@@ -22,6 +22,11 @@ class EventReader:
         self._data: list[bytes] = []
         self._data_size = 0
 
+    @property
+    def is_between_events(self) -> bool:
+        """Whether the next byte begins an event."""
+        return not (self._partial or self._data or self._name or self._after_cr or self._first)
+
     def feed(self, data: bytes) -> list[tuple[bytes, bytes]]:
         """Returns the events that these bytes complete, as (name, data); the name is empty for most vendors.
 

@@ -14,6 +14,7 @@ from parley.backends.errors.classifier import SHAPE_ERRORS, ErrorInBody, Malform
 from parley.backends.http.sse import EventReader
 from parley.backends.openai import response as answer
 from parley.backends.openai.choice import USUAL, ChoiceReader, ExpectedAnswer
+from parley.backends.openai.text_events import TextEvents
 from parley.backends.openai.usage import usage
 from parley.backends.parsing import lenient_json
 from parley.core.messages import extra_fields
@@ -38,6 +39,8 @@ class StreamReader:
         self._expected = expected_answer
         self._n = expected_answer.n
         self._events = EventReader()
+        self._texts = TextEvents()
+        self._text_index = 0  # of the choice whose text event was learned
         self._done = False
         self._is_repaired = False
         self._is_complete = False
@@ -57,11 +60,10 @@ class StreamReader:
     def feed(self, data: bytes) -> ChatCompletionChunk | None:
         """Returns the output of these bytes as one chunk, or None; b"" marks the end of the stream."""
         try:
-            for name, text in self._events.feed(data) if data else self._events.end():
-                if len(text) <= _MAX_DONE_LENGTH and text.strip() == _DONE:
-                    self._done = self.ended = True
-                    break
-                self._event(name, text)
+            if data:
+                self._read_stream(data)
+            else:
+                self._read_events(self._events.end(), b"")
         except (ErrorInBody, MalformedResponse) as error:
             self._fail(error)
         except SHAPE_ERRORS as error:
@@ -75,19 +77,55 @@ class StreamReader:
         self.failure = self.failure or failure
         self.ended = True
 
-    def _event(self, name: bytes, text: bytes) -> None:
+    def _read_stream(self, data: bytes) -> None:
+        """Reads events one by one, and runs of text events at once."""
+        at, end = 0, len(data)
+        while at < end and not self.ended:
+            if self._texts.is_known and self._events.is_between_events:
+                at = self._read_texts(data, at)
+                if at == end:
+                    return
+            stop = data.find(b"\n\n", at) + 2 if self._texts.may_learn else 0
+            piece = data[at : stop if stop > 1 else end]
+            self._read_events(self._events.feed(piece), piece)
+            at += len(piece)
+
+    def _read_texts(self, data: bytes, at: int) -> int:
+        """Reads the text events at a position, if any. Returns the position after them."""
+        try:
+            text, at = self._texts.take(data, at)
+        except ValueError:  # not strict JSON
+            self._texts.forget()
+            return at
+        if text:
+            index = self._text_index
+            (self._changed.get(index) or self._mark_changed(index)).add_text(text)
+        return at
+
+    def _read_events(self, events: list[tuple[bytes, bytes]], received: bytes) -> None:
+        for name, text in events:
+            if len(text) <= _MAX_DONE_LENGTH and text.strip() == _DONE:
+                self._done = self.ended = True
+                return
+            if self._event(name, text) and not self._is_repaired:
+                self._texts.learn(received, text)
+            else:
+                self._texts.forget()
+
+    def _event(self, name: bytes, text: bytes) -> bool:
+        """Reads an event. Returns whether it has nothing but text for one choice."""
         try:
             event = orjson.loads(text)
         except orjson.JSONDecodeError:
             event = self._repair(text)
         if event.__class__ is not dict:
             answer.raise_named_error(name, event, text)
-            return
+            return False
         if name == b"error" or event.get("error"):
             raise ErrorInBody(event)
         choices = event.get("choices")
         if choices and self._is_text_only(event, choices) and self._adds_text(choices[0]):
-            return
+            return True
         source = lenient_json.Source(text)
         if choices:
             self._read(choices, source)
@@ -95,6 +133,7 @@ class StreamReader:
             answer.raise_unmarked_error(event)
         self._usage.read(event, source)
         self._metadata.read(event, source)
+        return False
 
     def _repair(self, text: bytes) -> Any:
         """Parses invalid JSON leniently; returns None for an event that does not start like an object."""
@@ -119,17 +158,19 @@ class StreamReader:
         content = delta.get("content")
         if not content or content.__class__ is not str or not item.keys() <= USUAL:
             return False
-        self._choice(item, 0).add_text(content)
+        self._text_index = index = self._index(item, 0)
+        (self._changed.get(index) or self._mark_changed(index)).add_text(content)
         return True
 
-    def _choice(self, item: Mapping[str, Any], position: int) -> ChoiceReader:
-        index = 0 if self._n == 1 else answer.index_of(item, position)
-        return self._changed.get(index) or self._mark_changed(index)
+    def _index(self, item: Mapping[str, Any], position: int) -> int:
+        return 0 if self._n == 1 else answer.index_of(item, position)
 
     def _read(self, choices: Any, source: lenient_json.Source) -> None:
         for position, item in enumerate(choices):
             if item is not None:
-                self._choice(item, position).read(item, source, "choices", position)
+                index = self._index(item, position)
+                choice = self._changed.get(index) or self._mark_changed(index)
+                choice.read(item, source, "choices", position)
 
     def _mark_changed(self, index: int) -> ChoiceReader:
         choice = self._choices.get(index)
