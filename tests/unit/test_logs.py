@@ -34,7 +34,7 @@ CALL: dict[str, Any] = {
 
 def line(**fields: Any) -> str:
     """Renders an event for a terminal."""
-    return render(None, "info", CALL | fields).decode()
+    return render(CALL | fields).decode()
 
 
 def test_an_answer_is_one_line() -> None:
@@ -97,7 +97,7 @@ def test_control_characters_in_a_notice_are_replaced(capfd: pytest.CaptureFixtur
 def test_other_events_show_their_fields() -> None:
     """Other events have their fields as names and values, in the order of logging."""
     event = {"event": "backend changed", "level": "warning", "timestamp": "2026-11-26T14:38:50Z", "backend": "vllm"}
-    text = render(None, "warning", event | {"healthy": False, "cause": None}).decode()
+    text = render(event | {"healthy": False, "cause": None}).decode()
     assert "\x1b[33m14:38:50 WARNING \x1b[0mbackend changed  backend=vllm  healthy=False" == text
 
 

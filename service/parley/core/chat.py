@@ -1,8 +1,8 @@
 """Answers a conversation, complete or as a stream, as a turn of its session."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from parley.config import Model
 from parley.core.call import CallOptions, CallOutcome, ChatCall
@@ -72,9 +72,15 @@ class Chat:
             ParleyError: Any subclass.
         """
         call = await self._prepare(request, caller, options, outcome)
-        if not outcome.replayed:
-            async with self._running(call) as execution:
-                call.record_completion(await execution.complete(), execution.model_id)
+        if outcome.replayed:
+            return call.completion
+        try:
+            execution = await self._begin(call)
+            call.record_completion(await execution.complete(), execution.model_id)
+        except BaseException as error:
+            await self._end(call, error)
+            raise
+        await self._end(call, None)
         return call.completion
 
     async def stream(
@@ -99,9 +105,15 @@ class Chat:
             for batch in completion_to_chunks(call.completion):
                 yield batch
             return
-        async with self._running(call) as execution, aclosing(execution.stream()) as chunks:
-            async for chunk in chunks:
-                yield call.shape(chunk)
+        try:
+            execution = await self._begin(call)
+            async with aclosing(execution.stream()) as chunks:
+                async for chunk in chunks:
+                    yield call.shape(chunk)
+        except BaseException as error:
+            await self._end(call, error)
+            raise
+        await self._end(call, None)
         if call.shaper:
             yield [call.shaper.end()]
 
@@ -130,25 +142,14 @@ class Chat:
         session = await access.find_session(self._store, caller, request.session_id)
         return self._router.model(caller, session.model)
 
-    @asynccontextmanager
-    async def _running(self, call: ChatCall) -> AsyncIterator[Execution]:
-        """Begins the call and ends it, also if beginning fails."""
-        try:
-            call.execution = await self._begin(call)
-            yield call.execution
-        except BaseException as error:
-            await self._end(call, error)
-            raise
-        await self._end(call, None)
-
     async def _begin(self, call: ChatCall) -> Execution:
-        """Admits the call, begins its turn and makes its execution."""
+        """Admits the call, begins its turn and makes its execution. `_end` ends it, also if this fails."""
         await self._admit(call)
         await self._turns.begin(call.lease, call.request, call.caller, call.model, call.options.deadline)
         conversation = call.lease.conversation(call.request)
         record_size(messages=len(conversation))
         call.lease.admission.add_history(call.lease.prior_messages(call.request))
-        return self._router.new_execution(
+        call.execution = self._router.new_execution(
             call.model,
             call.request,
             conversation,
@@ -157,6 +158,7 @@ class Chat:
             account=call.caller.account,
             hops=call.options.hops,
         )
+        return call.execution
 
     async def _end(self, call: ChatCall, error: BaseException | None) -> None:
         """Commits the answer, or records why there is none; then settles the limits and counts the usage."""

@@ -36,11 +36,14 @@ class Output:
 
     def _put(self, data: bytes) -> bool:
         written = 0
-        with suppress(OSError):
+        try:
             while written < len(data):
-                written += os.write(self._descriptor, data[written:])
-        self._partial = 0 < written < len(data)
-        return written == len(data)
+                written += os.write(self._descriptor, data[written:] if written else data)
+        except OSError:
+            self._partial = written > 0
+            return False
+        self._partial = False
+        return True
 
 
 def _nonblocking(descriptor: int) -> int:

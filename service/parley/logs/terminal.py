@@ -10,8 +10,8 @@ _SHORT_ID = 8  # characters of a request id, enough to compare by eye
 _COLOURS = {"warning": "33", "error": "31", "critical": "31"}
 
 
-def render(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> bytes:
-    """Renders an event; the last processor of structlog."""
+def render(event: MutableMapping[str, Any]) -> bytes:
+    """Renders an event."""
     level, exception = event.pop("level", "info"), event.pop("exception", None)
     time = str(event.pop("timestamp", ""))[11:19]
     name = event.pop("event")

@@ -1,6 +1,7 @@
 """The canonical log line of a call."""
 
 import re
+from functools import cache
 
 import structlog
 
@@ -26,8 +27,7 @@ def write(call: Call, milliseconds: float) -> None:
     """Writes one line for a finished call that took so many milliseconds, unless it is not logged."""
     if not call.is_logged:
         return
-    operation = _OPERATION.fullmatch(call.method)
-    name, form = operation.groups() if operation else (call.method, None)
+    name, form = _operation(call.method)
     fields = {
         "method": name,
         "status": call.status,
@@ -35,7 +35,7 @@ def write(call: Call, milliseconds: float) -> None:
         "request_id": call.request_id,
     }
     if form is not None:
-        fields["form"] = form.lower()
+        fields["form"] = form
     if call.correlation_id != call.request_id:
         fields["correlation_id"] = call.correlation_id
     if call.caller is not None:
@@ -53,3 +53,11 @@ def write(call: Call, milliseconds: float) -> None:
         if call.failure.cause:
             fields["cause"] = call.failure.cause
     getattr(_log, _LEVELS.get(call.status, "info"))("call", **fields)
+
+
+@cache  # the methods of the protos: no other call gets here
+def _operation(method: str) -> tuple[str, str | None]:
+    """Returns the operation of a method, and the form of its answer if REST has a method of its own for it."""
+    found = _OPERATION.fullmatch(method)
+    name, form = found.groups() if found else (method, None)
+    return name, form.lower() if form else None

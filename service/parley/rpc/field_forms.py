@@ -45,21 +45,26 @@ def _finder(kind: Descriptor) -> _Finder | None:
     flags = {struct: STRUCT for struct, _ in STRUCTS.get(kind.full_name, ())}
     flags |= {field.name: TEXT for field in kind.fields if field.name in TEXTS}
     flags |= dict.fromkeys(typed_fields(kind), TYPED)
-    inner = [(field, _finder(type_of)) for field in kind.fields if (type_of := parley_type(field)) is not None]
-    finders = {field.name: (find, field.is_repeated) for field, find in inner if find is not None}
-    if not (flags or finders):
+    inner = {field.name: _finder(type_of) for field in kind.fields if (type_of := parley_type(field)) is not None}
+    # By number: the name of a field is a new string each time.
+    known = {
+        field.number: (flags.get(field.name, 0), inner.get(field.name), field.is_repeated)
+        for field in kind.fields
+        if field.name in flags or inner.get(field.name) is not None
+    }
+    if not known:
         return None
 
     def find_any(message: Any) -> int:
         found = 0
         for field, value in message.ListFields():
-            name = field.name
-            if name in finders:
-                find, is_repeated = finders[name]
-                for item in value if is_repeated else (value,):
-                    found |= find(item)
-            if name in flags:
-                found |= flags[name]
+            form = known.get(field.number)
+            if form is not None:
+                flag, find, is_repeated = form
+                found |= flag
+                if find is not None:
+                    for item in value if is_repeated else (value,):
+                        found |= find(item)
         return found
 
     return find_any

@@ -185,7 +185,9 @@ def _name(method: str) -> str:
 def _new_call(method: str, pairs: Any) -> Call:
     metadata: dict[str, str] = dict(pairs or ())
     request_id = _printable_id(metadata.get("x-request-id")) or os.urandom(16).hex()
-    correlation_id = _printable_id(metadata.get("x-correlation-id")) or request_id
+    correlation_id = metadata.get("x-correlation-id")
+    if correlation_id != request_id:  # the edge sets both to the same id if the caller sends neither
+        correlation_id = _printable_id(correlation_id) or request_id
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - a handler always runs in a task
     return Call(method, request_id, correlation_id, metadata, task)

@@ -7,7 +7,8 @@ backend rejects those that it does not support. The fields that belong to a know
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from functools import lru_cache
+from itertools import chain, islice
 from typing import Any
 
 from google.protobuf.struct_pb2 import Value
@@ -24,7 +25,7 @@ from parley.rpc.field_rules import (
     MAX_NAME_LENGTH,
     TOOL_CHOICES,
 )
-from parley.rpc.message_validation import CONTENT_TYPES, Fault, message_faults, part_faults
+from parley.rpc.message_validation import CONTENT_TYPES, Fault, is_plain_text, message_faults, part_faults
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 
 _FIRST = ("model", "messages")
@@ -55,12 +56,9 @@ def validate(
     Raises:
         InvalidRequest: With all violations, or the first hundred.
     """
-    named = {field.name for field, _ in request.ListFields()}
-    checks = (check for check, fields in _CHECKS if not (fields and fields.isdisjoint(named)))
-    faults = (fault for check in checks for fault in check(request))
+    checks = _checks(frozenset([field.number for field, _ in request.ListFields()]), is_stream)
+    faults = chain.from_iterable([check(request) for check in checks])
     violations = [Violation(*fault) for fault in islice(faults, _MAX_VIOLATIONS)]
-    if not is_stream:
-        violations += [Violation(*fault) for fault in _stream_fields(request)]
     if model_required and not request.HasField("model"):
         violations.append(MODEL_REQUIRED)
     if found:
@@ -88,7 +86,8 @@ def _messages(request: CreateChatCompletionRequest) -> Iterator[Fault]:
     if not request.messages:
         yield "messages", "`messages` must be a non-empty array", "too_short"
     for index, message in enumerate(request.messages):
-        yield from message_faults(message, f"messages[{index}]")
+        if not is_plain_text(message):
+            yield from message_faults(message, f"messages[{index}]")
 
 
 def _continuation(request: CreateChatCompletionRequest) -> Iterator[Fault]:
@@ -254,8 +253,9 @@ def _extra_body(request: CreateChatCompletionRequest) -> Iterator[Fault]:
         yield "extra_body_json", "`extra_body_json` must be the text of a JSON object"
 
 
+_Check = Callable[[CreateChatCompletionRequest], Iterator[Fault]]
 # Each check with the fields that it depends on: it is skipped if none of them is set. Without fields it always runs.
-_CHECKS: tuple[tuple[Callable[[CreateChatCompletionRequest], Iterator[Fault]], frozenset[str]], ...] = (
+_CHECKS: tuple[tuple[_Check, frozenset[str]], ...] = (
     (_model, frozenset({"model"})),
     (_messages, frozenset()),
     (_continuation, frozenset({"continue_final_message"})),
@@ -272,6 +272,15 @@ _CHECKS: tuple[tuple[Callable[[CreateChatCompletionRequest], Iterator[Fault]], f
     (_moderation, frozenset({"moderation"})),
     (_extra_body, frozenset({"extra_body_json"})),
 )
+_NAMES = {field.number: field.name for field in CreateChatCompletionRequest.DESCRIPTOR.fields}
+
+
+@lru_cache(maxsize=256)  # the sets of fields that callers send; few of the possible ones
+def _checks(numbers: frozenset[int], is_stream: bool) -> tuple[_Check, ...]:
+    """Returns the checks of a request that sets the fields with these numbers."""
+    named = {_NAMES[number] for number in numbers}
+    checks = tuple(check for check, fields in _CHECKS if not (fields and fields.isdisjoint(named)))
+    return checks if is_stream else (*checks, _stream_fields)
 
 
 def _is_object(text: str) -> bool:

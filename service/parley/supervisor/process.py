@@ -40,7 +40,7 @@ def print_call(fields: dict[str, Any]) -> None:
     """Writes the log line of a call that Envoy has refused, as a worker would."""
     timestamp = datetime.now(UTC).isoformat().replace("+00:00", "Z")
     event = fields | {"event": "call", "level": "info", "timestamp": timestamp}
-    line = render(None, "", event) if sys.stderr.isatty() else json.dumps(event, separators=(",", ":")).encode()
+    line = render(event) if sys.stderr.isatty() else json.dumps(event, separators=(",", ":")).encode()
     _stderr().write(line + b"\n")
 
 

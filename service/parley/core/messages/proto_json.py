@@ -81,19 +81,22 @@ def _converter(kind: Descriptor, nulls: bool) -> _Convert:
 
 def _make(kind: Descriptor, nulls: bool) -> _Convert:
     known = [field for field in json_fields(kind) if field.name not in _CARRIERS]
-    fields = {field.name: (field.json_name, _field(field, nulls)) for field in known}
+    # By number: the name of a field is a new string each time.
+    fields = {field.number: (field.json_name, _field(field, nulls)) for field in known}
+    unknown = next((field.number for field in kind.fields if field.name == "extra_json"), 0)
     inexact = {field.json_name for field in kind.fields if field.message_type in (Value.DESCRIPTOR, Struct.DESCRIPTOR)}
     known_names = {name for name, _ in fields.values()} - inexact
     always = _ALWAYS.get(kind.full_name, {}) if nulls else {}
 
     def convert(message: Any) -> dict[str, Any]:
-        data = dict(always)
+        data = always.copy()
         for field, value in message.ListFields():
-            found = fields.get(field.name)
+            number = field.number
+            found = fields.get(number)
             if found is not None:
                 name, convert_field = found
                 data[name] = value if convert_field is None else convert_field(value)
-            elif field.name == "extra_json":
+            elif number == unknown:
                 data |= _unknown(value, known_names)
         return data
 

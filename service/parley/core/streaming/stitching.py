@@ -70,7 +70,7 @@ class StitchedStream:
 
     def usage_chunk(self) -> ChatCompletionChunk:
         """Returns a chunk with the total usage of all attempts."""
-        used = usage_cost.total(attempt.usage for attempt in self._attempts if attempt.usage is not None)
+        used = usage_cost.total([attempt.usage for attempt in self._attempts if attempt.usage is not None])
         return ChatCompletionChunk(usage=used)
 
     def _deliver(self, chunks: Sequence[ChatCompletionChunk]) -> Sequence[ChatCompletionChunk]:

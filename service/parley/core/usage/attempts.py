@@ -1,7 +1,7 @@
 """The record of one request to one target, for receipts: its reason, outcome and usage."""
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 from parley.config import Price
 from parley.core.errors import ParleyError
@@ -9,7 +9,7 @@ from parley.core.ports import UpstreamCall
 from parley.v1.message_pb2 import Usage
 
 
-class AttemptKind(Enum):
+class AttemptKind(StrEnum):
     """The reason for an attempt, as receipts name it."""
 
     FIRST = "first"
@@ -20,7 +20,7 @@ class AttemptKind(Enum):
     SKIP_PREFIX = "skip_prefix"
 
 
-class AttemptOutcome(Enum):
+class AttemptOutcome(StrEnum):
     """The outcome of an attempt, as receipts name it."""
 
     COMPLETED = "completed"

@@ -1,6 +1,6 @@
 """The usage of attempts, reported or estimated, and its price."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from google.protobuf.descriptor import FieldDescriptor
 
@@ -42,19 +42,18 @@ def with_total(usage: Usage) -> Usage:
     return usage
 
 
-def total(usages: Iterable[Usage]) -> Usage | None:
+def total(usages: Sequence[Usage]) -> Usage | None:
     """Returns the sum of usages, each detail added separately and capped at 2³²-1; None without usages.
 
     `cost_details` of a backend are dropped from a sum of several.
     """
-    added: Usage | None = None
-    for usage in usages:
-        if added is None:
-            added = Usage()
-            added.CopyFrom(usage)
-        else:
-            added.ClearField("cost_details")
-            _add(added, usage)
+    if len(usages) < 2:  # noqa: PLR2004 - one usage is its own sum
+        return usages[0] if usages else None
+    added = Usage()
+    added.CopyFrom(usages[0])
+    added.ClearField("cost_details")
+    for usage in usages[1:]:
+        _add(added, usage)
     return added
 
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from parley.core.usage import cost as usage_cost
 from parley.core.usage.attempts import AttemptRecord
-from parley.v1 import receipt_pb2
 from parley.v1.error_reason_pb2 import ErrorReason
 from parley.v1.receipt_pb2 import Receipt
 
@@ -17,24 +16,25 @@ def receipt(attempts: Sequence[AttemptRecord]) -> Receipt:
     if not attempts:
         return result
     start = attempts[0].started
-    result.attempts.extend(_attempt(attempt, start) for attempt in attempts)
-    used = usage_cost.total(attempt.usage for attempt in attempts if attempt.usage is not None)
+    costs = [_add(result, attempt, start) for attempt in attempts]
+    used = usage_cost.total([attempt.usage for attempt in attempts if attempt.usage is not None])
     if used is not None:
         result.usage.CopyFrom(used)
-    costs = [attempt.cost for attempt in result.attempts if attempt.HasField("cost")]
-    if costs:
-        result.cost = sum(costs)
-    result.duration_ms = max(_ms(start, attempt.ended) for attempt in attempts)
+    known = [cost for cost in costs if cost is not None]
+    if known:
+        result.cost = sum(known)
+    result.duration_ms = max([_ms(start, attempt.ended) for attempt in attempts])
     return result
 
 
-def _attempt(attempt: AttemptRecord, start: float) -> receipt_pb2.Attempt:
-    result = receipt_pb2.Attempt(
+def _add(receipt: Receipt, attempt: AttemptRecord, start: float) -> float | None:
+    """Adds an attempt to a receipt and returns its cost; None if it is not known."""
+    result = receipt.attempts.add(
         model=attempt.model_id,
         backend=attempt.backend,
         target_model=attempt.target_model or None,
-        kind=attempt.kind.value,
-        outcome=attempt.outcome.value if attempt.outcome else "",
+        kind=attempt.kind,
+        outcome=attempt.outcome or "",
         started_ms=_ms(start, attempt.started),
         duration_ms=_ms(attempt.started, attempt.ended),
         usage=attempt.usage,
@@ -46,7 +46,8 @@ def _attempt(attempt: AttemptRecord, start: float) -> receipt_pb2.Attempt:
         result.first_token_ms = _ms(attempt.started, attempt.first_token)
     if attempt.usage is not None and attempt.price is not None:
         result.cost = usage_cost.cost(attempt.usage, attempt.price)
-    return result
+        return result.cost
+    return None
 
 
 def _ms(start: float, end: float | None) -> int:

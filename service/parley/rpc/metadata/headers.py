@@ -19,7 +19,8 @@ async def send(context: _Context, *more: tuple[str, str]) -> None:
     """Sends the caller's rate limits and further headers, if there are any. A call sends headers once."""
     call = current()
     call.headers_sent = True
-    headers = (*rate_limits.metadata(call.outcome.rate_limits or ()), *more)
+    limits = call.outcome.rate_limits
+    headers = (*rate_limits.metadata(limits), *more) if limits else more
     if headers:
         await context.send_initial_metadata(headers)
 

@@ -46,18 +46,17 @@ def fields(receipt: Receipt, causes: Sequence[str | None]) -> dict[str, Any]:
         `target`, which has answered; `cost`; `upstream_ms`; `attempts`, if there are several; `tried`, the attempts
         that did not complete.
     """
-    attempts = receipt.attempts
+    attempts = list(receipt.attempts)
     done = [attempt for attempt in attempts if attempt.outcome == _DONE]
     fields: dict[str, Any] = {"target": target_name(done[-1].backend, done[-1].target_model)} if done else {}
     if receipt.HasField("cost"):
         fields["cost"] = round(receipt.cost, _PLACES)
     if attempts:
         fields["upstream_ms"] = receipt.duration_ms
-    if len(attempts) != len(done) or len(done) > 1:
+    if len(attempts) > 1 or len(attempts) > len(done):
         fields["attempts"] = len(attempts)
-    tried = [_tried(attempt, cause) for attempt, cause in zip_longest(attempts, causes) if attempt.outcome != _DONE]
-    if tried:
-        fields["tried"] = tried
+    if len(attempts) > len(done):
+        fields["tried"] = [_tried(one, cause) for one, cause in zip_longest(attempts, causes) if one.outcome != _DONE]
     return fields
 
 

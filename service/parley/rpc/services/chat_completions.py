@@ -103,10 +103,11 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
             request.ClearField("stream")
             request.ClearField("stream_options")
         for name in _NULLABLE:
-            if getattr(request, name).HasField("null_value"):
+            if request.HasField(name) and getattr(request, name).HasField("null_value"):
                 request.ClearField(name)
         model_required = _MODEL in call.metadata or not (self._chat.has_default_model or request.session_id)
-        found = errors.decode_violations(call.metadata.get(_VIOLATIONS, ""))
+        violations = call.metadata.get(_VIOLATIONS)
+        found = errors.decode_violations(violations) if violations else ()
         await offload(validate, request, is_stream=is_stream, model_required=model_required, found=found)
         return idempotency_key(COMPLETIONS)
 
@@ -158,6 +159,8 @@ def _set_session(request: CreateChatCompletionRequest, header: str | None) -> No
     Raises:
         InvalidRequest: Body and header name different sessions.
     """
+    if not header and not request.HasField("session_id"):
+        return
     session_ids = {canonical_session_id(text) for text in (request.session_id, header) if text}
     if len(session_ids) > 1:
         message = "`chatSessionId` and the X-Chat-Session-ID header name different sessions; send one of them"
