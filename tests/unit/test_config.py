@@ -43,19 +43,21 @@ def test_routing_settings_are_read() -> None:
     """Backends of every kind, fallbacks, retries, slots and prices have the values of the file, in a worker too."""
     config = parse(ROUTED, "f")
     one, two = config.models
-    assert (["two"], 4, 0.5, "fail", 0.8) == (
+    assert (["two"], 4, 0.5, "fail", 0.8, 0.05) == (
         one.fallbacks,
         one.retries.attempts,
         one.retries.share,
         one.on_stream_failure,
         one.hedge,
+        one.coalesce,
     )
-    assert ([], 6, 0.2, "continue", "auto") == (
+    assert ([], 6, 0.2, "continue", "auto", "off") == (
         two.fallbacks,
         two.retries.attempts,
         two.retries.share,
         two.on_stream_failure,
         two.hedge,
+        two.coalesce,
     )
     assert ["a/x", "eu"] == [target.name for target in one.targets] == list(config.prices)
     assert ["openai", "anthropic", "parley", "any_llm"] == [backend.kind for backend in config.backends.values()]

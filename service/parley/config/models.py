@@ -105,6 +105,7 @@ class Retries(Strict):
 
 
 _DURATION: TypeAdapter[float] = TypeAdapter(Duration)
+_MAX_COALESCE = 1.0  # seconds; far below the shortest useful `stream_idle`
 
 
 def _hedge(value: object) -> object:
@@ -117,6 +118,19 @@ def _hedge(value: object) -> object:
         return _DURATION.validate_python(value)
     except ValidationError:
         raise ValueError("must be `auto`, `off` or a duration above 0, for example `2s`") from None
+
+
+def _coalesce(value: object) -> object:
+    """Parses `off` or a duration in seconds."""
+    if value is False or value == "off":
+        return "off"
+    try:
+        seconds = _DURATION.validate_python(value)
+    except ValidationError:
+        seconds = _MAX_COALESCE + 1
+    if seconds > _MAX_COALESCE:
+        raise ValueError("must be `off` or a duration above 0 and up to 1s, for example `50ms`")
+    return seconds
 
 
 class Model(Strict):
@@ -166,6 +180,11 @@ class Model(Strict):
     s, and once five first tokens of the target are known, 1.5 times what nearly all of its latest twenty took, at least
     2 s. `off`: never. Models whose every first token takes more than 10 s, and whose fallback is faster, need a longer
     time or `off`."""
+    coalesce: Annotated[Literal["off"] | float, PlainValidator(_coalesce)] = "off"
+    """Time within which the tokens of a stream are collected, after the first one, so that they leave together: less
+    work for each token, for those who carry thousands of streams. The first token and the end of the answer never wait.
+    At most 1 s. Backends of kind `parley` and `any_llm` ignore it; set it at the other Parley. `off`: every token
+    leaves as it arrives."""
     whole_answers: Literal["auto", "stream", "whole"] = "auto"
     """How a non-streaming answer is requested from the backend: as a stream that Parley joins, so that `first_token`,
     `stream_idle`, `stall`, `hedge` and continuation apply (`stream`), or as it is (`whole`). `auto`: as a stream if the

@@ -143,3 +143,10 @@ def test_instructions_and_the_system_message_of_the_caller(mode: str, expected: 
     messages = [system, _user("hi")]
     upstream = _upstream_call("configured", CreateChatCompletionRequest(messages=messages), messages, config).request
     assert expected == [message.content.string_value for message in upstream.messages]
+
+
+@pytest.mark.parametrize(("setting", "seconds"), [("", 0), ("coalesce: off", 0), ("coalesce: 50ms", 0.05)])
+def test_the_backend_receives_the_time_of_coalesce(setting: str, seconds: float) -> None:
+    """`coalesce` of the model is passed to the backend in seconds; 0 without it."""
+    config = _config(CONFIG.replace("model: upstream-name}]", f"model: upstream-name}}]\n    {setting}"))
+    assert seconds == _upstream_call("plain", CreateChatCompletionRequest(), config=config).coalesce

@@ -118,6 +118,8 @@ class HttpBackend:
                     watchdog.pause(deadlines.end)  # the time that the consumer takes does not count as upstream silence
                     yield chunk
                 watchdog.extend(silence_timer.record(chunk, started=reader.started))
+                if call.coalesce and chunk is not None and reader.started:
+                    response.hold(call.coalesce)
                 size += len(data)
                 if size > _MAX_STREAM_SIZE:
                     raise classifier.broken(call.request.model, f"the stream is longer than {_MAX_STREAM_SIZE} bytes")

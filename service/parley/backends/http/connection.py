@@ -43,6 +43,7 @@ class Connection(asyncio.Protocol):
         self._deadline = _NEVER
         self._timer: asyncio.TimerHandle | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._hold: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self.on_body = self.chunks.append  # the parser calls it without a Python frame for each chunk
         self._parser = HttpResponseParser(self)
@@ -81,6 +82,16 @@ class Connection(asyncio.Protocol):
         """Returns a future that is done when the state of the exchange may have changed."""
         self._waiter = waiter = self._loop.create_future()
         return waiter
+
+    def hold(self, seconds: float) -> None:
+        """Collects the body for so many seconds, or until the exchange ends or the buffer is full."""
+        if self._hold is None and not self._is_urgent():
+            self._hold = self._loop.call_later(seconds, self._end_hold)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the body is being collected."""
+        return self._hold is not None
 
     async def wait_head(self) -> int:
         """Waits for the head of the response. Returns its status; raises the error of the exchange."""
@@ -124,6 +135,9 @@ class Connection(asyncio.Protocol):
             self.is_open = False
             self._stop_timer()
             self._transport.abort()
+            if self._hold is not None:
+                self._hold.cancel()
+                self._hold = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Stores the transport."""
@@ -208,7 +222,20 @@ class Connection(asyncio.Protocol):
         encoding = names.get(b"transfer-encoding")
         return b"content-length" in names if encoding is None else encoding.rstrip().endswith(b"chunked")
 
+    def _end_hold(self) -> None:
+        self._hold = None
+        if self.chunks:
+            self._wake()
+
+    def _is_urgent(self) -> bool:
+        return self.is_complete or self._is_paused or self.error is not None
+
     def _wake(self) -> None:
+        if self._hold is not None:
+            if not self._is_urgent():
+                return
+            self._hold.cancel()
+            self._hold = None
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)

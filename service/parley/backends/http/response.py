@@ -71,6 +71,10 @@ class Response:
             await asyncio.sleep(0)  # the next read may not block; yields to timers and other tasks
         return data
 
+    def hold(self, seconds: float) -> None:
+        """Lets the next read return what arrives within so many seconds together; the end of the body does not wait."""
+        self._connection.hold(seconds)
+
     async def release(self) -> None:
         """Returns the connection to the pool if the rest of the body arrives within `_LINGER`; else closes it."""
         if not self._connection.is_complete:
@@ -101,7 +105,7 @@ class Response:
 
     async def _read_raw(self) -> bytes:
         connection = self._connection
-        while not connection.chunks:
+        while connection.is_held or not connection.chunks:
             if connection.error is not None:
                 raise connection.error
             if connection.is_complete:

@@ -26,6 +26,7 @@ class UpstreamCall:
         has_prefill: The last message is a prefill: the answer continues it and does not repeat it.
         defaults: The names of the fields of `request` that the model's defaults set and the caller did not send.
         hops: The number of Parleys that the call has passed through, this one included.
+        coalesce: Seconds within which a stream may collect what arrives after its first token; 0 for none.
     """
 
     request: CreateChatCompletionRequest
@@ -35,6 +36,7 @@ class UpstreamCall:
     has_prefill: bool = False
     defaults: Sequence[str] = ()
     hops: int = 1
+    coalesce: float = 0.0
 
 
 class Backend(Protocol):

@@ -80,6 +80,7 @@ class RequestBuilder:
             has_prefill=has_prefill,
             defaults=added,
             hops=self.hops + 1,
+            coalesce=0.0 if answering.coalesce == "off" else answering.coalesce,
         )
 
     def _set_messages(self, request: CreateChatCompletionRequest, answering: Model) -> None:
