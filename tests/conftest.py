@@ -1,11 +1,16 @@
 """Setup and order of all tests."""
 
+import gc
 import os
 from pathlib import Path
 
 import grpc.aio
 import pytest
 from hypothesis import HealthCheck, settings
+
+# Modules and tests live as long as the process. Without the collector, collecting them takes 6.5 s of CPU instead of 10
+# s, in each process.
+gc.disable()
 
 # gRPC shuts its asyncio engine down with the last object that uses it, and then waits without a limit for operations
 # of abandoned calls. One more user keeps the engine alive until the process ends.
@@ -58,3 +63,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Runs the longest files first, so that no process runs one of them after the others have finished."""
     order = {_TESTS / name: number for number, name in enumerate(_LONGEST)}
     items.sort(key=lambda item: order.get(item.path, len(order)))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Enables the collector, which from here on leaves the modules and tests aside."""
+    gc.enable()
+    gc.freeze()
