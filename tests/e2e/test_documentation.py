@@ -61,7 +61,11 @@ class Shell:
         self.clone = clone
         self.parley: Parley | None = None
         self._environment = environment(
-            PARLEY_HTTP="127.0.0.1:0", PARLEY_GRPC="127.0.0.1:0", PARLEY_READY_FILE=str(clone / "ready.json"), **SECRETS
+            PARLEY_HTTP="127.0.0.1:0",
+            PARLEY_GRPC="127.0.0.1:0",
+            PARLEY_WORKERS="1",  # a second one would only take time
+            PARLEY_READY_FILE=str(clone / "ready.json"),
+            **SECRETS,
         )
 
     def start(self, line: str) -> None:

@@ -187,7 +187,8 @@ def run_go(program: str, folder: Path, stack: Parley) -> Any:
 def go_paths(folder: Path) -> dict[str, str]:
     """Returns the variables with which Go finds Debian's packages, grpc-gateway, and those of a folder."""
     paths = f"{folder}:{DEBIANS_GO}:{GATEWAY}"
-    return {"GO111MODULE": "off", "GOPATH": paths, "GOCACHE": str(_cache()), "GOFLAGS": ""}
+    # Without its garbage collector the compiler takes a third less time.
+    return {"GO111MODULE": "off", "GOPATH": paths, "GOCACHE": str(_cache()), "GOFLAGS": "", "GOGC": "off"}
 
 
 @pytest.mark.usefixtures("typed_requests")
@@ -203,7 +204,9 @@ def test_java_is_generated(stack: Parley, protos: Path) -> None:
     sources = [str(file) for file in (folder / "gen" / "java").rglob("*.java")]
     options = ["-J-XX:TieredStopAtLevel=1", "-proc:none", "-nowarn", "-Xlint:none", "-cp", jars, "-d", "classes"]
     run(["javac", *options, *sources, str(PROGRAMS / "Client.java")], folder, stack)
-    assert ANSWER == json.loads(run(["java", "-cp", f"classes:{jars}", "Client"], folder, stack, PROTOS="protos"))
+    assert ANSWER == json.loads(
+        run(["java", "-XX:TieredStopAtLevel=1", "-cp", f"classes:{jars}", "Client"], folder, stack, PROTOS="protos")
+    )
 
 
 def need(*programs: str, packages: tuple[str, ...]) -> None:

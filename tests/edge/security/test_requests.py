@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from typing import Any
 
 import pytest
@@ -24,12 +25,20 @@ async def exchange(edge: Edge, line: str, *fields: bytes, host: bytes = b"host: 
         line.encode() + b" HTTP/1.1\r\n" + host + KEY + b"connection: close\r\n" + b"".join(fields) + b"\r\n" + body
     )
     async with asyncio.timeout(60):
-        answer = await reader.read()
+        head, content = await _last_response(reader)
     writer.close()
-    head, _, content = answer[answer.rindex(b"HTTP/1.1 ") :].partition(b"\r\n\r\n")
     parsed = json.loads(content) if content.startswith(b"{") else {}
     error = parsed.get("error", parsed)
     return int(head.split()[1]), error.get("message", error) if isinstance(error, dict) else error
+
+
+async def _last_response(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
+    """Reads a response after any of status 100; returns its head and body. Envoy waits a second before it closes."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    if head.startswith(b"HTTP/1.1 100 "):
+        return await _last_response(reader)
+    length = re.search(rb"\r\ncontent-length: (\d+)\r\n", head, re.IGNORECASE)
+    return head, await (reader.readexactly(int(length[1])) if length else reader.read())
 
 
 @pytest.mark.parametrize(
