@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -14,17 +14,13 @@ from parley.stores.postgres.database import Timeouts
 from tests.contract.stores import (
     ClaimContract,
     Clock,
-    DeletionContract,
-    KeyContract,
     LimitContract,
-    ReaperContract,
     TurnContract,
     WaitContract,
     all_messages,
     converse,
     key,
 )
-from tests.contract.stores.deletion import HIDDEN
 from tests.keys import event
 from tests.pgbouncer import PgBouncer, pooling
 from tests.postgres import Server, serving
@@ -63,8 +59,8 @@ def clock() -> Clock:
     return Clock()
 
 
-async def _opened(pooler: PgBouncer, clock: Clock, **settings: float) -> AsyncIterator[Store]:
-    store = await PostgresStore.open(pooler.url("parley"), clock=clock, pooled=True, **settings)  # type: ignore[arg-type]
+async def _opened(pooler: PgBouncer, clock: Clock) -> AsyncIterator[Store]:
+    store = await PostgresStore.open(pooler.url("parley"), clock=clock, pooled=True)
     yield store
     await store.close()
 
@@ -84,20 +80,6 @@ async def second(store: Store, pooler: PgBouncer, clock: Clock) -> AsyncIterator
         yield one
 
 
-@pytest.fixture
-async def marking(store: Store, pooler: PgBouncer, clock: Clock) -> AsyncIterator[Store]:
-    """The store of a worker that removes no rows after a deletion, as if it were killed."""
-    del store
-    async for one in _opened(pooler, clock, purge_seconds=0.0):
-        yield one
-
-
-@pytest.fixture
-def hidden_rows(server: Server) -> Callable[[], int]:
-    """Counts the remaining messages of deleted sessions."""
-    return lambda: int(server.sql(HIDDEN.format("parley."), "parley"))
-
-
 class TestTurns(TurnContract):
     """Runs the contract of turns."""
 
@@ -106,20 +88,8 @@ class TestClaims(ClaimContract):
     """Runs the contract of idempotency keys."""
 
 
-class TestDeletion(DeletionContract):
-    """Runs the contract of deletion."""
-
-
-class TestReaper(ReaperContract):
-    """Runs the contract of the reaper."""
-
-
 class TestWaiting(WaitContract):
     """Runs the contract of waiting, which polls without a listening connection."""
-
-
-class TestKeys(KeyContract):
-    """Runs the contract of keys."""
 
 
 class TestLimits(LimitContract):
@@ -152,7 +122,8 @@ class TestTransactionMode:
         """Statements are unnamed and run within transactions.
 
         PgBouncer tracks named statements from 1.21 on only (`max_prepared_statements`). All versions run a transaction
-        on one server connection, which suffices for unnamed statements.
+        on one server connection, which suffices for unnamed statements. The contracts of keys, deletion and the reaper,
+        whose operations are here, run on PostgreSQL without a pooler.
         """
         before = len(server.log)
         store = await PostgresStore.open(pooler.url("parley"), pooled=True)
@@ -160,6 +131,9 @@ class TestTransactionMode:
         await converse(store, "s", "q", "a", new=True)
         await store.fork_session("ada", "s", "f", None)
         await store.delete_session("ada", "s")
+        while await store.purge():
+            pass
+        await store.list_keys(page_size=9)
         await store.reap(session_age=9.0, claim_age=9.0, limit=9)
         await store.check()
         await store.close()
