@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from parley.config import Model
 from parley.core.messages import functions
@@ -16,8 +17,7 @@ from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, 
 from parley.v1.receipt_pb2 import Receipt
 
 
-@dataclass(frozen=True, slots=True)
-class CallOptions:
+class CallOptions(NamedTuple):
     """What a call sets in addition to its request.
 
     Attributes:

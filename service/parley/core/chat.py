@@ -15,7 +15,7 @@ from parley.core.routing.router import Router
 from parley.core.sessions import access
 from parley.core.sessions.resent_history import may_repeat
 from parley.core.sessions.turn_request import storage_limits, window
-from parley.core.sessions.turns import Turns
+from parley.core.sessions.turns import CallLease, Turns
 from parley.core.streaming.replay import completion_to_chunks
 from parley.core.usage.charges import is_limited, needs_history
 from parley.core.usage.limits import RateLimiter
@@ -122,7 +122,9 @@ class Chat:
     ) -> ChatCall:
         """Resolves the model and claims the key. Sets `outcome.replayed` if the key already has its answer."""
         model = await self._model(request, caller)
-        lease, reply = await self._turns.claim(options.key, request, caller)
+        lease, reply = CallLease(), None
+        if options.key is not None:
+            lease, reply = await self._turns.claim(options.key, request, caller)
         if reply is not None:
             await self._admit_replay(caller, outcome)
         uses_functions = functions.uses_functions(request)
@@ -144,7 +146,10 @@ class Chat:
 
     async def _begin(self, call: ChatCall) -> Execution:
         """Admits the call, begins its turn and makes its execution. `_end` ends it, also if this fails."""
-        await self._admit(call)
+        if is_limited(call.caller):
+            await self._admit(call)
+        else:
+            call.outcome.rate_limits = ()
         await self._turns.begin(call.lease, call.request, call.caller, call.model, call.options.deadline)
         conversation = call.lease.conversation(call.request)
         record_size(messages=len(conversation))
@@ -180,9 +185,6 @@ class Chat:
 
     async def _admit(self, call: ChatCall) -> None:
         caller, request, model = call.caller, call.request, call.model
-        if not is_limited(caller):
-            call.outcome.rate_limits = ()
-            return
         history = 0
         if request.session_id and needs_history(caller):
             history = await self._store.history_tokens(caller.account, request.session_id, window(model))

@@ -6,7 +6,7 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from parley.core.errors import InvalidRequest
-from parley.core.offload import offload, record_size
+from parley.core.offload import LARGE_BYTES, offload, record_size
 from parley.rpc import errors, request_forms, typed_forms
 from parley.rpc.call import Call
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
@@ -31,7 +31,7 @@ def decoder(read: Callable[[bytes], Any], name: str) -> Callable[[Call, bytes], 
         A function of the call and the bytes of its message. It raises InvalidRequest.
     """
 
-    def read_completion(data: bytes) -> Any:
+    def read_request(data: bytes) -> Any:
         request = read(data)
         if isinstance(request, CreateChatCompletionRequest):
             request_forms.read(request, data)
@@ -43,9 +43,11 @@ def decoder(read: Callable[[bytes], Any], name: str) -> Callable[[Call, bytes], 
         violations = call.metadata.get(_EDGE_ERROR)
         if violations:
             raise InvalidRequest.of(errors.decode_violations(violations))
-        record_size(size=len(data))
         try:
-            return await offload(read_completion, data)
+            if len(data) < LARGE_BYTES:
+                return read_request(data)
+            record_size(size=len(data))
+            return await offload(read_request, data)
         except DecodeError as error:
             raise InvalidRequest(_UNDECODABLE) from error
 

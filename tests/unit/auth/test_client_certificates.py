@@ -1,7 +1,5 @@
 """Calls that a client certificate authenticates."""
 
-from dataclasses import replace
-
 import pytest
 
 from parley.auth.callers import Callers
@@ -77,10 +75,10 @@ async def test_the_first_call_creates_the_account(certificates: ClientCertificat
 
 async def test_a_header_wins(certificates: ClientCertificates, accounts: Accounts) -> None:
     """A call with a header is that of the header, also where it is invalid."""
-    with_key = replace(NAMED, authorization="Bearer sk-1")
+    with_key = NAMED._replace(authorization="Bearer sk-1")
     assert "ada" == (await certificates.authenticate(with_key)).account
     with pytest.raises(Unauthenticated):
-        await certificates.authenticate(replace(NAMED, authorization="Bearer sk-2"))
+        await certificates.authenticate(NAMED._replace(authorization="Bearer sk-2"))
     assert {} == accounts.accounts
 
 

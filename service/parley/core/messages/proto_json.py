@@ -1,6 +1,7 @@
 """Conversion of protobuf messages to JSON data, with JSON names and, on request, the nulls of OpenAI's API."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -111,7 +112,11 @@ def _field(field: FieldDescriptor, nulls: bool) -> _Convert | None:
     if kind.GetOptions().map_entry:
         return dict
     convert = _converter(kind, nulls)
-    return (lambda values: [convert(value) for value in values]) if field.is_repeated else convert
+    return partial(_each, convert) if field.is_repeated else convert
+
+
+def _each(convert: _Convert, values: Any) -> list[Any]:
+    return list(map(convert, values))
 
 
 def _unknown(text: str, known_names: set[str]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from parley.config import UNLIMITED, Limits
 from parley.core.errors import ParleyError
@@ -12,8 +12,7 @@ Scope = Literal["chat", "sessions:read", "sessions:write", "models"]
 """What a key may do: complete chats, read sessions, change sessions, list models."""
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
+class Credentials(NamedTuple):
     """What a call presents to be authenticated.
 
     Attributes:

@@ -92,9 +92,9 @@ class Turns:
         self._renewal = PeriodicTask("lease renewal", self._renew, renew_seconds)
 
     async def claim(
-        self, key: Key | None, request: CreateChatCompletionRequest, caller: Caller
+        self, key: Key, request: CreateChatCompletionRequest, caller: Caller
     ) -> tuple[CallLease, ChatCompletion | None]:
-        """Claims the idempotency key of the call, if there is one.
+        """Claims the idempotency key of a call.
 
         Returns:
             The lease, and the stored answer of an earlier call with the key.
@@ -106,8 +106,6 @@ class Turns:
             StoreUnavailable: The store cannot be reached.
         """
         lease = CallLease()
-        if key is None:
-            return lease, None
         hashed = await offload(digest, request)
         claiming = self._store.claim(caller.account, key.method, key.text, hashed, LEASE_SECONDS)
         claimed = await self._shielded(claiming, self._release_abandoned)

@@ -16,14 +16,14 @@ def receipt(attempts: Sequence[AttemptRecord]) -> Receipt:
     if not attempts:
         return result
     start = attempts[0].started
-    costs = [_add(result, attempt, start) for attempt in attempts]
+    for attempt in attempts:
+        cost = _add(result, attempt, start)
+        if cost is not None:
+            result.cost += cost
+        result.duration_ms = max(result.duration_ms, _ms(start, attempt.ended))
     used = usage_cost.total([attempt.usage for attempt in attempts if attempt.usage is not None])
     if used is not None:
         result.usage.CopyFrom(used)
-    known = [cost for cost in costs if cost is not None]
-    if known:
-        result.cost = sum(known)
-    result.duration_ms = max([_ms(start, attempt.ended) for attempt in attempts])
     return result
 
 

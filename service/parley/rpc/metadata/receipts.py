@@ -32,7 +32,10 @@ def metadata(receipt: Receipt | None, form: str | None = None) -> tuple[tuple[st
         return ()
     if form == "json":
         return ((FORM, _json(_fitting(receipt, lambda cut: len(_json(cut)), _MAX_JSON_SIZE))),)
-    return ((_KEY, _fitting(receipt, Receipt.ByteSize, _MAX_SIZE).SerializeToString()),)
+    data = receipt.SerializeToString()
+    if len(data) > _MAX_SIZE:
+        data = _fitting(receipt, Receipt.ByteSize, _MAX_SIZE).SerializeToString()
+    return ((_KEY, data),)
 
 
 def fields(receipt: Receipt, causes: Sequence[str | None]) -> dict[str, Any]:
