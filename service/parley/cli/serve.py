@@ -46,16 +46,14 @@ def serve(  # noqa: PLR0913 - one parameter an option
     state = folders.state_dir(state_dir)
     with folders.passing_run_dir() as run_dir:
         store = StoreStartup(checked.store, state, inf)
-        asyncio.run(store.begin())
         age = options.seconds(max_connection_age, "--max-connection-age")
         limits = EdgeSettings(
             max_body=max_body, max_streams=max_streams, max_connection_age=age, reflection=not no_reflection
         )
         level = options.log_level(log_level, quiet)
         hang = HangLimits.of(options.seconds(hang_timeout, "--hang-timeout"))
-        paths = Paths(
-            state, run_dir, None, listen, limits, level, hang_limits=hang, store_identity=lambda: store.identity
-        )
+        identity = store.first_identity
+        paths = Paths(state, run_dir, None, listen, limits, level, hang_limits=hang, store_identity=identity)
         stack = Stack(checked, paths, workers=1)
 
         @asynccontextmanager

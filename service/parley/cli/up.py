@@ -89,7 +89,6 @@ def up(  # noqa: PLR0913 - one parameter an option
         read = partial(_read_admin_key, admin, admin_key_file)
         checked = read(checked)
         store = StoreStartup(checked.store, state, wait_seconds)
-        asyncio.run(store.begin())
         edge = EdgeSettings(
             cors_origin,
             max_body,
@@ -110,7 +109,7 @@ def up(  # noqa: PLR0913 - one parameter an option
         )
         hang = HangLimits.of(options.seconds(hang_timeout, "--hang-timeout"))
         level = options.log_level(log_level, quiet)
-        paths = Paths(state, run_dir, http, grpc, edge, level, times, hang, lambda: store.identity)
+        paths = Paths(state, run_dir, http, grpc, edge, level, times, hang, store.first_identity)
         stack = Stack(checked, paths, workers or options.default_workers())
 
         @asynccontextmanager

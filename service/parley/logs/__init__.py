@@ -7,11 +7,10 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 import orjson
-import structlog
-from structlog.typing import EventDict
 
 from parley.logs.characters import escape_controls
 from parley.logs.output import Output
+from parley.logs.plain_structlog import structlog
 from parley.logs.secrets import strike
 from parley.logs.terminal import render
 
@@ -39,10 +38,12 @@ def configure(*, level: Level = "info", human: bool | None = None, output: Outpu
     )
 
 
-def _line(render_event: Callable[[EventDict], bytes]) -> Callable[[Any, str, EventDict], bytes]:
+def _line(
+    render_event: Callable[[structlog.typing.EventDict], bytes],
+) -> Callable[[Any, str, structlog.typing.EventDict], bytes]:
     """Returns the only processor of structlog. A chain of processors costs a call twice as much."""
 
-    def process(logger: Any, level: str, event: EventDict) -> bytes:
+    def process(logger: Any, level: str, event: structlog.typing.EventDict) -> bytes:
         event["level"] = level
         event["timestamp"] = datetime.now(UTC).isoformat().replace("+00:00", "Z")
         if "exc_info" in event:
@@ -56,6 +57,6 @@ def _line(render_event: Callable[[EventDict], bytes]) -> Callable[[Any, str, Eve
     return process
 
 
-def _json(event: EventDict) -> bytes:
+def _json(event: structlog.typing.EventDict) -> bytes:
     """Renders an event as JSON that is safe to show on a terminal."""
     return escape_controls(orjson.dumps(event, default=repr))

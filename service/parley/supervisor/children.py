@@ -43,7 +43,7 @@ class Worker(Child):
         self,
         name: str,
         config: Config,
-        spec: Callable[[], WorkerSpec],
+        spec: Callable[[], Awaitable[WorkerSpec]],
         changed: Callable[[], None],
         *,
         hang_limits: HangLimits | None,
@@ -63,8 +63,13 @@ class Worker(Child):
         self._reports = asyncio.Queue()
         self.listen(process, self._on_report, keep=False)
         assert process.stdin  # noqa: S101 - for the type checker
+        try:
+            spec = await self._spec()  # the process imports its modules meanwhile
+        except BaseException:
+            process.kill()
+            raise
         with suppress(ConnectionError):
-            process.stdin.write(self._spec().to_json())
+            process.stdin.write(spec.to_json())
             await process.stdin.drain()
             process.stdin.close()
         return process

@@ -1,11 +1,13 @@
 """Envoy's admin interface, on a Unix socket."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 _TIMEOUT_SECONDS = 2
+_HEADERS = "Host: envoy\r\nContent-Length: 0\r\nConnection: close\r\n"
 
 
 async def bound_ports(admin: Path) -> dict[str, int]:
@@ -69,14 +71,35 @@ def _is_healthy(status: dict[str, Any]) -> bool:
 
 async def _ask(admin: Path, path: str, method: str = "GET") -> str:
     """Returns a page of the admin interface. Raises OSError for every failure."""
-    import aiohttp  # imported late, while the workers start: the import takes 250 ms
-
-    connector, timeout = aiohttp.UnixConnector(path=str(admin)), aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS)
     try:
-        async with (
-            aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
-            session.request(method, f"http://envoy{path}") as response,
-        ):
-            return await response.text()
-    except (aiohttp.ClientError, TimeoutError) as error:
+        async with asyncio.timeout(_TIMEOUT_SECONDS):
+            return _body(await _exchange(admin, f"{method} {path} HTTP/1.1\r\n{_HEADERS}\r\n")).decode()
+    except (ValueError, OSError) as error:
         raise OSError(f"Envoy's admin socket does not answer: {error}") from error
+
+
+async def _exchange(admin: Path, request: str) -> bytes:
+    """Sends a request; returns all that the server sends until it closes the connection."""
+    reader, writer = await asyncio.open_unix_connection(str(admin))
+    try:
+        writer.write(request.encode())
+        return await reader.read()
+    finally:
+        writer.close()
+
+
+def _body(response: bytes) -> bytes:
+    """Returns the body of a response in chunks (RFC 9112, 7.1). Raises ValueError if it is incomplete."""
+    head, _, rest = response.partition(b"\r\n\r\n")
+    if b"transfer-encoding: chunked" not in head.lower():
+        raise ValueError("no chunked response")
+    chunks: list[bytes] = []
+    while True:
+        size, found, rest = rest.partition(b"\r\n")
+        length = int(size, 16)
+        if not found or len(rest) < length + 2:
+            raise ValueError("the response is incomplete")
+        if not length:
+            return b"".join(chunks)
+        chunks.append(rest[:length])
+        rest = rest[length + 2 :]

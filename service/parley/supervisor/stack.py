@@ -68,6 +68,7 @@ class Stack:
     async def start(self, progress: Callable[[str], None]) -> None:
         """Starts all processes and waits until they serve. Raises CommandError with the cause of a failure."""
         if self._models.servers:
+            await self._paths.store_identity()  # an unusable store is reported before the model loads
             # First, because the health checks of a worker count a model that is loading as a failed backend.
             progress("Loading the model")
             await self._models.start()
@@ -202,8 +203,9 @@ class Stack:
         return Models(config, self._paths.run_dir / f"models-{next(self._numbers)}", self._paths.hang_limits)
 
     def _make_worker(self, name: str, config: Config, models: Models) -> Worker:
-        def spec() -> WorkerSpec:
+        async def spec() -> WorkerSpec:
             paths = self._paths
+            identity = await paths.store_identity()
             socket = paths.run_dir / f"worker-{next(self._numbers)}.sock"
             return WorkerSpec(
                 config.model_dump_json(),
@@ -214,7 +216,7 @@ class Stack:
                 remote_admin=str(remote_admin_socket(socket)) if paths.edge.admin else None,
                 log_level=paths.log_level,
                 limits=None if self._envoy else _server_limits(paths.edge),
-                store_identity=paths.store_identity(),
+                store_identity=identity,
             )
 
         limits, folder = self._paths.hang_limits, self._paths.run_dir

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from parley.config import SqliteConfig, StoreConfig
 from parley.core.errors import StoreMisconfigured, StoreUnavailable
-from parley.stores.open import create_store
 from parley.supervisor.errors import CommandError
 from parley.supervisor.process import print_notice
 
@@ -28,9 +27,19 @@ class StoreStartup:
         self._seconds = seconds
         self.identity: str | None = None
         """The identity of the store, see `create_store`; None until it was available."""
+        self._beginning: asyncio.Task[None] | None = None
 
-    async def begin(self) -> None:
-        """Opens the store once. Raises CommandError if the store is unusable and waiting would not help."""
+    async def first_identity(self) -> str | None:
+        """Opens the store at the first call; returns its identity, or None if it is not available yet.
+
+        Raises:
+            CommandError: The store is unusable, and waiting would not help.
+        """
+        self._beginning = self._beginning or asyncio.create_task(self._begin())
+        await asyncio.shield(self._beginning)
+        return self.identity
+
+    async def _begin(self) -> None:
         try:
             await self._open()
         except StoreUnavailable as error:
@@ -54,4 +63,6 @@ class StoreStartup:
                 await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _open(self) -> None:
+        from parley.stores.open import create_store  # the workers are imported meanwhile
+
         self.identity = await create_store(self._config, self._state_dir)

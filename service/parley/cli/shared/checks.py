@@ -9,19 +9,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from google.protobuf import json_format
-
 from parley.config import Config, ConfigError, located_error
-from parley.core.errors import InvalidRequest
-from parley.core.routing.request import check_defaults
-from parley.rpc.validation import validate
 from parley.supervisor import certificates
 from parley.supervisor.addresses import Address
 from parley.supervisor.certificates import TlsFiles
 from parley.supervisor.children import model_backends
 from parley.supervisor.errors import CommandError
 from parley.supervisor.process import print_notice
-from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 
 
 def check_config(config: Config, file: Path | None) -> None:
@@ -48,6 +42,15 @@ def _warn_of_writers(file: Path | None) -> None:
 
 def _wrong_defaults(config: Config) -> Iterator[str]:
     """Yields the problems of each model's `defaults`, validated as the fields of a request."""
+    if not any(model.defaults for model in config.models):
+        return  # the imports take a tenth of the start
+    from google.protobuf import json_format
+
+    from parley.core.errors import InvalidRequest
+    from parley.core.routing.request import check_defaults
+    from parley.rpc.validation import validate
+    from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
+
     try:
         check_defaults(config)
     except ConfigError as error:

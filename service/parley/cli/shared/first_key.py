@@ -6,8 +6,6 @@ import sys
 from pathlib import Path
 
 from parley.config import Config
-from parley.core.ports import Origin
-from parley.stores.open import open_store
 from parley.supervisor.addresses import Address
 from parley.supervisor.errors import CommandError
 from parley.supervisor.folders import write_private
@@ -27,6 +25,8 @@ async def create(config: Config, state: Path) -> str | Path | None:
         CommandError: The file cannot be written; no key is created.
     """
     from parley.core.administration import Keys, KeySettings, Rules
+    from parley.core.ports import Origin
+    from parley.stores.open import open_store
 
     async with open_store(config.store, state) as store:
         known, _ = await store.list_keys(page_size=1)
