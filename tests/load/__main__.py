@@ -13,7 +13,7 @@ from pathlib import Path
 
 import uvloop
 
-from tests.load import report, turns
+from tests.load import report, start, turns
 from tests.load.accounting import VanishedError
 from tests.load.profiles import profile
 from tests.load.scenarios import PLANS, PROTOCOLS, Result, measure, quick, scenarios
@@ -31,6 +31,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         results = _calls(options)
+        if "start" in (options.only or ("start",)):
+            _print(uvloop.run(start.measure(quick=options.quick)))
         uvloop.run(_stores(options))
         _slow_disk(options)
     except (StackError, VanishedError) as error:
@@ -50,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--only",
         action="append",
-        choices=(*KINDS, "floor", *turns.KINDS),
+        choices=(*KINDS, "floor", "start", *turns.KINDS),
         help="this kind only; floor: no sessions and no stores; may be repeated",
     )
     parser.add_argument("--protocol", action="append", choices=PROTOCOLS, help="this protocol only")
@@ -80,10 +82,10 @@ async def _stores(options: argparse.Namespace) -> None:
     """Measures the stores alone, and prints a line for each."""
     for kind in turns.KINDS:
         for store in _only(options.store, turns.STORES) if kind in (options.only or turns.KINDS) else ():
-            start = time.monotonic()
+            began = time.monotonic()
             result = await turns.measure(kind, store, quick=options.quick)
             _print(result)
-            _report(f"{kind} {store}: {result} ({time.monotonic() - start:.1f} s)")
+            _report(f"{kind} {store}: {result} ({time.monotonic() - began:.1f} s)")
 
 
 def _slow_disk(options: argparse.Namespace) -> None:
@@ -106,7 +108,7 @@ async def _run(stacks: Stacks, kinds: Sequence[str], options: argparse.Namespace
     results = []
     for scenario in scenarios(kinds, options.protocol or PROTOCOLS, options.sessions or SESSIONS):
         plan = PLANS[scenario.kind]
-        start = time.monotonic()
+        began = time.monotonic()
         result = await measure(stacks, scenario, quick(plan) if options.quick else plan)
         results.append(result)
         _print(result)
@@ -114,12 +116,12 @@ async def _run(stacks: Stacks, kinds: Sequence[str], options: argparse.Namespace
             _report(await profile(stacks.parley, scenario, plan, options.profile, options.profile_dir))
         name = f"{scenario.kind} {scenario.protocol} sessions={scenario.sessions}"
         multiple = f", {result.times_floor} times the floor" if result.times_floor else ""
-        seconds = time.monotonic() - start
+        seconds = time.monotonic() - began
         _report(f"{name}: {result.cpu_us} µs/{result.per}{multiple}, {result.errors} errors ({seconds:.1f} s)")
     return results
 
 
-def _print(result: Result | turns.Durable | turns.Depth) -> None:
+def _print(result: Result | start.Start | turns.Durable | turns.Depth) -> None:
     """Writes a line of JSON."""
     sys.stdout.write(json.dumps(asdict(result)) + "\n")
     sys.stdout.flush()

@@ -5,6 +5,7 @@ have ended.
 """
 
 import os
+import re
 import tempfile
 import time
 from collections import defaultdict
@@ -13,6 +14,7 @@ from pathlib import Path
 from statistics import median
 
 _PROCESS_CLOCK = 2  # CPUCLOCK_SCHED, see clock_getcpuclockid(3)
+_PEAK = re.compile(r"VmHWM:\s*(\d+) kB")
 _YARD = 20_000
 _SYNCS = 40
 
@@ -83,6 +85,15 @@ def spent(before: dict[int, Sample], after: dict[int, Sample]) -> dict[str, int]
     total: dict[str, int] = defaultdict(int)
     for pid, sample in after.items():
         total[sample.role] += sample.cpu_ns - (before[pid].cpu_ns if pid in before else 0)
+    return dict(total)
+
+
+def peak_memory(root: int) -> dict[str, float]:
+    """Returns the largest resident sets of a tree's processes, added up by role, in MB of 2²⁰ bytes."""
+    total: dict[str, float] = defaultdict(float)
+    for pid in tree(root):
+        status = Path(f"/proc/{pid}/status").read_text()
+        total[role(pid, root)] += int(_PEAK.search(status)[1]) / 1024  # type: ignore[index] # every process has one
     return dict(total)
 
 

@@ -15,7 +15,7 @@ _WIDTHS = {
     "protocol": 9,
     "sessions": 9,
     "cpu-µs": 8,
-    "floors": 7,
+    "/floor": 7,
     "floor-µs": 9,
     "1-client": 9,
     "upstream": 9,

@@ -38,12 +38,16 @@ class Upstream:
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """A running Parley or floor: its addresses (`127.0.0.1:8080`), an API key, and the first process's id."""
+    """A running Parley or floor: its addresses (`127.0.0.1:8080`), an API key, and the first process's id.
+
+    `began` is the time of its start on the monotonic clock.
+    """
 
     rest: str
     grpc: str
     key: str
     pid: int
+    began: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +110,11 @@ def parley(upstream_address: str, workers: int | None = None) -> Iterator[Stack]
         more = ["--workers", str(workers)] if workers else []
         with log.open("wb") as output:
             command = [_command(), "up", *common, *ports, *more]
+            began = time.monotonic()
             process = subprocess.Popen(command, stdout=output, stderr=output, cwd=folder, env=_environment())
         try:
             addresses = _wait(process, ready, log)
-            yield Stack(addresses["http"].removeprefix("http://"), addresses["grpc"], key, process.pid)
+            yield Stack(addresses["http"].removeprefix("http://"), addresses["grpc"], key, process.pid, began)
         finally:
             _stop(process)
 
@@ -158,7 +163,7 @@ def _wait(process: subprocess.Popen[bytes], ready: Path, log: Path) -> dict[str,
     while time.monotonic() < end and process.poll() is None:
         if ready.exists() and (text := ready.read_text()):
             return dict(json.loads(text))
-        time.sleep(0.05)
+        time.sleep(0.005)
     raise StackError(f"`parley up` did not get ready: {log.read_text(errors='replace')[-3000:]}")
 
 

@@ -131,3 +131,13 @@ def test_time_is_added_up_by_role() -> None:
     before = {1: accounting.Sample("worker", 10), 2: accounting.Sample("envoy", 5)}
     after = {1: accounting.Sample("worker", 30), 2: accounting.Sample("envoy", 6), 3: accounting.Sample("worker", 4)}
     assert {"worker": 24, "envoy": 1} == accounting.spent(before, after)
+
+
+def test_peak_memory_includes_what_was_freed() -> None:
+    """The peak of a process that has allocated 60 MB for a moment is at least that."""
+    code = "large = bytearray(60 * 2**20); del large; print(flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout
+        child.stdout.readline()
+        assert 60 < accounting.peak_memory(child.pid)["supervisor"]
+        child.communicate(b"\n")
