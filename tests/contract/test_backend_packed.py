@@ -139,6 +139,13 @@ async def test_garbage(backend: OpenAI, upstream: ScriptedUpstream, encoding: st
     assert "content-encoding" in (failed.cause or "").lower()
 
 
+async def test_identity(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """The encoding `identity` means that the body is not compressed."""
+    body = json.dumps(completion("Hello.")).encode()
+    upstream.answer(Raw([head("identity"), framed(body), b"0\r\n\r\n"]))
+    assert "Hello." == (await backend.complete(call())).choices[0].message.content.string_value
+
+
 async def test_several_members(backend: OpenAI, upstream: ScriptedUpstream) -> None:
     """A gzip body of several members and padding is decompressed completely (RFC 1952, 2.2)."""
     body = json.dumps(completion("Hello.")).encode()

@@ -42,6 +42,10 @@ class Capabilities:
         """
         if body.get("tool_choice") == "none":
             self._remove_tools(body)
+        if self is not UNLIMITED:
+            self._check(body, request)
+
+    def _check(self, body: Mapping[str, Any], request: CreateChatCompletionRequest) -> None:
         for name in self.parameters.keys() & body.keys():
             if body[name] not in self.parameters[name]:
                 raise unsupported(f"`{name}`", request.model, name)
@@ -85,6 +89,10 @@ class Capabilities:
                 if kind in self.parts:
                     param = f"messages[{index}].content[{position}].type"
                     raise unsupported(f"A content part of the type `{kind}`", request.model, param)
+
+
+UNLIMITED = Capabilities()
+"""Every value of every parameter is supported."""
 
 
 def unsupported(what: str, model: str, param: str) -> UnsupportedParameter:

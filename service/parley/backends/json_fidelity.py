@@ -130,13 +130,14 @@ def merge_extra(
         UnsupportedParameter: If the policy does not allow a parameter.
     """
     request = call.request
-    extra: dict[str, Any] = {}
     if request.HasField("extra_body_json"):
-        extra = members(request.extra_body_json, "extra_body_json")
+        extra: dict[str, Any] = members(request.extra_body_json, "extra_body_json")
         for name in _exact_names(request):
             extra.pop(name, None)
     elif request.HasField("extra_body"):
         extra = from_struct(request.extra_body)
+    else:
+        return
     for key in sorted(extra.keys() & FIELDS):
         raise InvalidRequest(
             f"`extra_body.{key}` repeats a field of the request; set `{key}`", param=f"extra_body.{key}"

@@ -3,8 +3,10 @@
 The request head is built once for each kind of request; only `Content-Length` and the body change between calls.
 """
 
+from collections.abc import Coroutine
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 from yarl import URL
 
@@ -66,7 +68,7 @@ class Endpoint:
         self._heads: dict[_RequestLine, bytes] = {}
         self._post = f"POST {self._target(url)}"
 
-    async def post(
+    def post(
         self,
         body: bytes,
         connect_seconds: float,
@@ -74,7 +76,7 @@ class Endpoint:
         *,
         compressed: bool = False,
         hops: int | None = None,
-    ) -> Response:
+    ) -> Coroutine[Any, Any, Response]:
         """Sends a POST request and returns once the response head has arrived.
 
         If the server had closed a pooled connection, the request is sent once more on a fresh one.
@@ -94,7 +96,7 @@ class Endpoint:
             TimeoutError: If the deadline passed.
         """
         line = (self._post, ENCODINGS if compressed else "identity", hops)
-        return await self._send(line, body, connect_seconds, deadline)
+        return self._send(line, body, connect_seconds, deadline)
 
     async def get(self, path: str, connect_seconds: float) -> Response:
         """Sends a GET request for the absolute path `path`; otherwise like `post`."""

@@ -9,7 +9,7 @@ from parley.backends.http.decoding import ENCODINGS, PIECE, Decoder
 from parley.backends.http.errors import FAILURES
 
 _LINGER = 0.25  # seconds that `release` waits for the end of a body before it closes the connection
-_ENCODINGS = frozenset({*ENCODINGS.split(", "), "identity"})
+_ENCODINGS = frozenset(ENCODINGS.split(", "))
 
 
 class Response:
@@ -23,18 +23,19 @@ class Response:
 
     Attributes:
         status: The status code.
-        encoding: The content encoding, in lower case; None if the body is not encoded.
+        unsupported_encoding: The content encoding if it cannot be decompressed, else None.
     """
 
-    __slots__ = ("_connection", "_decoder", "_headers", "_on_released", "encoding", "status")
+    __slots__ = ("_connection", "_decoder", "_headers", "_on_released", "status", "unsupported_encoding")
 
     def __init__(self, connection: Connection, on_released: Callable[[Connection], None]) -> None:
         self.status = connection.status
-        self.encoding = _encoding(connection.headers)
         self._connection = connection
         self._headers = connection.headers
         self._on_released: Callable[[Connection], None] | None = on_released
-        self._decoder = None if self.encoding is None or self.unsupported_encoding else Decoder(self.encoding)
+        encoding = _encoding(connection.headers)
+        self._decoder = Decoder(encoding) if encoding is not None and encoding in _ENCODINGS else None
+        self.unsupported_encoding = encoding if self._decoder is None else None
 
     @property
     def headers(self) -> dict[str, str]:
@@ -44,11 +45,6 @@ class Response:
             name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
         return headers
-
-    @property
-    def unsupported_encoding(self) -> str | None:
-        """The content encoding if it cannot be decompressed, else None."""
-        return None if self.encoding is None or self.encoding in _ENCODINGS else self.encoding
 
     @property
     def at_end(self) -> bool:
@@ -137,5 +133,6 @@ class Response:
 def _encoding(headers: list[tuple[bytes, bytes]]) -> str | None:
     for name, value in headers:
         if len(name) == 16 and name.lower() == b"content-encoding":  # noqa: PLR2004 - the length of the name
-            return value.decode("latin-1").strip().lower() or None
+            encoding = value.decode("latin-1").strip().lower()
+            return None if encoding in {"", "identity"} else encoding
     return None

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from parley.backends.capabilities import Capabilities
+from parley.backends.capabilities import UNLIMITED
 from parley.backends.extra_body.policy import EVERYTHING, ExtraBodyPolicy
 from parley.backends.http.adaptive import AdaptiveBackend
 from parley.backends.openai import request as openai_request
@@ -46,7 +46,7 @@ class OpenAI(AdaptiveBackend):
         ConfigError: If the key is not a valid header value, or the environment names an unusable proxy.
     """
 
-    capabilities = Capabilities()
+    capabilities = UNLIMITED
     hidden_fields: frozenset[str] = frozenset()  # fields of responses that are not forwarded to the caller
 
     def __init__(  # noqa: PLR0913 - one parameter for each setting of a backend

@@ -47,7 +47,8 @@ def body(call: UpstreamCall, *, stream: bool, policy: ExtraBodyPolicy = EVERYTHI
     if stream:
         sent["stream"] = True
         sent["stream_options"] = _stream_options(request.stream_options) | {"include_usage": True}
-    sent |= {name: orjson.Fragment(text) for name, text in exact_texts(request).items()}
+    if request.HasField("extra_body_json"):
+        sent |= {name: orjson.Fragment(text) for name, text in exact_texts(request).items()}
     merge_extra(sent, call, policy)
     return sent
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 import orjson
-from google.protobuf.struct_pb2 import NULL_VALUE, Value
+from google.protobuf.struct_pb2 import NULL_VALUE
 
 from parley.backends.errors.classifier import SHAPE_ERRORS, ErrorInBody, MalformedResponse, shape_error
 from parley.backends.openai.choice import KNOWN_OF_MESSAGE, TEXT_ONLY, USUAL, ChoiceReader, ExpectedAnswer
@@ -19,7 +19,7 @@ from parley.backends.parsing.lenient_json import Source, count, struct, text_or_
 from parley.core.messages import extra_fields
 from parley.core.streaming.accumulator import ChoiceAccumulator
 from parley.v1.chat_completions_pb2 import ChatCompletion
-from parley.v1.message_pb2 import Choice, Message, Usage
+from parley.v1.message_pb2 import Choice, Usage
 
 METADATA_FIELDS = ("system_fingerprint", "service_tier", "moderation")
 TEXT_ONLY_FIELDS = frozenset(
@@ -58,19 +58,21 @@ def _completion(answer: Any, source: Source, expected_answer: ExpectedAnswer, *,
     if expected_answer.n > 1 and "timings" in answer:  # llama.cpp counts the tokens of one choice only
         read.usage.ClearField("completion_tokens")
         read.usage.ClearField("total_tokens")
-    text_choice = None if is_repaired or expected_answer.delivered else _text_choice(answer["choices"])
-    if text_choice is not None:
-        read.choices.append(text_choice)
+    text = None if is_repaired or expected_answer.delivered else _only_text(answer["choices"])
+    if text is not None:
+        choice = read.choices.add(index=0, finish_reason=STOP)
+        choice.message.role = "assistant"
+        choice.message.content.string_value = text
     else:
         read.choices.extend(_choices(answer["choices"], source, expected_answer, is_repaired=is_repaired))
     copy_metadata(read, answer)
-    if fields := source.unknown(answer, KNOWN | expected_answer.hidden_fields):
+    if not answer.keys() <= KNOWN and (fields := source.unknown(answer, KNOWN | expected_answer.hidden_fields)):
         read.extra_json = extra_fields.dumps(fields)
     return read
 
 
-def _text_choice(choices: Any) -> Choice | None:
-    """Fast path: returns the choice if there is exactly one, with plain text only; else None."""
+def _only_text(choices: Any) -> str | None:
+    """Fast path: returns the text of the choice if there is exactly one, with plain text only; else None."""
     [choice, *others] = choices
     message = choice.get("message")
     if others or not message or choice.get("finish_reason") != STOP or choice.get("logprobs"):
@@ -78,9 +80,14 @@ def _text_choice(choices: Any) -> Choice | None:
     content = message.get("content")
     if content.__class__ is not str or not (choice.keys() <= USUAL and message.keys() <= KNOWN_OF_MESSAGE):
         return None
-    if not content or any(value for name, value in message.items() if name not in TEXT_ONLY):
+    if not content or not (message.keys() <= TEXT_ONLY or _are_empty(message)):
         return None
-    return Choice(index=0, message=Message(role="assistant", content=Value(string_value=content)), finish_reason=STOP)
+    return content
+
+
+def _are_empty(message: Mapping[str, Any]) -> bool:
+    """Returns whether a message has no value beside its text: many servers send null or empty fields."""
+    return not any(value for name, value in message.items() if name not in TEXT_ONLY)
 
 
 def _choices(data: Any, source: Source, expected_answer: ExpectedAnswer, *, is_repaired: bool) -> list[Choice]:
@@ -131,8 +138,8 @@ def require_output(choices: Collection[ChoiceReader], expected_answer: ExpectedA
 
 def copy_metadata(answer: Any, data: Mapping[str, Any]) -> None:
     """Copies fingerprint, service tier and moderation result to `answer`, a completion or a chunk."""
-    for name in ("system_fingerprint", "service_tier"):
-        if (text := text_or_none(data.get(name))) is not None:
+    for name in METADATA_FIELDS[:2]:
+        if name in data and (text := text_or_none(data.get(name))) is not None:
             setattr(answer, name, text)
     if data.get("moderation") and (read := struct(data["moderation"])) is not None:
         answer.moderation.CopyFrom(read)

@@ -35,6 +35,8 @@ def usage(data: Any, source: Source, *path: str | int) -> Usage | None:
     """
     if not isinstance(data, dict):
         return None
+    if data.keys() == _BASIC_FIELDS and (read := _usual(**data)) is not None:
+        return read
     prompt, produced = _count(data, "prompt_tokens"), _count(data, "completion_tokens")
     total = count(data.get("total_tokens"))
     if total is not None:
@@ -50,6 +52,17 @@ def usage(data: Any, source: Source, *path: str | int) -> Usage | None:
     if not data.keys() <= _BASIC_FIELDS:
         _add_rest(read, data, source, *path)
     return read
+
+
+def _usual(prompt_tokens: Any, completion_tokens: Any, total_tokens: Any) -> Usage | None:
+    """Fast path: returns a usage of three counts that fit together; None for any other."""
+    if not (prompt_tokens.__class__ is completion_tokens.__class__ is total_tokens.__class__ is int):
+        return None
+    if prompt_tokens <= 0 or completion_tokens < 0 or prompt_tokens + completion_tokens != total_tokens:
+        return None
+    if total_tokens > MAX_COUNT:
+        return None
+    return Usage(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, total_tokens=total_tokens)
 
 
 def _count(data: Mapping[str, Any], name: str) -> int | None:

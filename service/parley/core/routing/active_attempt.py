@@ -85,7 +85,8 @@ class ActiveAttempt:
             DeadlineExceeded: The caller's deadline has passed.
         """
         target = candidate.target
-        if not await target.acquire_slot(retry_state.remaining_seconds(candidate.model.timeouts.connect)):
+        seconds = candidate.model.timeouts.connect
+        if not (target.has_no_slots or await target.acquire_slot(retry_state.remaining_seconds(seconds))):
             retry_state.no_capacity()
             return None
         record = None

@@ -111,7 +111,7 @@ class Breaker:
             self._recover()
         else:
             self._consecutive_failures = self._late_calls = 0
-            self._record(failed=False)
+            self._results.append((self._clock(), False))
 
     def record_failure(self, permit: int, cause: type[ParleyError] | None = None) -> None:
         """Records a failure of the target. Its type is the breaker's cause while the breaker is open."""
@@ -124,7 +124,7 @@ class Breaker:
             self._open()
             return
         self._consecutive_failures += 1
-        self._record(failed=True)
+        self._results.append((self._clock(), True))
         if self._consecutive_failures >= CONSECUTIVE_FAILURES or self._failure_rate_exceeded():
             self._schedule.open(self._clock())
             self._open()
@@ -165,9 +165,6 @@ class Breaker:
         """Makes the next probe due now, for example because a health check has succeeded."""
         if not self.is_closed and not self._half_open:
             self._schedule.probe_now(self._clock())
-
-    def _record(self, *, failed: bool) -> None:
-        self._results.append((self._clock(), failed))
 
     def _failure_rate_exceeded(self) -> bool:
         full = len(self._results) == WINDOW and self._results[0][0] >= self._clock() - WINDOW_SECONDS

@@ -33,7 +33,7 @@ class CallError:
         self.at_capacity = False
         self.skipped_unhealthy = False
         self._model_id = model_id
-        self._targets = [candidate.target for candidate in candidates]
+        self._candidates = candidates
         self._origin = origin
         self._error: ParleyError | None = None
 
@@ -58,7 +58,7 @@ class CallError:
 
     def _unavailable(self) -> ParleyError:
         """Returns the error if no target admits the call, with the cause of the target that is available soonest."""
-        healthy = [target for target in self._targets if target.healthy]
+        healthy = [candidate.target for candidate in self._candidates if candidate.target.healthy]
         soonest = min(healthy, key=self._remaining_delay, default=None)
         wait = max(1.0, self._remaining_delay(soonest)) if soonest else 1.0
         cause = soonest.breakers.cause(self._origin) if soonest else None
@@ -81,9 +81,9 @@ class CallError:
         broken stream has had no retries, only continuations.
         """
         if isinstance(error, UpstreamError) and not isinstance(error, StreamBroken):
-            error.retries_exhausted = any(target.admits(self._origin) for target in self._targets)
+            error.retries_exhausted = any(one.target.admits(self._origin) for one in self._candidates)
         if isinstance(error, UpstreamRateLimited | UpstreamUnavailable):
-            soonest = min(map(self._remaining_delay, self._targets))
+            soonest = min(self._remaining_delay(candidate.target) for candidate in self._candidates)
             if soonest > (error.retry_after or 0.0):
                 error.retry_after = soonest
         return error

@@ -14,6 +14,7 @@ from parley.core.routing.active_attempt import ActiveAttempt, RejectedMode
 from parley.core.routing.attempts import Attempt
 from parley.core.routing.request import RequestBuilder
 from parley.core.routing.retry_state import RetryState
+from parley.core.routing.stream_support import may_be_streamed
 from parley.core.routing.targets import Candidate
 from parley.core.streaming import prefix
 from parley.core.streaming.accumulator import CompletionAccumulator
@@ -31,21 +32,17 @@ class Execution:
         retry_state: The state of the call's attempts.
         model: The requested model.
         builder: Builds the request to each target.
-        streamable: Whether a stream can carry everything that an answer without streaming may contain.
 
     Attributes:
         model_id: The model that answers: the requested one or a fallback. Fixed from the first chunk on for a streaming
             caller; it follows a restart otherwise.
     """
 
-    def __init__(
-        self, retry_state: RetryState, model: Model, builder: RequestBuilder, *, streamable: bool = True
-    ) -> None:
+    def __init__(self, retry_state: RetryState, model: Model, builder: RequestBuilder) -> None:
         self.model_id = model.id
         self._retry_state = retry_state
         self._model = model
         self._builder = builder
-        self._streamable = streamable
         self._accumulator: CompletionAccumulator | None = (
             None  # of an answer that is requested as a stream for a non-streaming caller
         )
@@ -78,7 +75,8 @@ class Execution:
     def _uses_stream(self) -> bool:
         """Returns whether a non-streaming answer is requested as a stream, so that it can be hedged and continued."""
         mode = self._model.whole_answers
-        return self._streamable and (self._retry_state.has_alternatives if mode == "auto" else mode == "stream")
+        is_wanted = self._retry_state.has_alternatives if mode == "auto" else mode == "stream"
+        return is_wanted and may_be_streamed(self._builder.request)
 
     async def _accumulate(self) -> ChatCompletion:
         """Returns the answer, accumulated from a stream."""

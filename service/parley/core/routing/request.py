@@ -69,7 +69,9 @@ class RequestBuilder:
         request.model = self.model.id
         defaults = self.defaults[answering.id]
         added = [name for name in defaults.names if _apply_default(request, defaults.request, name)]
-        self._set_messages(request, answering)
+        source = answering if answering.instructions is not None else self.model
+        if source.instructions or self.messages is not self.request.messages:
+            self._set_messages(request, source)
         functions.to_tools(request)
         name = target.model or answering.id
         return UpstreamCall(
@@ -83,10 +85,9 @@ class RequestBuilder:
             coalesce=0.0 if answering.coalesce == "off" else answering.coalesce,
         )
 
-    def _set_messages(self, request: CreateChatCompletionRequest, answering: Model) -> None:
-        """Sets the conversation, with the instructions of the answering model, or else of the requested one."""
+    def _set_messages(self, request: CreateChatCompletionRequest, source: Model) -> None:
+        """Sets the conversation, with the instructions of a model: the answering one, or else the requested one."""
         del request.messages[:]
-        source = answering if answering.instructions is not None else self.model
         join = source.instructions_mode == "join"
         request.messages.extend(with_instructions(source.instructions or "", self.messages, join=join))
 

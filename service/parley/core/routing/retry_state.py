@@ -53,6 +53,7 @@ class RetryState:
         jitter: Returns a random number from 0 to 1.
 
     Attributes:
+        has_alternatives: Whether the call has more than one target or fallback.
         attempts: All attempts in the order of their start.
     """
 
@@ -77,14 +78,10 @@ class RetryState:
         self._jitter = jitter
         self._slow_candidates: list[Candidate] = []  # skipped, but only because they are slow
         self._call_error = CallError(model_id, candidates, origin)
-        self._candidates = list(candidates)
+        self._candidates = candidates
+        self.has_alternatives = len(candidates) > 1
         self.attempts: list[Attempt] = []
         budget.deposit()
-
-    @property
-    def has_alternatives(self) -> bool:
-        """Whether the call has more than one target or fallback."""
-        return len(self._candidates) > 1
 
     @property
     def has_remaining(self) -> bool:

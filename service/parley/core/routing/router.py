@@ -7,7 +7,6 @@ from parley.config import Config, Model, Price
 from parley.core.errors import InvalidRequest, ModelNotFound
 from parley.core.ports import Backend, Caller
 from parley.core.routing import request as upstream_request
-from parley.core.routing import stream_support
 from parley.core.routing.balancing import order_by_weight
 from parley.core.routing.breaker import Clock
 from parley.core.routing.budget import ModelBudgets
@@ -122,7 +121,7 @@ class Router:
             origin=CallOrigin(account, request, messages),
         )
         builder = RequestBuilder(self._defaults, model, request, messages, deadline, hops)
-        return Execution(retry_state, model, builder, streamable=stream_support.may_be_streamed(request))
+        return Execution(retry_state, model, builder)
 
     def _highest_price(self, model: Model) -> Price | None:
         ids = (model.id, *model.fallbacks)
@@ -134,8 +133,11 @@ class Router:
     def _own_candidates(self, model: Model) -> list[Candidate]:
         return [Candidate(model, target, self._targets[target.name]) for target in model.targets]
 
-    def _ordered_candidates(self, model: Model, session_id: str | None) -> list[Candidate]:
+    def _ordered_candidates(self, model: Model, session_id: str | None) -> Sequence[Candidate]:
         """Returns the model's own targets, then those of its fallbacks; a shared target appears once."""
+        own = self._candidates[model.id]
+        if len(own) == 1 and not model.fallbacks:
+            return own
         found: dict[str, Candidate] = {}
         for model_id in (model.id, *model.fallbacks):
             for candidate in order_by_weight(self._candidates[model_id], session_id):

@@ -64,7 +64,8 @@ class TargetBreakers:
 
     def admits(self, origin: CallOrigin) -> bool:
         """Returns whether a call of this origin would be admitted now."""
-        return all(breaker.admits() for breaker in self._breakers(origin))
+        own = self._find(origin)
+        return self.shared.admits() and (own is None or own.admits())
 
     def remaining_delay(self, origin: CallOrigin) -> float:
         """Returns after how many seconds a call of this origin may be admitted; 0 for now."""
@@ -82,7 +83,9 @@ class TargetBreakers:
         shared = self.shared.try_acquire_permit()
         if shared is None:
             return None
-        permit = INITIAL_PERMIT if own is None else own.try_acquire_permit()
+        if own is None:
+            return Permit(shared)
+        permit = own.try_acquire_permit()
         if permit is None:
             self.shared.release(shared)
             return None
@@ -164,8 +167,10 @@ class TargetBreakers:
 
     def _record_reaction(self, origin: CallOrigin, permit: Permit) -> None:
         """Records that the target works, even if it rejected the request."""
-        for breaker, number in zip(self._breakers(origin), permit, strict=False):
-            breaker.record_success(number)
+        self.shared.record_success(permit.shared)
+        own = self._find(origin)
+        if own is not None:
+            own.record_success(permit.own)
 
     def _release_own(self, origin: CallOrigin, permit: Permit) -> None:
         own = self._find(origin)

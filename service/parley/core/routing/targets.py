@@ -73,6 +73,11 @@ class LiveTarget:
         if self.can_stream:
             self._streams_retried_at = self._clock() + _UNSTREAMED_SECONDS
 
+    @property
+    def has_no_slots(self) -> bool:
+        """Whether the target admits any number of calls at a time."""
+        return self._slots is None
+
     async def acquire_slot(self, seconds: float) -> bool:
         """Acquires a slot, waiting up to `seconds`. Returns False if none was free or the queue is full."""
         if self._slots is None:
