@@ -19,7 +19,7 @@ class Call:
         request_id: The id of this call.
         correlation_id: The caller's id for a chain of calls; the request id if there is none.
         metadata: The request's metadata; of a repeated name the last value.
-        task: The task that runs the handler.
+        task: The task that runs the handler, until the call ends.
         caller: The authenticated caller; None before authentication, and for calls of administrators.
         origin: What a change by an administrator comes from; None for other calls.
         status: The name of the gRPC status that the call ends with.
@@ -57,6 +57,10 @@ class Call:
             self.cancel_cause = cause
             self.outcome.is_access_revoked = not isinstance(cause, ShuttingDown)
             self.task.cancel()
+
+    def end(self) -> None:
+        """Drops the task, whose context has the call: otherwise only the garbage collector would free the two."""
+        del self.task
 
 
 _current: ContextVar[Call] = ContextVar("call")

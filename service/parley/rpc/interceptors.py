@@ -116,6 +116,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             finally:
                 self._running.discard(call)
                 call_log.write(call, (time.perf_counter() - started) * 1000)
+                call.end()
 
         return run
 
