@@ -102,10 +102,10 @@ _METHODS = {
     ("burst", "grpc"): "StreamChatCompletion",
 }
 _LIMITS = {
-    ("unary", "rest"): Limits(520, 38, 24),
-    ("unary", "grpc"): Limits(515, 37, 24),
-    ("burst", "rest"): Limits(2570, 94, 46),
-    ("burst", "grpc"): Limits(2550, 94, 46),
+    ("unary", "rest"): Limits(335, 35, 14),
+    ("unary", "grpc"): Limits(330, 34, 13),
+    ("burst", "rest"): Limits(595, 82, 40),
+    ("burst", "grpc"): Limits(595, 78, 14),
 }
 
 
