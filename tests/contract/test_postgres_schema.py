@@ -9,7 +9,7 @@ import pytest
 from parley.core.errors import StoreMisconfigured, StoreUnavailable
 from parley.core.ports import TurnEnd, Window
 from parley.stores.migrations import migrations
-from parley.stores.postgres import PostgresStore, turns, upgrade
+from parley.stores.postgres import PostgresStore, turn_statements, upgrade
 from parley.stores.postgres import sessions as session_statements
 from tests.contract.stores import (
     begin,
@@ -239,7 +239,7 @@ class TestCost:
     async def test_no_scan(self, postgres_server: Server, postgres_url: str) -> None:
         """No statement of a turn or a list scans a table."""
         await upgrade(postgres_url)
-        for module in (turns, session_statements):
+        for module in (turn_statements, session_statements):
             for name, statement in vars(module).items():
                 if isinstance(statement, str) and "FROM parley." in statement:
                     explain = f"SET enable_seqscan = off; EXPLAIN (GENERIC_PLAN) {statement}"

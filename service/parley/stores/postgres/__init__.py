@@ -24,7 +24,7 @@ from parley.core.ports import (
 )
 from parley.core.ports.sessions import UNLIMITED_STORAGE
 from parley.stores import paging
-from parley.stores.postgres import claims, deletion, limits, reaper, schema, sessions, turns
+from parley.stores.postgres import claims, deletion, limits, reaper, schema, sessions
 from parley.stores.postgres.alerts import AlertMethods
 from parley.stores.postgres.claims import renew_claims
 from parley.stores.postgres.database import Connection, Database, Timeouts, WrongSchema
@@ -33,7 +33,7 @@ from parley.stores.postgres.pool import Pool
 from parley.stores.postgres.releases import LeaseWaiters
 from parley.stores.postgres.replication import warn_of_asynchronous_standbys
 from parley.stores.postgres.rows import Now
-from parley.stores.postgres.turns import renew_turns
+from parley.stores.postgres.turns import Turns, renew_turns
 from parley.stores.postgres.usage import UsageMethods
 from parley.stores.purging import PURGE_SECONDS, PurgeCursor, purge_all, purge_session
 from parley.v1.sessions_pb2 import Session, SessionMessage
@@ -72,6 +72,7 @@ class PostgresStore(PostgresKeyStore, UsageMethods, AlertMethods):
         self._database = Database(url, timeouts, pooled=pooled)
         self._pool = Pool(self._database, size)
         self._lease_waiters = LeaseWaiters(self._database, self._pool, self._clock)
+        self._turns = Turns(self._pool, self._clock)
 
     @classmethod
     async def open(  # noqa: PLR0913 - the first two are the configuration's, the others for tests
@@ -119,11 +120,11 @@ class PostgresStore(PostgresKeyStore, UsageMethods, AlertMethods):
     async def begin_turn(self, begin: TurnBegin, lease_seconds: float) -> Turn:
         """Leases the session and adds the turn. Raises SessionNotFound, SessionBusy, InvalidRequest."""
         _require_valid_id(begin.session_id)
-        return await self._pool.run(lambda db: turns.begin_turn(db, begin, self._clock(), lease_seconds))
+        return await self._turns.begin(begin, lease_seconds)
 
     async def end_turn(self, turn: Turn, end: TurnEnd) -> None:
         """Ends the turn, its lease and its claim. Raises TurnLost."""
-        await self._pool.run(lambda db: turns.end_turn(db, turn, end, self._clock()))
+        await self._turns.end(turn, end)
 
     async def renew_leases(self, turns: Iterable[Turn], claims: Iterable[Claim], lease_seconds: float) -> None:
         """Extends the leases that are still held."""

@@ -29,7 +29,7 @@ async def reserve(
     db: Connection, charges: Sequence[Charge], call: RunningCall | None, now: Now, lease_seconds: float
 ) -> Reservation:
     """Withdraws all charges, or none if one of them does not fit."""
-    subjects, kinds, sizes, amounts, _ = _columns(charges)
+    subjects, kinds, sizes, amounts, _ = charge_columns(charges)
     holder = (None,) * 5 if call is None else (call.id, call.key, call.account, lease_seconds, buckets.pack(charges))
     row = await db.fetchrow(_RESERVE, subjects, kinds, sizes, amounts, now, *holder)
     assert row is not None  # noqa: S101 - for the type checker
@@ -41,7 +41,7 @@ async def reserve(
 
 async def settle(db: Connection, settlement: Settlement, now: Now) -> None:
     """Ends the call and applies the difference between used and reserved amounts."""
-    await db.fetchrow(_SETTLE, *settlement_columns(settlement), now)
+    await db.fetchrow(_SETTLE, settlement.call_id, *charge_columns(settlement.charges), now)
 
 
 async def renew(db: Connection, call_ids: Sequence[str], now: Now, lease_seconds: float) -> None:
@@ -54,16 +54,12 @@ async def end_expired(db: Connection, now: Now, limit: int) -> int:
     async with db.transaction():
         expired = await db.fetch(_END_EXPIRED, now, limit)
         for row in expired:
-            await db.fetchrow(_CORRECT, row["started"], *_columns(buckets.unpack(row["reserved"])), now)
+            await db.fetchrow(_CORRECT, row["started"], *charge_columns(buckets.unpack(row["reserved"])), now)
     return len(expired)
 
 
-def settlement_columns(settlement: Settlement | None) -> tuple[Any, ...]:
-    """Returns the first parameters of `parley.settle`; NULL without a settlement."""
-    return (None,) * 6 if settlement is None else (settlement.call_id, *_columns(settlement.charges))
-
-
-def _columns(charges: Sequence[Charge]) -> tuple[list[Any], ...]:
+def charge_columns(charges: Sequence[Charge]) -> tuple[list[Any], ...]:
+    """Returns the columns of charges that the functions of limits have as parameters."""
     return (
         [charge.subject for charge in charges],
         [charge.kind for charge in charges],

@@ -5,45 +5,58 @@ from parley.stores.postgres.rows import now
 CHANNEL = "parley_released"
 """The channel of notifications about released leases."""
 
-_ADD = """
-turn AS (
-  INSERT INTO parley.turns
-    (session_id, number, state, created, asked, messages, tokens, bytes, continues, metadata)
-  SELECT $1, turn_count, 'in_progress', now, $5, $6, $7, $8, $9, $10 FROM leased
-), added AS (
-  INSERT INTO parley.messages (session_id, turn, position, message, system)
-  SELECT $1, turn_count, place - 1, message, system
-  FROM leased, unnest($12::bytea[], $13::boolean[]) WITH ORDINALITY AS sent (message, system, place)
-)
-"""
+# Each of the following statements serves several turns. They are sorted by session, so that statements that wait for
+# each other's rows cannot deadlock. Parameters are columns: of the turns, and of their messages.
+_TURN_COLUMNS = "$5::integer[], $6::integer[], $7::bigint[], $8::bigint[], $9::boolean[], $10::text[], $11::bigint[]"
+_TURN_NAMES = "asked, messages, tokens, bytes, continues, metadata, size"
+_MESSAGES = "unnest($12::text[], $13::integer[], $14::bytea[], $15::boolean[]) AS part (id, position, message, system)"
 CREATE = f"""
-WITH clock AS (SELECT {now(3)} AS now), leased AS (
+WITH sent AS MATERIALIZED (
+  SELECT *, {now(1)} AS now
+  FROM unnest($2::text[], $3::text[], $4::float8[], {_TURN_COLUMNS}, $16::text[])
+  AS sent (id, account, lease, {_TURN_NAMES}, model)
+), leased AS (
   INSERT INTO parley.sessions (id, account, model, created, updated, turn_count, lease_fence, lease_expires, bytes)
-  SELECT $1, $2, $14, now, now, 1, 1, now + $4, $11 FROM clock
-  RETURNING turn_count, lease_fence, updated AS now
-), {_ADD}
-SELECT turn_count, lease_fence FROM leased
+  SELECT id, account, model, now, now, 1, 1, now + lease, size FROM sent
+), turn AS (
+  INSERT INTO parley.turns (session_id, number, state, created, asked, messages, tokens, bytes, continues, metadata)
+  SELECT id, 1, 'in_progress', now, asked, messages, tokens, bytes, continues, metadata FROM sent
+)
+INSERT INTO parley.messages (session_id, turn, position, message, system)
+SELECT id, 1, position, message, system FROM {_MESSAGES}
 """
-# Writes nothing if the session's fence or lease has changed since `STATE` was read, so that the decisions based on it
-# remain valid.
+# Writes nothing of a turn if the session's fence or lease has changed since `STATE` was read, so that the decisions
+# based on it remain valid.
 LEASE = f"""
-WITH clock AS (SELECT {now(3)} AS now), leased AS (
-  UPDATE parley.sessions
-  SET updated = now, turn_count = turn_count + 1, lease_fence = lease_fence + 1, lease_expires = now + $4,
-    bytes = bytes + $11
-  FROM clock
-  WHERE id = $1 AND account = $2 AND created = $14 AND lease_fence = $15 AND lease_expires IS NOT DISTINCT FROM $16
-  AND (lease_expires IS NULL OR lease_expires <= now)
-  RETURNING turn_count, lease_fence, now
+WITH sent AS MATERIALIZED (
+  SELECT *, {now(1)} AS now
+  FROM unnest($2::text[], $3::text[], $4::float8[], {_TURN_COLUMNS}, $16::float8[], $17::bigint[], $18::float8[],
+    $19::integer[])
+  AS sent (id, account, lease, {_TURN_NAMES}, made, fence, expires, first)
+), leased AS (
+  UPDATE parley.sessions AS session
+  SET updated = now, turn_count = turn_count + 1, lease_fence = lease_fence + 1, lease_expires = now + lease,
+    bytes = session.bytes + size
+  FROM sent
+  WHERE session.id = sent.id AND session.account = sent.account AND session.created = made AND lease_fence = fence
+  AND lease_expires IS NOT DISTINCT FROM expires AND (lease_expires IS NULL OR lease_expires <= now)
+  RETURNING session.id, turn_count, lease_fence, now, asked, messages, tokens, sent.bytes, continues, metadata, expires,
+    first
 ), crashed AS (
   UPDATE parley.turns SET state = 'incomplete', reason = 'crashed' FROM leased
-  WHERE session_id = $1 AND number = turn_count - 1 AND state = 'in_progress'
-), {_ADD}
-SELECT turn_count, lease_fence, ARRAY(
+  WHERE expires IS NOT NULL AND session_id = id AND number = turn_count - 1 AND state = 'in_progress'
+), turn AS (
+  INSERT INTO parley.turns (session_id, number, state, created, asked, messages, tokens, bytes, continues, metadata)
+  SELECT id, turn_count, 'in_progress', now, asked, messages, tokens, bytes, continues, metadata FROM leased
+), added AS (
+  INSERT INTO parley.messages (session_id, turn, position, message, system)
+  SELECT part.id, turn_count, position, message, system FROM {_MESSAGES} JOIN leased USING (id)
+)
+SELECT id, turn_count, lease_fence, CASE WHEN first IS NOT NULL THEN ARRAY(
   SELECT message FROM parley.messages JOIN parley.turns USING (session_id)
-  WHERE session_id = $1 AND number = turn AND turn >= $17 AND number >= $17 AND state = 'completed' AND NOT system
+  WHERE session_id = id AND number = turn AND turn >= first AND number >= first AND state = 'completed' AND NOT system
   ORDER BY turn, position
-) AS history
+) END AS history
 FROM leased
 """
 HISTORY = """
@@ -101,36 +114,56 @@ FROM parley.sessions, LATERAL (
 ) AS sizes
 WHERE id = $1 AND account = $2 AND deleted IS NULL
 """
-END = f"""
-WITH clock AS (SELECT {now(1)} AS now), held AS MATERIALIZED (
-  SELECT FROM parley.claims
-  WHERE account = $2 AND method = $3 AND key = $4 AND fence = $5 AND lease_expires IS NOT NULL FOR UPDATE
-), released AS (
-  UPDATE parley.sessions SET lease_expires = NULL, completed_messages = completed_messages + $8,
-    bytes = bytes + $20
-  WHERE id = $6 AND lease_fence = $7 AND lease_expires IS NOT NULL AND ($5::bigint IS NULL OR EXISTS (SELECT FROM held))
-  RETURNING id, awaited = lease_fence AS awaited
-), ended AS (
-  UPDATE parley.turns
-  SET state = $9, reason = $10, messages = messages + $11, tokens = tokens + $12, bytes = bytes + $13, usage = $14,
-    receipt = $15
-  FROM released WHERE session_id = released.id AND number = $16
-  RETURNING asked
+_ENDED = """
+ended AS (
+  UPDATE parley.turns AS turn
+  SET state = released.state, reason = released.reason, messages = turn.messages + released.messages,
+    tokens = turn.tokens + released.tokens, bytes = turn.bytes + released.bytes, usage = released.usage,
+    receipt = released.receipt
+  FROM released WHERE session_id = id AND turn.number = released.number
 ), added AS (
   INSERT INTO parley.messages (session_id, turn, position, message, system)
-  SELECT $6, $16, asked + place - 1, message, system
-  FROM ended, unnest($17::bytea[], $18::boolean[]) WITH ORDINALITY AS answer (message, system, place)
-), kept AS (
-  UPDATE parley.claims SET lease_expires = NULL, reply = $19, session_id = $6, updated = clock.now
-  FROM clock, released
-  WHERE account = $2 AND method = $3 AND key = $4 AND fence = $5 AND $19::bytea IS NOT NULL
+  SELECT part.id, number, position, message, system
+  FROM unnest($14::text[], $15::integer[], $16::bytea[], $17::boolean[]) AS part (id, position, message, system)
+  JOIN released USING (id)
+)
+"""
+# The limits are settled after all sessions are released, in an order in which statements cannot deadlock.
+_RESULT = f"""
+SELECT id, CASE WHEN awaited THEN pg_notify('{CHANNEL}', id) END, CASE WHEN call IS NOT NULL THEN
+  parley.settle(call, ($18::text[])[low:high], ($19::text[])[low:high], ($20::float8[])[low:high],
+    ($21::float8[])[low:high], ($22::float8[])[low:high], $1)
+END
+FROM (SELECT * FROM released ORDER BY low OFFSET 0) AS ordered
+"""
+_RELEASED = """
+sent AS MATERIALIZED (
+  SELECT * FROM unnest($2::text[], $3::bigint[], $4::integer[], $5::integer[], $6::text[], $7::text[], $8::integer[],
+    $9::bigint[], $10::bigint[], $11::bytea[], $12::bytea[], $13::bigint[], $23::text[], $24::integer[], $25::integer[])
+  AS sent (id, fence, number, completed, state, reason, messages, tokens, bytes, usage, receipt, size, call, low, high)
+), released AS (
+  UPDATE parley.sessions AS session
+  SET lease_expires = NULL, completed_messages = completed_messages + completed, bytes = session.bytes + size
+  FROM sent WHERE session.id = sent.id AND lease_fence = fence AND lease_expires IS NOT NULL{}
+  RETURNING session.id, awaited = lease_fence AS awaited, number, state, reason, messages, tokens, sent.bytes, usage,
+    receipt, call, low, high
+)
+"""
+END = f"WITH {_RELEASED.format('')}, {_ENDED} {_RESULT}"
+# Serves one turn.
+END_WITH_CLAIM = f"""
+WITH held AS MATERIALIZED (
+  SELECT FROM parley.claims
+  WHERE account = $26 AND method = $27 AND key = $28 AND fence = $29 AND lease_expires IS NOT NULL FOR UPDATE
+), {_RELEASED.format(" AND EXISTS (SELECT FROM held)")}, {_ENDED}, kept AS (
+  UPDATE parley.claims SET lease_expires = NULL, reply = $30, session_id = released.id, updated = {now(1)}
+  FROM released
+  WHERE account = $26 AND method = $27 AND key = $28 AND fence = $29 AND $30::bytea IS NOT NULL
 ), freed AS (
   DELETE FROM parley.claims USING released
-  WHERE account = $2 AND method = $3 AND key = $4 AND fence = $5 AND $19::bytea IS NULL
+  WHERE account = $26 AND method = $27 AND key = $28 AND fence = $29 AND $30::bytea IS NULL
 )
-SELECT CASE WHEN awaited THEN pg_notify('{CHANNEL}', id) END,
-  CASE WHEN $21::text IS NOT NULL THEN parley.settle($21, $22, $23, $24, $25, $26, $1) END
-FROM released
+{_RESULT}
 """
 RENEW = f"""
 UPDATE parley.sessions SET lease_expires = {now(1)} + $2

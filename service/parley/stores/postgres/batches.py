@@ -1,0 +1,123 @@
+"""Batches: calls that arrive while a statement runs share the next one, its round trip and its commit."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Generic, Protocol, TypeVar
+
+from parley.core.errors import StoreUnavailable
+
+_MAX_CALLS = 64
+_MAX_BYTES = 256 * 1024
+# A statement that takes longer, for example because another transaction has locked one of its rows, does not delay the
+# calls after it.
+_SLOW_SECONDS = 0.05
+
+
+class Batchable(Protocol):
+    """A call that can share a statement.
+
+    Attributes:
+        session_id: The session that it changes. A statement changes a session once.
+        size: The bytes that it stores.
+    """
+
+    @property
+    def session_id(self) -> str: ...  # noqa: D102 - documented above
+
+    @property
+    def size(self) -> int: ...  # noqa: D102 - documented above
+
+
+C = TypeVar("C", bound=Batchable)
+R = TypeVar("R")
+
+
+class Batches(Generic[C, R]):
+    """Runs calls of one kind in batches, one batch at a time unless it is slow."""
+
+    def __init__(
+        self,
+        run: Callable[[Sequence[C]], Awaitable[Sequence[R]]],
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+    ) -> None:
+        """Creates an empty queue.
+
+        Args:
+            run: Runs a batch in one transaction, sorted by session, and returns the result of each call.
+            spawn: Runs a batch in a task.
+        """
+        self._run = run
+        self._spawn = spawn
+        self._waiting: deque[tuple[C, asyncio.Future[R]]] = deque()
+        self._is_scheduled = False
+        self._running = 0  # without the slow ones
+
+    def submit(self, call: C) -> asyncio.Future[R]:
+        """Queues a call, which runs even if its future is cancelled.
+
+        Raises:
+            StoreUnavailable: The server is unavailable; the call may or may not have been committed.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[R] = loop.create_future()
+        self._waiting.append((call, future))
+        if not self._is_scheduled and not self._running:
+            self._is_scheduled = True
+            loop.call_soon(self._start)
+        return future
+
+    def _start(self) -> None:
+        self._is_scheduled = False
+        if self._waiting and not self._running:
+            self._running += 1
+            self._spawn(self._run_one(self._collect()))
+
+    def _collect(self) -> list[tuple[C, asyncio.Future[R]]]:
+        """Removes the next batch from the queue: at least one call, and at most one of each session."""
+        batch: dict[str, tuple[C, asyncio.Future[R]]] = {}
+        size = 0
+        while self._waiting and len(batch) < _MAX_CALLS and size < _MAX_BYTES:
+            call = self._waiting[0][0]
+            if call.session_id in batch:
+                break
+            batch[call.session_id] = self._waiting.popleft()
+            size += call.size
+        return [batch[session_id] for session_id in sorted(batch)]
+
+    async def _run_one(self, batch: Sequence[tuple[C, asyncio.Future[R]]]) -> None:
+        is_slow = False
+
+        def on_slow() -> None:
+            nonlocal is_slow
+            is_slow = True
+            self._finish()
+
+        timer = asyncio.get_running_loop().call_later(_SLOW_SECONDS, on_slow)
+        try:
+            await self._perform(batch)
+        finally:
+            timer.cancel()
+            if not is_slow:
+                self._finish()
+
+    def _finish(self) -> None:
+        self._running -= 1
+        self._start()
+
+    async def _perform(self, batch: Sequence[tuple[C, asyncio.Future[R]]]) -> None:
+        """Runs a batch. If a call fails, each call runs alone, so that only that one fails."""
+        try:
+            results = await self._run([call for call, _ in batch])
+        except Exception as error:  # noqa: BLE001 - raised by the futures
+            if len(batch) > 1 and not isinstance(error, StoreUnavailable):
+                for one in batch:
+                    await self._perform([one])
+                return
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error)
+        else:
+            for (_, future), result in zip(batch, results, strict=True):
+                if not future.done():
+                    future.set_result(result)
