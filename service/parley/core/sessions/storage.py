@@ -27,12 +27,16 @@ def limits_account(limits: StorageLimits) -> bool:
     return limits.sessions is not None or limits.bytes is not None
 
 
+def fits_session(limits: StorageLimits, stored: int, added: int) -> bool:
+    """Returns whether a session with `stored` bytes can receive `added` bytes."""
+    return limits.session_bytes is None or stored + added <= limits.session_bytes
+
+
 def require_session_space(limits: StorageLimits, stored: int, added: int) -> None:
     """Raises StorageLimitExceeded if a session with `stored` bytes cannot receive `added` bytes."""
-    limit = limits.session_bytes
-    if limit is not None and stored + added > limit:
+    if not fits_session(limits, stored, added):
         raise StorageLimitExceeded(
-            f"A session may store {limit} bytes: this one has {stored}, and the request adds {added}; "
+            f"A session may store {limits.session_bytes} bytes: this one has {stored}, and the request adds {added}; "
             "begin a new session",
             subject="session",
             param="chatSessionId",

@@ -191,6 +191,7 @@ class PostgresStore(PostgresKeyStore, UsageMethods, AlertMethods):
     ) -> None:
         """Deletes a session without a turn in progress. Raises SessionNotFound, SessionBusy, TurnLost."""
         _require_valid_id(session_id)
+        self._turns.forget(session_id)
         await self._pool.run(lambda db: deletion.mark_deleted(db, account, session_id, self._clock(), claim, reply))
         with suppress(StoreUnavailable):  # the session is deleted; `purge` removes the rest
             await purge_session(lambda cursor: self._purge(session_id, cursor), time.monotonic() + self._purge_seconds)

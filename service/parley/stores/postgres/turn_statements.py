@@ -17,13 +17,15 @@ WITH sent AS MATERIALIZED (
   AS sent (id, account, lease, {_TURN_NAMES}, model)
 ), leased AS (
   INSERT INTO parley.sessions (id, account, model, created, updated, turn_count, lease_fence, lease_expires, bytes)
-  SELECT id, account, model, now, now, 1, 1, now + lease, size FROM sent
+  SELECT id, account, model, now, now, 1, 1, now + lease, size FROM sent RETURNING id, created
 ), turn AS (
   INSERT INTO parley.turns (session_id, number, state, created, asked, messages, tokens, bytes, continues, metadata)
   SELECT id, 1, 'in_progress', now, asked, messages, tokens, bytes, continues, metadata FROM sent
+), added AS (
+  INSERT INTO parley.messages (session_id, turn, position, message, system)
+  SELECT id, 1, position, message, system FROM {_MESSAGES}
 )
-INSERT INTO parley.messages (session_id, turn, position, message, system)
-SELECT id, 1, position, message, system FROM {_MESSAGES}
+SELECT id, created FROM leased
 """
 # Writes nothing of a turn if the session's fence or lease has changed since `STATE` was read, so that the decisions
 # based on it remain valid.

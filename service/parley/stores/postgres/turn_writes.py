@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import asyncpg
 import orjson
 
-from parley.core.messages.roles import is_system
 from parley.core.ports import Settlement, Turn, TurnBegin, TurnEnd
 from parley.core.sessions import history
 from parley.stores import records
@@ -16,6 +15,7 @@ from parley.stores.postgres import turn_statements as statements
 from parley.stores.postgres.database import Connection
 from parley.stores.postgres.limits import charge_columns
 from parley.stores.postgres.rows import Now
+from parley.stores.serialized import Serialized
 from parley.v1.message_pb2 import Message
 
 
@@ -34,7 +34,7 @@ class Addition:
     Attributes:
         begin: What the caller requests.
         messages: The messages that are new to the session.
-        serialized: The same, serialized.
+        added: The same, serialized.
         lease_seconds: The duration of the lease.
         version: The state of the session that the decisions about the turn are based on; None for a new session.
         first: The number of the oldest turn whose messages are read; None for none.
@@ -42,7 +42,7 @@ class Addition:
 
     begin: TurnBegin
     messages: Sequence[Message]
-    serialized: Sequence[bytes]
+    added: Serialized
     lease_seconds: float
     version: Version | None = None
     first: int | None = None
@@ -55,16 +55,16 @@ class Addition:
     @property
     def size(self) -> int:
         """The bytes of the messages."""
-        return sum(map(len, self.serialized))
+        return self.added.bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """A turn to end: the turn, its end, and the serialized messages of the answer."""
+    """A turn to end: the turn, its end, and the serialized answer."""
 
     turn: Turn
     end: TurnEnd
-    serialized: Sequence[bytes]
+    answer: Serialized
 
     @property
     def session_id(self) -> str:
@@ -74,14 +74,15 @@ class Ending:
     @property
     def size(self) -> int:
         """The bytes of the answer."""
-        return sum(map(len, self.serialized))
+        return self.answer.bytes
 
 
-async def create(db: Connection, additions: Sequence[Addition], now: Now) -> list[None]:
-    """Creates sessions, each with its first turn, whose number and fence are 1."""
+async def create(db: Connection, additions: Sequence[Addition], now: Now) -> list[float]:
+    """Creates sessions, each with its first turn, whose number and fence are 1; returns the times of creation."""
     models = [addition.begin.model for addition in additions]
-    await db.fetch(statements.CREATE, now, *_turn_columns(additions), models)
-    return [None] * len(additions)
+    rows = await db.fetch(statements.CREATE, now, *_turn_columns(additions), models)
+    created = {row["id"]: row["created"] for row in rows}
+    return [created[addition.session_id] for addition in additions]
 
 
 async def lease(db: Connection, additions: Sequence[Addition], now: Now) -> list[asyncpg.Record | None]:
@@ -105,7 +106,7 @@ async def end(db: Connection, endings: Sequence[Ending], now: Now) -> list[bool]
         For each turn, whether it still held its lease and its claim; otherwise nothing of it is written.
     """
     ends = [_end_row(ending) for ending in endings]
-    answers = ((one.session_id, len(one.turn.messages), one.end.answer, one.serialized) for one in endings)
+    answers = ((one.session_id, len(one.turn.messages), one.answer) for one in endings)
     settlements = _settlement_columns([ending.end.settlement for ending in endings])
     values = (now, *_transposed(ends), *_message_columns(answers), *settlements)
     claim, reply = endings[0].end.claim, endings[0].end.reply
@@ -121,7 +122,7 @@ async def end(db: Connection, endings: Sequence[Ending], now: Now) -> list[bool]
 
 def _turn_columns(additions: Sequence[Addition]) -> tuple[list[Any], ...]:
     """Returns the columns of turns and of their messages."""
-    messages = ((one.session_id, 0, one.messages, one.serialized) for one in additions)
+    messages = ((one.session_id, 0, one.added) for one in additions)
     return (*_transposed([_turn_row(addition) for addition in additions]), *_message_columns(messages))
 
 
@@ -133,7 +134,7 @@ def _turn_row(addition: Addition) -> tuple[Any, ...]:
         begin.account,
         addition.lease_seconds,
         len(messages),
-        *records.size(messages),
+        *addition.added.size,
         history.starts_with_tool_result(messages),
         metadata,
         addition.size,
@@ -149,24 +150,22 @@ def _end_row(ending: Ending) -> tuple[Any, ...]:
         len(turn.messages) + len(end.answer) if end.state == "completed" else 0,
         end.state,
         end.reason,
-        *records.size(end.answer),
+        *ending.answer.size,
         *records.usage_and_receipt(end),
         ending.size,
     )
 
 
-def _message_columns(
-    turns: Iterable[tuple[str, int, Sequence[Message], Sequence[bytes]]],
-) -> tuple[list[Any], ...]:
+def _message_columns(turns: Iterable[tuple[str, int, Serialized]]) -> tuple[list[Any], ...]:
     """Returns the columns of the messages of turns.
 
     Args:
-        turns: Of each turn the session, the position of the first message, the messages, and the same serialized.
+        turns: Of each turn the session, the position of the first message, and the messages.
     """
     rows = [
-        (session_id, position, serialized, is_system(message))
-        for session_id, start, messages, forms in turns
-        for position, (message, serialized) in enumerate(zip(messages, forms, strict=True), start)
+        (session_id, position, *row)
+        for session_id, start, messages in turns
+        for position, row in enumerate(messages.rows, start)
     ]
     return _transposed(rows) if rows else ([], [], [], [])
 

@@ -1,6 +1,6 @@
 """Turns. No lock is held over a round trip: each statement is a transaction of its own, except for limited accounts."""
 
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import asyncpg
@@ -19,6 +19,8 @@ from parley.stores.postgres.pool import Pool
 from parley.stores.postgres.rows import Now
 from parley.stores.postgres.storage import account_space
 from parley.stores.postgres.turn_writes import Addition, Ending, Version
+from parley.stores.serialized import serialize
+from parley.stores.window_cache import KnownTurn, Past, SeenSizes, WindowCache, by_turn
 from parley.v1.message_pb2 import Message
 
 _MAX_TRIES = 10
@@ -36,7 +38,8 @@ class Turns:
         """Writes over the pool's connections, at the times of the clock."""
         self._pool = pool
         self._clock = clock
-        self._created: Batches[Addition, None] = Batches(self._run(turn_writes.create), pool.spawn)
+        self._windows = WindowCache()
+        self._created: Batches[Addition, float] = Batches(self._run(turn_writes.create), pool.spawn)
         self._leased: Batches[Addition, asyncpg.Record | None] = Batches(self._run(turn_writes.lease), pool.spawn)
         self._ended: Batches[Ending, bool] = Batches(self._run(turn_writes.end), pool.spawn)
 
@@ -60,23 +63,17 @@ class Turns:
         """
         if begin.new:
             return await self._create(begin, lease_seconds)
+        if (known := self._windows.find(begin)) and (turn := await self._begin_known(begin, known, lease_seconds)):
+            return turn
         sizes = _first_sizes(begin.window)
         for _ in range(_MAX_TRIES):
             state = await self._pool.read(lambda db, sizes=sizes: _read_state(db, begin, self._clock(), sizes))  # type: ignore[misc]
-            turn = Turn(begin.session_id, 0, 0, _parsed(state["system_messages"]), _new(begin.messages, state))
-            latest = _Sizes(state, sizes)
-            first = history.first_turn(latest, begin.window, continued=history.starts_with_tool_result(turn.messages))
-            if latest.ran_out:
-                sizes = (sizes or 1) * _GROWTH
-                continue
-            version = Version(state["created"], state["lease_fence"], state["lease_expires"])
-            pieces = records.pieces(latest.seen, first)
-            addition = _addition(begin, turn.messages, lease_seconds, version, None if pieces else first)
-            storage.require_session_space(begin.storage, state["session_bytes"], addition.size)
-            if leased := await self._write(addition, self._leased, turn_writes.lease):
-                turn.number, turn.fence = leased["turn_count"], leased["lease_fence"]
-                turn.history += _parsed(leased["history"] or ())
-                await self._read_pieces(turn, pieces)
+            latest = SeenSizes(_sizes(state))
+            new = _new(begin.messages, state)
+            first = history.first_turn(latest, begin.window, continued=history.starts_with_tool_result(new))
+            if latest.reached_end and len(latest.seen) == sizes:
+                sizes *= _GROWTH
+            elif turn := await self._begin_read(begin, new, state, latest, first, lease_seconds):
                 return turn
         raise SessionBusy(begin.session_id)
 
@@ -89,19 +86,66 @@ class Turns:
             TurnLost: The turn or its claim is no longer held; nothing is written.
             StoreUnavailable: The server is unavailable; the end may or may not have been committed.
         """
-        ending = Ending(turn, end, [message.SerializeToString() for message in end.answer])
+        ending = Ending(turn, end, serialize(end.answer))
         if end.claim is None:
             ended = await self._ended.submit(ending)
         else:
             (ended,) = await self._pool.run(lambda db: turn_writes.end(db, [ending], self._clock()))
         if not ended:
             raise TurnLost
+        self._windows.end(turn, ending.answer, completed=end.state == "completed")
+
+    def forget(self, session_id: str) -> None:
+        """Removes a deleted session from memory."""
+        self._windows.discard(session_id)
 
     async def _create(self, begin: TurnBegin, lease_seconds: float) -> Turn:
-        addition = _addition(begin, list(begin.messages), lease_seconds)
+        addition = Addition(begin, begin.messages, serialize(begin.messages), lease_seconds)
         storage.require_session_space(begin.storage, 0, addition.size)
-        await self._write(addition, self._created, turn_writes.create)
-        return Turn(begin.session_id, 1, 1, messages=list(begin.messages))
+        created = await self._write(addition, self._created, turn_writes.create)
+        turn = Turn(begin.session_id, 1, 1, messages=list(begin.messages))
+        self._windows.begin(begin, turn, Past(created), addition.added)
+        return turn
+
+    async def _begin_known(self, begin: TurnBegin, known: KnownTurn, lease_seconds: float) -> Turn | None:
+        """Leases a session without reading it; returns None if it must be read."""
+        past, added = known.past, serialize(known.new)
+        if not storage.fits_session(begin.storage, past.stored_bytes, added.bytes):
+            return None
+        addition = Addition(begin, known.new, added, lease_seconds, Version(past.created, known.fence, None))
+        if (leased := await self._write(addition, self._leased, turn_writes.lease)) is None:
+            self._windows.discard(begin.session_id)
+            return None
+        turn = _turn(addition, leased, past.history())
+        self._windows.begin(begin, turn, past, added)
+        return turn
+
+    async def _begin_read(  # noqa: PLR0913, PLR0917 - what was read
+        self,
+        begin: TurnBegin,
+        new: Sequence[Message],
+        state: asyncpg.Record,
+        latest: SeenSizes,
+        first: int | None,
+        lease_seconds: float,
+    ) -> Turn | None:
+        """Leases a session that was read; returns None if it has changed meanwhile."""
+        version = Version(state["created"], state["lease_fence"], state["lease_expires"])
+        pieces = records.pieces(latest.seen, first)
+        addition = Addition(begin, new, serialize(new), lease_seconds, version, None if pieces else first)
+        storage.require_session_space(begin.storage, state["session_bytes"], addition.size)
+        if (leased := await self._write(addition, self._leased, turn_writes.lease)) is None:
+            return None
+        system = state["system_messages"]
+        if pieces:
+            turn = _turn(addition, leased, _parsed(system))
+            await self._read_pieces(turn, pieces)
+            return turn
+        messages = by_turn(latest.seen, first, leased["history"] or ())
+        past = Past(state["created"], state["session_bytes"], system, latest.seen, latest.reached_end, messages)
+        turn = _turn(addition, leased, past.history())
+        self._windows.begin(begin, turn, past, addition.added)
+        return turn
 
     async def _write(self, addition: Addition, batches: Batches[Addition, Any], write: Write) -> Any:
         """Writes the turn with others; that of a limited account in a transaction of its own."""
@@ -126,15 +170,8 @@ class Turns:
         return lambda batch: self._pool.run(lambda db: write(db, batch, self._clock()))
 
 
-def _addition(
-    begin: TurnBegin,
-    messages: Sequence[Message],
-    lease_seconds: float,
-    version: Version | None = None,
-    first: int | None = None,
-) -> Addition:
-    serialized = [message.SerializeToString() for message in messages]
-    return Addition(begin, messages, serialized, lease_seconds, version, first)
+def _turn(addition: Addition, leased: asyncpg.Record, past: list[Message]) -> Turn:
+    return Turn(addition.session_id, leased["turn_count"], leased["lease_fence"], past, list(addition.messages))
 
 
 def _first_sizes(window: Window) -> int | None:
@@ -192,22 +229,7 @@ def _parsed(messages: Sequence[bytes]) -> list[Message]:
     return [Message.FromString(message) for message in messages]
 
 
-class _Sizes:
-    """The sizes of the latest turns, newest first.
-
-    Attributes:
-        ran_out: Whether the iteration reached the end although the session may have more turns.
-        seen: The sizes that were iterated over.
-    """
-
-    def __init__(self, state: asyncpg.Record, limit: int | None) -> None:
-        self.ran_out = False
-        self.seen: list[TurnSize] = []
-        self._limit = limit
-        self._columns = [state[name] or () for name in ("numbers", "messages", "tokens", "continues", "bytes")]
-
-    def __iter__(self) -> Iterator[TurnSize]:
-        for row in zip(*self._columns, strict=True):
-            self.seen.append(TurnSize(*row))
-            yield self.seen[-1]
-        self.ran_out = len(self._columns[0]) == self._limit
+def _sizes(state: asyncpg.Record) -> list[TurnSize]:
+    """Returns the sizes of the latest turns, newest first."""
+    columns = [state[name] or () for name in ("numbers", "messages", "tokens", "continues", "bytes")]
+    return list(map(TurnSize._make, zip(*columns, strict=True)))

@@ -30,6 +30,7 @@ from parley.core.ports import (
 from parley.core.ports.sessions import UNLIMITED_STORAGE
 from parley.stores import paging
 from parley.stores.purging import PURGE_SECONDS, PurgeCursor, purge_all, purge_session
+from parley.stores.serialized import serialize
 from parley.stores.sqlite import claims, deletion, limits, reaper, sessions, turns
 from parley.stores.sqlite.alerts import AlertMethods
 from parley.stores.sqlite.claims import renew_claims
@@ -37,8 +38,7 @@ from parley.stores.sqlite.clock import FileClock, Times
 from parley.stores.sqlite.database import Database, identify, queue_file, require_space
 from parley.stores.sqlite.key_store import SqliteKeyStore
 from parley.stores.sqlite.releases import LeaseWaiters
-from parley.stores.sqlite.serialized import SerializedHistory, serialize
-from parley.stores.sqlite.turns import renew_turns
+from parley.stores.sqlite.turns import SerializedHistory, renew_turns
 from parley.stores.sqlite.usage import UsageMethods
 from parley.stores.sqlite.writer import Counts, Writer
 from parley.stores.sqlite.writer_queue import WriterQueue

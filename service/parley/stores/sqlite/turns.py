@@ -14,11 +14,11 @@ from parley.core.ports import Turn, TurnBegin, TurnEnd, Window
 from parley.core.sessions import history, resent_history, storage
 from parley.core.sessions.history import TurnSize
 from parley.stores import records
+from parley.stores.serialized import Serialized, serialize
 from parley.stores.sqlite.claims import end_claim
 from parley.stores.sqlite.clock import Times
 from parley.stores.sqlite.limits import settle
 from parley.stores.sqlite.rows import column, rows
-from parley.stores.sqlite.serialized import Serialized, SerializedHistory, serialize
 from parley.stores.sqlite.sessions import find_session, lease_remaining, require_account_space
 from parley.v1.message_pb2 import Message
 
@@ -85,6 +85,18 @@ UPDATE sessions SET lease_expires = NULL, completed_messages = completed_message
 WHERE id = ? AND lease_fence = ? AND lease_expires IS NOT NULL RETURNING id
 """
 _RENEW = "UPDATE sessions SET lease_expires = ? WHERE id = ? AND lease_fence = ? AND lease_expires IS NOT NULL"
+
+
+class SerializedHistory(NamedTuple):
+    """The serialized history of a turn.
+
+    Attributes:
+        read: The messages that have been read.
+        pieces: The first and last numbers of the ranges of turns that remain to be read.
+    """
+
+    read: list[bytes]
+    pieces: Sequence[tuple[int, int]] = ()
 
 
 class _Leased(NamedTuple):

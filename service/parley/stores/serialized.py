@@ -8,18 +8,6 @@ from parley.stores import records
 from parley.v1.message_pb2 import Message
 
 
-class SerializedHistory(NamedTuple):
-    """The serialized history of a turn.
-
-    Attributes:
-        read: The messages that have been read.
-        pieces: The first and last numbers of the ranges of turns that remain to be read.
-    """
-
-    read: list[bytes]
-    pieces: Sequence[tuple[int, int]] = ()
-
-
 class Serialized(NamedTuple):
     """Messages in stored form.
 
