@@ -1,12 +1,13 @@
 """The windows of the sessions that a worker has used last, so that their next turns need not read them.
 
 An entry describes a session as the latest turn of this worker left it. A store uses it only if the session still has
-the fence of that turn, which every turn, reaper and deletion of any worker increments.
+the fence of that turn, which every turn, reaper and deletion of any worker increments. Sessions are cached from their
+second turn on, because many have only one.
 """
 
 import operator
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from types import MappingProxyType
 from typing import NamedTuple
@@ -32,7 +33,7 @@ class SeenSizes:
         reached_end: Whether all were read.
     """
 
-    def __init__(self, sizes: Sequence[TurnSize]) -> None:
+    def __init__(self, sizes: Iterable[TurnSize]) -> None:
         self.seen: list[TurnSize] = []
         self.reached_end = False
         self._sizes = sizes
@@ -69,8 +70,7 @@ class Past(NamedTuple):
 
     def memory(self) -> int:
         """Returns the estimated bytes of memory."""
-        texts = sum(map(len, self.system)) + sum(size.bytes for size in self.sizes if size.number in self.messages)
-        return texts + _SIZE_BYTES * len(self.sizes)
+        return sum(map(len, chain(self.system, *self.messages.values()))) + _SIZE_BYTES * len(self.sizes)
 
 
 class KnownTurn(NamedTuple):
@@ -124,13 +124,14 @@ class WindowCache:
 
     def end(self, turn: Turn, answer: Serialized, *, completed: bool) -> None:
         """Records the end of a turn."""
-        entry, _ = self._entries.get(turn.session_id, (None, 0))
+        entry, memory = self._entries.get(turn.session_id, (None, 0))
         if entry is None or entry.fence != turn.fence or entry.added is None:
             return
         past = entry.past._replace(stored_bytes=entry.past.stored_bytes + entry.added.bytes + answer.bytes)
         if completed:
             past = _with_turn(past, turn, entry.added, answer)
-        self._put(turn.session_id, entry._replace(past=past, added=None))
+        # The answer counts from the next turn on.
+        self._entries[turn.session_id] = entry._replace(past=past, added=None), memory
 
     def discard(self, session_id: str) -> None:
         """Removes an entry."""

@@ -50,7 +50,6 @@ class Batches(Generic[C, R]):
         self._run = run
         self._spawn = spawn
         self._waiting: deque[tuple[C, asyncio.Future[R]]] = deque()
-        self._is_scheduled = False
         self._running = 0  # without the slow ones
 
     def submit(self, call: C) -> asyncio.Future[R]:
@@ -59,19 +58,15 @@ class Batches(Generic[C, R]):
         Raises:
             StoreUnavailable: The server is unavailable; the call may or may not have been committed.
         """
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[R] = loop.create_future()
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((call, future))
-        if not self._is_scheduled and not self._running:
-            self._is_scheduled = True
-            loop.call_soon(self._start)
+        self._start()
         return future
 
     def _start(self) -> None:
-        self._is_scheduled = False
         if self._waiting and not self._running:
             self._running += 1
-            self._spawn(self._run_one(self._collect()))
+            self._spawn(self._run_next())
 
     def _collect(self) -> list[tuple[C, asyncio.Future[R]]]:
         """Removes the next batch from the queue: at least one call, and at most one of each session."""
@@ -85,7 +80,8 @@ class Batches(Generic[C, R]):
             size += call.size
         return [batch[session_id] for session_id in sorted(batch)]
 
-    async def _run_one(self, batch: Sequence[tuple[C, asyncio.Future[R]]]) -> None:
+    async def _run_next(self) -> None:
+        batch = self._collect()  # in the task, so that calls of the same iteration of the event loop join
         is_slow = False
 
         def on_slow() -> None:

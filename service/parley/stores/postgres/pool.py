@@ -74,6 +74,12 @@ class Pool:
         self._availability.check(writes=True)
         return await asyncio.shield(self.spawn(self._run(work, writes=True)))
 
+    async def run_in_task(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Does the same as `run` in the current task, which must be one that `spawn` has started."""
+        await self._availability.wait_verified()
+        self._availability.check(writes=True)
+        return await self._run(work, writes=True)
+
     async def check(self) -> None:
         """Writes to the server, at most every `_CHECK_SECONDS`. Raises StoreUnavailable."""
         self._availability.check(writes=True)

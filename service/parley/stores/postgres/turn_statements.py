@@ -1,39 +1,58 @@
 """The SQL statements of turns."""
 
+import re
+
 from parley.stores.postgres.rows import now
 
 CHANNEL = "parley_released"
 """The channel of notifications about released leases."""
 
+
+def _alone(statement: str) -> str:
+    """Returns the form of a statement for one turn with one message."""
+
+    def values(columns: re.Match[str]) -> str:
+        return f"(VALUES ({columns[1].replace('[]', '')})) AS {columns[2]}"
+
+    return re.sub(r"unnest\((.*?)\)\s+AS (sent|part)", values, statement, flags=re.DOTALL)
+
+
 # Each of the following statements serves several turns. They are sorted by session, so that statements that wait for
-# each other's rows cannot deadlock. Parameters are columns: of the turns, and of their messages.
+# each other's rows cannot deadlock. Parameters are columns: of the turns, and of their messages. For one turn with one
+# message they are single values, see `_alone`, which costs less.
 _TURN_COLUMNS = "$5::integer[], $6::integer[], $7::bigint[], $8::bigint[], $9::boolean[], $10::text[], $11::bigint[]"
 _TURN_NAMES = "asked, messages, tokens, bytes, continues, metadata, size"
-_MESSAGES = "unnest($12::text[], $13::integer[], $14::bytea[], $15::boolean[]) AS part (id, position, message, system)"
+
+
+def _messages(first: int) -> str:
+    """Returns the rows of messages. `first` is the number of the first of their four parameters."""
+    columns = f"${first}::text[], ${first + 1}::integer[], ${first + 2}::bytea[], ${first + 3}::boolean[]"
+    return f"unnest({columns}) AS part (id, position, message, system)"
+
+
 CREATE = f"""
 WITH sent AS MATERIALIZED (
   SELECT *, {now(1)} AS now
-  FROM unnest($2::text[], $3::text[], $4::float8[], {_TURN_COLUMNS}, $16::text[])
+  FROM unnest($2::text[], $3::text[], $4::float8[], {_TURN_COLUMNS}, $12::text[])
   AS sent (id, account, lease, {_TURN_NAMES}, model)
 ), leased AS (
   INSERT INTO parley.sessions (id, account, model, created, updated, turn_count, lease_fence, lease_expires, bytes)
-  SELECT id, account, model, now, now, 1, 1, now + lease, size FROM sent RETURNING id, created
+  SELECT id, account, model, now, now, 1, 1, now + lease, size FROM sent
 ), turn AS (
   INSERT INTO parley.turns (session_id, number, state, created, asked, messages, tokens, bytes, continues, metadata)
   SELECT id, 1, 'in_progress', now, asked, messages, tokens, bytes, continues, metadata FROM sent
-), added AS (
-  INSERT INTO parley.messages (session_id, turn, position, message, system)
-  SELECT id, 1, position, message, system FROM {_MESSAGES}
 )
-SELECT id, created FROM leased
+INSERT INTO parley.messages (session_id, turn, position, message, system)
+SELECT id, 1, position, message, system FROM {_messages(13)}
 """
+CREATE_ONE = _alone(CREATE)
 # Writes nothing of a turn if the session's fence or lease has changed since `STATE` was read, so that the decisions
 # based on it remain valid.
 LEASE = f"""
 WITH sent AS MATERIALIZED (
   SELECT *, {now(1)} AS now
-  FROM unnest($2::text[], $3::text[], $4::float8[], {_TURN_COLUMNS}, $16::float8[], $17::bigint[], $18::float8[],
-    $19::integer[])
+  FROM unnest($2::text[], $3::text[], $4::float8[], {_TURN_COLUMNS}, $12::float8[], $13::bigint[], $14::float8[],
+    $15::integer[])
   AS sent (id, account, lease, {_TURN_NAMES}, made, fence, expires, first)
 ), leased AS (
   UPDATE parley.sessions AS session
@@ -52,7 +71,7 @@ WITH sent AS MATERIALIZED (
   SELECT id, turn_count, 'in_progress', now, asked, messages, tokens, bytes, continues, metadata FROM leased
 ), added AS (
   INSERT INTO parley.messages (session_id, turn, position, message, system)
-  SELECT part.id, turn_count, position, message, system FROM {_MESSAGES} JOIN leased USING (id)
+  SELECT part.id, turn_count, position, message, system FROM {_messages(16)} JOIN leased USING (id)
 )
 SELECT id, turn_count, lease_fence, CASE WHEN first IS NOT NULL THEN ARRAY(
   SELECT message FROM parley.messages JOIN parley.turns USING (session_id)
@@ -61,6 +80,7 @@ SELECT id, turn_count, lease_fence, CASE WHEN first IS NOT NULL THEN ARRAY(
 ) END AS history
 FROM leased
 """
+LEASE_ONE = _alone(LEASE)
 HISTORY = """
 SELECT message FROM parley.messages JOIN parley.turns USING (session_id)
 WHERE session_id = $1 AND number = turn AND turn BETWEEN $2 AND $3 AND number BETWEEN $2 AND $3
@@ -116,7 +136,7 @@ FROM parley.sessions, LATERAL (
 ) AS sizes
 WHERE id = $1 AND account = $2 AND deleted IS NULL
 """
-_ENDED = """
+_ENDED = f"""
 ended AS (
   UPDATE parley.turns AS turn
   SET state = released.state, reason = released.reason, messages = turn.messages + released.messages,
@@ -126,22 +146,22 @@ ended AS (
 ), added AS (
   INSERT INTO parley.messages (session_id, turn, position, message, system)
   SELECT part.id, number, position, message, system
-  FROM unnest($14::text[], $15::integer[], $16::bytea[], $17::boolean[]) AS part (id, position, message, system)
+  FROM {_messages(17)}
   JOIN released USING (id)
 )
 """
 # The limits are settled after all sessions are released, in an order in which statements cannot deadlock.
 _RESULT = f"""
 SELECT id, CASE WHEN awaited THEN pg_notify('{CHANNEL}', id) END, CASE WHEN call IS NOT NULL THEN
-  parley.settle(call, ($18::text[])[low:high], ($19::text[])[low:high], ($20::float8[])[low:high],
-    ($21::float8[])[low:high], ($22::float8[])[low:high], $1)
+  parley.settle(call, ($21::text[])[low:high], ($22::text[])[low:high], ($23::float8[])[low:high],
+    ($24::float8[])[low:high], ($25::float8[])[low:high], $1)
 END
 FROM (SELECT * FROM released ORDER BY low OFFSET 0) AS ordered
 """
 _RELEASED = """
 sent AS MATERIALIZED (
   SELECT * FROM unnest($2::text[], $3::bigint[], $4::integer[], $5::integer[], $6::text[], $7::text[], $8::integer[],
-    $9::bigint[], $10::bigint[], $11::bytea[], $12::bytea[], $13::bigint[], $23::text[], $24::integer[], $25::integer[])
+    $9::bigint[], $10::bigint[], $11::bytea[], $12::bytea[], $13::bigint[], $14::text[], $15::integer[], $16::integer[])
   AS sent (id, fence, number, completed, state, reason, messages, tokens, bytes, usage, receipt, size, call, low, high)
 ), released AS (
   UPDATE parley.sessions AS session
@@ -152,6 +172,7 @@ sent AS MATERIALIZED (
 )
 """
 END = f"WITH {_RELEASED.format('')}, {_ENDED} {_RESULT}"
+END_ONE = _alone(END)
 # Serves one turn.
 END_WITH_CLAIM = f"""
 WITH held AS MATERIALIZED (

@@ -1,9 +1,9 @@
 """The statements that begin and end turns, each for several turns at once."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import asyncpg
 import orjson
@@ -17,6 +17,10 @@ from parley.stores.postgres.limits import charge_columns
 from parley.stores.postgres.rows import Now
 from parley.stores.serialized import Serialized
 from parley.v1.message_pb2 import Message
+
+_Row: TypeAlias = tuple[Any, ...]
+_Messages: TypeAlias = tuple[str, int, Serialized]
+"""Messages of a turn: the session, the position of the first one, and the messages."""
 
 
 class Version(NamedTuple):
@@ -77,20 +81,20 @@ class Ending:
         return self.answer.bytes
 
 
-async def create(db: Connection, additions: Sequence[Addition], now: Now) -> list[float]:
-    """Creates sessions, each with its first turn, whose number and fence are 1; returns the times of creation."""
-    models = [addition.begin.model for addition in additions]
-    rows = await db.fetch(statements.CREATE, now, *_turn_columns(additions), models)
-    created = {row["id"]: row["created"] for row in rows}
-    return [created[addition.session_id] for addition in additions]
+async def create(db: Connection, additions: Sequence[Addition], now: Now) -> list[None]:
+    """Creates sessions, each with its first turn, whose number and fence are 1."""
+    rows = [(*_turn_row(one), one.begin.model) for one in additions]
+    alone, values = _parameters(rows, [(one.session_id, 0, one.added) for one in additions])
+    await db.execute(statements.CREATE_ONE if alone else statements.CREATE, now, *values)
+    return [None] * len(additions)
 
 
 async def lease(db: Connection, additions: Sequence[Addition], now: Now) -> list[asyncpg.Record | None]:
     """Leases sessions and adds a turn to each; the result is None where the session has another version."""
-    versions = [list(column) for column in zip(*(addition.version for addition in additions), strict=True)]
-    first = [addition.first for addition in additions]
-    rows = await db.fetch(statements.LEASE, now, *_turn_columns(additions), *versions, first)
-    leased = {row["id"]: row for row in rows}
+    rows = [(*_turn_row(one), *(one.version or ()), one.first) for one in additions]
+    alone, values = _parameters(rows, [(one.session_id, 0, one.added) for one in additions])
+    found = await db.fetch(statements.LEASE_ONE if alone else statements.LEASE, now, *values)
+    leased = {row["id"]: row for row in found}
     return [leased.get(addition.session_id) for addition in additions]
 
 
@@ -105,25 +109,27 @@ async def end(db: Connection, endings: Sequence[Ending], now: Now) -> list[bool]
     Returns:
         For each turn, whether it still held its lease and its claim; otherwise nothing of it is written.
     """
-    ends = [_end_row(ending) for ending in endings]
-    answers = ((one.session_id, len(one.turn.messages), one.answer) for one in endings)
-    settlements = _settlement_columns([ending.end.settlement for ending in endings])
-    values = (now, *_transposed(ends), *_message_columns(answers), *settlements)
-    claim, reply = endings[0].end.claim, endings[0].end.reply
-    if claim is None:
-        rows = await db.fetch(statements.END, *values)
+    charges, ranges = _charges([ending.end.settlement for ending in endings])
+    rows = [(*_end_row(ending), *charged) for ending, charged in zip(endings, ranges, strict=True)]
+    answers = [(one.session_id, len(one.turn.messages), one.answer) for one in endings]
+    if (claim := endings[0].end.claim) is None:
+        alone, values = _parameters(rows, answers)
+        found = await db.fetch(statements.END_ONE if alone else statements.END, now, *values, *charges)
     else:
-        kept = reply if endings[0].end.state == "completed" else None
-        key = (claim.account, claim.method, claim.key, claim.fence, kept)
-        rows = await db.fetch(statements.END_WITH_CLAIM, *values, *key)
-    ended = {row["id"] for row in rows}
+        values = (*_transposed(rows), *_message_columns(answers), *charges)
+        reply = endings[0].end.reply if endings[0].end.state == "completed" else None
+        key = (claim.account, claim.method, claim.key, claim.fence, reply)
+        found = await db.fetch(statements.END_WITH_CLAIM, now, *values, *key)
+    ended = {row["id"] for row in found}
     return [ending.session_id in ended for ending in endings]
 
 
-def _turn_columns(additions: Sequence[Addition]) -> tuple[list[Any], ...]:
-    """Returns the columns of turns and of their messages."""
-    messages = ((one.session_id, 0, one.added) for one in additions)
-    return (*_transposed([_turn_row(addition) for addition in additions]), *_message_columns(messages))
+def _parameters(rows: Sequence[_Row], messages: Sequence[_Messages]) -> tuple[bool, tuple[Any, ...]]:
+    """Returns whether there is one turn with one message, and the parameters: then values, otherwise columns."""
+    columns = _message_columns(messages)
+    if len(rows) == len(columns[0]) == 1:
+        return True, (*rows[0], *(column[0] for column in columns))
+    return False, (*_transposed(rows), *columns)
 
 
 def _turn_row(addition: Addition) -> tuple[Any, ...]:
@@ -156,12 +162,7 @@ def _end_row(ending: Ending) -> tuple[Any, ...]:
     )
 
 
-def _message_columns(turns: Iterable[tuple[str, int, Serialized]]) -> tuple[list[Any], ...]:
-    """Returns the columns of the messages of turns.
-
-    Args:
-        turns: Of each turn the session, the position of the first message, and the messages.
-    """
+def _message_columns(turns: Sequence[_Messages]) -> tuple[list[Any], ...]:
     rows = [
         (session_id, position, *row)
         for session_id, start, messages in turns
@@ -170,26 +171,24 @@ def _message_columns(turns: Iterable[tuple[str, int, Serialized]]) -> tuple[list
     return _transposed(rows) if rows else ([], [], [], [])
 
 
-def _settlement_columns(settlements: Sequence[Settlement | None]) -> tuple[list[Any], ...]:
-    """Returns the columns of all charges, then of each turn the id of its running call and the range of its charges.
+def _charges(settlements: Sequence[Settlement | None]) -> tuple[tuple[list[Any] | None, ...], list[_Row]]:
+    """Returns the columns of all charges, and of each turn the id of its running call and the range of its charges.
 
     Charges are sorted by account and key, the order in which `parley.reserve` locks limits.
     """
+    ranges: list[_Row] = [(None, None, None)] * len(settlements)
+    if not any(settlements):
+        return (None,) * 5, ranges
     columns: tuple[list[Any], ...] = ([], [], [], [], [])
-    calls: list[str | None] = [None] * len(settlements)
-    low: list[int | None] = [None] * len(settlements)
-    high: list[int | None] = [None] * len(settlements)
     found = [
-        (sorted({one.subject for one in settlement.charges}), place, settlement)
-        for place, settlement in enumerate(settlements)
-        if settlement
+        (sorted({charge.subject for charge in one.charges}), place, one) for place, one in enumerate(settlements) if one
     ]
     for _, place, settlement in sorted(found, key=itemgetter(0)):
-        low[place] = len(columns[0]) + 1
+        low = len(columns[0]) + 1
         for column, values in zip(columns, charge_columns(settlement.charges), strict=True):
             column.extend(values)
-        calls[place], high[place] = settlement.call_id, len(columns[0])
-    return (*columns, calls, low, high)
+        ranges[place] = (settlement.call_id, low, len(columns[0]))
+    return columns, ranges
 
 
 def _transposed(rows: Sequence[tuple[Any, ...]]) -> tuple[list[Any], ...]:

@@ -39,7 +39,7 @@ class Turns:
         self._pool = pool
         self._clock = clock
         self._windows = WindowCache()
-        self._created: Batches[Addition, float] = Batches(self._run(turn_writes.create), pool.spawn)
+        self._created: Batches[Addition, None] = Batches(self._run(turn_writes.create), pool.spawn)
         self._leased: Batches[Addition, asyncpg.Record | None] = Batches(self._run(turn_writes.lease), pool.spawn)
         self._ended: Batches[Ending, bool] = Batches(self._run(turn_writes.end), pool.spawn)
 
@@ -102,10 +102,8 @@ class Turns:
     async def _create(self, begin: TurnBegin, lease_seconds: float) -> Turn:
         addition = Addition(begin, begin.messages, serialize(begin.messages), lease_seconds)
         storage.require_session_space(begin.storage, 0, addition.size)
-        created = await self._write(addition, self._created, turn_writes.create)
-        turn = Turn(begin.session_id, 1, 1, messages=list(begin.messages))
-        self._windows.begin(begin, turn, Past(created), addition.added)
-        return turn
+        await self._write(addition, self._created, turn_writes.create)
+        return Turn(begin.session_id, 1, 1, messages=list(begin.messages))
 
     async def _begin_known(self, begin: TurnBegin, known: KnownTurn, lease_seconds: float) -> Turn | None:
         """Leases a session without reading it; returns None if it must be read."""
@@ -167,7 +165,7 @@ class Turns:
 
     def _run(self, write: Callable[[Connection, Sequence[Any], Now], Coroutine[Any, Any, list[Any]]]) -> Any:
         """Returns a function that writes a batch over a connection of the pool."""
-        return lambda batch: self._pool.run(lambda db: write(db, batch, self._clock()))
+        return lambda batch: self._pool.run_in_task(lambda db: write(db, batch, self._clock()))
 
 
 def _turn(addition: Addition, leased: asyncpg.Record, past: list[Message]) -> Turn:

@@ -23,9 +23,8 @@ from parley.stores.sqlite.sessions import find_session, lease_remaining, require
 from parley.v1.message_pb2 import Message
 
 _CREATE = """
-INSERT INTO sessions (id, account, model, created, updated, turn_count, lease_fence, lease_expires)
-VALUES (:id, :account, :model, :wall, :wall, 1, 1, :expires)
-RETURNING turn_count, lease_fence, 0, 0, 0
+INSERT INTO sessions (id, account, model, created, updated, turn_count, lease_fence, lease_expires, bytes)
+VALUES (?, ?, ?, ?, ?, 1, 1, ?, ?)
 """
 _LEASE = """
 UPDATE sessions
@@ -136,22 +135,19 @@ def begin_turn(db: apsw.Connection, begin: TurnBegin, sent: Serialized, times: T
         InvalidRequest: No message is new, the request contradicts the session, or the history is too long.
     """
     if begin.new:
-        require_account_space(db, begin.account, begin.storage, sessions=1, added=sent.bytes)
+        return _create(db, begin, sent, times), SerializedHistory([])
     leased = _lease(db, begin, times)
     storage.require_session_space(begin.storage, leased.bytes, 0)  # before a long session is read
     turn = Turn(begin.session_id, leased.number, leased.fence, messages=list(begin.messages))
-    past = SerializedHistory([])
-    if not begin.new:
-        known = _bounded(db, _SYSTEM, (turn.session_id, turn.number), begin.window) if leased.has_system else []
-        turn.messages = list(_new(db, turn, begin, known, leased.completed))
-        stored, pieces = _history(db, turn, begin.window)
-        past = SerializedHistory(known + stored, pieces)
+    known = _bounded(db, _SYSTEM, (turn.session_id, turn.number), begin.window) if leased.has_system else []
+    turn.messages = list(_new(db, turn, begin, known, leased.completed))
+    stored, pieces = _history(db, turn, begin.window)
     added = sent if len(turn.messages) == len(begin.messages) else serialize(turn.messages)
     storage.require_session_space(begin.storage, leased.bytes, added.bytes)
-    if not begin.new:
-        require_account_space(db, begin.account, begin.storage, sessions=0, added=added.bytes)
+    require_account_space(db, begin.account, begin.storage, sessions=0, added=added.bytes)
+    db.execute(_ADD_BYTES, (added.bytes, turn.session_id))
     _add(db, turn, begin, added, times.wall)
-    return turn, past
+    return turn, SerializedHistory(known + stored, pieces)
 
 
 def read_piece(db: apsw.Connection, turn: Turn, piece: tuple[int, int]) -> list[bytes]:
@@ -182,8 +178,19 @@ def renew_turns(db: apsw.Connection, turns: Sequence[Turn], expires: float) -> N
     db.executemany(_RENEW, [(expires, turn.session_id, turn.fence) for turn in turns])
 
 
+def _create(db: apsw.Connection, begin: TurnBegin, sent: Serialized, times: Times) -> Turn:
+    """Creates a session with its first turn, whose number and fence are 1. Raises StorageLimitExceeded."""
+    storage.require_session_space(begin.storage, 0, sent.bytes)
+    require_account_space(db, begin.account, begin.storage, sessions=1, added=sent.bytes)
+    wall = times.wall
+    db.execute(_CREATE, (begin.session_id, begin.account, begin.model, wall, wall, times.lease_expires, sent.bytes))
+    turn = Turn(begin.session_id, 1, 1, messages=list(begin.messages))
+    _add(db, turn, begin, sent, wall)
+    return turn
+
+
 def _lease(db: apsw.Connection, begin: TurnBegin, times: Times) -> _Leased:
-    """Leases the session, or creates it. Raises SessionNotFound, SessionOfOtherModel, SessionBusy."""
+    """Leases the session. Raises SessionNotFound, SessionOfOtherModel, SessionBusy."""
     values = {
         "id": begin.session_id,
         "account": begin.account,
@@ -192,7 +199,7 @@ def _lease(db: apsw.Connection, begin: TurnBegin, times: Times) -> _Leased:
         "now": times.lease,
         "expires": times.lease_expires,
     }
-    for row in rows(db, _CREATE if begin.new else _LEASE, values):
+    for row in rows(db, _LEASE, values):
         return _Leased(*row)
     model = find_session(db, begin.account, begin.session_id).model
     if model != begin.model:
@@ -273,7 +280,6 @@ def _add(db: apsw.Connection, turn: Turn, begin: TurnBegin, added: Serialized, n
     metadata = orjson.dumps(dict(begin.metadata)).decode() if begin.metadata else None
     size = (len(turn.messages), *added.size, history.starts_with_tool_result(turn.messages))
     db.execute(_ADD_TURN, (turn.session_id, turn.number, now, *size, metadata))
-    db.execute(_ADD_BYTES, (added.bytes, turn.session_id))
     _append(db, turn, 0, added)
 
 
