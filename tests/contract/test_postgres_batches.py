@@ -1,4 +1,4 @@
-"""Tests of turns of PostgreSQL that share a statement."""
+"""Tests of turns of PostgreSQL that share a statement, and of sessions that need not be read."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from parley.core.errors import TurnLost
-from parley.core.ports import Turn, TurnEnd
+from parley.core.errors import SessionNotFound, TurnLost
+from parley.core.ports import Turn, TurnEnd, Window
 from parley.stores.postgres import PostgresStore
 from tests.contract.stores import (
     LEASE,
@@ -17,8 +17,11 @@ from tests.contract.stores import (
     charge,
     complete,
     converse,
+    end_incomplete,
     hold,
+    message,
     settlement,
+    texts,
 )
 from tests.postgres import Server
 from tests.processes import PATIENCE
@@ -106,3 +109,30 @@ async def test_a_locked_session_delays_no_other(postgres_url: str, store: Postgr
     await waiting
     await other.close()
     assert ["q", "a"] == [text for text, *_ in await all_messages(store, "a")]
+
+
+async def test_a_session_is_read_once(store: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From its third turn on, a session that only one worker uses is not read."""
+    await converse(store, "s", "q1", "a1", new=True)
+    await converse(store, "s", "q2", "a2")
+    monkeypatch.setattr(store._pool, "read", None)  # noqa: SLF001 - a read would fail
+    await end_incomplete(store, await begin(store, "s", "q3"), "failed", "partial")
+    turn = await begin(store, "s", message("system", "new"), "q4", window=Window(max_messages=2))
+    assert ["q2", "a2"] == texts(turn.history)
+    await complete(store, turn, "a4")
+    turn = await begin(store, "s", message("system", "new"), "q5", window=Window(max_messages=2))
+    assert ["new", "q4", "a4"] == texts(turn.history)
+    assert ["q5"] == texts(turn.messages)
+
+
+async def test_a_session_that_another_worker_has_used(postgres_url: str, clock: Clock, store: PostgresStore) -> None:
+    """A worker reads a session again after a turn or a deletion by another worker."""
+    other = await PostgresStore.open(postgres_url, clock=clock)
+    for number, worker in enumerate((store, store, store, other, store, other, other, store)):
+        turn = await begin(worker, "s", f"q{number}", new=number == 0)
+        assert [text for past in range(number) for text in (f"q{past}", f"a{past}")] == texts(turn.history)
+        await complete(worker, turn, f"a{number}")
+    await other.delete_session("ada", "s")
+    with pytest.raises(SessionNotFound):
+        await begin(store, "s", "q")
+    await other.close()
