@@ -40,6 +40,14 @@ local function fault_of(headers)
   return "INVALID_API_KEY", "Invalid API key", "malformed"
 end
 
+local function failure_of(reason, message, wait)
+  if wait then
+    reason, message = "RATE_LIMITED", ("Too many calls without a valid credential from this address; try again in %d s"):format(wait)
+  end
+  local row = reasons[reason]
+  return { reason = reason, status = row.grpc_status, message = message, retry_after = wait, should_retry = row.should_retry }
+end
+
 -- Returns the failure of a request that needs a credential and has none of the right form, or nil:
 --   reason, status  the reason, and the number of its gRPC status
 --   message         the message
@@ -52,11 +60,13 @@ function credentials.failure(handle, headers)
     return nil
   end
   local wait = failures.record(handle, headers, { reason = reason, message = message, fault = fault })
-  if wait then
-    reason, message = "RATE_LIMITED", ("Too many calls without a valid credential from this address; try again in %d s"):format(wait)
-  end
-  local row = reasons[reason]
-  return { reason = reason, status = row.grpc_status, message = message, retry_after = wait, should_retry = row.should_retry }
+  return failure_of(reason, message, wait)
+end
+
+-- Begins the check of a credential that no worker has accepted yet. Returns the failure if its address is over its limit, or nil.
+function credentials.begin_check(handle, headers)
+  local wait = failures.begin_check(handle, headers)
+  return wait and failure_of(nil, nil, wait)
 end
 
 return credentials

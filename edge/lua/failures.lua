@@ -7,8 +7,12 @@ local failures = {}
 
 local BURST = 100
 local MAX_ADDRESSES = 1000
+local CHECK_INTERVAL = 200 -- milliseconds
 -- The lines of the log that may be written at once, and then one a second.
 local MAX_LINES = 20
+
+-- A credential that is refused without a check.
+local UNCHECKED = { reason = "RATE_LIMITED", message = "The credential was not checked", fault = "unchecked" }
 
 local addresses, size = {}, 0
 local lines, lines_at = MAX_LINES, 0
@@ -40,8 +44,8 @@ function failures.client(address)
   return table.concat(groups, ":", 1, 4) .. "::/64"
 end
 
--- Returns the state of an address: `tokens` of its limit at the time `at`, in milliseconds, and the `count` of its failures
--- since it had all of its tokens. If there are too many addresses, all are forgotten: that takes as many addresses.
+-- Returns the state of an address: `tokens` of its limit at the time `at`, in milliseconds; the `count` of the failures that this
+-- script has found since it had all of its tokens; `has_failed`, whether a worker has found one since then. If there are too many addresses, all are forgotten: that takes as many addresses.
 local function state_of(client, now)
   local state = addresses[client]
   if state == nil then
@@ -54,7 +58,7 @@ local function state_of(client, now)
   state.tokens = math.min(BURST, state.tokens + (now - state.at) / 1000)
   state.at = now
   if state.tokens == BURST then
-    state.count = 0
+    state.count, state.has_failed = 0, false
   end
   return state
 end
@@ -98,19 +102,54 @@ local function log(handle, headers, client, count, failure)
   handle:logWarn(('{%s,"failures":%d}'):format(table.concat(parts, ","), count))
 end
 
--- Records a failure and logs it. Returns the seconds until the client should try again if it is over its limit, else nil.
---   failure   its reason, message, and fault: `missing` or `malformed`
-function failures.record(handle, headers, failure)
+local function state_of_caller(handle)
   local now, client = handle:timestamp(), failures.client(handle:streamInfo():downstreamRemoteAddress())
-  local state = state_of(client, now)
+  return state_of(client, now), now, client
+end
+
+local function seconds_until_token(state)
+  return math.ceil(1 - state.tokens)
+end
+
+-- Counts a failure, and logs it.
+local function add(handle, headers, state, now, client, failure)
   state.count = state.count + 1
   if is_logged(state.count) and take_line(now) then
     log(handle, headers, client, state.count, failure)
   end
+end
+
+-- Records a failure and logs it. Returns the seconds until the client should try again if it is over its limit, else nil.
+--   failure   its reason, message, and fault: `missing` or `malformed`
+function failures.record(handle, headers, failure)
+  local state, now, client = state_of_caller(handle)
+  add(handle, headers, state, now, client, failure)
   if state.tokens < 1 then
-    return math.ceil(1 - state.tokens)
+    return seconds_until_token(state)
   end
   state.tokens = state.tokens - 1
+end
+
+-- Begins a worker's check of a credential that no worker has accepted yet. Checks whose results are not known count like
+-- failures if one has failed: a flood of them ends before all have reached a worker. Beyond the limit there is a check each
+-- CHECK_INTERVAL, so that a valid credential finds its way. Returns the seconds until the client should try again, or nil.
+function failures.begin_check(handle, headers)
+  local state, now, client = state_of_caller(handle)
+  if state.tokens < 1 and state.has_failed and now < (state.checked_at or 0) + CHECK_INTERVAL then
+    add(handle, headers, state, now, client, UNCHECKED)
+    return seconds_until_token(state)
+  end
+  state.tokens, state.checked_at = math.max(0, state.tokens - 1), now
+end
+
+-- Records the result of such a check.
+function failures.end_check(handle, is_accepted)
+  local state = state_of_caller(handle)
+  if is_accepted then
+    state.tokens = math.min(BURST, state.tokens + 1)
+  else
+    state.has_failed = true
+  end
 end
 
 return failures

@@ -7,6 +7,7 @@ package.path = "lua/?.lua"
 local challenges = require("challenges")
 local credentials = require("credentials")
 local errors = require("grpc_errors")
+local failures = require("failures")
 local excess = require("headers").excess
 local trust = require("trust")
 
@@ -29,10 +30,10 @@ local function refuse(handle, failure)
   handle:respond(fields, failure.message)
 end
 
--- Whether a worker must check the credential first. Most gRPC libraries do not declare the size of a message.
-local function needs_check(headers, credential, now)
+-- Whether the message is small. Most gRPC libraries do not declare its size.
+local function is_small(headers)
   local length = tonumber(headers:get("content-length") or "")
-  return not (length and length <= MAX_UNCHECKED) and trust.needs_check(credential, now)
+  return length ~= nil and length <= MAX_UNCHECKED
 end
 
 -- Admits a call by its credential, or refuses it. A call without one may have the client certificate of its connection, whose
@@ -44,9 +45,14 @@ local function authenticate(handle, headers)
     return
   end
   local failure = credentials.failure(handle, headers)
+  if not failure and is_small(headers) then
+    return
+  elseif not failure and not trust.is_known(credential) then
+    failure = credentials.begin_check(handle, headers)
+  end
   if failure then
     return refuse(handle, failure)
-  elseif needs_check(headers, credential, now) then
+  elseif trust.needs_check(credential, now) then
     local found = handle:streamInfo():dynamicMetadata()
     found:set("parley", "credential", credential)
     found:set("parley", "check", true)
@@ -89,6 +95,9 @@ local function record_check(handle)
       is_accepted = true
     elseif own:find("ext_authz_denied", 1, true) then
       is_accepted = false
+    end
+    if is_accepted ~= nil and not trust.is_known(request.credential) then
+      failures.end_check(handle, is_accepted)
     end
     trust.record(request.credential, is_accepted, handle:timestamp())
   end

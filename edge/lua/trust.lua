@@ -17,6 +17,11 @@ function trust.is_trusted(credential, now)
   return at ~= nil and now < at
 end
 
+-- Whether a worker has accepted the credential, however long ago, and none has rejected it since.
+function trust.is_known(credential)
+  return due[credential] ~= nil
+end
+
 -- Whether a call with this credential must be checked.
 function trust.needs_check(credential, now)
   local at = due[credential]

@@ -154,6 +154,23 @@ async def test_a_failed_check_is_answered_like_a_call(
     assert [] == worker.calls
 
 
+async def test_a_slow_check_is_waited_for(
+    client: aiohttp.ClientSession, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A check that takes longer than the interval of retries, as with a slow store, is not repeated."""
+    checks = 0
+
+    async def reject(_credentials: Any) -> None:
+        nonlocal checks
+        checks += 1
+        await asyncio.sleep(0.7)
+        raise InvalidApiKey
+
+    monkeypatch.setattr(worker, "authenticate", reject)
+    async with client.post(CHAT, data=b" " * 100_000, headers={"content-type": "application/json"}) as response:
+        assert (401, 1) == (response.status, checks)
+
+
 async def test_a_grpc_message_waits_for_the_check(edge: Edge, worker: Worker) -> None:
     """A gRPC call with an unknown key fails while its message is awaited."""
     worker.rejection = InvalidApiKey()
@@ -182,6 +199,21 @@ async def test_grpc_calls_of_an_accepted_key_are_seldom_checked(edge: Edge, work
         await asyncio.gather(*(ask(CreateChatCompletionRequest()) for _ in range(100)))
     assert 1 <= len(worker.checks) < 50
     assert 101 == len(worker.calls)
+
+
+async def test_a_flood_of_wrong_keys_is_hardly_checked(edge: Edge, worker: Worker) -> None:
+    """Beyond its limit, an address's unknown credentials are refused without a check; an accepted one is served."""
+    accepted, wrong = "Bearer sk-" + "a" * 43, "Bearer sk-" + "w" * 43
+    async with grpc.aio.insecure_channel(edge.grpc) as channel:
+        ask = ChatCompletionsStub(channel).CreateChatCompletion
+        await ask(CreateChatCompletionRequest(), metadata=(("authorization", accepted),))
+        worker.rejection = InvalidApiKey()
+        errors = await asyncio.gather(*(endless(edge.grpc, wrong) for _ in range(300)))
+        assert {"INVALID_API_KEY", "RATE_LIMITED"} == set(map(reason, errors))
+        assert "RATE_LIMITED" == reason(await endless(edge.grpc, wrong))
+        assert 250 > len(worker.checks)
+        worker.rejection = None
+        await ask(CreateChatCompletionRequest(), metadata=(("authorization", accepted),))
 
 
 async def test_the_check_is_not_for_callers(edge: Edge, worker: Worker) -> None:

@@ -1,7 +1,9 @@
 """Floods: what a stranger can send. Each function floods until it is cancelled; its docstring describes the flood.
 
-`python -m tests.edge.security.probe.floods NAME REST GRPC` runs one in a process of its own, with low priority, so that
-the cost of sending is not taken for the cost of receiving.
+`python -m tests.edge.security.probe.floods NAME REST GRPC` runs one in a process of its own. A stranger has another
+machine; this process shares the processors with Parley. It gets only the time that no other process wants
+(`SCHED_IDLE`), so that the cost of sending is not taken for the cost of receiving. While Parley uses all processors, a
+flood is slower than that of a stranger.
 """
 
 import asyncio
@@ -279,7 +281,7 @@ async def _slowly(target: Target, connections: int, head: str) -> None:
 
 def main() -> None:
     """Runs the flood of the command line until the process is killed."""
-    os.nice(10)
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     name, *addresses = sys.argv[1:]
     asyncio.run(_run(FLOODS[name], Target(*addresses)))
 
