@@ -34,6 +34,7 @@ class Secured:
     authority: trustme.CA
     clients: trustme.CA
     admins: trustme.CA
+    key_pem: bytes
 
     def channel(self, client: trustme.LeafCert | None, address: str | None = None) -> grpc.Channel:
         """Returns a channel, by default to the gRPC listener, with a client certificate if one is given."""
@@ -70,7 +71,7 @@ def secured(the_upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFac
         file.write(f"auth: {{mtls: {{ca: {folder}/clients.pem, account: san_dns}}}}\n")
         file.write(f"admin: {{mtls: {{ca: {folder}/admins.pem, names: [ops.internal]}}}}\n")
     with started("--config", str(config), "--admin", "127.0.0.1:0") as parley:
-        yield Secured(parley, config, authority, clients, admins)
+        yield Secured(parley, config, authority, clients, admins, leaf.private_key_pem.bytes())
 
 
 def test_rest(secured: Secured) -> None:
@@ -97,6 +98,22 @@ def test_the_certificate_of_an_administrator(secured: Secured) -> None:
     wrong_key = (("authorization", f"Bearer {secured.parley.key}"),)
     assert grpc.StatusCode.UNAUTHENTICATED == secured.list_keys(secured.admins.issue_cert("ops.internal"), wrong_key)
     assert grpc.StatusCode.UNAVAILABLE == secured.list_keys(secured.clients.issue_cert("ops.internal"))
+
+
+def test_private_keys_stay_private(secured: Secured) -> None:
+    """The key of the listeners is only in files that the owner alone may read, and no client's key is anywhere."""
+    client = secured.admins.issue_cert("ops.internal")
+    assert secured.list_keys(client).keys
+    own, others = (pem.decode().splitlines()[1] for pem in (secured.key_pem, client.private_key_pem.bytes()))
+    texts = [secured.parley.log, secured.parley.output]
+    for pid in (secured.parley.process.pid, *secured.parley.children()):
+        texts += [Path(f"/proc/{pid}/{part}").read_text(errors="replace") for part in ("cmdline", "environ")]
+    files = [file for file in (secured.parley.folder / "state").rglob("*") if file.is_file()]
+    readable = [file for file in files if file.stat().st_mode & 0o077]
+    assert any(own.encode() in file.read_bytes() for file in files)
+    assert not [text for text in texts if own in text or others in text]
+    assert not [file for file in readable if own.encode() in file.read_bytes()]
+    assert not [file for file in files if others.encode() in file.read_bytes()]
 
 
 def test_a_client_certificate_is_an_account(secured: Secured) -> None:
