@@ -1,26 +1,26 @@
 """Answers a conversation, complete or as a stream, as a turn of its session."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
-from parley.config import Model
 from parley.core.call import CallOptions, CallOutcome, ChatCall
 from parley.core.errors import DeadlineExceeded, ParleyError, UnsupportedParameter
 from parley.core.messages import functions
-from parley.core.offload import record_size
+from parley.core.offload import LARGE_MESSAGES, record_size
 from parley.core.ports import Caller, SessionStore, StorageLimits
 from parley.core.routing.execution import Execution
 from parley.core.routing.router import Router
 from parley.core.sessions import access
 from parley.core.sessions.resent_history import may_repeat
-from parley.core.sessions.turn_request import storage_limits, window
+from parley.core.sessions.turn_request import is_turn, storage_limits, window
 from parley.core.sessions.turns import CallLease, Turns
 from parley.core.streaming.replay import completion_to_chunks
 from parley.core.usage.charges import is_limited, needs_history
 from parley.core.usage.limits import RateLimiter
 from parley.core.usage.recorder import UsageRecorder
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
+from parley.v1.message_pb2 import Message
 
 _CANCELLED = asyncio.CancelledError | GeneratorExit
 _SETTLE_SECONDS = 1.0
@@ -120,8 +120,15 @@ class Chat:
     async def _prepare(
         self, request: CreateChatCompletionRequest, caller: Caller, options: CallOptions, outcome: CallOutcome
     ) -> ChatCall:
-        """Resolves the model and claims the key. Sets `outcome.replayed` if the key already has its answer."""
-        model = await self._model(request, caller)
+        """Resolves the model and claims the key. Sets `outcome.replayed` if the key already has its answer.
+
+        The model is the one that the request names; without a name that of its session, or the default model.
+        """
+        if request.model or not request.HasField("session_id"):
+            model = self._router.model(caller, request.model)
+        else:
+            session = await access.find_session(self._store, caller, request.session_id)
+            model = self._router.model(caller, session.model)
         lease, reply = CallLease(), None
         if options.key is not None:
             lease, reply = await self._turns.claim(options.key, request, caller)
@@ -137,28 +144,25 @@ class Chat:
         admission.require_granted()
         outcome.replayed = True
 
-    async def _model(self, request: CreateChatCompletionRequest, caller: Caller) -> Model:
-        """Returns the model that the request names; without a name that of its session, or the default model."""
-        if request.model or not request.HasField("session_id"):
-            return self._router.model(caller, request.model)
-        session = await access.find_session(self._store, caller, request.session_id)
-        return self._router.model(caller, session.model)
-
     async def _begin(self, call: ChatCall) -> Execution:
         """Admits the call, begins its turn and makes its execution. `_end` ends it, also if this fails."""
         if is_limited(call.caller):
             await self._admit(call)
         else:
             call.outcome.rate_limits = ()
-        await self._turns.begin(call.lease, call.request, call.caller, call.model, call.options.deadline)
-        conversation = call.lease.conversation(call.request)
-        record_size(messages=len(conversation))
-        call.lease.admission.add_history(call.lease.prior_messages(call.request))
+        lease = call.lease
+        conversation: Sequence[Message] = call.request.messages
+        if is_turn(call.request, call.model):
+            await self._turns.begin(lease, call.request, call.caller, call.model, call.options.deadline)
+            conversation = lease.conversation(call.request)
+            lease.admission.add_history(lease.prior_messages(call.request))
+        if len(conversation) >= LARGE_MESSAGES:
+            record_size(messages=len(conversation))
         call.execution = self._router.new_execution(
             call.model,
             call.request,
             conversation,
-            session_id=call.lease.session_id,
+            session_id=lease.session_id,
             deadline=call.options.deadline,
             account=call.caller.account,
             hops=call.options.hops,
@@ -171,11 +175,11 @@ class Chat:
         try:
             call.record_receipt()
             admission.record_receipt(call.outcome.receipt)
-            if error is None:
-                await self._turns.commit(call.lease, call.accumulated() or call.completion, call.outcome.receipt)
-                failed = False
-            else:
+            if error is not None:
                 await self._fail(call, error)
+            elif call.lease.is_persisted:
+                await self._turns.commit(call.lease, call.accumulated() or call.completion, call.outcome.receipt)
+            failed = error is not None
         finally:
             self._usage.record(call.caller, call.model.id, call.outcome.receipt, failed=failed)
             settling = admission.settle()

@@ -56,7 +56,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._admission = admission
         self._running = running
         self._behind_edge = behind_edge
-        self._wrapped: dict[str, MethodHandler] = {}
+        self._wrapped: dict[str, tuple[str, MethodHandler]] = {}
 
     async def intercept_service(
         self,
@@ -65,13 +65,15 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     ) -> MethodHandler:
         """Returns the method's handler, wrapped, and creates the `Call`, which the task of the handler shares."""
         method = handler_call_details.method
-        wrapped = self._wrapped.get(method)
-        if wrapped is None:
-            wrapped = await continuation(handler_call_details)
-            if wrapped is None or not method.startswith("/parley."):
-                return wrapped
-            wrapped = self._wrapped[method] = self._wrap(wrapped, _name(method))
-        set_current(_new_call(_name(method), handler_call_details.invocation_metadata))
+        known = self._wrapped.get(method)
+        if known is None:
+            handler = await continuation(handler_call_details)
+            if handler is None or not method.startswith("/parley."):
+                return handler
+            name = method.rpartition("/")[2]
+            known = self._wrapped[method] = name, self._wrap(handler, name)
+        name, wrapped = known
+        set_current(_new_call(name, handler_call_details.invocation_metadata))
         return wrapped
 
     def _wrap(self, handler: MethodHandler, name: str) -> MethodHandler:
@@ -176,11 +178,6 @@ def remaining(context: Context) -> float | None:
     if seconds <= 0:
         raise DeadlineExceeded
     return asyncio.get_running_loop().time() + seconds
-
-
-def _name(method: str) -> str:
-    """Returns the name of a method without its package and service."""
-    return method.rpartition("/")[2]
 
 
 def _new_call(method: str, pairs: Any) -> Call:

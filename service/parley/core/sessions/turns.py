@@ -19,7 +19,7 @@ from parley.core.offload import offload
 from parley.core.ports import Caller, Claim, Settlement, Store, Turn, TurnEnd
 from parley.core.sessions.idempotency import LEASE_SECONDS, Key, digest
 from parley.core.sessions.queue import Queue
-from parley.core.sessions.turn_request import is_turn, turn_begin
+from parley.core.sessions.turn_request import turn_begin
 from parley.core.streaming.accumulator import first_message, reported_usage
 from parley.core.usage.admission import UNLIMITED_CALL, Admission
 from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
@@ -123,7 +123,7 @@ class Turns:
         model: Model,
         deadline: float | None = None,
     ) -> None:
-        """Begins a turn if the request and the model require a session; waits for the session if the model queues.
+        """Begins the turn of a request that is one; waits for the session if the model queues.
 
         Args:
             lease: Receives the turn.
@@ -139,8 +139,6 @@ class Turns:
             DeadlineExceeded: The deadline passed while the call waited.
             StoreUnavailable: The store cannot be reached.
         """
-        if not is_turn(request, model):
-            return
         begin = turn_begin(request, caller, model, self.session_bytes)
 
         async def begin_turn() -> Turn:
