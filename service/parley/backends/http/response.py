@@ -60,9 +60,13 @@ class Response:
         Raises:
             FAILURES: If the connection fails or the body is malformed.
         """
+        connection = self._connection
         if self._decoder is not None:
-            return await self._read_decoded(self._decoder)
-        data = await self._read_raw()
+            data = await self._read_decoded(self._decoder)
+        elif connection.chunks and not connection.is_held:
+            data = connection.take()
+        else:
+            data = await self._read_raw()
         if len(data) >= PIECE:
             await asyncio.sleep(0)  # the next read may not block; yields to timers and other tasks
         return data
@@ -117,8 +121,6 @@ class Response:
                 self._decoder = None
                 return b""
             decoder.feed(data)
-        if len(piece) >= PIECE:
-            await asyncio.sleep(0)
         return piece
 
     async def _skip_rest(self) -> None:

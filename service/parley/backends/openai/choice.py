@@ -124,7 +124,9 @@ class ChoiceReader:
 
     def add_text(self, text: str) -> None:
         """Fast path: adds the text of a delta without other fields."""
-        self._record_output()
+        self.has_output = True
+        if self.reason is not None:
+            self.continued = True
         self.deltas.add_text(CONTENT, text)
 
     def has_finished(self, *, done: bool) -> bool:

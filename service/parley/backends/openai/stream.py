@@ -198,9 +198,9 @@ class StreamReader:
         touched, self._changed = self._changed, {}
         chunk = ChatCompletionChunk()
         for choice in touched.values():
-            chunk.choices.extend(choice.drain())
+            choice.deltas.drain_to(chunk)
             self.started = self.started or choice.has_output or choice.reason is not None
-        counted = self._usage.drain(last=self.ended)
+        counted = self._usage.drain(last=self.ended) if self._usage.is_due or self.ended else None
         if not (chunk.choices or counted or (self._metadata.are_due and self.ended)):
             return None
         if counted:
@@ -217,9 +217,9 @@ class _Usage:
     """
 
     def __init__(self, n: int) -> None:
+        self.is_due = False
         self._n = n
         self._alone: Usage | None = None
-        self._due: Usage | None = None
         self._latest: Usage | None = None
 
     def read(self, event: Mapping[str, Any], source: lenient_json.Source) -> None:
@@ -231,7 +231,8 @@ class _Usage:
 
     def drain(self, *, last: bool) -> Usage | None:
         """Returns the usage if it has changed; with the last chunk (`last`) the final usage, even if unchanged."""
-        due, self._due = self._latest if last else self._due, None
+        due = self._latest if last or self.is_due else None
+        self.is_due = False
         return due
 
     def _record(self, counted: Usage | None, *, alone: bool) -> None:
@@ -242,7 +243,7 @@ class _Usage:
                 counted.completion_tokens += self._alone.completion_tokens
                 counted.total_tokens = counted.prompt_tokens + counted.completion_tokens
             self._alone = counted
-        self._due = self._latest = counted
+        self._latest, self.is_due = counted, True
 
 
 class _Metadata:

@@ -7,6 +7,7 @@ from parley.backends.parsing.lenient_json import repair_surrogates
 from parley.backends.parsing.prefix_stripper import PrefixStripper, new_tokens
 from parley.core.messages import extra_fields
 from parley.core.streaming.accumulator import merge_logprobs
+from parley.v1.chat_completions_pb2 import ChatCompletionChunk
 from parley.v1.message_pb2 import ChunkChoice, Delta, Logprobs, ToolCallDelta
 
 CONTENT, REASONING, REFUSAL = "content", "reasoning_content", "refusal"
@@ -88,6 +89,15 @@ class DeltaBuffer:
             choices[-1].extra_json = extra_fields.dumps(self._extra)
             self._extra = {}
         return choices
+
+    def drain_to(self, chunk: ChatCompletionChunk) -> None:
+        """Adds the deltas since the previous call to a chunk. A text that nothing precedes is not copied."""
+        if self._texts and not (self._closed or self._logprobs or self._extra or self.is_repaired or self._stripper):
+            choice = chunk.choices.add(index=self._index)
+            setattr(choice.delta, self._kind, "".join(self._texts))
+            self._texts.clear()
+        else:
+            chunk.choices.extend(self.drain())
 
     def finish(self, reason: str) -> None:
         """Appends the finish reason, after all buffered text."""
