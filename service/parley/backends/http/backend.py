@@ -82,8 +82,10 @@ class HttpBackend:
             )
             if not _can_be_read(response):
                 raise await self._response_error(response, call)
-            data = await _read(response, MAX_ANSWER_SIZE, deadlines.next_bytes_by)
-            await response.release()
+            data = response.take_complete()
+            if data is None:
+                data = await _read(response, MAX_ANSWER_SIZE, deadlines.next_bytes_by)
+                await response.release()
             return self._read_completion(data, call)
         except ErrorInBody as error:
             raise self._errors.from_event(error.error, call.request.model, started=False) from None

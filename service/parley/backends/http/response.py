@@ -71,6 +71,18 @@ class Response:
             await asyncio.sleep(0)  # the next read may not block; yields to timers and other tasks
         return data
 
+    def take_complete(self) -> bytes | None:
+        """Returns the body and ends the response if all of the body has arrived and is not compressed; else None.
+
+        Most answers without streaming arrive at once; then nothing needs to be waited for.
+        """
+        connection = self._connection
+        if self._decoder is not None or not connection.is_complete:
+            return None
+        body = connection.take()
+        self._end()
+        return body
+
     def hold(self, seconds: float) -> None:
         """Lets the next read return what arrives within so many seconds together; the end of the body does not wait."""
         self._connection.hold(seconds)

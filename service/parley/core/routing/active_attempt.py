@@ -48,6 +48,19 @@ class ActiveAttempt:
         retry_delay: After how many seconds the same target is retried; None for not at all.
     """
 
+    __slots__ = (
+        "_holds_slot",
+        "_retry_state",
+        "_stream",
+        "accepts_completion",
+        "completion",
+        "error",
+        "head",
+        "record",
+        "rejected_mode",
+        "retry_delay",
+    )
+
     def __init__(self, retry_state: RetryState, record: Attempt) -> None:
         self.record = record
         self.accepts_completion = False
@@ -105,6 +118,10 @@ class ActiveAttempt:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         """Ends the attempt. Returns whether the exception is suppressed."""
+        if self._stream is None and self._holds_slot:  # a call without streaming: nothing to wait for
+            self._holds_slot = False
+            self.record.candidate.target.release_slot()
+            return self._record_result(error)
         return await self._end(error)
 
     async def complete(self) -> ChatCompletion:

@@ -29,6 +29,8 @@ class CallError:
         skipped_unhealthy: Whether a target was skipped because it does not admit calls now.
     """
 
+    __slots__ = ("_candidates", "_error", "_model_id", "_origin", "at_capacity", "skipped_unhealthy")
+
     def __init__(self, model_id: str, candidates: Sequence[Candidate], origin: CallOrigin) -> None:
         self.at_capacity = False
         self.skipped_unhealthy = False

@@ -38,6 +38,8 @@ class Execution:
             caller; it follows a restart otherwise.
     """
 
+    __slots__ = ("_accumulator", "_builder", "_completion", "_model", "_retry_state", "model_id")
+
     def __init__(self, retry_state: RetryState, model: Model, builder: RequestBuilder) -> None:
         self.model_id = model.id
         self._retry_state = retry_state

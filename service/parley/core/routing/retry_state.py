@@ -57,6 +57,21 @@ class RetryState:
         attempts: All attempts in the order of their start.
     """
 
+    __slots__ = (
+        "_attempts_left",
+        "_budget",
+        "_call_error",
+        "_candidates",
+        "_clock",
+        "_deadline",
+        "_jitter",
+        "_origin",
+        "_pending",
+        "_slow_candidates",
+        "attempts",
+        "has_alternatives",
+    )
+
     def __init__(  # noqa: PLR0913 - what the state of a call depends on
         self,
         model_id: str,
