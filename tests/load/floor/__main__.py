@@ -35,7 +35,6 @@ async def serve(upstream: str, key: str) -> None:
         address = f"unix:{folder}/worker.sock"
         server = await _start_server(address, Servicer(Exchanges(upstream), key))
         envoy = await _start_envoy(folder, address)
-        gc.collect()
         gc.freeze()
         gc.set_threshold(20_000, 50, 50)  # as a worker does
         sys.stdout.write(json.dumps({"rest": str(envoy.http), "grpc": str(envoy.grpc)}) + "\n")
