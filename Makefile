@@ -68,6 +68,11 @@ PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iprotos \
 	--include_imports --include_source_info --descriptor_set_out="$(2)" $(PROTOS)
 endef
 
+# $(call uncomment,file for the descriptor without comments, which Envoy keeps in memory for each transcoder)
+define uncomment
+$(BIN)/python -m grpc_tools.protoc -Iprotos --include_imports --descriptor_set_out="$(1)" $(PROTOS)
+endef
+
 # $(call generate_client,folder for the client's code)
 define generate_client
 $(BIN)/python service/client/generate.py "$(1)"
@@ -93,9 +98,10 @@ define refer
 $(BIN)/python -m docs.reference docs/configuration.md "$(1)"
 endef
 
-gen: install ## Regenerate code, edge/{parley.binpb,openapi.json,lua/…}, docs/configuration.md
+gen: install ## Regenerate code, edge/{*.binpb,openapi.json,lua/…}, docs/configuration.md
 	@rm -f $(foreach folder,$(GENERATED),$(wildcard $(folder)/*_pb2*.py $(folder)/*_pb2*.pyi $(folder)/*/*_pb2*.py*))
 	@$(call generate,service,edge/parley.binpb)
+	@$(call uncomment,edge/transcoder.binpb)
 	@$(call generate_client,service/client)
 	@$(call describe,edge/parley.binpb,edge/openapi.json)
 	@$(call name,edge/parley.binpb,edge/lua/fields.lua)
@@ -136,7 +142,7 @@ check-docs: install
 check-protos: install
 	@new=$$(mktemp -d) && trap 'rm -rf "$$new"' EXIT && mkdir "$$new/code" && \
 	{ $(call generate,$$new/code,$$new/parley.binpb); } && { $(call generate_client,$$new/client); } && { $(call describe,$$new/parley.binpb,$$new/openapi.json); } && \
-	{ $(call name,$$new/parley.binpb,$$new/fields.lua); } && { $(call catalogue,$$new/error_catalogue.lua); } && \
+	{ $(call uncomment,$$new/transcoder.binpb); } && { $(call name,$$new/parley.binpb,$$new/fields.lua); } && { $(call catalogue,$$new/error_catalogue.lua); } && \
 	{ $(lint); } && { $(breaking); } && { $(fresh); }
 
 define lint
@@ -158,7 +164,7 @@ echo "generated files: compared with new ones from protos/" && \
 diff -r -x __pycache__ "$$new/client/parley_client/v1" service/client/parley_client/v1 && \
 find service/parley -name '*_pb2*.py*' -not -path '*/__pycache__/*' | sed 's|^service/||' | LC_ALL=C sort > "$$new/have" && \
 (cd "$$new/code" && find . -type f | sed 's|^\./||' | LC_ALL=C sort) > "$$new/want" && \
-{ diff "$$new/have" "$$new/want" && cmp "$$new/parley.binpb" edge/parley.binpb && \
+{ diff "$$new/have" "$$new/want" && cmp "$$new/parley.binpb" edge/parley.binpb && cmp "$$new/transcoder.binpb" edge/transcoder.binpb && \
 	cmp "$$new/openapi.json" edge/openapi.json && cmp "$$new/fields.lua" edge/lua/fields.lua && \
 	cmp "$$new/error_catalogue.lua" edge/lua/error_catalogue.lua && \
 	(while read -r file; do diff -q "$$new/code/$$file" "service/$$file" || exit; done < "$$new/want"); } || \
