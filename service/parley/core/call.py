@@ -11,6 +11,7 @@ from parley.core.routing.execution import Execution
 from parley.core.sessions.idempotency import Key
 from parley.core.sessions.turns import CallLease
 from parley.core.streaming.accumulator import CompletionAccumulator
+from parley.core.streaming.plain_text import PlainText
 from parley.core.streaming.shaper import StreamShaper, stamp
 from parley.core.usage.admission import RateLimitStatus
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
@@ -89,15 +90,18 @@ class ChatCall:
         stamp(completion, model_id, self.lease.session_id)
         self.completion = completion
 
-    def shape(self, chunk: ChatCompletionChunk) -> list[ChatCompletionChunk]:
-        """Records a chunk of the backend and returns the chunks for the caller."""
+    def shape(self, batch: Sequence[ChatCompletionChunk]) -> list[ChatCompletionChunk]:
+        """Records chunks of the backend and returns the chunks for the caller."""
         shaper = self.shaper or self._start_stream()
-        self.lease.admission.record_answer(chunk)
-        if self.uses_functions:
-            functions.to_function_deltas(chunk)
-        if self.accumulator:
-            self.accumulator.add(chunk)
-        return shaper.shape(chunk)
+        for chunk in batch:
+            self.lease.admission.record_answer(chunk)
+            if self.uses_functions:
+                functions.to_function_deltas(chunk)
+            if self.accumulator:
+                self.accumulator.add(chunk)
+        if isinstance(batch, PlainText):
+            return shaper.shape_text(batch)
+        return [shaped for chunk in batch for shaped in shaper.shape(chunk)]
 
     def _start_stream(self) -> StreamShaper:
         assert self.execution is not None  # noqa: S101 - only an execution yields chunks

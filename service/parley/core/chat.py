@@ -102,14 +102,14 @@ class Chat:
         """
         call = await self._prepare(request, caller, options, outcome)
         if outcome.replayed:
-            for batch in completion_to_chunks(call.completion):
-                yield batch
+            for replayed in completion_to_chunks(call.completion):
+                yield replayed
             return
         try:
             execution = await self._begin(call)
-            async with aclosing(execution.stream()) as chunks:
-                async for chunk in chunks:
-                    yield call.shape(chunk)
+            async with aclosing(execution.stream()) as batches:
+                async for batch in batches:
+                    yield call.shape(batch)
         except BaseException as error:
             await self._end(call, error)
             raise

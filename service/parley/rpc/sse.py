@@ -9,6 +9,7 @@ import orjson
 
 from parley.core.errors import ParleyError
 from parley.core.messages.proto_json import dumps, from_message
+from parley.core.streaming.plain_text import PlainText
 from parley.rpc import errors
 from parley.rpc.error_catalogue import OPENAI_CODES, SERVICE
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk
@@ -36,9 +37,13 @@ class EventWriter:
         self._nulls = nulls
         self._after_text = b'},"logprobs":null,"finish_reason":null}' if nulls else b'},"finish_reason":null}'
         self._head: bytes | None = None
+        self._text_fields: tuple[str, str] | None = None
+        self._before_text = self._after_text_event = b""
 
     def events(self, chunks: Sequence[ChatCompletionChunk]) -> bytes:
         """Returns the events of a batch of chunks; `[DONE]` follows the last chunk of a stream."""
+        if isinstance(chunks, PlainText) and self._head is not None:
+            return self._text_event(chunks[0], chunks.text)
         text = b"".join([self.event(chunk) for chunk in chunks])
         return text + DONE if chunks and not chunks[-1].choices else text
 
@@ -51,6 +56,15 @@ class EventWriter:
             self._head = _head(chunk)
         choices = b",".join([self._choice(choice) for choice in chunk.choices])
         return b"%b%b]%b}\n\n" % (self._head, choices, _tail(chunk, without_usage=hidden))
+
+    def _text_event(self, chunk: ChatCompletionChunk, text: str) -> bytes:
+        """Returns the event of plain text. What surrounds the text is built again only when these two fields change."""
+        fields = chunk.system_fingerprint, chunk.service_tier
+        if fields != self._text_fields:
+            self._text_fields = fields
+            self._before_text = b'%b{"index":0,"delta":{"content":' % (self._head or b"")
+            self._after_text_event = b"%b]%b}\n\n" % (self._after_text, _tail(chunk, without_usage=True))
+        return b"%b%b%b" % (self._before_text, orjson.dumps(text), self._after_text_event)
 
     def _choice(self, choice: ChunkChoice) -> bytes:
         delta = choice.delta

@@ -80,7 +80,8 @@ class World:
         execution = new_execution(self.router, model)
         try:
             if is_stream:
-                text = "".join([choice.delta.content async for chunk in execution.stream() for choice in chunk.choices])
+                chunks = [chunk async for batch in execution.stream() for chunk in batch]
+                text = "".join(choice.delta.content for chunk in chunks for choice in chunk.choices)
             else:
                 text = (await execution.complete()).choices[0].message.content.string_value
         except ParleyError as error:

@@ -1,7 +1,7 @@
 """The execution of one call: tries one target after another until one answers, and continues a broken stream."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -83,9 +83,10 @@ class Execution:
     async def _accumulate(self) -> ChatCompletion:
         """Returns the answer, accumulated from a stream."""
         self._accumulator = CompletionAccumulator(ChatCompletion(model=self._model.id))
-        async with aclosing(self.stream()) as chunks:
-            async for chunk in chunks:
-                self._accumulator.add(chunk)
+        async with aclosing(self.stream()) as batches:
+            async for batch in batches:
+                for chunk in batch:
+                    self._accumulator.add(chunk)
         completion = self._accumulator.completion()
         if self._completion is None:
             completion.ClearField("model")  # only for errors of the accumulator; the answer's model is set later
@@ -94,8 +95,8 @@ class Execution:
             self._completion.usage.CopyFrom(completion.usage)
         return self._completion
 
-    async def stream(self) -> AsyncGenerator[ChatCompletionChunk, None]:
-        """Yields the chunks of the answer as one stream, however many attempts it takes.
+    async def stream(self) -> AsyncGenerator[Sequence[ChatCompletionChunk], None]:
+        """Yields the chunks of the answer as one stream, however many attempts it takes, in batches.
 
         Raises:
             ParleyError: No target has answered, or the stream broke and could not be continued: then the error that
@@ -110,18 +111,16 @@ class Execution:
             try:
                 async with attempt:
                     for chunk in attempt.head:
-                        for output in stitched.add(record, chunk):
-                            yield output
+                        yield stitched.add(record, chunk)
                     async for chunk in attempt.rest:
-                        for output in stitched.add(record, chunk):
-                            yield output
-                    for output in stitched.flush():
-                        yield output
+                        yield stitched.add(record, chunk)
+                    if rest := stitched.flush():
+                        yield rest
             finally:
                 stitched.estimate_usage(record)
             if record.outcome is AttemptOutcome.COMPLETED or stitched.delivered.is_complete:
                 if record.estimated:
-                    yield stitched.usage_chunk()
+                    yield (stitched.usage_chunk(),)
                 self._completion = attempt.completion
                 return
             stitched.error = stitched.error or attempt.error

@@ -53,11 +53,15 @@ class DeliveredText:
             delta = choice.delta
             text = delta.content
             if text:
-                self.size += len(text) if text.isascii() else len(text.encode())
-                if self.size <= _MAX_BYTES:
-                    self._texts.setdefault(choice.index, []).append(text)
+                self.add_text(text, choice.index)
             if not text or len(delta.ListFields()) > 1 or len(choice.ListFields()) > _TEXT_FIELDS:
                 self._add_other(choice)
+
+    def add_text(self, text: str, index: int = 0) -> None:
+        """Adds text of a choice."""
+        self.size += len(text) if text.isascii() else len(text.encode())
+        if self.size <= _MAX_BYTES:
+            self._texts.setdefault(index, []).append(text)
 
     def _add_other(self, choice: ChunkChoice) -> None:
         self.size += output_size(choice.delta) - len(choice.delta.content.encode())

@@ -15,6 +15,7 @@ from google.protobuf.struct_pb2 import Struct
 
 from parley.core.messages import ids
 from parley.core.messages.extra_fields import merge_text
+from parley.core.streaming.plain_text import PlainText
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
 from parley.v1.message_pb2 import ChunkChoice, Delta, Usage
 
@@ -42,6 +43,13 @@ class StreamShaper:
         self._extra = answer.extra_json  # unknown fields for the next chunk
         self._usage: Usage | None = answer.usage if answer.HasField("usage") else None
         self._moderation: Struct | None = answer.moderation if answer.HasField("moderation") else None
+
+    def shape_text(self, batch: PlainText) -> list[ChatCompletionChunk]:
+        """Returns the caller's chunks for plain text; almost always the same, stamped."""
+        if 0 not in self._started:
+            return self.shape(batch[0])
+        self._stamped(batch[0])
+        return batch
 
     def shape(self, chunk: ChatCompletionChunk) -> list[ChatCompletionChunk]:
         """Returns the caller's chunks for one chunk of the backend, which may be reused and modified."""

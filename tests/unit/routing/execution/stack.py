@@ -69,9 +69,10 @@ async def read_text(execution: Execution) -> tuple[str, ChatCompletion]:
     """Reads a stream; returns its text, and the accumulated answer."""
     accumulator = CompletionAccumulator(ChatCompletion())
     text = ""
-    async for chunk in execution.stream():
-        text += "".join(choice.delta.content for choice in chunk.choices)
-        accumulator.add(chunk)
+    async for batch in execution.stream():
+        for chunk in batch:
+            text += "".join(choice.delta.content for choice in chunk.choices)
+            accumulator.add(chunk)
     return text, accumulator.completion()
 
 
