@@ -63,7 +63,8 @@ class Shell:
         self._environment = environment(
             PARLEY_HTTP="127.0.0.1:0",
             PARLEY_GRPC="127.0.0.1:0",
-            PARLEY_WORKERS="1",  # a second one would only take time
+            PARLEY_WORKERS="1",  # a second one would only take time, as would a delay of the end
+            PARLEY_SHUTDOWN_DELAY="0",
             PARLEY_READY_FILE=str(clone / "ready.json"),
             **SECRETS,
         )

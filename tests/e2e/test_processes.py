@@ -6,11 +6,13 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import apsw
 import pytest
 
+from tests.e2e.conftest import write_config
 from tests.processes import (
     ANY_PORTS,
     COMMAND,
@@ -23,6 +25,7 @@ from tests.processes import (
     until,
     wait_ready,
 )
+from tests.upstream import ScriptedUpstream
 
 HELD_UP = 2.0  # seconds: several intervals of the model server's health checks
 QUESTION = "What is the capital of France?"
@@ -76,43 +79,55 @@ def test_the_ready_file_is_there_while_parley_serves(scripted_config: Path) -> N
         assert not ready.exists()
 
 
-def test_every_option_is_a_variable_too(scripted_config: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def two(the_upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parley]:
+    """A Parley with two workers and the model `scripted`, for tests that leave it serving."""
+    the_upstream.reset()
+    folder = tmp_path_factory.mktemp("two")
+    variables = {"PARLEY_CONFIG": str(write_config(folder, the_upstream)), "PARLEY_WORKERS": "2"}
+    with started(folder=folder, **variables) as parley:
+        yield parley
+
+
+def kill(parley: Parley, *processes: int) -> None:
+    """Kills processes, and waits until the log says that others are started."""
+    text = "ended (killed by SIGKILL); starting another"
+    before = parley.log.count(text)
+    for process in processes:
+        os.kill(process, signal.SIGKILL)
+    until(lambda: parley.log.count(text) == before + len(processes), f"the log: {text}")
+
+
+def test_every_option_is_a_variable_too(two: Parley) -> None:
     """A variable `PARLEY_…` sets an option that is not given."""
-    variables = {"PARLEY_CONFIG": str(scripted_config), "PARLEY_WORKERS": "2"}
-    with started(folder=tmp_path, **variables) as parley:
-        assert ["scripted"] == parley.models()
-        assert 2 == len(parley.workers())
+    assert ["scripted"] == two.models()
+    assert 2 == len(two.workers())
 
 
-def test_a_killed_worker_is_replaced(scripted_config: Path) -> None:
-    """After kill -9 of every worker, new ones answer the next call."""
-    with started("--config", str(scripted_config), "--workers", "2") as parley:
-        assert "Hello there." == parley.chat("Hi")
-        before = set(parley.workers())
-        for worker in before:
-            os.kill(worker, signal.SIGKILL)
-        until(lambda: len(set(parley.workers()) - before) == 2, "two new workers")
-        until(lambda: parley.request("GET", "/v1/models")[0] == 200, "an answer")
-        assert "Hello there." == parley.chat("Hi")
-        assert 2 == parley.log.count("ended (killed by SIGKILL); starting another")
-
-
-def test_a_killed_worker_of_two_costs_no_later_call(scripted_config: Path) -> None:
+def test_a_killed_worker_of_two_costs_no_later_call(two: Parley, upstream: ScriptedUpstream) -> None:
     """While one worker is replaced, the other answers all calls."""
-    with started("--config", str(scripted_config), "--workers", "2") as parley:
-        os.kill(parley.workers()[0], signal.SIGKILL)
-        parley.wait_for_log("starting another")
-        for _ in range(20):
-            assert "Hello there." == parley.chat("Hi")
+    kill(two, two.workers()[0])
+    for _ in range(20):
+        assert "Hello there." == two.chat("Hi")
+    assert 20 == len(upstream.requests)
 
 
-def test_a_killed_envoy_is_replaced_on_the_same_ports(scripted_config: Path) -> None:
+def test_a_killed_envoy_is_replaced_on_the_same_ports(two: Parley) -> None:
     """A replacement of Envoy listens on the same ports, even if port 0 selected them."""
-    with started("--config", str(scripted_config)) as parley:
-        envoy = next(pid for pid, line in parley.children().items() if "envoy" in line)
-        os.kill(envoy, signal.SIGKILL)
-        parley.wait_for_log("Envoy ended (killed by SIGKILL); starting another")
-        until(lambda: _answers(parley), "an answer on the same port")
+    kill(two, next(pid for pid, line in two.children().items() if "envoy" in line))
+    until(lambda: _answers(two), "an answer on the same port")
+
+
+def test_killed_workers_are_replaced(scripted_config: Path) -> None:
+    """After kill -9 of every worker, new ones answer the next call, with the configuration as read at the start."""
+    with started("--config", str(scripted_config), "--workers", "2") as parley:
+        assert "Hello there." == parley.chat("Hi")
+        scripted_config.write_text("no configuration")
+        before = set(parley.workers())
+        kill(parley, *before)
+        until(lambda: len(set(parley.workers()) - before) == 2, "two new workers")
+        until(lambda: _answers(parley), "an answer of a new worker")
+        assert "Hello there." == parley.chat("Hi")
 
 
 def test_a_killed_model_server_is_replaced(stack: Parley) -> None:
@@ -122,22 +137,13 @@ def test_a_killed_model_server_is_replaced(stack: Parley) -> None:
     until(lambda: _status(stack, "smollm2") == 200, "an answer of the model")
 
 
-def test_a_replaced_worker_has_the_old_configuration(scripted_config: Path) -> None:
-    """A replaced worker has the loaded configuration: the file is read at the start and at SIGHUP only."""
-    with started("--config", str(scripted_config), "--workers", "1") as parley:
-        scripted_config.write_text("no configuration")
-        os.kill(parley.workers()[0], signal.SIGKILL)
-        parley.wait_for_log("starting another")
-        until(lambda: _answers(parley), "an answer of the new worker")
-
-
-def test_a_second_parley_on_the_same_state_is_rejected(scripted_config: Path, tmp_path: Path) -> None:
+def test_a_second_parley_on_the_same_state_is_rejected(two: Parley, scripted_config: Path) -> None:
     """The error names the process that holds the state folder."""
-    with started("--config", str(scripted_config), folder=tmp_path) as parley:
-        second = run("up", *ANY_PORTS, "--config", str(scripted_config), "--state-dir", str(tmp_path / "state"))
-        holder = f"another `parley up` (process {parley.process.pid})"
-        expected = f"parley: {tmp_path}/state is in use by {holder}; stop it or choose another --state-dir\n"
-        assert (1, expected, "") == (second.returncode, second.stderr, second.stdout)
+    state = two.folder / "state"
+    second = run("up", *ANY_PORTS, "--config", str(scripted_config), "--state-dir", str(state))
+    holder = f"another `parley up` (process {two.process.pid})"
+    expected = f"parley: {state} is in use by {holder}; stop it or choose another --state-dir\n"
+    assert (1, expected, "") == (second.returncode, second.stderr, second.stdout)
 
 
 @pytest.mark.parametrize(
