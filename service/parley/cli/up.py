@@ -32,6 +32,7 @@ from parley.supervisor import folders
 from parley.supervisor.addresses import Address
 from parley.supervisor.edge_settings import MAX_BODY, MAX_CONNECTIONS_PER_ADDRESS, MAX_STREAMS, EdgeSettings
 from parley.supervisor.errors import CommandError
+from parley.supervisor.limits import default_heap
 from parley.supervisor.liveness import HangLimits
 from parley.supervisor.paths import Paths, ShutdownTimes
 from parley.supervisor.run import run
@@ -101,7 +102,7 @@ def up(  # noqa: PLR0913 - one parameter an option
             checked.auth.metadata_url,
             admin,
             not no_reflection,
-            max_heap or 0,
+            max_heap or default_heap(max_body),
             max_connections_per_address,
         )
         times = ShutdownTimes(

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from parley.supervisor import envoy
+from parley.supervisor import envoy, limits
 from parley.supervisor.edge_settings import (
     DEFAULT_EDGE,
     EdgeSettings,
@@ -159,6 +159,24 @@ def test_the_heap_holds_the_largest_bodies() -> None:
         for settings in (DEFAULT_EDGE, EdgeSettings(max_body=30 * 2**20), EdgeSettings(max_heap=2**29))
     ]
     assert [128 * 2**20, 480 * 2**20, 2**29] == heaps
+
+
+@pytest.mark.parametrize(
+    ("memory", "max_body", "heap"),
+    [(512, 8, 128), (2048, 8, 256), (65536, 8, 512), (512, 30, 480), (2048, 30, 480), (65536, 30, 512)],
+)
+def test_the_default_heap_depends_on_the_memory(
+    monkeypatch: pytest.MonkeyPatch, memory: int, max_body: int, heap: int
+) -> None:
+    """An eighth of the memory within bounds, and at least sixteen bodies; all in MiB."""
+    monkeypatch.setattr(limits, "memory", lambda: memory * 2**20)
+    assert heap * 2**20 == limits.default_heap(max_body * 2**20)
+
+
+def test_the_memory_is_that_of_this_machine_or_container() -> None:
+    """It is positive, and no more than the machine has."""
+    total = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal"))
+    assert 0 < limits.memory() <= int(total.split()[1]) * 1024
 
 
 @pytest.mark.parametrize(("settings", "filters"), [(DEFAULT_EDGE, 2), (EdgeSettings(trusted_hops=1), 1)])

@@ -93,7 +93,8 @@ MaxHeapOption = Annotated[
         n_tokens=1,
         accepts_keys=False,
         help="The limit of Envoy's heap: 512MiB, 2GiB. Close to it, connections that send large bodies are closed and "
-        "calls get 503. 1,000 open streams need 90 MiB. Default: 128MiB, or 16 times --max-body.",
+        "calls get 503. 1,000 open streams need 90 MiB. Default: an eighth of the memory, from 128MiB to 512MiB, but "
+        "at least 16 times --max-body.",
     ),
 ]
 MaxConnectionsPerAddressOption = Annotated[
