@@ -16,6 +16,7 @@ from parley.core.sessions.resent_history import may_repeat
 from parley.core.sessions.turn_request import is_turn, storage_limits, window
 from parley.core.sessions.turns import CallLease, Turns
 from parley.core.streaming.replay import completion_to_chunks
+from parley.core.usage.admission import UNLIMITED_CALL
 from parley.core.usage.charges import is_limited, needs_history
 from parley.core.usage.limits import RateLimiter
 from parley.core.usage.recorder import UsageRecorder
@@ -172,9 +173,11 @@ class Chat:
     async def _end(self, call: ChatCall, error: BaseException | None) -> None:
         """Commits the answer, or records why there is none; then settles the limits and counts the usage."""
         admission, failed = call.lease.admission, True
+        is_reserved = admission is not UNLIMITED_CALL
         try:
             call.record_receipt()
-            admission.record_receipt(call.outcome.receipt)
+            if is_reserved:
+                admission.record_receipt(call.outcome.receipt)
             if error is not None:
                 await self._fail(call, error)
             elif call.lease.is_persisted:
@@ -182,7 +185,7 @@ class Chat:
             failed = error is not None
         finally:
             self._usage.record(call.caller, call.model.id, call.outcome.receipt, failed=failed)
-            settling = admission.settle()
+            settling = admission.settle() if is_reserved else None
             if settling is not None and admission.is_concurrent and not isinstance(error, _CANCELLED):
                 # Otherwise the caller's next call could find this one still running.
                 await asyncio.wait({settling}, timeout=_SETTLE_SECONDS)

@@ -51,6 +51,13 @@ class Call:
     log_fields: dict[str, Any] = field(default_factory=dict)
     is_logged: bool = True
 
+    @property
+    def known_caller(self) -> Caller:
+        """The caller of an authenticated call."""
+        if self.caller is None:
+            raise RuntimeError("the method is not authenticated")
+        return self.caller
+
     def cancel(self, cause: ParleyError) -> None:
         """Cancels the call, which ends with the error `cause`."""
         if self.cancel_cause is None:
@@ -78,10 +85,7 @@ def set_current(call: Call) -> None:
 
 def caller() -> Caller:
     """Returns the authenticated caller of this task's call."""
-    known = _current.get().caller
-    if known is None:
-        raise RuntimeError("the method is not authenticated")
-    return known
+    return _current.get().known_caller
 
 
 def origin() -> Origin:

@@ -1,8 +1,10 @@
 """Decoding of requests. gRPC itself would report a malformed request as INTERNAL."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import grpc
 from google.protobuf.message import DecodeError
 
 from parley.core.errors import InvalidRequest
@@ -15,12 +17,13 @@ _TYPED = frozenset({"CreateChatCompletion", "StreamChatCompletion"})  # the meth
 # The violations of a body that the edge cannot forward. The edge does not authenticate: it sends the call without the
 # body, so that a missing or invalid key is reported first.
 _EDGE_ERROR = "parley-refusal"
+_NO_MESSAGE = "The call has no message; send one"
 _UNDECODABLE = (
     "The request cannot be read: it is malformed or not UTF-8, or its JSON is nested too deeply; send it less nested"
 )
 
 
-def decoder(read: Callable[[bytes], Any], name: str) -> Callable[[Call, bytes], Awaitable[Any]]:
+def decoder(read: Callable[[bytes], Any], name: str) -> Callable[[Call, Any], Awaitable[Any]]:
     """Returns the function that decodes the requests of the method `name`.
 
     Args:
@@ -28,7 +31,7 @@ def decoder(read: Callable[[bytes], Any], name: str) -> Callable[[Call, bytes], 
         name: The method's name.
 
     Returns:
-        A function of the call and the bytes of its message. It raises InvalidRequest.
+        A function of the call and what `context.read` has returned. It raises InvalidRequest.
     """
 
     def read_request(data: bytes) -> Any:
@@ -39,7 +42,10 @@ def decoder(read: Callable[[bytes], Any], name: str) -> Callable[[Call, bytes], 
                 typed_forms.infer_types(request)
         return request
 
-    async def decode(call: Call, data: bytes) -> Any:
+    async def decode(call: Call, data: Any) -> Any:
+        if data is grpc.aio.EOF:
+            await asyncio.sleep(0)  # ends here if the caller has cancelled the call
+            raise InvalidRequest(_NO_MESSAGE)
         violations = call.metadata.get(_EDGE_ERROR)
         if violations:
             raise InvalidRequest.of(errors.decode_violations(violations))

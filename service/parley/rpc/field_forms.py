@@ -4,7 +4,7 @@ The search is compiled once for each type, because every message of every call i
 fields.
 """
 
-from collections.abc import Callable
+from itertools import repeat
 from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -16,7 +16,8 @@ STRUCT, TEXT, TYPED = 1, 2, 4
 TEXTS = ("extra_json", "extra_body_json")
 """The fields with the text of unknown fields."""
 
-_Finder = Callable[[Any], int]
+_Fields = dict[int, tuple[int, Any, bool]]
+"""By the number of a field: its form, the fields of its message, and whether it is repeated."""
 
 
 def forms_in(message: Any) -> int:
@@ -27,10 +28,20 @@ def forms_in(message: Any) -> int:
         typed form); 0 for none.
     """
     kind = type(message)
-    find = _FINDERS.get(kind)
-    if find is None:
-        find = _FINDERS[kind] = _finder(message.DESCRIPTOR) or _nothing
-    return find(message)
+    fields = _KNOWN.get(kind)
+    if fields is None:
+        fields = _KNOWN[kind] = _fields(message.DESCRIPTOR)
+    found, rest = 0, [(message, fields)]
+    while rest:  # a recursive function takes twice as long
+        part, fields = rest.pop()
+        for field, value in part.ListFields():
+            form = fields.get(field.number)
+            if form is not None:
+                flag, inner, is_repeated = form
+                found |= flag
+                if inner:
+                    rest.extend(zip(value, repeat(inner)) if is_repeated else ((value, inner),))
+    return found
 
 
 def parley_type(field: FieldDescriptor) -> Descriptor | None:
@@ -40,38 +51,20 @@ def parley_type(field: FieldDescriptor) -> Descriptor | None:
     return kind if is_own else None
 
 
-def _finder(kind: Descriptor) -> _Finder | None:
-    """Returns a function that searches a message; None if the type cannot have any of the forms."""
+def _fields(kind: Descriptor) -> _Fields:
+    """Returns the fields of a type that are forms, or whose messages may have some.
+
+    By number, because the name of a field is a new string each time.
+    """
     flags = {struct: STRUCT for struct, _ in STRUCTS.get(kind.full_name, ())}
     flags |= {field.name: TEXT for field in kind.fields if field.name in TEXTS}
     flags |= dict.fromkeys(typed_fields(kind), TYPED)
-    inner = {field.name: _finder(type_of) for field in kind.fields if (type_of := parley_type(field)) is not None}
-    # By number: the name of a field is a new string each time.
-    known = {
+    inner = {field.name: _fields(type_of) for field in kind.fields if (type_of := parley_type(field)) is not None}
+    return {
         field.number: (flags.get(field.name, 0), inner.get(field.name), field.is_repeated)
         for field in kind.fields
-        if field.name in flags or inner.get(field.name) is not None
+        if field.name in flags or inner.get(field.name)
     }
-    if not known:
-        return None
-
-    def find_any(message: Any) -> int:
-        found = 0
-        for field, value in message.ListFields():
-            form = known.get(field.number)
-            if form is not None:
-                flag, find, is_repeated = form
-                found |= flag
-                if find is not None:
-                    for item in value if is_repeated else (value,):
-                        found |= find(item)
-        return found
-
-    return find_any
 
 
-def _nothing(_: Any) -> int:
-    return 0
-
-
-_FINDERS: dict[type, _Finder] = {}
+_KNOWN: dict[type, _Fields] = {}

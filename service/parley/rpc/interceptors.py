@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 import grpc
 
-from parley.core.errors import DeadlineExceeded, InvalidRequest, ParleyError
+from parley.core.errors import DeadlineExceeded, ParleyError
 from parley.rpc import call_log, errors
 from parley.rpc.admission import COMPLETIONS, Admission, require_scope
 from parley.rpc.authentication import CLIENT_ADDRESS
@@ -103,13 +103,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             try:
                 if not is_public:
                     await self._authenticate(call)
-                message = await _read(context)
+                message = await context.read()
                 if admission is not None:
                     await admission.admit(call)
                 require_scope(call, scope)
                 answer = await serve(await decode(call, message), context)
                 if admission is not None and not call.headers_sent:
-                    await headers.send(context)
+                    await headers.send(call, context)
                 context.set_trailing_metadata((*_ids(call), *_receipt(call)))
             except BaseException as error:  # noqa: BLE001 - raised again, or reported to the caller
                 await self._fail(call, error, context)
@@ -136,15 +136,6 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         hints = errors.trailing_metadata(failure, context.time_remaining())
         trailing = (*_ids(call), *limits, *_receipt(call), *hints, *self._challenges.metadata(failure))
         await context.abort(errors.status(failure), failure.message, trailing)
-
-
-async def _read(context: Context) -> bytes:
-    """Receives the message of a call. Raises InvalidRequest."""
-    message: Any = await context.read()
-    if message is grpc.aio.EOF:
-        await asyncio.sleep(0)  # ends here if the caller has cancelled the call
-        raise InvalidRequest("The call has no message; send one")
-    return bytes(message)
 
 
 def record_failure(call: Call, error: BaseException) -> ParleyError | None:

@@ -118,7 +118,7 @@ class StreamOutput(ABC):
 
     async def _send_headers(self) -> None:
         if not self._call.headers_sent:
-            await headers.send_with_answer(self._context, self.last)
+            await headers.send_with_answer(self._call, self._context, self.last)
 
     async def _write(self, message: bytes) -> None:
         """Writes a message. `writing_since` lets the server find callers that do not read."""

@@ -5,10 +5,11 @@ field that only a backend interprets (`tool_choice`, formats, modes, tiers, type
 backend rejects those that it does not support. The fields that belong to a known value are required.
 """
 
+import operator
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from itertools import chain, islice
+from itertools import chain, islice, repeat, starmap
 from typing import Any
 
 from google.protobuf.struct_pb2 import Value
@@ -57,8 +58,8 @@ def validate(
         InvalidRequest: With all violations, or the first hundred.
     """
     checks = _checks(frozenset([field.number for field, _ in request.ListFields()]), is_stream)
-    faults = chain.from_iterable([check(request) for check in checks])
-    violations = [Violation(*fault) for fault in islice(faults, _MAX_VIOLATIONS)]
+    faults = chain.from_iterable(map(operator.call, checks, repeat(request)))
+    violations = list(starmap(Violation, islice(faults, _MAX_VIOLATIONS)))
     if model_required and not request.HasField("model"):
         violations.append(MODEL_REQUIRED)
     if found:

@@ -67,9 +67,8 @@ def from_message(message: Message, *, nulls: bool = False) -> Any:
     return _converter(message.DESCRIPTOR, nulls)(message)  # type: ignore[arg-type] # its other implementation's type
 
 
-def dumps(data: Any) -> bytes:
-    """Writes data from `from_message` as JSON in UTF-8."""
-    return extra_fields.dump_bytes(data)
+dumps = extra_fields.dump_bytes
+"""Writes data from `from_message` as JSON in UTF-8."""
 
 
 def _converter(kind: Descriptor, nulls: bool) -> _Convert:

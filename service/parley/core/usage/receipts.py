@@ -21,7 +21,9 @@ def receipt(attempts: Sequence[AttemptRecord]) -> Receipt:
         if cost is not None:
             result.cost += cost
         result.duration_ms = max(result.duration_ms, _ms(start, attempt.ended))
-    used = usage_cost.total([attempt.usage for attempt in attempts if attempt.usage is not None])
+    used = attempts[0].usage
+    if len(attempts) > 1:
+        used = usage_cost.total([attempt.usage for attempt in attempts if attempt.usage is not None])
     if used is not None:
         result.usage.CopyFrom(used)
     return result

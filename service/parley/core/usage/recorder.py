@@ -6,6 +6,7 @@ about a second, and the time that the store was unavailable before.
 
 import time
 import uuid
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 
 import structlog
@@ -55,7 +56,7 @@ class UsageRecorder:
         self._clock = clock
         self._writer = uuid.uuid4().hex
         self._batch = 1
-        self._counts: dict[UsageKey, UsageCounts] = {}
+        self._counts: defaultdict[UsageKey, UsageCounts] = defaultdict(UsageCounts)
         self._writing: dict[UsageKey, UsageCounts] = {}
         self._task = PeriodicTask("usage", self.flush, flush_seconds, jitter=0.1)
 
@@ -76,11 +77,11 @@ class UsageRecorder:
         call = None
         for attempt in receipt.attempts if receipt is not None else ():
             target = target_name(attempt.backend, attempt.target_model)
-            row = self._row(UsageKey(caller.account, today, caller.key_id, attempt.model, target))
+            row = self._counts[UsageKey(caller.account, today, caller.key_id, attempt.model, target)]
             _add(row, attempt)
             if call is None or attempt.outcome == _COMPLETED or call[1] != _COMPLETED:
                 call = (row, attempt.outcome)
-        row = call[0] if call else self._row(UsageKey(caller.account, today, caller.key_id, model_id, ""))
+        row = call[0] if call else self._counts[UsageKey(caller.account, today, caller.key_id, model_id, "")]
         self._callers[caller.account, caller.key_id] = caller
         row.calls += 1
         row.errors += failed
@@ -92,7 +93,7 @@ class UsageRecorder:
             StoreUnavailable: The store cannot be reached; the counts are kept.
         """
         if not self._writing:
-            self._writing, self._counts = self._counts, {}
+            self._writing, self._counts = self._counts, defaultdict(UsageCounts)
             self._writing_callers, self._callers = self._callers, {}
         if not self._writing:
             return
@@ -116,12 +117,6 @@ class UsageRecorder:
             rows = [*self._writing.values(), *self._counts.values()]
             calls, cost = sum(row.calls for row in rows), sum(row.cost_nanos for row in rows) / NANOS
             _log.warning("usage lost: the store is unavailable", calls=calls, cost=cost, cause=error.cause)
-
-    def _row(self, key: UsageKey) -> UsageCounts:
-        row = self._counts.get(key)
-        if row is None:
-            row = self._counts[key] = UsageCounts()
-        return row
 
 
 def _add(row: UsageCounts, attempt: Attempt) -> None:

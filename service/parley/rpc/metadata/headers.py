@@ -4,7 +4,7 @@ from typing import Any
 
 import grpc
 
-from parley.rpc.call import current
+from parley.rpc.call import Call
 from parley.rpc.metadata import rate_limits
 from parley.rpc.metadata.idempotency import REPLAYED
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
@@ -15,9 +15,8 @@ SESSION = "x-chat-session-id"
 _Context = grpc.aio.ServicerContext[Any, Any]
 
 
-async def send(context: _Context, *more: tuple[str, str]) -> None:
+async def send(call: Call, context: _Context, *more: tuple[str, str]) -> None:
     """Sends the caller's rate limits and further headers, if there are any. A call sends headers once."""
-    call = current()
     call.headers_sent = True
     limits = call.outcome.rate_limits
     headers = (*rate_limits.metadata(limits), *more) if limits else more
@@ -25,7 +24,7 @@ async def send(context: _Context, *more: tuple[str, str]) -> None:
         await context.send_initial_metadata(headers)
 
 
-async def send_with_answer(context: _Context, answer: ChatCompletion | ChatCompletionChunk | None) -> None:
+async def send_with_answer(call: Call, context: _Context, answer: ChatCompletion | ChatCompletionChunk | None) -> None:
     """Sends the caller's rate limits, the session's id and the mark of a replayed answer, if any."""
     session = ((SESSION, answer.session_id),) if answer is not None and answer.HasField("session_id") else ()
-    await send(context, *session, *((REPLAYED,) if current().outcome.replayed else ()))
+    await send(call, context, *session, *((REPLAYED,) if call.outcome.replayed else ()))

@@ -1,8 +1,9 @@
 """The `Idempotency-Key` of a call, and the metadata of a replayed answer."""
 
+from collections.abc import Mapping
+
 from parley.core.errors import InvalidRequest
 from parley.core.sessions.idempotency import Key
-from parley.rpc.call import current
 
 REPLAYED = ("idempotent-replayed", "true")
 """Metadata of an answer that is replayed from the store."""
@@ -11,13 +12,13 @@ _KEY = "Idempotency-Key"
 _MAX_KEY_LENGTH = 255
 
 
-def idempotency_key(endpoint: str) -> Key | None:
-    """Returns the key of this task's call, scoped to `endpoint`; None without a key.
+def idempotency_key(metadata: Mapping[str, str], endpoint: str) -> Key | None:
+    """Returns the key of a call, scoped to `endpoint`; None without a key.
 
     Raises:
         InvalidRequest: The key is empty, too long or not printable ASCII.
     """
-    text = current().metadata.get(_KEY.lower())
+    text = metadata.get(_KEY.lower())
     if text is None:
         return None
     if not (1 <= len(text) <= _MAX_KEY_LENGTH and text.isascii() and text.isprintable()):

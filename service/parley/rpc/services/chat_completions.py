@@ -14,7 +14,7 @@ from parley.core.messages.proto_json import dumps, from_message
 from parley.core.offload import offload
 from parley.core.sessions.idempotency import COMPLETIONS, Key
 from parley.rpc import errors, sse
-from parley.rpc.call import Call, caller, current
+from parley.rpc.call import Call, current
 from parley.rpc.interceptors import Context, record_failure, remaining
 from parley.rpc.keep_alive import KeepAlive
 from parley.rpc.metadata import headers
@@ -55,11 +55,11 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
         return HttpBody(content_type="application/json", data=dumps(from_message(completion, nulls=_has_nulls())))
 
     async def _complete(self, request: CreateChatCompletionRequest, context: Context) -> ChatCompletion:
-        key = await self._prepare(request, is_stream=False)
         call = current()
+        key = await self._prepare(call, request, is_stream=False)
         options = CallOptions(remaining(context), key, hops(call.metadata))
-        completion = await self._chat.complete(request, caller(), options, call.outcome)
-        await headers.send_with_answer(context, completion)
+        completion = await self._chat.complete(request, call.known_caller, options, call.outcome)
+        await headers.send_with_answer(call, context, completion)
         _record_answer(call, completion)
         return completion
 
@@ -67,7 +67,7 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
         self, request: CreateChatCompletionRequest, context: Context
     ) -> bytes:
         """Writes the answer in typed chunks; returns the last one."""
-        key = await self._prepare(request, is_stream=True)
+        key = await self._prepare(current(), request, is_stream=True)
         output = MessageOutput(context)
         try:
             await self._write_answer(request, context, key, output)
@@ -82,7 +82,7 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
         self, request: CreateChatCompletionRequest, context: Context
     ) -> bytes:
         """Writes the answer in server-sent events; returns the last ones."""
-        key = await self._prepare(request, is_stream=True)
+        key = await self._prepare(current(), request, is_stream=True)
         writer = sse.EventWriter(include_usage=request.stream_options.include_usage, nulls=_has_nulls())
         output = EventOutput(context, writer)
         self._keep_alive.add(output)
@@ -94,9 +94,8 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
             self._keep_alive.remove(output)
             output.close()
 
-    async def _prepare(self, request: CreateChatCompletionRequest, *, is_stream: bool) -> Key | None:
+    async def _prepare(self, call: Call, request: CreateChatCompletionRequest, *, is_stream: bool) -> Key | None:
         """Applies the metadata, drops nulls and validates the request; returns its `Idempotency-Key`."""
-        call = current()
         _set_session(request, call.metadata.get(headers.SESSION))
         call.log_fields["model"] = request.model[:256]
         if call.metadata.get(_FORM) == "whole":
@@ -109,7 +108,7 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
         violations = call.metadata.get(_VIOLATIONS)
         found = errors.decode_violations(violations) if violations else ()
         await offload(validate, request, is_stream=is_stream, model_required=model_required, found=found)
-        return idempotency_key(COMPLETIONS)
+        return idempotency_key(call.metadata, COMPLETIONS)
 
     async def _write_events(
         self, request: CreateChatCompletionRequest, context: Context, key: Key | None, output: EventOutput
@@ -128,7 +127,7 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
     ) -> None:
         call = current()
         options = CallOptions(remaining(context), key, hops(call.metadata))
-        async with aclosing(self._chat.stream(request, caller(), options, call.outcome)) as chunks:
+        async with aclosing(self._chat.stream(request, call.known_caller, options, call.outcome)) as chunks:
             async for batch in chunks:
                 if output.is_full:
                     await output.drain()

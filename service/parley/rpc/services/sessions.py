@@ -128,7 +128,7 @@ class SessionsServicer(services.SessionsServicer):
         async with aclosing(export.messages(self._store, caller().account, session_id)) as kept:
             async for message in kept:
                 if not current().headers_sent:
-                    await headers.send(context)
+                    await headers.send(current(), context)
                 page = messages.ListSessionMessagesResponse(messages=[message])
                 fill_structs(page)
                 set_text(page)
@@ -177,10 +177,12 @@ class SessionsServicer(services.SessionsServicer):
         read: Callable[[bytes], T],
     ) -> T:
         """Runs a write once for the call's `Idempotency-Key`; the headers mark a replayed answer."""
-        answer, replayed = await self._keyed.once(idempotency_key(endpoint), caller().account, request, write, read)
+        answer, replayed = await self._keyed.once(
+            idempotency_key(current().metadata, endpoint), caller().account, request, write, read
+        )
         if replayed:
             current().outcome.replayed = True
-            await headers.send(context, REPLAYED)
+            await headers.send(current(), context, REPLAYED)
         return answer
 
 
@@ -209,7 +211,7 @@ class _Output:
         """Writes one piece without buffering."""
         if not self.started:
             self.started = True
-            await headers.send(self._context, (headers.SESSION, self._session_id))
+            await headers.send(current(), self._context, (headers.SESSION, self._session_id))
         await self._context.write(HttpBody(content_type="application/jsonl", data=data))
 
 
