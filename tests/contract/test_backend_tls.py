@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from yarl import URL
 
+from parley.backends.http.proxies import proxy_for
 from parley.backends.openai.backend import OpenAI
+from parley.config import ConfigError
 from parley.core.errors import UpstreamMisconfigured
 from tests.contract.backends import KEY, call
 from tests.contract.certificates import CERTIFICATE
@@ -160,18 +163,15 @@ def test_credentials_of_a_proxy_stay_secret(scheme: str, status: int | None) -> 
         ("http://a.test/v1", {}, "None"),
     ],
 )
-def test_proxy_selection(url: str, variables: dict[str, str], expected: str) -> None:
+def test_proxy_selection(monkeypatch: pytest.MonkeyPatch, url: str, variables: dict[str, str], expected: str) -> None:
     """The proxy is selected by the environment, with the usual rules."""
-    code = """
-import sys
-from parley.backends.http.proxies import ConfigError, URL, proxy_for
-try:
-    print(proxy_for(URL(sys.argv[1])))
-except ConfigError as error:
-    print("ConfigError", error)
-"""
-    environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")} | variables
-    argv = [sys.executable, "-c", code, url]
-    done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=True)
-    assert expected == done.stdout.split()[0]
-    assert "lovelace" not in done.stdout
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    if expected == "ConfigError":
+        with pytest.raises(ConfigError) as rejected:
+            proxy_for(URL(url))
+        assert "lovelace" not in str(rejected.value)
+    else:
+        assert expected == str(proxy_for(URL(url)))

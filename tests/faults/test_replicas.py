@@ -15,4 +15,4 @@ async def test_one_commit_per_turn(store: Database | None, tmp_path: Path) -> No
 
 async def test_an_acknowledged_turn_is_readable_on_another_worker(store: Database | None, tmp_path: Path) -> None:
     """A turn that one worker acknowledges is visible to the next call to another worker."""
-    assert {"times": 80} == await scenarios.replicas(tmp_path, SEED, store, 80)
+    assert {"times": 40} == await scenarios.replicas(tmp_path, SEED, store, 40)

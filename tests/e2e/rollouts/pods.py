@@ -19,7 +19,7 @@ from tests.processes import PATIENCE, Parley, environment, launch, reserved_port
 from tests.upstream import Answer, Delay, Events, Json, Received, chunks, completion, ending
 
 ROOT = Path(__file__).parents[3]
-CALLS_PER_SECOND = float(os.environ.get("ROLLOUT_CALLS_PER_SECOND", "30"))
+CALLS_PER_SECOND = float(os.environ.get("ROLLOUT_CALLS_PER_SECOND", "20"))
 _DELAY = "2s"  # of the shutdown: enough for clients, which need no load balancer
 _CONFIG = """\
 backends:

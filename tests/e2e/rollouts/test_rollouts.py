@@ -1,6 +1,6 @@
 """No call fails in a rollout, for every client setting that is documented.
 
-All clients call two pods while one thing after another happens to a pod. ROLLOUT_CALLS_PER_SECOND (default 30) sets the
+All clients call two pods while one thing after another happens to a pod. ROLLOUT_CALLS_PER_SECOND (default 20) sets the
 load.
 """
 
