@@ -14,7 +14,7 @@ import pytest
 
 from parley.core.errors import InvalidRequest, SessionBusy, SessionNotFound, StoreUnavailable
 from parley.core.ports import ApiKey, Turn
-from parley.stores.sqlite import SqliteStore
+from parley.stores.sqlite import SqliteStore, writer
 from tests.contract.stores import begin, complete, converse, key, message
 from tests.keys import event
 
@@ -53,6 +53,20 @@ class TestGroupCommit:
         assert 64 == len(await queued(store, file, *ends))
         assert 2 == store.counts.commits - before
         assert 128 == store.counts.jobs
+
+    async def test_jobs_are_collected_while_several_arrive(
+        self, store: SqliteStore, file: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """After a commit of several jobs, jobs that arrive one shortly after another share the next commit."""
+        await queued(store, file, *[begin(store, f"a{number}", "hi", new=True) for number in range(2)])
+        monkeypatch.setattr(writer, "_COLLECT_SECONDS", 0.3)
+        before = store.counts.commits
+        tasks = []
+        for number in range(5):
+            tasks.append(asyncio.create_task(begin(store, f"b{number}", "hi", new=True)))
+            await asyncio.sleep(0.001)
+        await asyncio.gather(*tasks)
+        assert 1 == store.counts.commits - before
 
     async def test_a_failed_job_affects_no_other(self, store: SqliteStore, file: Path) -> None:
         """Rejected jobs do not affect the other jobs of their transaction."""

@@ -19,7 +19,7 @@ def turn_begin(
         new,
         request.messages,
         window(model),
-        dict(request.metadata),
+        dict(request.metadata) if request.metadata else {},
         storage_limits(caller, session_bytes),
     )
 

@@ -213,7 +213,7 @@ class Turns:
 
     async def _shielded(self, acquire: Coroutine[Any, Any, T], on_abandoned: Callable[[T], None]) -> T:
         """Awaits an acquisition. If the call is cancelled meanwhile, `on_abandoned` receives what was acquired."""
-        task = asyncio.create_task(acquire)
+        task = asyncio.get_running_loop().create_task(acquire)
 
         def on_done(done: asyncio.Task[T]) -> None:
             if not done.cancelled() and done.exception() is None:
@@ -237,7 +237,7 @@ class Turns:
         self._renewal.start()
 
     def _end(self, lease: CallLease, write: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(write)
+        task = asyncio.get_running_loop().create_task(write)
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
         task.add_done_callback(lambda _: self._running.discard(lease))

@@ -1,6 +1,7 @@
 """The writer thread of a process: jobs that are queued together share one commit and one fsync."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from parley.stores.sqlite.writer_queue import WriterQueue
 T = TypeVar("T")
 
 _MAX_BATCH = 256
+# How long jobs are collected while several arrive at a time. A commit costs the CPU time of about four jobs.
+_COLLECT_SECONDS = 0.002
 _CHECKPOINT_PAGES = 1000
 _MAINTENANCE_BUSY_MS = 20
 
@@ -79,6 +82,7 @@ class Writer:
         self._queue: SimpleQueue[_Job | None] = SimpleQueue()
         self._closing = False
         self._wal_pages = 0
+        self._is_shared = False  # whether the latest batch had several jobs
         self._thread = Thread(target=self._run, name="parley-store-writer", daemon=True)
         self._thread.start()
 
@@ -115,6 +119,8 @@ class Writer:
         self._maintenance.record_deletion()  # an earlier process may have been killed before it truncated the log
         while not stopping and (first := self._next()) is not None:
             jobs: list[_Job] = []
+            if self._is_shared:
+                time.sleep(_COLLECT_SECONDS)
             try:
                 with self._transaction() as connection:
                     # Collected inside the transaction: jobs queued while another process wrote join this commit.
@@ -125,6 +131,7 @@ class Writer:
                 jobs, stopping = (jobs, stopping) if jobs else self._collect_batch(first)
                 _fail(jobs, error)
             self.counts.jobs += len(jobs)
+            self._is_shared = len(jobs) > 1
             _deliver(jobs)
             if any(job.deletes and job.error is None and job.result for job in jobs):
                 self._maintenance.record_deletion()
