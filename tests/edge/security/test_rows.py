@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.processes import Parley, reserved_port, run_here, started
-from tests.upstream import Json, Received, ScriptedUpstream, completion
+from tests.processes import Parley, reserved_port, run_here, started, until
+from tests.upstream import Gate, Json, Received, ScriptedUpstream, completion
 
 CHAT = "/v1/chat/completions"
 CHOOSING = (
@@ -100,15 +100,21 @@ def test_row_5_unknown_parameters_are_not_passed_on(parley: Parley, upstream: Sc
 
 def test_row_6_the_history_is_reserved(parley: Parley, upstream: ScriptedUpstream) -> None:
     """Kind: a limit that is checked before the cost of a call is known."""
-    caller = Caller(parley, "--limit", "tokens_per_minute=20000")
-    session = caller.begin("word " * 5000, max_tokens=10)
+    caller = Caller(parley, "--limit", "tokens_per_day=20000")  # of a minute, it would fill again meanwhile
+    session, gate = caller.begin("word " * 5000, max_tokens=10), Gate()
     forks = [caller.request("POST", f"{session}/fork")[1]["id"] for _ in range(6)]
     upstream.reset()
+    upstream.default = lambda _: Json(completion("Hello"), wait=gate)
+
+    def go_on(fork: str) -> int:
+        return caller.complete(store=True, chatSessionId=fork, max_tokens=10)[0]
+
     with ThreadPoolExecutor(len(forks)) as pool:
-        found = Counter(pool.map(lambda one: caller.complete(store=True, chatSessionId=one, max_tokens=10)[0], forks))
-    assert {200, 429} >= found.keys()
-    assert found[429] >= 3
-    assert found[200] == len(upstream.requests)
+        calls = [pool.submit(go_on, fork) for fork in forks]
+        until(lambda: 3 == sum(call.done() for call in calls), "three calls are refused")
+        gate.set()
+        assert {200: 3, 429: 3} == Counter(call.result() for call in calls)
+    assert 3 == len(upstream.requests)
 
 
 def test_row_7_every_call_counts(parley: Parley) -> None:
