@@ -13,8 +13,8 @@ _USEFUL = 4  # events that pay for the search of the text in one
 class TextEvents:
     """Recognises events whose bytes equal those of an earlier text event before and after the text.
 
-    Such an event means the same except for the text, which is the rest of a JSON string. So only that string is parsed;
-    a run of events is split at the bytes between two texts.
+    Such an event means the same except for the text, which is the rest of a JSON string. So only that string is parsed,
+    and the texts of a run of events are parsed as one.
 
     Attributes:
         is_known: Whether an event was learned.
@@ -24,7 +24,7 @@ class TextEvents:
     def __init__(self) -> None:
         self.is_known = False
         self.may_learn = True
-        self._head = self._tail = self._between = b""
+        self._head = self._tail = b""
         self._useless = 0  # events learned in vain since the latest useful one
         self._matches = 0  # of the event that was learned
 
@@ -42,8 +42,7 @@ class TextEvents:
         first, *others = _CONTENT.finditer(event)
         if not others:
             end = event.index(b'"', first.end())
-            self._head, self._tail = _START + event[: first.end()], event[end:] + _END
-            self._between = self._tail + self._head
+            self._head, self._tail = _START + event[: first.end()], event[end:]
             self.is_known = True
 
     def forget(self) -> None:
@@ -64,15 +63,19 @@ class TextEvents:
         Returns:
             The text of the events, and the position after them.
         """
-        if not data.startswith(self._head, at):
+        head, tail = self._head, self._tail
+        if not data.startswith(head, at):
             return "", at
-        *texts, last = data[at + len(self._head) :].split(self._between)
-        end = last.find(self._tail)
-        if end < 0:  # the last event is incomplete
-            at = len(data) - len(last) - len(self._head)
-        else:
-            at = len(data) - len(last) + end + len(self._tail)
-            texts.append(last[:end])
+        start, end = len(head), -len(tail)
+        shortest = start - end
+        texts: list[bytes] = []
+        # Splitting at the bytes between two texts is slower: `split` prepares a long separator at each match.
+        *events, _ = data[at:].split(_END)
+        for event in events:
+            if not event.startswith(head) or not event.endswith(tail) or len(event) < shortest:
+                break
+            texts.append(event[start:end])
+            at += len(event) + len(_END)
         self._matches += len(texts)
         return _joined(texts), at
 
