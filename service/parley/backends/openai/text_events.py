@@ -64,20 +64,16 @@ class TextEvents:
             The text of the events, and the position after them.
         """
         head, tail = self._head, self._tail
-        if not data.startswith(head, at):
-            return "", at
-        start, end = len(head), -len(tail)
-        shortest = start - end
         texts: list[bytes] = []
-        # Splitting at the bytes between two texts is slower: `split` prepares a long separator at each match.
-        *events, _ = data[at:].split(_END)
-        for event in events:
-            if not event.startswith(head) or not event.endswith(tail) or len(event) < shortest:
+        # `split` at the bytes between two texts is slower: it prepares a long separator at each match.
+        while data.startswith(head, at) and (end := data.find(_END, at)) >= 0:
+            start, stop = at + len(head), end - len(tail)
+            if start > stop or not data.startswith(tail, stop):
                 break
-            texts.append(event[start:end])
-            at += len(event) + len(_END)
+            texts.append(data[start:stop])
+            at = end + len(_END)
         self._matches += len(texts)
-        return _joined(texts), at
+        return (_joined(texts) if texts else ""), at
 
 
 def _joined(texts: list[bytes]) -> str:
