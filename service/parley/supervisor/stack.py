@@ -10,7 +10,7 @@ from parley.config import Config
 from parley.rpc.server_options import ServerLimits
 from parley.supervisor.addresses import parse_address
 from parley.supervisor.admin_sockets import AdminLink, admin_socket, remote_admin_socket
-from parley.supervisor.children import Envoy, ModelServer, Worker, model_backends
+from parley.supervisor.children import Envoy, ModelServer, model_backends
 from parley.supervisor.edge_settings import EdgeSettings
 from parley.supervisor.errors import CommandError
 from parley.supervisor.folders import private_dir
@@ -18,6 +18,7 @@ from parley.supervisor.liveness import HangLimits
 from parley.supervisor.paths import Paths
 from parley.supervisor.process import Child, print_notice, restore_dir
 from parley.supervisor.worker import WorkerSpec
+from parley.supervisor.workers import Worker
 
 _WORKER_GRACE_SECONDS = 20.0  # a worker without Envoy drains for half of it after SIGTERM
 _GRACE_SECONDS = 5.0
