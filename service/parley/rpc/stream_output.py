@@ -9,6 +9,7 @@ from contextvars import copy_context
 from google.api.httpbody_pb2 import HttpBody
 
 from parley.core.errors import ParleyError
+from parley.core.streaming.plain_text import PlainText
 from parley.rpc import sse
 from parley.rpc.call import current
 from parley.rpc.interceptors import Context
@@ -84,7 +85,8 @@ class StreamOutput(ABC):
         self._is_ending = True
         if self._is_writing:
             await self.drain()
-        await self._send_headers()
+        if not self._call.headers_sent:
+            await headers.send_with_answer(self._call, self._context, self.last)
         message = self._take()
         while self._pending:
             await self._write(message)
@@ -108,17 +110,14 @@ class StreamOutput(ABC):
         self._is_writing = True
         try:
             while self._pending and not self._is_ending:
-                await self._send_headers()
+                if not self._call.headers_sent:
+                    await headers.send_with_answer(self._call, self._context, self.last)
                 await self._write(self._take())
         except Exception as error:  # noqa: BLE001 - the handler raises it
             self._failure = error
         finally:
             self._is_writing = False
             self._task = None
-
-    async def _send_headers(self) -> None:
-        if not self._call.headers_sent:
-            await headers.send_with_answer(self._call, self._context, self.last)
 
     async def _write(self, message: bytes) -> None:
         """Writes a message. `writing_since` lets the server find callers that do not read."""
@@ -131,9 +130,10 @@ class MessageOutput(StreamOutput):
     """Writes each chunk as a message."""
 
     def _encode(self, chunks: Sequence[ChatCompletionChunk]) -> Iterable[bytes]:
-        for chunk in chunks:
-            fill_structs(chunk)
-            yield chunk.SerializeToString()
+        if not isinstance(chunks, PlainText):
+            for chunk in chunks:
+                fill_structs(chunk)
+        return [chunk.SerializeToString() for chunk in chunks]
 
     def _take(self) -> bytes:
         message = self._pending.popleft()
