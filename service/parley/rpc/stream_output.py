@@ -3,8 +3,8 @@
 import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterable, Sequence
-from contextvars import copy_context
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Any
 
 from google.api.httpbody_pb2 import HttpBody
 
@@ -23,9 +23,11 @@ _MAX_PENDING = 64 * 1024  # bytes that may wait for a slow reader before the str
 class StreamOutput(ABC):
     """Writes the messages of one stream.
 
-    A task writes what was added as soon as the handler waits for something else. What was not written when the handler
-    ends is returned by `finish`, because gRPC sends a returned message together with the status: an answer that is
-    complete at once costs one write.
+    What was added leaves as soon as the handler waits for something else. What was not written when the handler ends is
+    returned by `finish`, because gRPC sends a returned message together with the status: an answer that is complete at
+    once costs one write.
+
+    The writes are coroutines that this object drives itself: a task for each token would take longer than its event.
 
     Attributes:
         started: Whether anything was added: from then on the stream can no longer fail with a status alone.
@@ -40,11 +42,11 @@ class StreamOutput(ABC):
         self._call = current()
         self._loop = asyncio.get_running_loop()
         self.last_added = self._loop.time()
-        self._variables = copy_context()  # of the call, also if a keep-alive comment starts the task
         self._pending: deque[bytes] = deque()
         self._size = 0
-        self._task: asyncio.Task[None] | None = None
-        self._is_writing = False
+        self._writing: Coroutine[Any, Any, None] | None = None
+        self._written: asyncio.Future[None] | None = None
+        self._is_scheduled = False
         self._is_ending = False
         self._failure: Exception | None = None
 
@@ -72,21 +74,22 @@ class StreamOutput(ABC):
 
     async def drain(self) -> None:
         """Waits until everything is written. Raises the failure of a write: InternalError after a disconnection."""
-        while self._task is not None:
-            await asyncio.wait({self._task})  # a cancellation of the handler does not cut a message off
+        while self._writing is not None or (self._pending and not self._is_ending):
+            self._start_write()
+            await self._wait_written()
         if self._failure is not None:
             raise self._failure
 
     async def finish(self) -> bytes:
         """Writes all messages but the last one, which it returns. Nothing may be added after it.
 
-        Something must have been added since the handler last waited: else the task may have written all.
+        Something must have been added since the handler last waited: else all may have been written.
         """
         self._is_ending = True
-        if self._is_writing:
-            await self.drain()
-        if not self._call.headers_sent:
-            await headers.send_with_answer(self._call, self._context, self.last)
+        await self._wait_written()
+        if self._failure is not None:
+            raise self._failure
+        await self._send_headers()
         message = self._take()
         while self._pending:
             await self._write(message)
@@ -94,33 +97,69 @@ class StreamOutput(ABC):
         return message
 
     def close(self) -> None:
-        """Stops writing."""
-        if self._task is not None:
-            self._task.cancel()
+        """Starts no further write."""
+        self._is_ending = True
 
     def _add(self, data: bytes) -> None:
         self.started = True
         self.last_added = self._loop.time()
         self._pending.append(data)
         self._size += len(data)
-        if self._task is None:
-            self._task = self._loop.create_task(self._write_pending(), context=self._variables)
+        if self._writing is None and not self._is_scheduled:
+            self._is_scheduled = True
+            self._loop.call_soon(self._start_write)
 
-    async def _write_pending(self) -> None:
-        self._is_writing = True
+    def _start_write(self) -> None:
+        """Writes the next message, unless a write is in progress. `writing_since` shows callers that do not read."""
+        self._is_scheduled = False
+        if self._writing is not None or not self._pending or self._is_ending:
+            return
+        if self._call.headers_sent:
+            self._call.writing_since = self._loop.time()
+            self._writing = self._context.write(self._take())
+        else:
+            self._writing = self._write_first()
+        self._continue_write()
+
+    def _continue_write(self, _: object = None) -> None:
+        """Runs the write until it waits for gRPC, as a task does."""
+        assert self._writing is not None  # noqa: S101 - only a write in progress is continued
         try:
-            while self._pending and not self._is_ending:
-                if not self._call.headers_sent:
-                    await headers.send_with_answer(self._call, self._context, self.last)
-                await self._write(self._take())
+            future = self._writing.send(None)
+        except StopIteration:
+            self._end_write()
         except Exception as error:  # noqa: BLE001 - the handler raises it
             self._failure = error
-        finally:
-            self._is_writing = False
-            self._task = None
+            self._end_write()
+        else:
+            future._asyncio_future_blocking = False  # noqa: SLF001 - what a task does with the future of an `await`
+            future.add_done_callback(self._continue_write)
+
+    def _end_write(self) -> None:
+        self._writing = self._call.writing_since = None
+        if self._failure is not None:
+            self._pending.clear()
+        elif self._pending:
+            self._start_write()
+        if self._written is not None and not self._written.done():
+            self._written.set_result(None)
+
+    async def _wait_written(self) -> None:
+        """Waits for the write in progress; a cancellation of the handler does not cut it off."""
+        if self._writing is not None:
+            self._written = self._loop.create_future()
+            await self._written
+
+    async def _write_first(self) -> None:
+        await self._send_headers()
+        await self._write(self._take())
+
+    async def _send_headers(self) -> None:
+        if not self._call.headers_sent:
+            await headers.send_with_answer(self._call, self._context, self.last)
 
     async def _write(self, message: bytes) -> None:
-        """Writes a message. `writing_since` lets the server find callers that do not read."""
+        """Writes a message."""
         self._call.writing_since = self._loop.time()
         await self._context.write(message)
         self._call.writing_since = None
