@@ -102,10 +102,10 @@ _METHODS = {
     ("burst", "grpc"): "StreamChatCompletion",
 }
 _LIMITS = {
-    ("unary", "rest"): Limits(335, 35, 14),
-    ("unary", "grpc"): Limits(330, 34, 13),
-    ("burst", "rest"): Limits(595, 82, 40),
-    ("burst", "grpc"): Limits(595, 78, 14),
+    ("unary", "rest"): Limits(297, 34, 13),
+    ("unary", "grpc"): Limits(288, 33, 13),
+    ("burst", "rest"): Limits(560, 74, 13),
+    ("burst", "grpc"): Limits(546, 76, 13),
 }
 
 
