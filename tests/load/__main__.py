@@ -48,7 +48,7 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     """Returns the parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.load", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="less of everything, under 40 s")
+    parser.add_argument("--quick", action="store_true", help="less of everything, about two minutes")
     parser.add_argument(
         "--only",
         action="append",
