@@ -107,7 +107,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 if admission is not None:
                     await admission.admit(call)
                 require_scope(call, scope)
-                answer = await serve(await decode(call, message), context)
+                request = await decode(call, message)
+                del message  # it may be large, and a stream lasts long
+                answer = await serve(request, context)
                 if admission is not None and not call.headers_sent:
                     await headers.send(call, context)
                 context.set_trailing_metadata((*_ids(call), *_receipt(call)))

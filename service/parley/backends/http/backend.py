@@ -103,6 +103,7 @@ class HttpBackend:
         failure: ParleyError | None = None
         size = 0
         response = await self._open(call, body, deadlines)
+        del body  # it is sent; the stream may last long
         silence_timer = SilenceTimer(call, deadlines)
         watchdog = SilenceWatchdog(response, reader, silence_timer, deadlines.first_token)
         is_known = False
