@@ -43,6 +43,10 @@ async def store(postgres_url: str, clock: Clock) -> AsyncIterator[PostgresStore]
 
 # The turns that share a transaction with another one.
 _SHARED = "SELECT count(*) - count(DISTINCT xmin::text) FROM parley.sessions"
+_LOSE = """
+DELETE FROM parley.turns WHERE number = 3;
+UPDATE parley.sessions SET turn_count = 2, lease_fence = 2, completed_messages = 4;
+"""
 _WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name = 'parley'"
 
 
@@ -136,3 +140,17 @@ async def test_a_session_that_another_worker_has_used(postgres_url: str, clock: 
     with pytest.raises(SessionNotFound):
         await begin(store, "s", "q")
     await other.close()
+
+
+async def test_a_database_that_lost_turns(
+    postgres_server: Server, postgres_url: str, clock: Clock, store: PostgresStore
+) -> None:
+    """After a failover that lost a turn, the turn that another worker wrote in its place is read."""
+    for number in range(3):
+        await converse(store, "s", f"q{number}", f"a{number}", new=number == 0)
+    await asyncio.to_thread(postgres_server.sql, _LOSE, "parley")
+    clock.advance(0.001)
+    other = await PostgresStore.open(postgres_url, clock=clock)
+    await converse(other, "s", "other", "one")
+    await other.close()
+    assert ["q0", "a0", "q1", "a1", "other", "one"] == texts((await begin(store, "s", "q3")).history)

@@ -1,8 +1,9 @@
 """The windows of the sessions that a worker has used last, so that their next turns need not read them.
 
 An entry describes a session as the latest turn of this worker left it. A store uses it only if the session still has
-the fence of that turn, which every turn, reaper and deletion of any worker increments. Sessions are cached from their
-second turn on, because many have only one.
+the fence and the time of that turn: every turn, reaper and deletion of any worker increments the fence, and the time
+tells apart turns with the same fence after a failover that lost some. Sessions are cached from their second turn on,
+because many have only one.
 """
 
 import operator
@@ -49,7 +50,7 @@ class Past(NamedTuple):
     """What a session has before a turn, as far as it was read.
 
     Attributes:
-        created: When the session was created; 0 if the store does not need it.
+        updated: When the latest turn began.
         stored_bytes: The bytes of all messages.
         system: The serialized system messages of completed turns.
         sizes: The sizes of the completed turns up to the first one outside the window, newest first.
@@ -57,7 +58,7 @@ class Past(NamedTuple):
         messages: The serialized messages, without system messages, of the turns within the window, by turn number.
     """
 
-    created: float = 0.0
+    updated: float = 0.0
     stored_bytes: int = 0
     system: Sequence[bytes] = ()
     sizes: Sequence[TurnSize] = ()

@@ -46,20 +46,20 @@ INSERT INTO parley.messages (session_id, turn, position, message, system)
 SELECT id, 1, position, message, system FROM {_messages(13)}
 """
 CREATE_ONE = _alone(CREATE)
-# Writes nothing of a turn if the session's fence or lease has changed since `STATE` was read, so that the decisions
-# based on it remain valid.
+# Writes nothing of a turn if the session has changed since `STATE` was read, so that the decisions based on it remain
+# valid. The time of the latest turn tells it from one with the same fence that replaced it after a failover.
 LEASE = f"""
 WITH sent AS MATERIALIZED (
   SELECT *, {now(1)} AS now
   FROM unnest($2::text[], $3::text[], $4::float8[], {_TURN_COLUMNS}, $12::float8[], $13::bigint[], $14::float8[],
     $15::integer[])
-  AS sent (id, account, lease, {_TURN_NAMES}, made, fence, expires, first)
+  AS sent (id, account, lease, {_TURN_NAMES}, last, fence, expires, first)
 ), leased AS (
   UPDATE parley.sessions AS session
   SET updated = now, turn_count = turn_count + 1, lease_fence = lease_fence + 1, lease_expires = now + lease,
     bytes = session.bytes + size
   FROM sent
-  WHERE session.id = sent.id AND session.account = sent.account AND session.created = made AND lease_fence = fence
+  WHERE session.id = sent.id AND session.account = sent.account AND session.updated = last AND lease_fence = fence
   AND lease_expires IS NOT DISTINCT FROM expires AND (lease_expires IS NULL OR lease_expires <= now)
   RETURNING session.id, turn_count, lease_fence, now, asked, messages, tokens, sent.bytes, continues, metadata, expires,
     first
@@ -73,7 +73,7 @@ WITH sent AS MATERIALIZED (
   INSERT INTO parley.messages (session_id, turn, position, message, system)
   SELECT part.id, turn_count, position, message, system FROM {_messages(16)} JOIN leased USING (id)
 )
-SELECT id, turn_count, lease_fence, CASE WHEN first IS NOT NULL THEN ARRAY(
+SELECT id, turn_count, lease_fence, now, CASE WHEN first IS NOT NULL THEN ARRAY(
   SELECT message FROM parley.messages JOIN parley.turns USING (session_id)
   WHERE session_id = id AND number = turn AND turn >= first AND number >= first AND state = 'completed' AND NOT system
   ORDER BY turn, position
@@ -113,7 +113,7 @@ SELECT message, turn, position FROM parley.messages JOIN parley.turns USING (ses
 WHERE session_id = $1 AND number = turn AND state = 'completed'
 """
 STATE = f"""
-SELECT model, created, lease_fence, lease_expires, coalesce(lease_expires - {now(3)}, 0) AS lease_remaining,
+SELECT model, updated, lease_fence, lease_expires, coalesce(lease_expires - {now(3)}, 0) AS lease_remaining,
   sessions.bytes AS session_bytes,
   system_messages,
   -- The messages to compare with a request of $4 messages: all if it may repeat all, otherwise $4 from either end.

@@ -24,9 +24,9 @@ _Messages: TypeAlias = tuple[str, int, Serialized]
 
 
 class Version(NamedTuple):
-    """What identifies a state of a session, which every later turn changes."""
+    """What identifies a state of a session: the latest turn's time and fence, and the expiry of its lease."""
 
-    created: float
+    updated: float
     fence: int
     expires: float | None
 

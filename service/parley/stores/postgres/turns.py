@@ -110,12 +110,12 @@ class Turns:
         past, added = known.past, serialize(known.new)
         if not storage.fits_session(begin.storage, past.stored_bytes, added.bytes):
             return None
-        addition = Addition(begin, known.new, added, lease_seconds, Version(past.created, known.fence, None))
+        addition = Addition(begin, known.new, added, lease_seconds, Version(past.updated, known.fence, None))
         if (leased := await self._write(addition, self._leased, turn_writes.lease)) is None:
             self._windows.discard(begin.session_id)
             return None
         turn = _turn(addition, leased, past.history())
-        self._windows.begin(begin, turn, past, added)
+        self._windows.begin(begin, turn, past._replace(updated=leased["now"]), added)
         return turn
 
     async def _begin_read(  # noqa: PLR0913, PLR0917 - what was read
@@ -128,7 +128,7 @@ class Turns:
         lease_seconds: float,
     ) -> Turn | None:
         """Leases a session that was read; returns None if it has changed meanwhile."""
-        version = Version(state["created"], state["lease_fence"], state["lease_expires"])
+        version = Version(state["updated"], state["lease_fence"], state["lease_expires"])
         pieces = records.pieces(latest.seen, first)
         addition = Addition(begin, new, serialize(new), lease_seconds, version, None if pieces else first)
         storage.require_session_space(begin.storage, state["session_bytes"], addition.size)
@@ -140,7 +140,7 @@ class Turns:
             await self._read_pieces(turn, pieces)
             return turn
         messages = by_turn(latest.seen, first, leased["history"] or ())
-        past = Past(state["created"], state["session_bytes"], system, latest.seen, latest.reached_end, messages)
+        past = Past(leased["now"], state["session_bytes"], system, latest.seen, latest.reached_end, messages)
         turn = _turn(addition, leased, past.history())
         self._windows.begin(begin, turn, past, addition.added)
         return turn
