@@ -26,6 +26,7 @@ from parley.supervisor.process import print_notice
 Network = IPv4Network | IPv6Network
 _POLL_SECONDS = 0.5
 _NOTICE_SECONDS = 60.0  # the shortest time between two notices of refused addresses
+_TIMEOUT_SECONDS = 1.0  # of an answer of the kernel, which comes at once
 _FILTER = "address_limit"
 _KIND = "type.googleapis.com/envoy.extensions.filters.network.rbac.v3.RBAC"
 # The kernel's interface for lists of sockets, see sock_diag(7).
@@ -62,7 +63,9 @@ class AddressLimit:
             try:
                 counts = count_connections(self._listeners())
             except OSError as error:
-                print_notice(f"connections of an address have no limit: the kernel lists none ({error.strerror})")
+                print_notice(
+                    f"connections of an address have no limit: the kernel lists none ({error.strerror or error})"
+                )
                 return
             refused = {client for client, count in counts.items() if count >= self._most}
             if refused != self._refused:
@@ -116,6 +119,7 @@ def _clients(listener: Address) -> Iterator[bytes]:
     request = struct.pack("=BBxxI", family, socket.IPPROTO_TCP, 1 << _ESTABLISHED)
     request += struct.pack(">H", listener.port).ljust(48, b"\0")
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _SOCK_DIAG) as kernel:
+        kernel.settimeout(_TIMEOUT_SECONDS)
         kernel.send(
             _MESSAGE_HEAD.pack(_MESSAGE_HEAD.size + len(request), _SOCK_DIAG_BY_FAMILY, _REQUEST | _DUMP, 0, 0)
             + request
