@@ -102,7 +102,7 @@ async def test_a_stopped_worker_loses_its_connections(run_dir: Path) -> None:
             if cluster["name"] in {"workers", "admin_workers"}:
                 pings = _http2(cluster)["connection_keepalive"]
                 assert 10 > 1.15 * float(pings["interval"][:-1]) + float(pings["timeout"][:-1])  # with Envoy's jitter
-                pings.update(interval="0.5s", timeout="0.5s")
+                pings.update(interval="0.5s", timeout="2s")
         return yaml.safe_dump(config)
 
     async with AsyncExitStack() as stack:
