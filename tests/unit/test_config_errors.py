@@ -111,6 +111,15 @@ def test_an_error_names_its_path(old: str, new: str, line: str) -> None:
     assert "secret-w" not in str(caught.value)
 
 
+@pytest.mark.parametrize("backend", ["{kind: any_llm, provider: mistral}", '{kind: parley, target: "other:9090"}'])
+def test_coalesce_names_a_backend_that_cannot_collect(backend: str) -> None:
+    """A model with `coalesce` has no backend that would ignore it; a model without it may have one."""
+    text = GOOD.replace("{kind: llama_cpp, slots: 2}", backend)
+    parse(text, "f")
+    with pytest.raises(ConfigError, match=r'models\[0\].coalesce: "local" is a backend of kind \w+, which cannot'):
+        parse(text.replace("- id: one\n", "- id: one\n    coalesce: 50ms\n"), "f")
+
+
 def test_every_error_has_its_line() -> None:
     """Two errors are reported together, each on its own line."""
     with pytest.raises(ConfigError) as caught:

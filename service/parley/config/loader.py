@@ -76,6 +76,7 @@ class Config(Strict):
             raise ValueError("admin.mtls: client certificates need `tls`; set tls.certificate and tls.key")
         _check_fallbacks(self.models)
         _check_targets(self.models, self.prices)
+        _check_coalesce(self.models, self.backends)
         _check_issuers(self.auth.issuers, self.plans)
         return self
 
@@ -104,6 +105,18 @@ def _check_targets(models: Sequence[Model], prices: Mapping[str, Price]) -> None
     for name in prices:
         if name not in known:
             raise ValueError(f'prices: no target is named "{name}"; use one of: {", ".join(known)}')
+
+
+def _check_coalesce(models: Sequence[Model], backends: Mapping[str, BackendConfig]) -> None:
+    """Checks that every backend of a model with `coalesce` can collect tokens."""
+    for index, model in enumerate(models):
+        for target in model.targets if model.coalesce != "off" else ():
+            kind = backends[target.backend].kind
+            if kind in {"parley", "any_llm"}:
+                raise ValueError(
+                    f'models[{index}].coalesce: "{target.backend}" is a backend of kind {kind}, which cannot collect'
+                    " tokens; remove it, or use other backends"
+                )
 
 
 def _check_issuers(issuers: Sequence[Issuer], plans: Mapping[str, Plan]) -> None:

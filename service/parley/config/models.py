@@ -183,7 +183,7 @@ class Model(Strict):
     coalesce: Annotated[Literal["off"] | float, PlainValidator(_coalesce)] = "off"
     """Time within which the tokens of a stream are collected, after the first one, so that they leave together: less
     work for each token, for those who carry thousands of streams. The first token and the end of the answer never wait.
-    At most 1 s. Backends of kind `parley` and `any_llm` ignore it; set it at the other Parley. `off`: every token
+    At most 1 s. Not for backends of kind `any_llm` and `parley`, where the other Parley can do it. `off`: every token
     leaves as it arrives."""
     whole_answers: Literal["auto", "stream", "whole"] = "auto"
     """How a non-streaming answer is requested from the backend: as a stream that Parley joins, so that `first_token`,
