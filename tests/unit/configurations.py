@@ -40,8 +40,8 @@ models:
     retries: {attempts: 4, share: 0.5}
     on_stream_failure: fail
     hedge: 800ms
-    coalesce: 50ms
-  - {id: two, targets: [{backend: claude, model: c}, {backend: a, model: x, max_concurrent: 4, max_queued: 8}]}
+  - {id: two, coalesce: 50ms,
+     targets: [{backend: claude, model: c}, {backend: a, model: x, max_concurrent: 4, max_queued: 8}]}
 prices:
   a/x: {prompt: 0.5, completion: 2, cached_prompt: 0}
   eu: {prompt: 1, completion: 1}

@@ -43,7 +43,7 @@ def test_routing_settings_are_read() -> None:
     """Backends of every kind, fallbacks, retries, slots and prices have the values of the file, in a worker too."""
     config = parse(ROUTED, "f")
     one, two = config.models
-    assert (["two"], 4, 0.5, "fail", 0.8, 0.05) == (
+    assert (["two"], 4, 0.5, "fail", 0.8, "off") == (
         one.fallbacks,
         one.retries.attempts,
         one.retries.share,
@@ -51,7 +51,7 @@ def test_routing_settings_are_read() -> None:
         one.hedge,
         one.coalesce,
     )
-    assert ([], 6, 0.2, "continue", "auto", "off") == (
+    assert ([], 6, 0.2, "continue", "auto", 0.05) == (
         two.fallbacks,
         two.retries.attempts,
         two.retries.share,

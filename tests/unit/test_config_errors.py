@@ -37,7 +37,7 @@ from tests.unit.configurations import GOOD, ROUTED, without_lines
         ),
         ("on_stream_failure: fail", "on_stream_failure: retry", "models[0].on_stream_failure: "),
         ("hedge: 800ms", "hedge: 0s", "models[0].hedge: "),
-        ("coalesce: 50ms", "coalesce: 2s", "models[0].coalesce: must be `off` or a duration above 0 and up to 1s"),
+        ("coalesce: 50ms", "coalesce: 2s", "models[1].coalesce: must be `off` or a duration above 0 and up to 1s"),
         ("prefill: off", "prefill: maybe", "backends.a.prefill: "),
         ("path: /ok", "path: ok", "backends.a.health.path: "),
         ("connections: 5", "connections: 0", "backends.a.connections: "),

@@ -161,7 +161,7 @@ async def test_failed_check(
     upstream: ScriptedUpstream, answer: Json | Raw, error: type[ParleyError], cause: str
 ) -> None:
     """Any other result fails the health check; its cause does not contain the key."""
-    backend = OpenAI(upstream.url, KEY, health=HttpHealthCheck(timeout=0.1 if isinstance(answer, Raw) else 10))
+    backend = OpenAI(upstream.url, KEY, health=HttpHealthCheck(timeout=0.1 if error is UpstreamTimeout else 10))
     upstream.answer(answer)
     with pytest.raises(error) as caught:
         await backend.check()
