@@ -39,6 +39,15 @@ def cpu_ns(pid: int) -> int:
         raise VanishedError(f"process {pid} has ended") from error
 
 
+def ended_ns(pid: int) -> int:
+    """Returns the CPU nanoseconds of a process's ended children, counted in ticks of usually 10 ms.
+
+    A server with a process for each connection ends some of them between two measurements.
+    """
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[13]) + int(fields[14])) * 1_000_000_000 // os.sysconf("SC_CLK_TCK")  # cutime, cstime: proc(5)
+
+
 def tree(root: int) -> list[int]:
     """Returns the process ids of a process and all its descendants."""
     children = defaultdict(list)

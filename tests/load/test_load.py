@@ -126,6 +126,19 @@ def test_a_process_that_ends_fails_the_measurement() -> None:
         accounting.spent(before, accounting.snapshot(os.getpid()))
 
 
+def test_ended_children_of_a_server_count() -> None:
+    """The CPU time of a child is added to its parent's ended children at its end."""
+    burn = "import time\nwhile time.process_time() < 0.2: pass"
+    script = '"$0" -c "$1"; echo done; read line'
+    command = ["sh", "-c", script, sys.executable, burn]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout
+        assert "done\n" == server.stdout.readline()
+        assert accounting.ended_ns(server.pid) > 100_000_000
+        assert server.stdin
+        server.stdin.close()
+
+
 def test_time_is_added_up_by_role() -> None:
     """New processes count from zero, others from their previous value."""
     before = {1: accounting.Sample("worker", 10), 2: accounting.Sample("envoy", 5)}

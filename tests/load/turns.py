@@ -155,7 +155,9 @@ async def _cost(store: Store, session: str, server: int | None) -> tuple[float, 
 def _cpu_ns(server: int | None) -> int:
     """Returns the CPU time of this process, its threads, and the store's server."""
     own = time.process_time_ns()
-    return own if server is None else own + sum(accounting.cpu_ns(pid) for pid in accounting.tree(server))
+    if server is None:
+        return own
+    return own + accounting.ended_ns(server) + sum(accounting.cpu_ns(pid) for pid in accounting.tree(server))
 
 
 def _begin(session: str, *, new: bool) -> TurnBegin:
