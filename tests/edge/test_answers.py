@@ -15,7 +15,7 @@ from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionR
 from parley.v1.models_pb2 import ListModelsResponse, Model
 from parley.v1.sessions_pb2 import ListSessionsResponse, Session
 from tests.edge.conftest import GOLDEN, Edge
-from tests.edge.worker import Context, Worker
+from tests.edge.worker import Context, Worker, gated
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -126,14 +126,7 @@ async def test_the_body_or_accept_chooses_the_stream(
 
 async def test_events_leave_one_by_one(client: aiohttp.ClientSession, worker: Worker) -> None:
     """An event reaches the client before the worker produces the next one."""
-    second = asyncio.Event()
-
-    async def events(_request: CreateChatCompletionRequest, _context: Context) -> AsyncIterator[HttpBody]:
-        yield HttpBody(content_type="text/event-stream", data=b"data: 1\n\n")
-        await second.wait()
-        yield HttpBody(data=b"data: 2\n\n")
-
-    worker.events = events
+    second = gated(worker)
     async with client.post(CHAT, json=REQUEST | {"stream": True}) as response:
         async with asyncio.timeout(60):
             assert b"data: 1\n\n" == await response.content.readany()

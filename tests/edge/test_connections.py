@@ -1,14 +1,12 @@
 """The limits of connections: their age, and the calls of one at a time."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
-from google.api.httpbody_pb2 import HttpBody
 
 from parley.supervisor.edge_settings import DEFAULT_EDGE
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
@@ -17,31 +15,18 @@ from parley.v1.models_pb2 import ListModelsRequest
 from parley.v1.models_pb2_grpc import ModelsStub
 from tests.edge.conftest import AUTHORIZATION, channel_to, started, until
 from tests.edge.test_workers import subfolder
-from tests.edge.worker import Worker
+from tests.edge.worker import Worker, gated
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 REQUEST = CreateChatCompletionRequest(model="m")
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
-
-
-def gated(worker: Worker) -> asyncio.Event:
-    """Makes streams of events wait between their two parts until the gate opens."""
-    gate = asyncio.Event()
-
-    async def events(_request: Any, _context: Any) -> AsyncIterator[HttpBody]:
-        yield HttpBody(content_type="text/event-stream", data=b"data: 1\n\n")
-        await gate.wait()
-        yield HttpBody(data=b"data: [DONE]\n\n")
-
-    worker.reset()
-    worker.events = events
-    return gate
+DONE = b"data: [DONE]\n\n"
 
 
 async def test_a_grpc_stream_outlives_the_maximum_age(run_dir: Path, the_worker: tuple[Worker, Path]) -> None:
     """Calls move to new connections, none fails, and a stream finishes on a connection that accepts no more calls."""
-    gate = gated(the_worker[0])
+    gate = gated(the_worker[0], DONE)
     settings = replace(DEFAULT_EDGE, max_connection_age=0.3)
     async with (
         started(subfolder(run_dir, "age"), [the_worker[1]], settings, drain="0.1s") as edge,
@@ -59,7 +44,7 @@ async def test_a_grpc_stream_outlives_the_maximum_age(run_dir: Path, the_worker:
 
 async def test_a_rest_stream_outlives_the_maximum_age(run_dir: Path, the_worker: tuple[Worker, Path]) -> None:
     """A connection of HTTP/1.1 closes after its running response: the stream is complete."""
-    gate = gated(the_worker[0])
+    gate = gated(the_worker[0], DONE)
     settings = replace(DEFAULT_EDGE, max_connection_age=0.3)
     async with (
         started(subfolder(run_dir, "age1"), [the_worker[1]], settings, drain="0.1s") as edge,
@@ -78,7 +63,7 @@ async def test_a_rest_stream_outlives_the_maximum_age(run_dir: Path, the_worker:
 
 async def test_calls_beyond_the_limit_of_a_connection_wait(run_dir: Path, the_worker: tuple[Worker, Path]) -> None:
     """With `--max-streams 1` the second call of a connection waits for the first one and then succeeds."""
-    gate = gated(the_worker[0])
+    gate = gated(the_worker[0], DONE)
     settings = replace(DEFAULT_EDGE, max_streams=1)
     async with (
         started(subfolder(run_dir, "streams"), [the_worker[1]], settings) as edge,

@@ -12,14 +12,13 @@ import aiohttp
 import grpc
 import pytest
 import yaml
-from google.api.httpbody_pb2 import HttpBody
 
 from parley.supervisor import envoy, envoy_admin
 from parley.supervisor.address_limit import AddressLimit
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from tests.edge.conftest import AUTHORIZATION, Edge, channel_to, started, until
-from tests.edge.worker import SILENT, Worker
+from tests.edge.worker import SILENT, Worker, gated
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -135,15 +134,7 @@ async def test_a_leaving_worker_keeps_its_streams(
 ) -> None:
     """A stream of a worker that is NOT_SERVING goes on."""
     worker, socket = the_worker
-    worker.reset()
-    leaving = asyncio.Event()
-
-    async def events(_request: object, _context: object) -> AsyncIterator[HttpBody]:
-        yield HttpBody(content_type="text/event-stream", data=b"data: 1\n\n")
-        await leaving.wait()
-        yield HttpBody(data=b"data: 2\n\n")
-
-    worker.events = events
+    leaving = gated(worker)
     async with client.post(CHAT, json=REQUEST | {"stream": True}) as stream:
         await worker.set_serving(serving=False)
         try:

@@ -236,6 +236,20 @@ async def _export(request: ExportSessionRequest, context: Context) -> AsyncItera
     yield HttpBody(content_type="application/jsonl", data=b'{"role":"assistant","turn":1}\n')
 
 
+def gated(worker: Worker, last: bytes = b"data: 2\n\n") -> asyncio.Event:
+    """Makes streams of events wait between `data: 1` and the last event until the gate opens; returns the gate."""
+    gate = asyncio.Event()
+
+    async def events(_request: CreateChatCompletionRequest, _context: Context) -> AsyncIterator[HttpBody]:
+        yield HttpBody(content_type="text/event-stream", data=b"data: 1\n\n")
+        await gate.wait()
+        yield HttpBody(data=last)
+
+    worker.reset()
+    worker.events = events
+    return gate
+
+
 async def _main(socket: Path) -> None:
     """Serves until killed, and answers with the socket's name as the model."""
     worker = Worker()
