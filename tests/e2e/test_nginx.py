@@ -60,7 +60,7 @@ def nginx(request: pytest.FixtureRequest, stack: Parley) -> Iterator[_Connection
         command = [program, "-p", folder, "-e", "stderr", "-c", str(config)]
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         try:
-            until(Path(folder, "socket").exists, "nginx's socket")
+            until(Path(folder, "pid").exists, "nginx listens")  # the file of the socket exists earlier
             yield _Connection(f"{folder}/socket")
         finally:
             process.terminate()
