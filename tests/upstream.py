@@ -211,7 +211,11 @@ class ScriptedUpstream:
         return self.requests[index]
 
     def go_down(self) -> None:
-        """Closes every connection, and resets each new one; `turned_away` has the times of `time.monotonic()`."""
+        """Closes every connection, and resets each new one at its first byte.
+
+        `turned_away` has the times of `time.monotonic()`. A reset before the request could be sent is another kind of
+        failure, and which one it is would vary.
+        """
         self._is_down = True
         self._loop.call_soon_threadsafe(lambda: [task.cancel() for task in self._tasks])
 
@@ -249,6 +253,7 @@ class ScriptedUpstream:
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._is_down:
             self.turned_away.append(time.monotonic())
+            await reader.read(1)
             _cut(writer, reset=True)
             return
         task = asyncio.current_task()

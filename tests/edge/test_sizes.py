@@ -51,10 +51,21 @@ async def test_the_limit_is_as_it_was_set(run_dir: Path, the_worker: tuple[Worke
     assert limit - 1000 < len(worker.request.messages[0].content.string_value)
 
 
-async def test_a_body_too_large_for_a_worker_is_a_413(client: aiohttp.ClientSession, worker: Worker) -> None:
-    """A body that the worker's library rejects is a 413 without retries: short numbers are larger in protobuf."""
+async def test_a_body_too_large_for_a_worker_is_a_413(run_dir: Path, the_worker: tuple[Worker, Path]) -> None:
+    """A body that the worker's library rejects is a 413 without retries: short numbers are larger in protobuf.
+
+    The conversion takes 180 MB, more than the smallest limit of Envoy's heap.
+    """
+    worker, socket = the_worker
+    worker.reset()
+    folder = run_dir / "heap"
+    folder.mkdir()
     body = '{"model": "m", "stop": [' + "1," * 3_200_000 + "1]}"
-    async with client.post(CHAT, data=body, headers=JSON) as response:
+    async with (
+        started(folder, [socket], EdgeSettings(max_heap=512 * MIB)) as edge,
+        aiohttp.ClientSession(edge.http, headers=AUTHORIZATION) as session,
+        session.post(CHAT, data=body, headers=JSON) as response,
+    ):
         assert 413 == response.status
         assert "false" == response.headers["x-should-retry"]
         error = (await response.json())["error"]

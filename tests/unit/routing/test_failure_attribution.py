@@ -6,6 +6,7 @@ from parley.config import Retries
 from parley.core.errors import LocalPortsExhausted, LocalResourcesExhausted, LoopDetected, ParleyError, UpstreamError
 from parley.core.routing.budget import ModelBudgets
 from parley.core.routing.call_origin import CallOrigin
+from parley.core.routing.probe_schedule import INITIAL_INTERVAL, MAX_INTERVAL
 from parley.core.routing.targets import Candidate
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.message_pb2 import Message
@@ -39,6 +40,20 @@ class Service:
         """Makes a call. Returns whether it reached the target."""
         failures = {"a": [failure, "…"]} if failure else {}
         return bool(Play(failures, ONCE, clock=self.clock, origin=caller).of(self.waiting).called)
+
+
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a failure to connect, which no request can cause."""
+
+    def raised() -> ParleyError:
+        error = FAILURES["unavailable"]()
+        assert isinstance(error, UpstreamError)
+        error.is_unreachable = True
+        return error
+
+    monkeypatch.setitem(FAILURES, "refused", raised)
+    return "refused"
 
 
 @pytest.mark.parametrize("kind", sorted(FAILURES))
@@ -108,22 +123,11 @@ def test_many_accounts_confirm_a_failure_although_others_were_answered_lately() 
     assert reached <= 10
 
 
-def test_a_failure_to_connect_counts_for_all() -> None:
+def test_a_failure_to_connect_counts_for_all(refused: str) -> None:
     """No request can be the cause of a refused connection, so one account is enough."""
     service = Service()
-
-    def refused() -> ParleyError:
-        error = FAILURES["unavailable"]()
-        assert isinstance(error, UpstreamError)
-        error.is_unreachable = True
-        return error
-
-    FAILURES["refused"] = refused
-    try:
-        for _ in range(5):
-            service.call(origin("one", seed=1), "refused")
-    finally:
-        del FAILURES["refused"]
+    for _ in range(5):
+        service.call(origin("one", seed=1), refused)
     assert not service.call(origin("other"))
 
 
@@ -199,6 +203,20 @@ def test_a_fault_of_this_machine_counts_against_no_target(error: ParleyError, ex
             assert expected == Play({"a": ["local", "…"]}, clock=clock, account="one").of(waiting).called
     finally:
         del FAILURES["local"]
+
+
+def test_a_probe_of_an_account_that_cannot_connect_has_failed(refused: str) -> None:
+    """The interval doubles, although failures to connect otherwise count for all accounts together."""
+    service = Service()
+    one = origin("one")
+    for _ in range(5):
+        service.call(one, "500")
+    service.clock.now += INITIAL_INTERVAL
+    assert service.call(one, refused)
+    service.clock.now += MAX_INTERVAL - 0.1
+    assert not service.call(one)
+    service.clock.now += 0.1
+    assert service.call(one)
 
 
 @pytest.mark.parametrize(

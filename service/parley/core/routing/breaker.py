@@ -96,9 +96,13 @@ class Breaker:
         self._permit += 1
         return self._permit
 
+    def is_probe(self, permit: int) -> bool:
+        """Returns whether this is the permit of the running probe."""
+        return self._half_open and permit == self._permit
+
     def record_first_token(self, permit: int) -> int:
         """Records a first token, with which a probe succeeds. Returns the permit for the call's result."""
-        if self._half_open and permit == self._permit:
+        if self.is_probe(permit):
             self._recover()
             return self._permit
         return permit
@@ -155,7 +159,7 @@ class Breaker:
         Returns:
             Whether the call was the probe.
         """
-        was_probe = self._half_open and permit == self._permit
+        was_probe = self.is_probe(permit)
         if was_probe:
             self._schedule.reschedule(self._clock())
             self._open()

@@ -112,7 +112,7 @@ class TargetBreakers:
         """Records what a failed attempt shows about the target; `cause` is the type of its failure."""
         if effect is HealthEffect.FAILURE:
             self.shared.record_failure(permit.shared, cause)
-            self._release_own(origin, permit)
+            self._record_unreachable(origin, permit, cause)
         elif effect is HealthEffect.SUSPECT:
             self._record_suspect(origin, permit, cause)
         elif effect is HealthEffect.SUCCESS:
@@ -164,6 +164,12 @@ class TargetBreakers:
             self.shared.record_failure(permit.shared, cause)
         elif self.shared.release(permit.shared):
             self.shared.probe_now()  # the target can be reached: the call of another origin may show that it works
+
+    def _record_unreachable(self, origin: CallOrigin, permit: Permit, cause: type[ParleyError]) -> None:
+        """Records that the origin's probe has failed. Other failures count only in the shared breaker."""
+        own = self._find(origin)
+        if own is not None and own.is_probe(permit.own):
+            own.record_failure(permit.own, cause)
 
     def _record_reaction(self, origin: CallOrigin, permit: Permit) -> None:
         """Records that the target works, even if it rejected the request."""
