@@ -29,11 +29,27 @@ EVENTS = st.sampled_from(
         event('"role":"assistant","content":""'),
         event('"content":"a","content":"b"'),
         event('"content":"x","refusal":"no"'),
-        event('"reasoning_content":"hm"'),
+        *[event(f'"reasoning_content":"{text}"') for text in ("hm", " so", "", "ü", r"\n", r"\"")],
+        event('"reasoning":"hm"'),
+        event('"reasoning":"hm","reasoning_content":"hm"'),
+        event('"content":null,"reasoning_content":"hm"'),
+        event('"reasoning_content":null,"content":"a","tool_calls":[],"refusal":""'),
+        event('"role":"assistant","content":"b"'),
+        event('"content":"c","unknown":null'),
+        event('"content":"d","function_call":{}'),
+        event('"content":0,"reasoning_content":"hm"'),
         event('"content":"t"', before='"system_fingerprint":"one",'),
         event('"content":"t"', before='"system_fingerprint":"two",'),
         event('"content":"t"', after=',"unknown":{"content":"u"}'),
         event('"content":"t"', after=',"obfuscation":"content"'),
+        *[event(f'"content":"{text}"', after=f',"obfuscation":"{pad}"') for text in "ab" for pad in ("x1", "yy2", "")],
+        event(r'"content":"t\""', after=',"obfuscation":"x"'),
+        event(r'"content":"t\\"', after=',"obfuscation":"x"'),
+        event(r'"content":"\"},\"finish_reason\":null}],\"obfuscation\":\""', after=',"obfuscation":"x"'),
+        event('"content":"t"', after=',"obfuscation":"x","obfuscation":"y"'),
+        event('"content":"t"', after=',"obfuscation":"x","unknown":"y"'),
+        event('"content":"t"', after=r',"obfuscation":"\n"'),
+        event('"content":"t"', before='"obfuscation":"x",'),
         event('"content":"last"', reason='"stop"'),
         event("", reason='"stop"'),
         event('"content":"\x01"'),
@@ -50,7 +66,8 @@ EVENTS = st.sampled_from(
 
 def read(pieces: list[bytes], n: int) -> Any:
     """Returns the joined output of each choice, the other fields, and how the stream ended."""
-    reader = StreamReader(ExpectedAnswer(CreateChatCompletionRequest(n=n)))
+    fields: list[str] = []
+    reader = StreamReader(ExpectedAnswer(CreateChatCompletionRequest(n=n), on_reasoning=fields.append))
     texts: dict[tuple[int, str], str] = {}
     reasons: list[str] = []
     others: dict[str, Any] = {}
@@ -63,35 +80,72 @@ def read(pieces: list[bytes], n: int) -> Any:
         if chunk:
             del chunk.choices[:]
             others |= MessageToDict(chunk)
-    return texts, sorted(reasons), others, reader.started, reader.is_complete, repr(reader.failure)
+    return texts, sorted(reasons), others, fields, reader.started, reader.is_complete, repr(reader.failure)
 
 
-@given(st.lists(EVENTS, max_size=12), st.lists(st.integers(0, 2000), max_size=4), st.integers(1, 2))
-def test_both_paths_read_the_same(events: list[bytes], cuts: list[int], n: int) -> None:
+RUNS = st.lists(st.tuples(EVENTS, st.integers(1, 4)), max_size=8)
+FORMS = st.sampled_from([b"data: %s\n\n", b"data: %s\r\n\r\n", b"data:%s\n\n"])
+
+
+@given(RUNS, FORMS, st.lists(st.integers(0, 2000), max_size=4), st.integers(1, 2))
+def test_both_paths_read_the_same(runs: list[tuple[bytes, int]], form: bytes, cuts: list[int], n: int) -> None:
     """Each event counts the same, whether it is read alone or in a run, and wherever the stream is cut.
 
-    The fast path applies to `data: ` only, so a stream without the space takes the usual path.
+    An event with a comment takes the usual path.
     """
-    fast = b"".join(b"data: %s\n\n" % one for one in events) + b"data: [DONE]\n\n"
-    usual = [b"data:%s\n\n" % one for one in events] + [b"data:[DONE]\n\n"]
+    events = [one for one, times in runs for _ in range(times)]
+    fast = b"".join(form % one for one in (*events, b"[DONE]"))
+    usual = [b":\ndata: %s\n\n" % one for one in (*events, b"[DONE]")]
     places = sorted({0, len(fast), *(cut % (len(fast) + 1) for cut in cuts)})
     pieces = [fast[start:end] for start, end in pairwise(places)]
     assert read(usual, n) == read(pieces, n)
 
 
-def learned(text: bytes = b"x") -> TextEvents:
+RESTS = (b"", b"data: [DONE]\n\n", b"data: " + event('"content":"x"')[:-5], b": comment\n\n")
+
+
+def learned(delta: str = '"content":"x"', after: str = "", form: bytes = b"data: %s\n\n") -> TextEvents:
     """Returns the reader after a text event."""
     texts = TextEvents()
-    data = event('"content":"?"').replace(b"?", text)
-    texts.learn(b"data: %s\n\n" % data, data)
+    data = event(delta, after=after)
+    assert len(form % data) == texts.next_end(form % data, 0)
+    texts.learn(form % data, data)
     return texts
 
 
-def test_a_run_is_read_at_once() -> None:
-    """Events up to the first other or incomplete one are one text."""
-    run = b"".join(b"data: %s\n\n" % event(f'"content":"{text}"') for text in ("Hel", "", r"lo\n", "ü"))
-    for rest in (b"", b"data: [DONE]\n\n", b"data: " + event('"content":"x"')[:-5], b": comment\n\n"):
-        assert ("Hello\nü", len(run) + 2) == learned().take(b"\n\n" + run + rest, 2)
+@pytest.mark.parametrize("form", [b"data: %s\n\n", b"data: %s\r\n\r\n", b"data:%s\n\n"])
+@pytest.mark.parametrize(
+    "delta",
+    [
+        '"content":"%s"',
+        '"content": "%s"',
+        '"reasoning_content":"%s"',
+        '"reasoning":"%s"',
+        '"content":null,"reasoning_content":"%s"',
+        '"reasoning_content":null,"content":"%s"',
+        '"role":"assistant","content":"%s"',
+    ],
+)
+@pytest.mark.parametrize("rest", RESTS)
+def test_a_run_is_read_at_once(delta: str, form: bytes, rest: bytes) -> None:
+    """Events up to the first other or incomplete one are one text, whatever surrounds it."""
+    run = b"".join(form % event(delta % text) for text in ("Hel", "", r"lo\n", "ü"))
+    assert ("Hello\nü", len(run) + 2) == learned(delta % "x", form=form).take(b"\n\n" + run + rest, 2)
+
+
+@pytest.mark.parametrize("rest", RESTS)
+def test_padding_may_differ(rest: bytes) -> None:
+    """Events that also differ in their padding are one text."""
+    padding = ',"usage":null,"obfuscation":"%s"'
+    pairs = (("Hel", "a"), ("", "B2b"), (r"lo\n", "x"), (r"\"", "c3"), ("ü", "dd"))
+    run = b"".join(b"data: %s\n\n" % event(f'"content":"{text}"', after=padding % pad) for text, pad in pairs)
+    assert ('Hello\n"ü', len(run)) == learned(after=padding % "abc").take(run + rest, 0)
+
+
+def test_a_text_may_have_escapes() -> None:
+    """Servers that write JSON in ASCII escape every letter of most languages."""
+    run = b"".join(b"data: %s\n\n" % event(rf'"content":"{text}"') for text in (r"\u4f60", r"\u597d"))
+    assert ("\u4f60\u597d", len(run)) == learned(r'"content":"\u4e2d"').take(run, 0)
 
 
 @pytest.mark.parametrize("text", [b'","role":"x', b"\\", b"\x01", b"\xff", b"\\x"])
@@ -99,13 +153,13 @@ def test_no_text(text: bytes) -> None:
     """A text that is no JSON string leaves the events to the usual path."""
     data = event('"content":"?"').replace(b"?", text)
     with pytest.raises(ValueError, match=r"."):
-        learned().take(b"data: %s\n\n" % data * 2, 0)
+        learned().take(b"data: %s\n\n" % data * 3, 0)
 
 
 def test_a_server_whose_events_all_differ() -> None:
     """After some events that no other one equals, none is learned any more."""
     texts = TextEvents()
     for number in range(20):
-        data = event('"content":"x"', after=f',"obfuscation":"{number}"')
+        data = event('"content":"x"', after=f',"nonce":"{number}"')
         texts.learn(b"data: %s\n\n" % data, data)
     assert not texts.may_learn

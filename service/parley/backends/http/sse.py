@@ -33,6 +33,8 @@ class EventReader:
         Raises:
             EventTooLong: If a line or an event exceeds MAX_EVENT.
         """
+        if data[-2:] == b"\n\n" and self._is_one_event(data):
+            return [(b"", data[6:-2])]
         if self._after_cr and data:
             self._after_cr = False
             data = data.removeprefix(b"\n")
@@ -54,6 +56,11 @@ class EventReader:
     def end(self) -> list[tuple[bytes, bytes]]:
         """Returns the event that the end of the stream completes: some servers omit the last blank line."""
         return self.feed(b"\n\n")
+
+    def _is_one_event(self, data: bytes) -> bool:
+        """Returns whether bytes are one event of one `data` line, as most are that a reader cuts out of a stream."""
+        is_one = data.startswith(b"data: ") and data.find(b"\n") == len(data) - 2 and b"\r" not in data
+        return is_one and len(data) <= MAX_EVENT and self.is_between_events
 
     def _keep(self, data: bytes) -> None:
         self._partial.append(data)

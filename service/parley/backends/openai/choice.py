@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from parley.backends.errors.classifier import ErrorInBody, MalformedResponse
-from parley.backends.openai.content import REFERENCE, texts
+from parley.backends.openai.content import KNOWN_OF_MESSAGE, REFERENCE, TEXT_ONLY, texts
 from parley.backends.openai.logprobs import logprobs
 from parley.backends.openai.reasoning_details import DETAILS, DetailsReader
 from parley.backends.parsing import finish_reasons
@@ -24,16 +24,6 @@ from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.message_pb2 import Audio, ChunkChoice, Delta
 
-TEXT_ONLY = frozenset({"role", "content"})
-KNOWN_OF_MESSAGE = TEXT_ONLY | {
-    "annotations",
-    "audio",
-    "function_call",
-    "reasoning",
-    "reasoning_content",
-    "refusal",
-    "tool_calls",
-}
 _KNOWN_AUDIO = frozenset({"id", "expires_at", "data", "transcript"})
 USUAL = frozenset({"index", "delta", "message", "finish_reason", "logprobs"})
 _KNOWN_OF_CHOICE = USUAL | {"error", "usage"}
@@ -122,12 +112,20 @@ class ChoiceReader:
         if choice.get("finish_reason"):
             self._record_reason(choice["finish_reason"])
 
-    def add_text(self, text: str) -> None:
-        """Fast path: adds the text of a delta without other fields."""
+    def add_text(self, text: str, kind: str = CONTENT) -> None:
+        """Fast path: adds text of a kind, of deltas that have nothing else; see `text_field`."""
         self.has_output = True
         if self.reason is not None:
             self.continued = True
-        self.deltas.add_text(CONTENT, text)
+        self.deltas.add_text(kind, text)
+
+    def add_reasoning(self, text: str, field: str) -> None:
+        """Fast path: adds the reasoning in a field of a delta that has nothing else."""
+        self.add_text(text, REASONING)
+        self._details = None
+        if self._on_reasoning is not None:
+            self._on_reasoning(field)
+            self._on_reasoning = None
 
     def has_finished(self, *, done: bool) -> bool:
         """Returns whether the choice has finished successfully; `done`: the answer has ended.

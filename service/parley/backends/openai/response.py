@@ -11,7 +11,8 @@ import orjson
 from google.protobuf.struct_pb2 import NULL_VALUE
 
 from parley.backends.errors.classifier import SHAPE_ERRORS, ErrorInBody, MalformedResponse, shape_error
-from parley.backends.openai.choice import KNOWN_OF_MESSAGE, TEXT_ONLY, USUAL, ChoiceReader, ExpectedAnswer
+from parley.backends.openai.choice import USUAL, ChoiceReader, ExpectedAnswer
+from parley.backends.openai.content import KNOWN_OF_MESSAGE, TEXT_ONLY
 from parley.backends.openai.usage import usage
 from parley.backends.parsing import lenient_json
 from parley.backends.parsing.finish_reasons import MAY_BE_EMPTY, STOP

@@ -14,9 +14,11 @@ from parley.backends.errors.classifier import SHAPE_ERRORS, ErrorInBody, Malform
 from parley.backends.http.sse import EventReader
 from parley.backends.openai import response as answer
 from parley.backends.openai.choice import USUAL, ChoiceReader, ExpectedAnswer
+from parley.backends.openai.content import text_field
 from parley.backends.openai.text_events import TextEvents
 from parley.backends.openai.usage import usage
 from parley.backends.parsing import lenient_json
+from parley.backends.parsing.deltas import CONTENT
 from parley.core.messages import extra_fields
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk
 from parley.v1.message_pb2 import Usage
@@ -85,8 +87,7 @@ class StreamReader:
                 at = self._read_texts(data, at)
                 if at == end:
                     return
-            stop = data.find(b"\n\n", at) + 2 if self._texts.may_learn else 0
-            piece = data[at : stop if stop > 1 else end]
+            piece = data[at : self._texts.next_end(data, at)]
             self._read_events(self._events.feed(piece), piece)
             at += len(piece)
 
@@ -99,7 +100,7 @@ class StreamReader:
             return at
         if text:
             index = self._text_index
-            (self._changed.get(index) or self._mark_changed(index)).add_text(text)
+            (self._changed.get(index) or self._mark_changed(index)).add_text(text, self._texts.kind)
         return at
 
     def _read_events(self, events: list[tuple[bytes, bytes]], received: bytes) -> None:
@@ -153,13 +154,17 @@ class StreamReader:
     def _adds_text(self, item: Mapping[str, Any]) -> bool:
         """Fast path: adds the text of a choice if it has text only; returns whether it did."""
         delta = item.get("delta") if item else None
-        if not delta or len(delta) != 1 or item.get("finish_reason") or item.get("logprobs"):
+        if not delta or item.get("finish_reason") or item.get("logprobs") or not item.keys() <= USUAL:
             return False
-        content = delta.get("content")
-        if not content or content.__class__ is not str or not item.keys() <= USUAL:
+        field = text_field(delta)
+        if not field:
             return False
         self._text_index = index = self._index(item, 0)
-        (self._changed.get(index) or self._mark_changed(index)).add_text(content)
+        choice = self._changed.get(index) or self._mark_changed(index)
+        if field == CONTENT:
+            choice.add_text(delta[field])
+        else:
+            choice.add_reasoning(delta[field], field)
         return True
 
     def _index(self, item: Mapping[str, Any], position: int) -> int:
