@@ -15,7 +15,7 @@ from parley.backends.breaker_state import shared_states
 from parley.backends.extra_body import presets
 from parley.backends.extra_body.policy import ExtraBodyPolicy
 from parley.backends.llama_cpp.backend import LlamaCpp
-from parley.backends.llama_cpp.launch import socket_path
+from parley.backends.llama_cpp.command import socket_path
 from parley.backends.openai.backend import OpenAI
 from parley.backends.openai.learned_fields import LearnedFields
 from parley.backends.openai.reasoning import Rule

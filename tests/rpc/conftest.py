@@ -18,7 +18,6 @@ from typing import Any, TypeVar
 import grpc
 import pytest
 
-from parley import logs
 from parley.auth.access import AccessChecker
 from parley.auth.api_keys import ApiKeys
 from parley.auth.callers import Callers
@@ -30,6 +29,7 @@ from parley.core.routing.target_breakers import TargetBreakers
 from parley.core.sessions.turns import Turns
 from parley.core.usage.limits import RateLimiter
 from parley.core.usage.recorder import UsageRecorder
+from parley.logs import configuration as logs
 from parley.logs.output import Output
 from parley.rpc.server import Server
 from parley.rpc.shutdown import Shutdown

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import structlog
 
-from parley import logs
+from parley.logs import configuration as logs
 from parley.logs.output import Output
 from parley.logs.terminal import render
 from parley.supervisor.process import print_notice

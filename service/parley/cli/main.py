@@ -1,110 +1,71 @@
-"""The command line: its commands, and the format of their errors."""
+"""The command line: the choice of the process, and the format of errors."""
 
 import gc
 import os
 import signal
 import sys
-from collections.abc import Sequence
-from importlib.metadata import version
+from collections.abc import Callable, Sequence
 
 gc.set_threshold(50_000, 50, 50)  # what imports make stays alive: collections of it would take a sixth of the start
 
-from cyclopts import App, CycloptsError  # noqa: E402
-
-_EXAMPLES = """Examples:
-  parley up                       start everything, create the first key
-  parley keys create --name ada   create another key
-  parley up --help                show all options of a command and an example"""
+_SUPERVISED = ("up", "serve")
+_HELP = {"--help", "-h", "--version"}
 
 
-def _version() -> str:
-    """Returns the name and the version of the package."""
-    return f"parley {version('parley-gateway')}"
-
-
-app = App(
-    name="parley",
-    help="Chat completions over gRPC and REST, with sessions, from any model.",
-    help_epilogue=_EXAMPLES,
-    help_format="plaintext",
-    version=_version,
-    exit_on_error=False,
-    print_error=False,
-)
-# Commands are registered by import path, so that `parley --help` does not import their modules.
-app.command(
-    "parley.cli.up:up",
-    name="up",
-    help="Start everything: workers, Envoy, the built-in model.",
-    help_epilogue="Example:\n  parley up --config parley.yaml --http 127.0.0.1:8000 --workers 2",
-)
-app.command(
-    "parley.cli.serve:serve",
-    name="serve",
-    help="Run one worker, gRPC only, without Envoy.",
-    help_epilogue="Example:\n  parley serve --listen 127.0.0.1:50052 --config parley.yaml",
-)
-app.command(
-    "parley.cli.models:models",
-    name="models",
-    help="List the configured models.",
-    help_epilogue="Example:\n  parley models --config parley.yaml",
-)
-app.command("parley.cli.keys:app", name="keys", help="Create, list, change, rotate and revoke API keys.")
-app.command("parley.cli.accounts:app", name="accounts", help="List, change, suspend and resume accounts.")
-app.command(
-    "parley.cli.audit:audit",
-    name="audit",
-    help="Show the changes of keys and accounts.",
-    help_epilogue="Examples:\n  parley audit --since 7d\n  parley audit --subject account:acme --json",
-)
-app.command("parley.cli.sessions:app", name="sessions", help="List, show, export and delete sessions.")
-app.command(
-    "parley.cli.chat:chat",
-    name="chat",
-    help="Talk to a model in the terminal.",
-    help_epilogue="Examples:\n"
-    "  PARLEY_API_KEY=sk-… parley chat --model smollm2\n"
-    "  parley chat --key-file key --session 0199c1b2-7d3e-7a40-9f51-3b8e2c6d4a10",
-)
-app.command(
-    "parley.cli.usage:usage",
-    name="usage",
-    help="Show what calls have used, and what it cost.",
-    help_epilogue="Examples:\n"
-    "  parley usage --since 7d\n"
-    "  parley usage --by day --by model --account acme --csv > usage.csv\n"
-    "  parley usage --by key --since 2026-11-01 --json | jq 'map(.cost) | add'",
-)
-app.command("parley.cli.db:app", name="db", help="Upgrade the database, or move it to PostgreSQL.")
-app.command("parley.cli.config:app", name="config", help="Check a configuration file.")
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None, fail: Callable[[str, int], None] | None = None) -> None:
     """Runs `parley`.
 
     Exit codes: 0 for success, 1 for an error, 2 for wrong usage, 130 after Ctrl-C, 141 if the reader of stdout exits.
     An error is one line on stderr.
 
     Args:
-        arguments: The arguments; None for those of the process.
+        arguments: The arguments; None for those of the process, which then becomes a supervisor for `up` and `serve`.
+        fail: Called with the text of an error and the exit code; None for a line on stderr.
     """
     try:
+        if arguments is None and sys.argv[1:2] and sys.argv[1] in _SUPERVISED and not _HELP & set(sys.argv[2:]):
+            _supervise(sys.argv[1:])
+            return
+        from parley.cli.app import app
+
         app(arguments)
         sys.stdout.flush()
     except BrokenPipeError:
         _end_output()
-    except CycloptsError as error:
-        _fail(f"{' '.join(str(error).split())} See `parley --help`.", code=2)
     except KeyboardInterrupt:
         sys.exit(130)
-    except Exception as error:
-        from parley.config import ConfigError
-        from parley.supervisor.errors import CommandError
+    except Exception as error:  # noqa: BLE001 - unexpected errors are raised again
+        (fail or print_failure)(*_explain(error))
 
-        if not isinstance(error, CommandError | ConfigError):
-            raise
-        _fail(str(error), code=1)
+
+def _supervise(arguments: Sequence[str]) -> None:
+    """Runs the supervisor, which imports neither the command line nor the configuration: it keeps what it imports."""
+    import asyncio
+
+    from parley.supervisor.errors import CommandError
+    from parley.supervisor.main import supervise
+    from parley.supervisor.preparation import PreparationEnded
+
+    try:
+        asyncio.run(supervise(arguments))
+    except PreparationEnded as ended:
+        sys.exit(ended.code)
+    except CommandError as error:
+        print_failure(str(error), 1)
+
+
+def _explain(error: Exception) -> tuple[str, int]:
+    """Returns the text of an expected error and its exit code. Raises any other error."""
+    from cyclopts import CycloptsError
+
+    from parley.config import ConfigError
+    from parley.supervisor.errors import CommandError
+
+    if isinstance(error, CycloptsError):
+        return f"{' '.join(str(error).split())} See `parley --help`.", 2
+    if not isinstance(error, CommandError | ConfigError):
+        raise error
+    return str(error), 1
 
 
 def _end_output() -> None:
@@ -113,7 +74,7 @@ def _end_output() -> None:
     sys.exit(128 + signal.SIGPIPE)
 
 
-def _fail(text: str, code: int) -> None:
+def print_failure(text: str, code: int) -> None:
     """Prints each line of the text to stderr and exits."""
     from parley.logs.characters import CONTROLS
 

@@ -1,22 +1,22 @@
 """`parley serve`: one worker without Envoy."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from math import inf
 
-from parley.cli.shared import options
+from parley.cli.shared import connection, options
 from parley.cli.shared.checks import check_address, check_config, require_private
 from parley.cli.shared.edge_options import MaxBodyOption, MaxConnectionAgeOption, MaxStreamsOption, NoReflectionOption
+from parley.cli.shared.process_settings import process_settings
 from parley.config import load
 from parley.logs.output import Output
 from parley.supervisor import folders
 from parley.supervisor.addresses import Address
 from parley.supervisor.edge_settings import MAX_BODY, MAX_STREAMS, EdgeSettings
+from parley.supervisor.limits import restrict_new_files
 from parley.supervisor.liveness import HangLimits
+from parley.supervisor.messages import Claim, StoreOpened
 from parley.supervisor.paths import Paths
-from parley.supervisor.run import run
-from parley.supervisor.stack import Stack
+from parley.supervisor.plan import Plan
 from parley.supervisor.store_wait import StoreStartup
 
 
@@ -44,25 +44,20 @@ def serve(  # noqa: PLR0913 - one parameter an option
         require_private(listen, "--listen", "run `parley up` with `tls` in the configuration")
     check_address(listen, "--listen")
     state = folders.state_dir(state_dir)
-    with folders.passing_run_dir() as run_dir:
-        store = StoreStartup(checked.store, state, inf)
-        age = options.seconds(max_connection_age, "--max-connection-age")
-        limits = EdgeSettings(
-            max_body=max_body, max_streams=max_streams, max_connection_age=age, reflection=not no_reflection
-        )
-        level = options.log_level(log_level, quiet)
-        hang = HangLimits.of(options.seconds(hang_timeout, "--hang-timeout"))
-        identity = store.first_identity
-        paths = Paths(state, run_dir, None, listen, limits, level, hang_limits=hang, store_identity=identity)
-        stack = Stack(checked, paths, workers=1)
-
-        @asynccontextmanager
-        async def serving() -> AsyncIterator[None]:
-            Output(1).write(f"gRPC  {stack.grpc}\n\nCtrl-C stops it.\n".encode())
-            waiting = asyncio.create_task(store.end())
-            try:
-                yield
-            finally:
-                waiting.cancel()
-
-        asyncio.run(run(stack, serving, quiet=quiet))
+    age = options.seconds(max_connection_age, "--max-connection-age")
+    limits = EdgeSettings(
+        max_body=max_body, max_streams=max_streams, max_connection_age=age, reflection=not no_reflection
+    )
+    hang = HangLimits.of(options.seconds(hang_timeout, "--hang-timeout"))
+    level = options.log_level(log_level, quiet)
+    supervisor = connection.supervisor()
+    run_dir = supervisor.request(Claim(None))
+    paths = Paths(state, run_dir, None, listen, limits, level, hang_limits=hang)
+    supervisor.send(Plan(process_settings(checked), paths, workers=1, quiet=quiet))
+    restrict_new_files()
+    store = StoreStartup(checked.store, state, inf)
+    supervisor.send(StoreOpened(asyncio.run(store.first_identity())))
+    serving = connection.wait_serving(quiet=quiet)
+    Output(1).write(f"gRPC  {serving.grpc}\n\nCtrl-C stops it.\n".encode())
+    asyncio.run(store.end())
+    supervisor.send(StoreOpened(store.identity))

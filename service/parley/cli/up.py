@@ -1,18 +1,13 @@
 """`parley up`: starts, supervises and stops all processes."""
 
 import asyncio
-import json
-import os
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from parley.cli.shared import first_key, options
+from parley.cli.shared import connection, first_key, options
 from parley.cli.shared.checks import check_address, check_config, check_ready_file, require_private, tls_files
 from parley.cli.shared.edge_options import (
     CorsOriginOption,
@@ -26,17 +21,18 @@ from parley.cli.shared.edge_options import (
     NoReflectionOption,
     TrustedHopsOption,
 )
+from parley.cli.shared.process_settings import process_settings, tls_settings
 from parley.config import AdminConfig, Config, load, located_error
 from parley.logs.output import Output
-from parley.supervisor import folders
+from parley.supervisor import envoy, folders
 from parley.supervisor.addresses import Address
 from parley.supervisor.edge_settings import MAX_BODY, MAX_CONNECTIONS_PER_ADDRESS, MAX_STREAMS, EdgeSettings
 from parley.supervisor.errors import CommandError
-from parley.supervisor.limits import default_heap
+from parley.supervisor.limits import default_heap, restrict_new_files
 from parley.supervisor.liveness import HangLimits
+from parley.supervisor.messages import Claim, Reload, Serving, StoreOpened
 from parley.supervisor.paths import Paths, ShutdownTimes
-from parley.supervisor.run import run
-from parley.supervisor.stack import Stack
+from parley.supervisor.plan import Plan
 from parley.supervisor.store_wait import StoreStartup
 
 
@@ -79,49 +75,65 @@ def up(  # noqa: PLR0913 - one parameter an option
 
     SIGHUP reads the configuration again and replaces the workers; no request fails.
     """
+    supervisor = connection.supervisor()
+    if isinstance(supervisor.first, Reload):
+        checked = _read_admin_key(admin, admin_key_file, _check_reload(config, supervisor.first.tls))
+        supervisor.send(process_settings(checked))
+        return
     state = folders.state_dir(state_dir)
     age = options.seconds(max_connection_age, "--max-connection-age")
     wait_seconds = options.seconds(wait_for_store, "--wait-for-store")
-    with folders.locked(state), folders.run_dir(state) as run_dir:
-        checked = _check(config, http, grpc, ready_file)
-        if not (checked.tls or insecure):
-            for address, option in ((http, "--http"), (grpc, "--grpc"), (admin, "--admin")):
-                require_private(address or http, option, "set `tls` in the configuration")
-        read = partial(_read_admin_key, admin, admin_key_file)
-        checked = read(checked)
-        store = StoreStartup(checked.store, state, wait_seconds)
-        edge = EdgeSettings(
-            cors_origin,
-            max_body,
-            dialect_host,
-            max_streams,
-            age,
-            grpc_web,
-            tls_files(checked),
-            trusted_hops,
-            checked.auth.metadata_url,
-            admin,
-            not no_reflection,
-            max_heap or default_heap(max_body),
-            max_connections_per_address,
-        )
-        times = ShutdownTimes(
-            options.seconds(shutdown_delay, "--shutdown-delay"), options.seconds(shutdown_grace, "--shutdown-grace")
-        )
-        hang = HangLimits.of(options.seconds(hang_timeout, "--hang-timeout"))
-        level = options.log_level(log_level, quiet)
-        paths = Paths(state, run_dir, http, grpc, edge, level, times, hang, store.first_identity)
-        stack = Stack(checked, paths, workers or options.default_workers())
+    run_dir = supervisor.request(Claim(state))
+    checked = _check(config, http, grpc, ready_file)
+    if not (checked.tls or insecure):
+        for address, option in ((http, "--http"), (grpc, "--grpc"), (admin, "--admin")):
+            require_private(address or http, option, "set `tls` in the configuration")
+    checked = _read_admin_key(admin, admin_key_file, checked)
+    edge = EdgeSettings(
+        cors_origin,
+        max_body,
+        dialect_host,
+        max_streams,
+        age,
+        grpc_web,
+        tls_files(checked),
+        trusted_hops,
+        checked.auth.metadata_url,
+        admin,
+        not no_reflection,
+        max_heap or default_heap(max_body),
+        max_connections_per_address,
+    )
+    times = ShutdownTimes(
+        options.seconds(shutdown_delay, "--shutdown-delay"), options.seconds(shutdown_grace, "--shutdown-grace")
+    )
+    hang = HangLimits.of(options.seconds(hang_timeout, "--hang-timeout"))
+    level = options.log_level(log_level, quiet)
+    plan = Plan(
+        process_settings(checked),
+        Paths(state, run_dir, http, grpc, edge, level, times, hang),
+        workers or options.default_workers(),
+        envoy.render_in(run_dir, http, grpc, edge),
+        quiet=quiet,
+        reloads=True,
+        ready_file=ready_file,
+        scheme=first_key.scheme(checked),
+    )
+    supervisor.send(plan)
+    restrict_new_files()
+    store = StoreStartup(checked.store, state, wait_seconds)
+    supervisor.send(StoreOpened(asyncio.run(store.first_identity())))
+    serving = connection.wait_serving(quiet=quiet)
+    asyncio.run(_greet(store, serving, checked, state))
+    supervisor.send(StoreOpened(store.identity))
 
-        @asynccontextmanager
-        async def serving() -> AsyncIterator[None]:
-            assert stack.http  # noqa: S101 - for the type checker
-            key = await first_key.create(checked, state)
-            Output(1).write(first_key.greeting(stack.http, stack.grpc, key, checked).encode())
-            with _ready(ready_file, stack, first_key.scheme(checked)):
-                yield
 
-        asyncio.run(run(stack, serving, lambda: read(_check_reload(config, checked)), quiet=quiet, ready=store.end))
+async def _greet(store: StoreStartup, serving: Serving, config: Config, state: Path) -> None:
+    """Waits for the store, creates the first key and prints the addresses. Raises CommandError."""
+    await store.end()
+    key = await first_key.create(config, state)
+    assert serving.http  # noqa: S101 - for the type checker
+    Output(1).write(first_key.greeting(serving.http, serving.grpc, key, config).encode())
 
 
 def _check(config: Path | None, http: Address, grpc: Address, ready_file: Path | None) -> Config:
@@ -142,17 +154,13 @@ def _check_again(config: Path | None) -> Config:
     return checked
 
 
-def _check_reload(file: Path | None, running: Config) -> Config:
+def _check_reload(file: Path | None, running_tls: str) -> Config:
     """Checks the configuration of a reload. Raises ConfigError."""
     checked = _check_again(file)
-    if _tls(checked) != _tls(running):
+    if tls_settings(checked) != running_tls:
         message = "tls: changes of `tls`, `auth.mtls` and `admin.mtls` need a restart; changed files do not"
         raise located_error(file, [message])
     return checked
-
-
-def _tls(config: Config) -> tuple[object, ...]:
-    return config.tls, config.auth.mtls, config.admin.mtls
 
 
 def _read_admin_key(address: Address | None, file: Path | None, config: Config) -> Config:
@@ -172,24 +180,3 @@ def _read_admin_key(address: Address | None, file: Path | None, config: Config) 
         message = f"--admin needs an admin key: {remedy}"
         raise CommandError(message)
     return checked
-
-
-@contextmanager
-def _ready(path: Path | None, stack: Stack, scheme: str) -> Iterator[None]:
-    """Creates the ready file atomically, and removes it when Parley stops."""
-    if path is None:
-        yield
-        return
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    assert stack.http  # noqa: S101 - for the type checker
-    content: dict[str, str | int] = {"http": f"{scheme}://{stack.http.to_call()}", "grpc": str(stack.grpc.to_call())}
-    if stack.admin is not None:
-        content["admin"] = str(stack.admin.to_call())
-    content["pid"] = os.getpid()
-    draft.write_text(json.dumps(content) + "\n", encoding="utf-8")
-    draft.chmod(0o644)  # it holds no secret, and other users' programs may wait for it
-    draft.replace(path)
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 import types
 from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
@@ -65,6 +64,8 @@ def explain(item: Any, root: type[BaseModel]) -> tuple[FieldPath, str]:
 
 def _suggestion(name: str, known: Iterable[str]) -> str:
     """Returns a hint with the nearest known name, or with all known names if none is near."""
+    from difflib import get_close_matches  # a worker explains nothing
+
     names = list(known)
     nearest = get_close_matches(name, names, 1)
     return f'did you mean "{nearest[0]}"?' if nearest else f"use one of: {', '.join(names)}"

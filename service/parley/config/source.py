@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
-
-import yaml
+from typing import TYPE_CHECKING, Any, Self
 
 from parley.config.types import ConfigError
+
+if TYPE_CHECKING:
+    import yaml
 
 FieldPath = tuple[str | int, ...]
 """The path of a value: `("models", 0, "id")` for `models[0].id`."""
@@ -26,6 +27,8 @@ class Source:
     @classmethod
     def read(cls, text: str, name: str) -> Self:
         """Parses YAML text. Raises ConfigError for invalid YAML and repeated keys."""
+        import yaml  # a worker reads none
+
         loader = yaml.SafeLoader(text)
         try:
             node = loader.get_single_node()
@@ -63,7 +66,7 @@ class _LineCollector:
         self.repeated: list[tuple[FieldPath, int]] = []
         self._seen: set[int] = set()  # a node that has several aliases is visited once
 
-    def visit(self, node: yaml.Node | None, field_path: FieldPath) -> None:
+    def visit(self, node: "yaml.Node | None", field_path: FieldPath) -> None:
         if node is None or id(node) in self._seen:
             return
         self._seen.add(id(node))
@@ -75,8 +78,10 @@ class _LineCollector:
             self.visit(value, entry)
 
 
-def _entries(node: yaml.Node) -> Iterator[tuple[str | int, int, yaml.Node]]:
+def _entries(node: "yaml.Node") -> Iterator[tuple[str | int, int, "yaml.Node"]]:
     """Yields the entries of a mapping or a list: key or index, line, value."""
+    import yaml
+
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             if key.tag != "tag:yaml.org,2002:merge" and isinstance(key, yaml.ScalarNode):
@@ -104,7 +109,7 @@ def _repeated_key_error(first: int) -> str:
     return f"is set twice, first in line {first}; remove one of them"
 
 
-def _syntax_error(name: str, error: yaml.YAMLError) -> str:
+def _syntax_error(name: str, error: "yaml.YAMLError") -> str:
     """Returns the place and the reason of a syntax error, without the text there, which may be secret."""
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
     if mark is None:

@@ -3,12 +3,12 @@
 import asyncio
 import os
 from asyncio.subprocess import Process
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from parley.config import Config, LlamaCppBackend
+from parley.backends.llama_cpp import command as llama_cpp
 from parley.supervisor import environment, envoy, envoy_admin
 from parley.supervisor.address_limit import AddressLimit
 from parley.supervisor.addresses import Address
@@ -25,15 +25,13 @@ _BUSY_FACTOR = 8
 
 
 class ModelServer(Child):
-    """llama.cpp's server for one backend of the configuration."""
+    """llama.cpp's server for one backend of the configuration, with the settings of its command line."""
 
-    def __init__(self, name: str, config: LlamaCppBackend, run_dir: Path, hang_limits: HangLimits | None) -> None:
-        from parley.backends.llama_cpp import launch as llama_cpp_launch
-
+    def __init__(self, name: str, settings: Mapping[str, str], run_dir: Path, hang_limits: HangLimits | None) -> None:
         patient = hang_limits and replace(hang_limits, busy=_BUSY_FACTOR * hang_limits.busy)
         super().__init__(f'the model server "{name}"', patient, run_dir)
-        self._argv = llama_cpp_launch.command(run_dir, name, config)
-        self._socket = llama_cpp_launch.socket_path(run_dir, name)
+        self._argv = llama_cpp.command(run_dir, name, settings)
+        self._socket = llama_cpp.socket_path(run_dir, name)
 
     async def spawn(self) -> Process:
         """Starts the process on a fresh socket."""
@@ -61,10 +59,20 @@ class ModelServer(Child):
 
 
 class Envoy(Child):
-    """Envoy. While it serves, `http`, `grpc` and `settings.admin` are the bound addresses, which restarts keep."""
+    """Envoy. While it serves, `http`, `grpc` and `settings.admin` are the bound addresses, which restarts keep.
 
-    def __init__(
+    Args:
+        config: Its configuration, rendered by `envoy.render_in`.
+        run_dir: The run folder.
+        addresses: The addresses of the REST and the gRPC listener.
+        settings: The settings of the listeners.
+        drain_seconds: The duration of a graceful drain.
+        hang_limits: When the process counts as hanging; None for never.
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917 - the settings of Envoy
         self,
+        config: str,
         run_dir: Path,
         addresses: tuple[Address, Address],
         settings: EdgeSettings,
@@ -74,9 +82,8 @@ class Envoy(Child):
         super().__init__("Envoy", hang_limits, run_dir)
         self.http, self.grpc = addresses
         self.settings, self._drain_seconds = settings, drain_seconds
-        self._config = run_dir / "envoy.yaml"
-        self._endpoints = run_dir / "workers.yaml"
-        self._admin = run_dir / "envoy-admin.sock"
+        self._config, self._file = config, run_dir / "envoy.json"
+        self._endpoints, self._admin = envoy.endpoints(run_dir), envoy.admin_socket(run_dir)
         self._files: list[Certificates | AddressLimit] = [Certificates(settings.tls, run_dir)] if settings.tls else []
         if settings.address_limit:
             self._files.append(AddressLimit(settings.address_limit, run_dir, lambda: (self.http, self.grpc)))
@@ -118,19 +125,20 @@ class Envoy(Child):
         return False
 
     async def spawn(self) -> Process:
-        """Renders the configuration, starts Envoy and forwards its log."""
+        """Writes the configuration, starts Envoy and forwards its log."""
         for file in self._files:
             file.publish()
         self.restore_files()
         self._admin.unlink(missing_ok=True)
-        text = envoy.render(
-            http=self.http, grpc=self.grpc, endpoints=self._endpoints, admin=self._admin, settings=self.settings
-        )
-        self._config.write_text(text, encoding="utf-8")
-        argv = envoy.command(self._config, self._drain_seconds)
+        self._file.write_text(envoy.with_ports(self._config, self._ports()), encoding="utf-8")
+        argv = envoy.command(self._file, self._drain_seconds)
         process = await spawn(argv, environment.for_envoy(), cwd=envoy.edge_dir())
         self.listen(process, self._forward_log)
         return process
+
+    def _ports(self) -> dict[str, int]:
+        addresses = {"http": self.http, "grpc": self.grpc, "admin": self.settings.admin}
+        return {name: address.port for name, address in addresses.items() if address is not None}
 
     async def probe(self) -> None:
         """Requests the state of the server periodically."""
@@ -183,13 +191,6 @@ class Envoy(Child):
         self.grpc = self.grpc._replace(port=ports["grpc"])
         if self.settings.admin:
             self.settings = replace(self.settings, admin=self.settings.admin._replace(port=ports["admin"]))
-
-
-def model_backends(config: Config) -> dict[str, LlamaCppBackend]:
-    """Returns the llama.cpp backends that a configured model uses, by name."""
-    used = {target.backend for model in config.models for target in model.targets}
-    found = ((name, backend) for name, backend in config.backends.items() if name in used)
-    return {name: backend for name, backend in found if isinstance(backend, LlamaCppBackend)}
 
 
 def _exists(path: Path) -> bool:

@@ -3,8 +3,10 @@
 import os
 import re
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from parley.config import AnyLLMBackend, Config, PostgresConfig
+if TYPE_CHECKING:
+    from parley.config import Config
 
 # What the C library, the dynamic loader and Python need to start and to find their files.
 _SYSTEM = (
@@ -32,23 +34,32 @@ def for_model_server() -> dict[str, str]:
     return _select(os.environ, _MODEL_SERVER)
 
 
-def for_worker(config: Config) -> dict[str, str]:
-    """Returns the variables that a worker needs.
+def for_any_worker() -> dict[str, str]:
+    """Returns the variables that every worker needs."""
+    return _select(os.environ, _WORKER)
+
+
+def for_worker(config: "Config") -> dict[str, str]:
+    """Returns the variables that a worker with this configuration needs.
 
     The values of the configuration's `${…}` are not among them: the worker reads them from its specification. With a
     backend of `kind: any_llm` it inherits all variables, because the libraries of providers read their own.
     """
+    from parley.config import AnyLLMBackend
+
     if any(isinstance(backend, AnyLLMBackend) for backend in config.backends.values()):
         return dict(os.environ)
-    return _select(os.environ, _WORKER) | _postgres(config)
+    return for_any_worker() | _postgres(config)
 
 
 def _select(environment: Mapping[str, str], allowed: re.Pattern[str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if allowed.fullmatch(name) and not _SECRET.search(name)}
 
 
-def _postgres(config: Config) -> dict[str, str]:
+def _postgres(config: "Config") -> dict[str, str]:
     """Returns the variables of libpq, which asyncpg reads too; without the password if the URL contains one."""
+    from parley.config import PostgresConfig
+
     if not isinstance(config.store, PostgresConfig):
         return {}
     found = {name: value for name, value in os.environ.items() if _POSTGRES.fullmatch(name)}

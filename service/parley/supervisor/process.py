@@ -294,14 +294,15 @@ async def spawn(
         stdout=PIPE,
         stderr=None if reports else asyncio.subprocess.STDOUT,
         start_new_session=True,
-        preexec_fn=_die_with_parent(os.getpid()),
+        preexec_fn=die_with_parent(),
     )
 
 
-def _die_with_parent(parent: int) -> Callable[[], None] | None:
+def die_with_parent() -> Callable[[], None] | None:
     """Returns a `preexec_fn` that has the kernel kill the child when its parent ends; None except on Linux."""
     if _LIBC is None:
         return None
+    parent = os.getpid()
     prctl = _LIBC.prctl
 
     def prepare() -> None:

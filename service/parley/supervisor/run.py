@@ -5,13 +5,12 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from parley.config import Config, ConfigError
 from parley.supervisor.errors import CommandError
-from parley.supervisor.limits import raise_descriptor_limit, restrict_new_files
+from parley.supervisor.plan import ProcessSettings
 from parley.supervisor.process import print_notice
 from parley.supervisor.stack import Stack
 
@@ -21,10 +20,10 @@ _REPAIR_SECONDS = 1.0
 async def run(
     stack: Stack,
     serving: Callable[[], AbstractAsyncContextManager[None]],
-    read: Callable[[], Config] | None = None,
+    read: Callable[[], Coroutine[Any, Any, ProcessSettings]] | None,
     *,
-    quiet: bool = False,
-    ready: Callable[[], Coroutine[Any, Any, None]] | None = None,
+    show: Callable[[str], None],
+    ready: Callable[[], Coroutine[Any, Any, None]],
 ) -> None:
     """Runs the stack until SIGINT or SIGTERM. A second signal kills its processes.
 
@@ -35,15 +34,13 @@ async def run(
     Args:
         stack: The processes.
         serving: A context manager that is entered while the stack serves.
-        read: Returns the configuration for a reload.
-        quiet: Whether to hide the progress of the start.
+        read: Returns the settings for a reload; None for no reloads.
+        show: Called with each step of the start.
         ready: Awaited before `serving` is entered.
 
     Raises:
         CommandError: The stack does not start.
     """
-    raise_descriptor_limit()
-    restrict_new_files()
     stop, hangup = asyncio.Event(), asyncio.Event()
     terminal = sys.stderr.isatty()
 
@@ -69,7 +66,7 @@ async def run(
     loop.add_signal_handler(signal.SIGTERM, end)
     loop.add_signal_handler(signal.SIGHUP, hang_up)
     try:
-        if await _until(stop, _start(stack, quiet)) and (ready is None or await _until(stop, ready())):
+        if await _until(stop, stack.start(show)) and await _until(stop, ready()):
             async with serving():
                 await _until(stop, _operate(stack, hangup, read))
     finally:
@@ -90,13 +87,9 @@ async def _until(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
     return True
 
 
-async def _start(stack: Stack, quiet: bool) -> None:
-    """Starts the stack and shows the progress."""
-    with _silence() if quiet else _progress() as show:
-        await stack.start(show)
-
-
-async def _operate(stack: Stack, hangup: asyncio.Event, read: Callable[[], Config] | None) -> None:
+async def _operate(
+    stack: Stack, hangup: asyncio.Event, read: Callable[[], Coroutine[Any, Any, ProcessSettings]] | None
+) -> None:
     """Reloads the configuration when requested, and repairs the stack."""
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(_reloads(stack, hangup, read))
@@ -117,35 +110,19 @@ async def _repairs(stack: Stack) -> None:
             last = str(error)
 
 
-async def _reloads(stack: Stack, hangup: asyncio.Event, read: Callable[[], Config] | None) -> None:
+async def _reloads(
+    stack: Stack, hangup: asyncio.Event, read: Callable[[], Coroutine[Any, Any, ProcessSettings]] | None
+) -> None:
     """Reloads the configuration at every SIGHUP, one reload at a time."""
     while True:
         await hangup.wait()
         hangup.clear()
         try:
             if read is not None:
-                await stack.reload(read())
+                await stack.reload(await read())
                 print_notice("the new configuration is in use")
-        except (CommandError, ConfigError) as error:
+        except CommandError as error:
             print_notice(f"the old configuration stays in use: {' / '.join(str(error).splitlines())}")
-
-
-@contextmanager
-def _silence() -> Iterator[Callable[[str], None]]:
-    """Yields a function that shows nothing."""
-    yield lambda _: None
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str], None]]:
-    """Yields a function that shows a step: a spinner on a terminal, otherwise a line."""
-    if not sys.stderr.isatty():
-        yield lambda text: print_notice(f"{text} …")
-        return
-    from rich.console import Console
-
-    with Console(stderr=True).status("Starting") as status:
-        yield lambda text: status.update(f"{text} …")
 
 
 def _terminal_is_gone() -> bool:

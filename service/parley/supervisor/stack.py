@@ -1,21 +1,22 @@
 """All processes of one Parley: model servers, workers, and Envoy in front of them."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from asyncio.subprocess import Process
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from parley.config import Config
 from parley.rpc.server_options import ServerLimits
 from parley.supervisor.addresses import parse_address
 from parley.supervisor.admin_sockets import AdminLink, admin_socket, remote_admin_socket
-from parley.supervisor.children import Envoy, ModelServer, model_backends
+from parley.supervisor.children import Envoy, ModelServer
 from parley.supervisor.edge_settings import EdgeSettings
 from parley.supervisor.errors import CommandError
 from parley.supervisor.folders import private_dir
 from parley.supervisor.liveness import HangLimits
 from parley.supervisor.paths import Paths
+from parley.supervisor.plan import Plan, ProcessSettings
 from parley.supervisor.process import Child, print_notice, restore_dir
 from parley.supervisor.worker import WorkerSpec
 from parley.supervisor.workers import Worker
@@ -30,11 +31,11 @@ _QUIET_SECONDS = 3.0  # without a request, after which a connection counts as un
 class Models:
     """The model servers of one configuration, with a separate folder for their sockets."""
 
-    def __init__(self, config: Config, run_dir: Path, hang_limits: HangLimits | None) -> None:
+    def __init__(self, settings: ProcessSettings, run_dir: Path, hang_limits: HangLimits | None) -> None:
         private_dir(run_dir)
         self.run_dir = run_dir
-        self.backends = model_backends(config)
-        self.servers = [ModelServer(name, backend, run_dir, hang_limits) for name, backend in self.backends.items()]
+        self.settings = settings.models
+        self.servers = [ModelServer(name, own, run_dir, hang_limits) for name, own in self.settings.items()]
 
     async def start(self) -> None:
         """Starts all and waits until their models are loaded. If one fails, stops all and raises CommandError."""
@@ -50,26 +51,39 @@ class Models:
 
 
 class Stack:
-    """Starts, reloads and stops all processes. `http`, `grpc` and `admin` are the bound addresses after `start`."""
+    """Starts, reloads and stops all processes. `http`, `grpc` and `admin` are the bound addresses after `start`.
 
-    def __init__(self, config: Config, paths: Paths, workers: int) -> None:
+    Args:
+        plan: What is started.
+        store_identity: Returns the identity of the store; None while it is unknown. Raises CommandError if the store
+            is unusable.
+        spare: Returns a process for a worker with this environment that has been started already; None for none.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        store_identity: Callable[[], Awaitable[str | None]],
+        spare: Callable[[Mapping[str, str]], Process | None],
+    ) -> None:
+        paths = self._paths = plan.paths
         self.http, self.grpc, self.admin = paths.http, paths.grpc, paths.edge.admin
-        self._paths = paths
-        self._config = config
+        self._settings = plan.settings
+        self._store_identity, self._spare = store_identity, spare
         self._changing = asyncio.Lock()
         self._numbers = count(1)
-        self._envoy = _make_envoy(paths)
+        self._envoy = _make_envoy(plan.envoy, paths)
         self._admin_link = AdminLink(paths.state_dir / "admin.sock") if paths.http else None
         self._has_delay = paths.shutdown.delay > 0
-        self._models = self._make_models(config)
-        self._workers = [self._make_worker(f"worker {number + 1}", config, self._models) for number in range(workers)]
+        self._models = self._make_models(plan.settings)
+        self._workers = [self._make_worker(f"worker {number + 1}", self._models) for number in range(plan.workers)]
         self._others: list[Models | Worker] = []  # starting or draining
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, progress: Callable[[str], None]) -> None:
         """Starts all processes and waits until they serve. Raises CommandError with the cause of a failure."""
         if self._models.servers:
-            await self._paths.store_identity()  # an unusable store is reported before the model loads
+            await self._store_identity()  # an unusable store is reported before the model loads
             # First, because the health checks of a worker count a model that is loading as a failed backend.
             progress("Loading the model")
             await self._models.start()
@@ -78,29 +92,29 @@ class Stack:
         if self._envoy is None:
             self.grpc = parse_address(self._workers[0].address or "")
             return
-        progress("Starting Envoy")
+        progress("Starting Envoy")  # after the workers: a port without a worker would fail calls
         await self._envoy.start()
         await self._envoy.wait_applied()  # until then, Envoy has not checked the health of the workers
         self.http, self.grpc, self.admin = self._envoy.http, self._envoy.grpc, self._envoy.settings.admin
 
-    async def reload(self, config: Config) -> None:
-        """Replaces each worker by one with the new configuration; no request fails.
+    async def reload(self, settings: ProcessSettings) -> None:
+        """Replaces each worker by one with the new settings; no request fails.
 
         Raises CommandError if a process does not start; workers that are not yet replaced continue.
         """
         async with self._changing:
-            await self._reload(config)
+            await self._reload(settings)
 
-    async def _reload(self, config: Config) -> None:
+    async def _reload(self, settings: ProcessSettings) -> None:
         before = self._models
-        if model_backends(config) != before.backends:
-            models = self._make_models(config)
+        if settings.models != before.settings:
+            models = self._make_models(settings)
             await models.start()
             self._models = models
-        self._config = config
+        self._settings = settings
         leaving = []
         for index, worker in enumerate(self._workers):
-            self._workers[index] = await self._successor(worker, config)
+            self._workers[index] = await self._successor(worker)
             leaving.append(self._retire(worker, worker.drain(self._wait_applied)))
         if self._models is not before:
             self._retire(before, _after(leaving, before.stop))
@@ -121,7 +135,7 @@ class Stack:
             leaving = [self._workers[index] for index in lost]
             for index in lost:
                 print_notice(f"{self._workers[index].name} is replaced: {_LOST_SOCKET}")
-                self._workers[index] = await self._started_successor(self._workers[index], self._config)
+                self._workers[index] = await self._started_successor(self._workers[index])
             if self._envoy is not None and self._envoy.has_lost_socket:
                 for worker in leaving:
                     worker.on_stopped()  # the next Envoy cannot connect to it
@@ -200,16 +214,18 @@ class Stack:
     def _all_models(self) -> list[Models]:
         return [self._models, *(other for other in self._others if isinstance(other, Models))]
 
-    def _make_models(self, config: Config) -> Models:
-        return Models(config, self._paths.run_dir / f"models-{next(self._numbers)}", self._paths.hang_limits)
+    def _make_models(self, settings: ProcessSettings) -> Models:
+        return Models(settings, self._paths.run_dir / f"models-{next(self._numbers)}", self._paths.hang_limits)
 
-    def _make_worker(self, name: str, config: Config, models: Models) -> Worker:
+    def _make_worker(self, name: str, models: Models) -> Worker:
+        settings = self._settings
+
         async def spec() -> WorkerSpec:
             paths = self._paths
-            identity = await paths.store_identity()
+            identity = await self._store_identity()
             socket = paths.run_dir / f"worker-{next(self._numbers)}.sock"
             return WorkerSpec(
-                config.model_dump_json(),
+                settings.worker,
                 str(paths.state_dir),
                 str(models.run_dir),
                 address=f"unix:{socket}" if self._envoy else str(self.grpc),
@@ -221,17 +237,19 @@ class Stack:
             )
 
         limits, folder = self._paths.hang_limits, self._paths.run_dir
-        return Worker(name, config, spec, self._publish, hang_limits=limits, folder=folder)
+        return Worker(
+            name, settings.environment, spec, self._publish, hang_limits=limits, folder=folder, spare=self._spare
+        )
 
-    async def _successor(self, worker: Worker, config: Config) -> Worker:
+    async def _successor(self, worker: Worker) -> Worker:
         """Starts the replacement of a worker and waits until Envoy uses it. Raises CommandError."""
-        successor = await self._started_successor(worker, config)
+        successor = await self._started_successor(worker)
         await self._wait_applied()
         return successor
 
-    async def _started_successor(self, worker: Worker, config: Config) -> Worker:
+    async def _started_successor(self, worker: Worker) -> Worker:
         """Starts the replacement of a worker. Raises CommandError."""
-        successor = self._make_worker(worker.name, config, self._models)
+        successor = self._make_worker(worker.name, self._models)
         self._others.append(successor)
         try:
             await successor.start()
@@ -260,10 +278,10 @@ class Stack:
             self._admin_link.update([Path(address.removeprefix("unix:")) for address in addresses])
 
 
-def _make_envoy(paths: Paths) -> Envoy | None:
+def _make_envoy(config: str, paths: Paths) -> Envoy | None:
     if paths.http is None:
         return None
-    return Envoy(paths.run_dir, (paths.http, paths.grpc), paths.edge, paths.shutdown.delay, paths.hang_limits)
+    return Envoy(config, paths.run_dir, (paths.http, paths.grpc), paths.edge, paths.shutdown.delay, paths.hang_limits)
 
 
 def _server_limits(settings: EdgeSettings) -> ServerLimits:

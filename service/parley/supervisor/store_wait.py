@@ -1,4 +1,4 @@
-"""Waits at startup for an unreachable database server; calls get 503 meanwhile."""
+"""Opens the store at startup, and waits for an unreachable database server; calls get 503 meanwhile."""
 
 import asyncio
 from math import inf
@@ -27,19 +27,13 @@ class StoreStartup:
         self._seconds = seconds
         self.identity: str | None = None
         """The identity of the store, see `create_store`; None until it was available."""
-        self._beginning: asyncio.Task[None] | None = None
 
     async def first_identity(self) -> str | None:
-        """Opens the store at the first call; returns its identity, or None if it is not available yet.
+        """Opens the store; returns its identity, or None if it is not available yet.
 
         Raises:
             CommandError: The store is unusable, and waiting would not help.
         """
-        self._beginning = self._beginning or asyncio.create_task(self._begin())
-        await asyncio.shield(self._beginning)
-        return self.identity
-
-    async def _begin(self) -> None:
         try:
             await self._open()
         except StoreUnavailable as error:
@@ -48,6 +42,7 @@ class StoreStartup:
                 raise CommandError(cause) from error
             limit = "" if self._seconds == inf else f" (waiting up to {self._seconds:.0f} s)"
             print_notice(f"the store is unavailable: {cause}; calls get 503 meanwhile{limit}")
+        return self.identity
 
     async def end(self) -> None:
         """Waits until the store is available. Raises CommandError after the time limit, or if it is misconfigured."""

@@ -11,6 +11,7 @@ SIGUSR2 requests the line `idle` as soon as no call runs. SIGTERM after another 
 
 import asyncio
 import gc
+import importlib
 import json
 import os
 import signal
@@ -77,7 +78,7 @@ def command() -> list[str]:
 def main() -> None:
     """Reads the specification and serves until a signal ends the worker. Exits with 1 after an `error`."""
     gc.set_threshold(100_000)  # what imports make stays alive: collections of it would take a sixth of the start
-    _import()
+    import_application()
     spec = WorkerSpec.read(sys.stdin)
     output = Output(os.dup(1))  # it never blocks, even if the supervisor is stopped
     os.dup2(2, 1)
@@ -94,23 +95,23 @@ def main() -> None:
         sys.exit(1)
 
 
-def _import() -> None:
+def import_application() -> None:
     """Imports what serves, while the supervisor prepares the specification."""
-    import uvloop  # noqa: F401
-
-    import parley.app  # noqa: F401
+    importlib.import_module("parley.logs.configuration")  # first: it imports structlog without Rich
+    importlib.import_module("parley.app")
+    importlib.import_module("uvloop")
 
 
 def _run(spec: WorkerSpec, output: Output) -> None:
     """Runs the application on uvloop."""
     import uvloop
 
-    from parley import logs
     from parley.app import serve
     from parley.config import Config
+    from parley.logs.configuration import configure
     from parley.rpc.admin import AdminSockets
 
-    logs.configure(level=spec.log_level)
+    configure(level=spec.log_level)
 
     async def run() -> None:
         await serve(

@@ -4,12 +4,10 @@ import asyncio
 import os
 import signal
 from asyncio.subprocess import Process
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from parley.config import Config
-from parley.supervisor import environment
 from parley.supervisor.errors import CommandError
 from parley.supervisor.liveness import HangLimits
 from parley.supervisor.process import Child, spawn
@@ -21,34 +19,36 @@ class Worker(Child):
 
     Args:
         name: The name in notices.
-        config: The configuration, which decides the process's environment.
+        environment: The environment of its processes.
         spec: Returns the specification of the next process.
         changed: Called after each change of `address`, which is None while the worker does not serve.
         hang_limits: When the process counts as hanging; None for never.
         folder: The folder of its sockets.
+        spare: Returns a process that has been started already; None for none.
     """
 
     def __init__(  # noqa: PLR0913 - the parts of a worker
         self,
         name: str,
-        config: Config,
+        environment: Mapping[str, str],
         spec: Callable[[], Awaitable[WorkerSpec]],
         changed: Callable[[], None],
         *,
         hang_limits: HangLimits | None,
         folder: Path,
+        spare: Callable[[Mapping[str, str]], Process | None] = lambda _: None,
     ) -> None:
         super().__init__(name, hang_limits, folder)
-        self._config = config
+        self._environment = dict(environment)
         self.address: str | None = None
         self._spec = spec
-        self._changed = changed
+        self._changed, self._spare = changed, spare
         self._bound = ""
         self._reports: asyncio.Queue[str] = asyncio.Queue()
 
     async def spawn(self) -> Process:
         """Starts the process and writes its specification to its stdin."""
-        process = await spawn(command(), environment.for_worker(self._config), reports=True)
+        process = self._spare(self._environment) or await spawn(command(), self._environment, reports=True)
         self._reports = asyncio.Queue()
         self.listen(process, self._on_report, keep=False)
         assert process.stdin  # noqa: S101 - for the type checker

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from parley.backends.anthropic.backend import Anthropic
-from parley.backends.llama_cpp import launch as llama_cpp_launch
+from parley.backends.llama_cpp import command as llama_cpp_command
 from parley.core.errors import ContextLengthExceeded
 from tests.contract.backends import call, collect, reasons, text
 from tests.contract.llama_cpp.server import start
@@ -24,7 +24,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The socket of a real server."""
     run_dir = tmp_path_factory.mktemp("messages")
     process = start(run_dir)
-    yield llama_cpp_launch.socket_path(run_dir, "local")
+    yield llama_cpp_command.socket_path(run_dir, "local")
     process.terminate()
     process.wait(10)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from parley.backends.llama_cpp import command as llama_cpp_command
 from parley.backends.llama_cpp import launch as llama_cpp_launch
 from parley.backends.llama_cpp.backend import LlamaCpp
 from parley.config import LlamaCppBackend
@@ -24,7 +25,7 @@ def socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The socket of one real server for all tests."""
     run_dir = tmp_path_factory.mktemp("llama")
     process = start(run_dir)
-    yield llama_cpp_launch.socket_path(run_dir, "local")
+    yield llama_cpp_command.socket_path(run_dir, "local")
     process.terminate()
     process.wait(10)
 
@@ -40,7 +41,7 @@ def thinker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         weights[:offset] + THINKS.encode() + b"{#".ljust(length - len(THINKS) - 2) + b"#}" + weights[offset + length :]
     )
     process = start(folder, LlamaCppBackend(kind="llama_cpp", model_path=file, context=1024, slots=1))
-    yield llama_cpp_launch.socket_path(folder, "local")
+    yield llama_cpp_command.socket_path(folder, "local")
     process.terminate()
     process.wait(10)
     file.unlink()

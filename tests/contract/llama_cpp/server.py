@@ -4,6 +4,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from parley.backends.llama_cpp import command as llama_cpp_command
 from parley.backends.llama_cpp import launch as llama_cpp_launch
 from parley.config import LlamaCppBackend
 
@@ -19,7 +20,8 @@ TOOL = {"type": "function", "function": {"name": "f"}}
 
 def start(run_dir: Path, config: LlamaCppBackend = CONFIG) -> "subprocess.Popen[str]":
     """Starts a server and waits until its model is loaded."""
-    process = subprocess.Popen(llama_cpp_launch.command(run_dir, "local", config), stdout=subprocess.PIPE, text=True)
+    command = llama_cpp_command.command(run_dir, "local", llama_cpp_launch.settings(config))
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert "llama.cpp serves " in process.stdout.readline()
     return process

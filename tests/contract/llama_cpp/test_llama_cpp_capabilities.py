@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
+from parley.backends.llama_cpp import command as llama_cpp_command
 from parley.backends.llama_cpp import launch as llama_cpp_launch
 from parley.backends.llama_cpp.backend import LlamaCpp
 from parley.config import LlamaCppBackend
@@ -102,7 +103,7 @@ async def test_tools_that_must_not_be_called(backend: LlamaCpp, fields: dict[str
 
 async def test_only_unsupported_tools_are_dropped(thinker: Path, tmp_path: Path) -> None:
     """With `tool_choice: none`, supported tools are still sent."""
-    shutil.copy(llama_cpp_launch.capabilities_path(thinker), tmp_path / "llama.json")
+    shutil.copy(llama_cpp_command.capabilities_path(thinker), tmp_path / "llama.json")
     with ScriptedUpstream(tmp_path / "llama.sock") as upstream:
         backend = LlamaCpp(tmp_path / "llama.sock")
         await backend.complete(call(tools=[TOOL, {"type": "web_search"}], tool_choice="none"))
@@ -155,7 +156,7 @@ async def test_file_of_the_same_model(tmp_path: Path) -> None:
     file = tmp_path / "any name.bin"
     file.symlink_to(llama_cpp_launch.model_path(CONFIG))
     process = start(tmp_path, LlamaCppBackend(kind="llama_cpp", model_path=file, context=512, slots=1))
-    backend = LlamaCpp(llama_cpp_launch.socket_path(tmp_path, "local"))
+    backend = LlamaCpp(llama_cpp_command.socket_path(tmp_path, "local"))
     assert (await backend.complete(call(**SHORT))).choices[0].message.content.string_value
     failed = await failure(backend, call(**SHORT | {"tools": [TOOL]}))
     await backend.close()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from parley.backends.llama_cpp import command as llama_cpp_command
 from parley.backends.llama_cpp import launch as llama_cpp_launch
 from parley.backends.llama_cpp.backend import LlamaCpp
 from parley.config import ConfigError, HealthCheck, LlamaCppBackend
@@ -36,7 +37,7 @@ def test_socket_is_private(socket: Path) -> None:
 
 def test_stale_socket_and_signal(tmp_path: Path) -> None:
     """A stale socket is replaced; SIGTERM ends the server immediately."""
-    socket = llama_cpp_launch.socket_path(tmp_path, "local")
+    socket = llama_cpp_command.socket_path(tmp_path, "local")
     socket.touch()
     process = start(tmp_path)
     assert stat.S_ISSOCK(socket.stat().st_mode)
@@ -48,10 +49,10 @@ def test_ends_with_its_parent(tmp_path: Path) -> None:
     """The server exits with its parent, even if the parent is killed."""
     code = """
 import subprocess, sys, pathlib
-from parley.backends.llama_cpp import launch as llama_cpp_launch
+from parley.backends.llama_cpp import command, launch
 from parley.config import LlamaCppBackend
-config = LlamaCppBackend(kind="llama_cpp", context=256, slots=1)
-child = subprocess.Popen(llama_cpp_launch.command(pathlib.Path(sys.argv[1]), "local", config), stdout=subprocess.PIPE)
+settings = launch.settings(LlamaCppBackend(kind="llama_cpp", context=256, slots=1))
+child = subprocess.Popen(command.command(pathlib.Path(sys.argv[1]), "local", settings), stdout=subprocess.PIPE)
 child.stdout.readline()
 print(child.pid, flush=True)
 child.wait()
@@ -85,7 +86,7 @@ def test_files_that_are_no_model(tmp_path: Path, name: str, reason: str) -> None
     (tmp_path / "notes.txt").write_text("GGML was the format before")
     (tmp_path / "empty").touch()
     with pytest.raises(ConfigError) as caught:
-        llama_cpp_launch.command(tmp_path, "local", LlamaCppBackend(kind="llama_cpp", model_path=tmp_path / name))
+        llama_cpp_launch.settings(LlamaCppBackend(kind="llama_cpp", model_path=tmp_path / name))
     problem, change = str(caught.value).split("; ")
     assert problem.startswith("model_path: ")
     assert (True, True) == (str(tmp_path / name) in problem, reason in problem)
@@ -111,15 +112,14 @@ except llama_cpp_launch.ConfigError as error:
 
 
 @pytest.mark.parametrize(("context", "expected"), [(1024, "1024"), (100000, "8192")])
-def test_context_is_capped(tmp_path: Path, context: int, expected: str) -> None:
+def test_context_is_capped(context: int, expected: str) -> None:
     """The context of a slot is limited to the model's training context."""
-    argv = llama_cpp_launch.command(tmp_path, "local", LlamaCppBackend(kind="llama_cpp", context=context))
-    assert expected == argv[argv.index("--context") + 1]
+    assert expected == llama_cpp_launch.settings(LlamaCppBackend(kind="llama_cpp", context=context))["context"]
 
 
 def test_server_options(tmp_path: Path) -> None:
     """Slots and threads are as configured; the default is at least one thread."""
-    argv = llama_cpp_launch.command(tmp_path, "local", LlamaCppBackend(kind="llama_cpp", slots=3, threads=7))
+    settings = llama_cpp_launch.settings(LlamaCppBackend(kind="llama_cpp", slots=3, threads=7))
+    argv = llama_cpp_command.command(tmp_path, "local", settings)
     assert ("3", "7") == (argv[argv.index("--slots") + 1], argv[argv.index("--threads") + 1])
-    argv = llama_cpp_launch.command(tmp_path, "local", LlamaCppBackend(kind="llama_cpp"))
-    assert int(argv[argv.index("--threads") + 1]) >= 1
+    assert int(llama_cpp_launch.settings(LlamaCppBackend(kind="llama_cpp"))["threads"]) >= 1

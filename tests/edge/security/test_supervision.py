@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import Parley, environment, started, until, up_command
+from tests.processes import Parley, environment, started, until, up_command, wait_ready
 from tests.upstream import Gate, Json, ScriptedUpstream, completion
 
 CANARY = "canary-4d1f"
@@ -88,11 +88,19 @@ def test_every_process_may_open_as_many_files_as_the_system_allows(scripted_conf
     with (tmp_path / "log").open("wb") as log:
         parley = Parley(subprocess.Popen(limited, env=environment(), stdout=log, stderr=log), tmp_path)
     try:
-        until(lambda: "Starting Envoy" in parley.log, "the workers serve")
+        wait_ready(parley)
         assert {(2000, 2000)} == {resource.prlimit(pid, resource.RLIMIT_NOFILE) for pid in parley.children()}
         assert "parley: the limit of open files is 2000, " in parley.log
     finally:
         parley.end()
+
+
+def test_the_supervisor_has_loaded_no_library_of_the_service(parley: Parley) -> None:
+    """Once Parley serves, its first process has only what supervision needs; the rest ended with the preparation."""
+    mapped = Path(f"/proc/{parley.process.pid}/maps").read_text()
+    libraries = ("cygrpc", "_pydantic_core", "_message.abi3", "orjson", "apsw", "_yaml", "uvloop")
+    assert [] == [name for name in libraries if name in mapped]
+    assert [] == [line for line in parley.children().values() if "parley.cli.prepare" in line]
 
 
 def test_a_lost_run_folder_is_made_again(parley: Parley, upstream: ScriptedUpstream) -> None:

@@ -16,6 +16,7 @@ import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from parley.rpc.server_options import server_options
+from parley.supervisor import envoy as edge
 from parley.supervisor.addresses import Address
 from parley.supervisor.children import Envoy
 from parley.supervisor.edge_settings import DEFAULT_EDGE
@@ -60,7 +61,8 @@ async def _start_server(address: str, servicer: Servicer) -> grpc.aio.Server:
 async def _start_envoy(folder: Path, worker: str) -> Envoy:
     """Starts Envoy with the configuration of `parley up` and this worker."""
     loopback = Address("127.0.0.1", 0)
-    envoy = Envoy(folder, (loopback, loopback), DEFAULT_EDGE, _STOP_SECONDS, None)
+    config = edge.render_in(folder, loopback, loopback, DEFAULT_EDGE)
+    envoy = Envoy(config, folder, (loopback, loopback), DEFAULT_EDGE, _STOP_SECONDS, None)
     envoy.set_workers([worker])
     await envoy.start()
     await envoy.wait_applied()

@@ -133,7 +133,7 @@ def test_config_check_rejects_what_up_rejects(model: str, message: str, tmp_path
         f"models: [{{id: m, {model}}}]\n"
     )
     up = ("up", *ANY_PORTS, "--config", str(file), "--state-dir", str(tmp_path / "s"))
-    for done in (run_here("config", "check", str(file)), run_here(*up)):
+    for done in (run_here("config", "check", str(file)), run(*up)):
         assert (1, "") == (done.returncode, done.stdout)
         assert 1 == len(done.stderr.splitlines())
         assert done.stderr.startswith(f"parley: {file}:{message}")

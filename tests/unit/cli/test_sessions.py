@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from parley.cli.main import app
+from parley.cli.app import app
 from parley.cli.shared.terminal import message_text
 from parley.core.ports import Store, TurnEnd
 from parley.stores.sqlite import SqliteStore

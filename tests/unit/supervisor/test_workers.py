@@ -5,15 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from parley.config import parse
+from parley.supervisor import environment
 from parley.supervisor.errors import CommandError
 from parley.supervisor.worker import WorkerSpec
 from parley.supervisor.workers import Worker
-
-_CONFIG = """
-backends: {one: {kind: openai, base_url: "http://127.0.0.1:1/v1"}}
-models: [{id: one, targets: [{backend: one}]}]
-"""
 
 
 class _Specs:
@@ -29,8 +24,8 @@ class _Specs:
 
 
 def _worker(specs: _Specs, folder: Path) -> Worker:
-    config = parse(_CONFIG, "test.yaml")
-    return Worker("worker 1", config, specs, lambda: None, hang_limits=None, folder=folder / "run")
+    variables = environment.for_any_worker()
+    return Worker("worker 1", variables, specs, lambda: None, hang_limits=None, folder=folder / "run")
 
 
 def _children() -> set[str]:

@@ -7,7 +7,7 @@ import orjson
 
 from parley.backends.capabilities import Capabilities
 from parley.backends.extra_body.policy import EVERYTHING, ExtraBodyPolicy
-from parley.backends.llama_cpp.launch import capabilities_path
+from parley.backends.llama_cpp.command import capabilities_path
 from parley.backends.openai.backend import OpenAI
 from parley.backends.openai.reasoning import Rule
 from parley.config import HealthCheck, HttpHealthCheck

@@ -1,8 +1,7 @@
-"""Command line and file paths of llama.cpp's server. Does not import the HTTP client."""
+"""The model file and the settings of llama.cpp's server. Does not import the HTTP client."""
 
 import importlib.util
 import os
-import sys
 from pathlib import Path
 
 from parley.config import ConfigError, LlamaCppBackend
@@ -12,16 +11,6 @@ _WEIGHTS = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _MAGIC = b"GGUF"
 _TRAINED_CONTEXT = 8192
 """Context size, in tokens, that SmolLM2 was trained with. llama.cpp limits the context of other models itself."""
-
-
-def socket_path(run_dir: Path, name: str) -> Path:
-    """Returns the socket path of the server for the backend `name`."""
-    return run_dir / f"llama-{name}.sock"
-
-
-def capabilities_path(unix_socket: Path) -> Path:
-    """Returns the path of the file to which the server writes the capabilities of the model's chat template."""
-    return unix_socket.with_suffix(".json")
 
 
 def model_path(config: LlamaCppBackend) -> Path:
@@ -56,25 +45,16 @@ def _check_gguf(path: Path) -> None:
         )
 
 
-def command(run_dir: Path, name: str, config: LlamaCppBackend) -> list[str]:
-    """Returns the command that runs the server as a child of this process.
-
-    Args:
-        run_dir: Directory for the socket and the capabilities file.
-        name: Name of the backend.
-        config: Configuration of the backend.
+def settings(config: LlamaCppBackend) -> dict[str, str]:
+    """Returns the settings of the server's command line.
 
     Raises:
         ConfigError: If the model's weights are missing or unreadable.
     """
     context = config.context if config.model_path is not None else min(config.context, _TRAINED_CONTEXT)
-    arguments = {
-        "socket": socket_path(run_dir, name),
-        "model": model_path(config),
-        "context": context,
-        "slots": config.slots,
-        "threads": config.threads or max(1, (os.cpu_count() or 1) // 2),
-        "parent": os.getpid(),
+    return {
+        "model": str(model_path(config)),
+        "context": str(context),
+        "slots": str(config.slots),
+        "threads": str(config.threads or max(1, (os.cpu_count() or 1) // 2)),
     }
-    flags = [text for key, value in arguments.items() for text in (f"--{key}", str(value))]
-    return [sys.executable, "-m", "parley.backends.llama_cpp.server", *flags]

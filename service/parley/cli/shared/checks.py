@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from parley.cli.shared.process_settings import model_backends
 from parley.config import Config, ConfigError, located_error
 from parley.supervisor import certificates
 from parley.supervisor.addresses import Address
 from parley.supervisor.certificates import TlsFiles
-from parley.supervisor.children import model_backends
 from parley.supervisor.errors import CommandError
 from parley.supervisor.process import print_notice
 

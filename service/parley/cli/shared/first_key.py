@@ -24,14 +24,15 @@ async def create(config: Config, state: Path) -> str | Path | None:
     Raises:
         CommandError: The file cannot be written; no key is created.
     """
-    from parley.core.administration import Keys, KeySettings, Rules
-    from parley.core.ports import Origin
     from parley.stores.open import open_store
 
     async with open_store(config.store, state) as store:
         known, _ = await store.list_keys(page_size=1)
         if known:
             return None
+        from parley.core.administration import Keys, KeySettings, Rules
+        from parley.core.ports import Origin
+
         file = None if sys.stdout.isatty() else state / _FILE
         _write(file, "")
         _, secret = await Keys(store, Rules.of(config)).create(KeySettings("first key"), Origin("parley", "up"))

@@ -1,0 +1,73 @@
+"""The commands of the command line."""
+
+from importlib.metadata import version
+
+from cyclopts import App
+
+_EXAMPLES = """Examples:
+  parley up                       start everything, create the first key
+  parley keys create --name ada   create another key
+  parley up --help                show all options of a command and an example"""
+
+
+def _version() -> str:
+    """Returns the name and the version of the package."""
+    return f"parley {version('parley-gateway')}"
+
+
+app = App(
+    name="parley",
+    help="Chat completions over gRPC and REST, with sessions, from any model.",
+    help_epilogue=_EXAMPLES,
+    help_format="plaintext",
+    version=_version,
+    exit_on_error=False,
+    print_error=False,
+)
+# Commands are registered by import path, so that `parley --help` does not import their modules.
+app.command(
+    "parley.cli.up:up",
+    name="up",
+    help="Start everything: workers, Envoy, the built-in model.",
+    help_epilogue="Example:\n  parley up --config parley.yaml --http 127.0.0.1:8000 --workers 2",
+)
+app.command(
+    "parley.cli.serve:serve",
+    name="serve",
+    help="Run one worker, gRPC only, without Envoy.",
+    help_epilogue="Example:\n  parley serve --listen 127.0.0.1:50052 --config parley.yaml",
+)
+app.command(
+    "parley.cli.models:models",
+    name="models",
+    help="List the configured models.",
+    help_epilogue="Example:\n  parley models --config parley.yaml",
+)
+app.command("parley.cli.keys:app", name="keys", help="Create, list, change, rotate and revoke API keys.")
+app.command("parley.cli.accounts:app", name="accounts", help="List, change, suspend and resume accounts.")
+app.command(
+    "parley.cli.audit:audit",
+    name="audit",
+    help="Show the changes of keys and accounts.",
+    help_epilogue="Examples:\n  parley audit --since 7d\n  parley audit --subject account:acme --json",
+)
+app.command("parley.cli.sessions:app", name="sessions", help="List, show, export and delete sessions.")
+app.command(
+    "parley.cli.chat:chat",
+    name="chat",
+    help="Talk to a model in the terminal.",
+    help_epilogue="Examples:\n"
+    "  PARLEY_API_KEY=sk-… parley chat --model smollm2\n"
+    "  parley chat --key-file key --session 0199c1b2-7d3e-7a40-9f51-3b8e2c6d4a10",
+)
+app.command(
+    "parley.cli.usage:usage",
+    name="usage",
+    help="Show what calls have used, and what it cost.",
+    help_epilogue="Examples:\n"
+    "  parley usage --since 7d\n"
+    "  parley usage --by day --by model --account acme --csv > usage.csv\n"
+    "  parley usage --by key --since 2026-11-01 --json | jq 'map(.cost) | add'",
+)
+app.command("parley.cli.db:app", name="db", help="Upgrade the database, or move it to PostgreSQL.")
+app.command("parley.cli.config:app", name="config", help="Check a configuration file.")

@@ -1,0 +1,49 @@
+"""What the supervisor starts: the result of reading the options and the configuration."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from parley.supervisor.paths import Paths
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSettings:
+    """What the configuration means for the processes; a reload replaces it.
+
+    Attributes:
+        worker: The configuration of a worker, as JSON.
+        environment: The environment of a worker.
+        models: The settings of each server of llama.cpp, by the name of its backend.
+        tls: What a reload cannot change: the settings of TLS, as JSON.
+    """
+
+    worker: str = field(repr=False)
+    environment: Mapping[str, str] = field(repr=False)
+    models: Mapping[str, Mapping[str, str]]
+    tls: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the supervisor starts.
+
+    Attributes:
+        settings: The settings of the processes.
+        paths: Folders and addresses.
+        workers: The number of workers.
+        envoy: Envoy's configuration, rendered by `envoy.render_in`; empty without Envoy.
+        quiet: Whether to hide the progress of the start.
+        reloads: Whether SIGHUP reloads the configuration. Otherwise it stops all processes.
+        ready_file: The file that exists while the processes serve; None for none.
+        scheme: The scheme of the REST listener.
+    """
+
+    settings: ProcessSettings
+    paths: Paths
+    workers: int
+    envoy: str = ""
+    quiet: bool = False
+    reloads: bool = False
+    ready_file: Path | None = None
+    scheme: str = "http"

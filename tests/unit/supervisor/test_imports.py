@@ -1,0 +1,36 @@
+"""What the processes import, which decides their memory and the time of the start."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+_LOADED = "import json, sys; {}; print(json.dumps(sorted(sys.modules)))"
+_SUPERVISOR = "import parley.supervisor.main"
+_WORKER = "from parley.supervisor.worker import import_application; import_application()"
+_COMMANDS = {"cyclopts", "rich", "attr", "pygments", "difflib", "yaml", "parley_client"}
+_OPTIONAL = {
+    "asyncpg",
+    "joserfc",
+    "cryptography",
+    "any_llm",
+    "xllamacpp",
+    "openai",
+    "aiohttp",
+    "parley.backends.parley",
+}
+_SERVICE = {"grpc", "google.protobuf", "pydantic", "parley.config", "structlog", "orjson", "apsw", "uvloop", "yarl"}
+
+
+@pytest.mark.parametrize(
+    ("program", "unwanted", "most"),
+    [(_SUPERVISOR, _COMMANDS | _OPTIONAL | _SERVICE, 230), (_WORKER, _COMMANDS | _OPTIONAL, 780)],
+    ids=["supervisor", "worker"],
+)
+def test_a_process_imports_no_more_than_it_needs(program: str, unwanted: set[str], most: int) -> None:
+    """The supervisor imports little; a worker, what it serves with. Few more modules than today's are allowed."""
+    done = subprocess.run([sys.executable, "-c", _LOADED.format(program)], capture_output=True, text=True, check=True)
+    loaded = set(json.loads(done.stdout))
+    assert set() == unwanted & loaded
+    assert len(loaded) <= most, sorted(loaded)
