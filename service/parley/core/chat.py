@@ -76,7 +76,8 @@ class Chat:
         if outcome.replayed:
             return call.completion
         try:
-            execution = await self._begin(call)
+            # The caller learns the id of a new session with the answer.
+            execution = await self._begin(call, may_defer=True)
             call.record_completion(await execution.complete(), execution.model_id)
         except BaseException as error:
             await self._end(call, error)
@@ -145,7 +146,7 @@ class Chat:
         admission.require_granted()
         outcome.replayed = True
 
-    async def _begin(self, call: ChatCall) -> Execution:
+    async def _begin(self, call: ChatCall, *, may_defer: bool = False) -> Execution:
         """Admits the call, begins its turn and makes its execution. `_end` ends it, also if this fails."""
         if is_limited(call.caller):
             await self._admit(call)
@@ -154,7 +155,8 @@ class Chat:
         lease = call.lease
         conversation: Sequence[Message] = call.request.messages
         if is_turn(call.request, call.model):
-            await self._turns.begin(lease, call.request, call.caller, call.model, call.options.deadline)
+            deadline = call.options.deadline
+            await self._turns.begin(lease, call.request, call.caller, call.model, deadline, may_defer=may_defer)
             conversation = lease.conversation(call.request)
             lease.admission.add_history(lease.prior_messages(call.request))
         if len(conversation) >= LARGE_MESSAGES:

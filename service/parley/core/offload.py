@@ -30,6 +30,11 @@ def record_size(*, size: int = 0, messages: int = 0) -> None:
         _is_large.set(True)
 
 
+def is_large() -> bool:
+    """Returns whether the call of this task is large."""
+    return _is_large.get()
+
+
 async def offload(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Returns the function's result; runs the function in the thread if this task's call is large.
 

@@ -178,6 +178,24 @@ class SessionStore(Protocol):
         """
         ...
 
+    def defer_turn(self, begin: TurnBegin, lease_seconds: float) -> Turn | None:
+        """Begins the first turn of a new session without a write: it follows within 0.2 s, or with the turn's end.
+
+        Only for a caller that learns the id of the session after the end of the turn: a crash before the write leaves
+        no trace of the turn, as a crash before `begin_turn` returns.
+
+        Args:
+            begin: The turn, with `new`.
+            lease_seconds: The duration of the lease, from the write on.
+
+        Returns:
+            The turn; None if the store cannot defer it and `begin_turn` must begin it.
+
+        Raises:
+            StorageLimitExceeded: The messages exceed the limit of a session.
+        """
+        ...
+
     async def end_turn(self, turn: Turn, end: TurnEnd) -> None:
         """Appends the answer, ends the turn and releases the lease.
 

@@ -16,7 +16,7 @@ from parley.config import Model
 from parley.core.background import PeriodicTask
 from parley.core.errors import ParleyError, SessionNotFound, SessionOfOtherModel, TurnLost
 from parley.core.offload import offload
-from parley.core.ports import Caller, Claim, Settlement, Store, Turn, TurnEnd
+from parley.core.ports import Caller, Claim, Settlement, Store, Turn, TurnBegin, TurnEnd
 from parley.core.sessions.idempotency import LEASE_SECONDS, Key, digest
 from parley.core.sessions.queue import Queue
 from parley.core.sessions.turn_request import turn_begin
@@ -115,13 +115,15 @@ class Turns:
         self._track(lease)
         return lease, None
 
-    async def begin(
+    async def begin(  # noqa: PLR0913 - what a turn depends on
         self,
         lease: CallLease,
         request: CreateChatCompletionRequest,
         caller: Caller,
         model: Model,
         deadline: float | None = None,
+        *,
+        may_defer: bool = False,
     ) -> None:
         """Begins the turn of a request that is one; waits for the session if the model queues.
 
@@ -131,6 +133,8 @@ class Turns:
             caller: The caller, whose account owns the session.
             model: The requested model.
             deadline: The call's deadline, a time of the event loop's clock; None for none.
+            may_defer: Whether the caller learns the id of a new session with the complete answer only, so that the
+                store may write the beginning of its turn later.
 
         Raises:
             InvalidRequest: The request contradicts itself, its model or its session.
@@ -140,19 +144,10 @@ class Turns:
             StoreUnavailable: The store cannot be reached.
         """
         begin = turn_begin(request, caller, model, self.session_bytes)
-
-        async def begin_turn() -> Turn:
-            try:
-                return await self._shielded(self._store.begin_turn(begin, LEASE_SECONDS), self._release_abandoned)
-            except SessionOfOtherModel as error:
-                if caller.may_use(error.session_model):
-                    raise
-                raise SessionNotFound(begin.session_id) from None
-
-        if begin.new or model.concurrent_turns == "reject":
-            lease.turn = await begin_turn()
-        else:
-            lease.turn = await self.queue.wait(begin.session_id, begin_turn, model.queue_timeout, deadline)
+        if may_defer and begin.new:
+            lease.turn = self._store.defer_turn(begin, LEASE_SECONDS)
+        if lease.turn is None:
+            lease.turn = await self._begin(begin, caller, model, deadline)
         self._track(lease)
 
     async def commit(self, lease: CallLease, completion: ChatCompletion, receipt: Receipt | None = None) -> None:
@@ -210,6 +205,19 @@ class Turns:
         while self._ending:
             await asyncio.wait(self._ending)
         await self._renewal.stop()
+
+    async def _begin(self, begin: TurnBegin, caller: Caller, model: Model, deadline: float | None) -> Turn:
+        async def begin_turn() -> Turn:
+            try:
+                return await self._shielded(self._store.begin_turn(begin, LEASE_SECONDS), self._release_abandoned)
+            except SessionOfOtherModel as error:
+                if caller.may_use(error.session_model):
+                    raise
+                raise SessionNotFound(begin.session_id) from None
+
+        if begin.new or model.concurrent_turns == "reject":
+            return await begin_turn()
+        return await self.queue.wait(begin.session_id, begin_turn, model.queue_timeout, deadline)
 
     async def _shielded(self, acquire: Coroutine[Any, Any, T], on_abandoned: Callable[[T], None]) -> T:
         """Awaits an acquisition. If the call is cancelled meanwhile, `on_abandoned` receives what was acquired."""

@@ -122,6 +122,9 @@ class PostgresStore(PostgresKeyStore, UsageMethods, AlertMethods):
         _require_valid_id(begin.session_id)
         return await self._turns.begin(begin, lease_seconds)
 
+    def defer_turn(self, begin: TurnBegin, lease_seconds: float) -> Turn | None:
+        """Defers no turn: other replicas see every turn that runs."""
+
     async def end_turn(self, turn: Turn, end: TurnEnd) -> None:
         """Ends the turn, its lease and its claim. Raises TurnLost."""
         await self._turns.end(turn, end)

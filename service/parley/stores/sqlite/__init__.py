@@ -12,7 +12,6 @@ from typing import TypeVar
 import apsw
 
 from parley.core.errors import StoreUnavailable
-from parley.core.offload import offload
 from parley.core.ports import (
     Charge,
     Claim,
@@ -23,26 +22,22 @@ from parley.core.ports import (
     Settlement,
     StorageLimits,
     Turn,
-    TurnBegin,
-    TurnEnd,
     Window,
 )
 from parley.core.ports.sessions import UNLIMITED_STORAGE
 from parley.stores import paging
 from parley.stores.purging import PURGE_SECONDS, PurgeCursor, purge_all, purge_session
-from parley.stores.serialized import serialize
 from parley.stores.sqlite import claims, deletion, limits, reaper, sessions, turns
 from parley.stores.sqlite.alerts import AlertMethods
-from parley.stores.sqlite.claims import renew_claims
 from parley.stores.sqlite.clock import FileClock, Times
 from parley.stores.sqlite.database import Database, identify, queue_file, require_space
+from parley.stores.sqlite.deferred import DeferredBegin, DeferredBegins
 from parley.stores.sqlite.key_store import SqliteKeyStore
 from parley.stores.sqlite.releases import LeaseWaiters
-from parley.stores.sqlite.turns import SerializedHistory, renew_turns
+from parley.stores.sqlite.turn_methods import TurnMethods
 from parley.stores.sqlite.usage import UsageMethods
 from parley.stores.sqlite.writer import Counts, Writer
 from parley.stores.sqlite.writer_queue import WriterQueue
-from parley.v1.message_pb2 import Message
 from parley.v1.sessions_pb2 import Session, SessionMessage
 
 __all__ = ["SqliteStore"]
@@ -51,7 +46,7 @@ T = TypeVar("T")
 _CHECK_SECONDS = 5.0  # between two write checks
 
 
-class SqliteStore(SqliteKeyStore, UsageMethods, AlertMethods):
+class SqliteStore(TurnMethods, SqliteKeyStore, UsageMethods, AlertMethods):
     """Implements `parley.core.ports.Store`. Every method also raises StoreUnavailable.
 
     One thread writes and one reads, so that the event loop never waits for the disk.
@@ -88,6 +83,7 @@ class SqliteStore(SqliteKeyStore, UsageMethods, AlertMethods):
         )
         order = WriterQueue(queue_file(path), allow_unavailable=allow_unavailable)
         self._writer = Writer(database, order, self._clock.load)
+        self._deferred = DeferredBegins(self._write_begin)
         self._path = path
         self._checked = -inf
         self._purge_seconds = purge_seconds
@@ -98,37 +94,6 @@ class SqliteStore(SqliteKeyStore, UsageMethods, AlertMethods):
     def counts(self) -> Counts:
         """The numbers of commits and of jobs in them."""
         return self._writer.counts
-
-    async def begin_turn(self, begin: TurnBegin, lease_seconds: float) -> Turn:
-        """Leases the session and adds the turn. Raises SessionNotFound, SessionBusy, InvalidRequest."""
-        sent = await offload(serialize, begin.messages)
-
-        def job(db: apsw.Connection) -> tuple[Turn, SerializedHistory]:
-            return turns.begin_turn(db, begin, sent, self._times(db, lease_seconds))
-
-        turn, history = await self._writer.submit(job)
-        turn.history = [Message.FromString(message) for message in history.read]
-        for piece in history.pieces:
-            read = await self._read(lambda db, piece=piece: turns.read_piece(db, turn, piece))  # type: ignore[misc]
-            turn.history += [Message.FromString(message) for message in read]
-        return turn
-
-    async def end_turn(self, turn: Turn, end: TurnEnd) -> None:
-        """Ends the turn, its lease and its claim. Raises TurnLost."""
-        await self._writer.submit(lambda db: turns.end_turn(db, turn, end, self._times(db)))
-        self._lease_waiters.announce(turn.session_id)
-
-    async def renew_leases(self, turns: Iterable[Turn], claims: Iterable[Claim], lease_seconds: float) -> None:
-        """Extends the leases that are still held, in one transaction."""
-        running, held = list(turns), list(claims)
-
-        def job(db: apsw.Connection) -> None:
-            expires = self._clock.lease_time(db) + lease_seconds
-            renew_turns(db, running, expires)
-            renew_claims(db, held, expires)
-
-        if running or held:
-            await self._writer.submit(job)
 
     async def wait_for_release(self, session_id: str, seconds: float) -> None:
         """Returns at once if this process ends a turn of the session; polls for releases by other processes."""
@@ -251,8 +216,12 @@ class SqliteStore(SqliteKeyStore, UsageMethods, AlertMethods):
         Raises:
             StoreUnavailable: A check failed.
         """
-        await self._read(lambda db: db.execute("SELECT 1 FROM sessions LIMIT 1").fetchall())
-        await asyncio.get_running_loop().run_in_executor(self._reader, require_space, self._path)
+        try:
+            await self._read(lambda db: db.execute("SELECT 1 FROM sessions LIMIT 1").fetchall())
+            await asyncio.get_running_loop().run_in_executor(self._reader, require_space, self._path)
+        except StoreUnavailable:
+            self._writer.is_failing = True
+            raise
         if time.monotonic() - self._checked > _CHECK_SECONDS:
             await self._writer.submit(self._clock.touch)
             self._checked = time.monotonic()
@@ -263,6 +232,7 @@ class SqliteStore(SqliteKeyStore, UsageMethods, AlertMethods):
 
     async def close(self) -> None:
         """Completes pending writes, then closes the file."""
+        await self._deferred.close()
         await self._writer.close()
         self._reader.shutdown()
         self._readable.close()
@@ -273,6 +243,13 @@ class SqliteStore(SqliteKeyStore, UsageMethods, AlertMethods):
 
         (next_cursor,) = await self._writer.submit(job, deletes=True)
         return next_cursor
+
+    def _write_begin(self, deferred: DeferredBegin) -> asyncio.Future[Turn]:
+        def job(db: apsw.Connection) -> Turn:
+            times = self._times(db, deferred.lease_seconds)._replace(wall=deferred.wall)
+            return turns.begin_turn(db, deferred.begin, deferred.sent, times)[0]
+
+        return self._writer.submit(job)
 
     def _times(self, db: apsw.Connection, lease_seconds: float = 0.0) -> Times:
         return Times(self._clock.wall(), self._clock.lease_time(db), lease_seconds)

@@ -165,10 +165,15 @@ def end_turn(db: apsw.Connection, turn: Turn, end: TurnEnd, times: Times) -> Non
         raise TurnLost
     ended = (end.state, end.reason, *answer.size, *records.usage_and_receipt(end), turn.session_id, turn.number)
     db.execute(_END_TURN, ended)
-    _append(db, turn, request_count, answer)
+    append(db, (turn.session_id, turn.number), request_count, answer.rows)
+    settle_end(db, turn.session_id, end, times)
+
+
+def settle_end(db: apsw.Connection, session_id: str, end: TurnEnd, times: Times) -> None:
+    """Ends the claim and settles the limits of a turn that has been written. Raises TurnLost if the claim is lost."""
     if end.claim is not None:
         # If the claim is lost, the failure of the job rolls back the preceding writes.
-        end_claim(db, end.claim, end.reply if end.state == "completed" else None, turn.session_id, times.wall)
+        end_claim(db, end.claim, end.reply if end.state == "completed" else None, session_id, times.wall)
     if end.settlement is not None:
         settle(db, end.settlement, times)
 
@@ -280,11 +285,12 @@ def _add(db: apsw.Connection, turn: Turn, begin: TurnBegin, added: Serialized, n
     metadata = orjson.dumps(dict(begin.metadata)).decode() if begin.metadata else None
     size = (len(turn.messages), *added.size, history.starts_with_tool_result(turn.messages))
     db.execute(_ADD_TURN, (turn.session_id, turn.number, now, *size, metadata))
-    _append(db, turn, 0, added)
+    append(db, (turn.session_id, turn.number), 0, added.rows)
 
 
-def _append(db: apsw.Connection, turn: Turn, position: int, added: Serialized) -> None:
-    values = [(turn.session_id, turn.number, index, *row) for index, row in enumerate(added.rows, position)]
+def append(db: apsw.Connection, turn: tuple[str, int], position: int, added: Sequence[tuple[bytes, bool]]) -> None:
+    """Adds serialized messages to a turn (session and number), from `position` on."""
+    values = [(*turn, index, *row) for index, row in enumerate(added, position)]
     end = 0
     for end in range(_ROWS_PER_STATEMENT, len(values) + 1, _ROWS_PER_STATEMENT):
         db.execute(_ADD_MESSAGES, list(chain.from_iterable(values[end - _ROWS_PER_STATEMENT : end])))

@@ -74,6 +74,7 @@ class Writer:
             prepare: Runs once per connection, in the transaction of its first jobs.
         """
         self.counts = Counts()
+        self.is_failing = False  # whether the latest transaction, or check of the file, has failed
         self._database = database
         self._prepare = prepare
         self._prepared: apsw.Connection | None = None
@@ -127,9 +128,11 @@ class Writer:
                     jobs, stopping = self._collect_batch(first)
                     self._perform(connection, jobs)
                 self._prepared = connection
+                self.is_failing = False
             except Exception as error:  # noqa: BLE001 - reported by the jobs; the thread must survive
                 jobs, stopping = (jobs, stopping) if jobs else self._collect_batch(first)
                 _fail(jobs, error)
+                self.is_failing = True
             self.counts.jobs += len(jobs)
             self._is_shared = len(jobs) > 1
             _deliver(jobs)
