@@ -3,19 +3,21 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
 import pytest
 
-from parley.core.errors import SessionNotFound, StorageLimitExceeded, StoreUnavailable
+from parley.core.errors import SessionNotFound, StorageLimitExceeded, StoreUnavailable, TurnLost
 from parley.core.offload import LARGE_BYTES, record_size
-from parley.core.ports import StorageLimits, Turn, TurnBegin, TurnEnd
+from parley.core.ports import Claim, StorageLimits, Turn, TurnBegin, TurnEnd
 from parley.stores.sqlite import SqliteStore
 from parley.v1.message_pb2 import Usage
 from parley.v1.receipt_pb2 import Receipt
 from tests.contract.stores import all_messages, begin, complete, converse, message
 from tests.contract.stores.making import LEASE, Clock, charge, hold, settlement
+from tests.contract.test_store_sqlite import queued
 
 _SYSTEM, _QUESTION = message("system", "be kind"), message("user", "q")
 
@@ -115,6 +117,23 @@ async def test_an_end_during_the_write_of_the_beginning(store: SqliteStore) -> N
         await complete(store, turn, "a")
     for turn in turns:
         assert ["completed"] * 3 == [one[2] for one in await state(store, turn.session_id)]
+
+
+async def test_turns_that_end_together(store: SqliteStore, file: Path) -> None:
+    """Turns that wait together are written with one commit; one that has lost its claim is not, the others are."""
+    claim = await store.claim("ada", "m", "k", b"d", LEASE)
+    assert isinstance(claim, Claim)
+    lost = TurnEnd("completed", answer=[message("assistant", "a")], claim=replace(claim, fence=claim.fence + 1))
+    turns = [defer(store, f"s{number}") for number in range(70)]
+    before = store.counts.commits
+    ends = [complete(store, turn, f"to {turn.session_id}", "b") for turn in turns[1:]]
+    results = await queued(store, file, store.end_turn(turns[0], lost), *ends)
+    assert 1 == store.counts.commits - before
+    assert [TurnLost, *[type(None)] * 69] == [type(result) for result in results]
+    assert [] == await state(store, "s0")
+    for turn in turns[1:]:
+        texts = [one[0] for one in await state(store, turn.session_id)]
+        assert ["be kind", "q", f"to {turn.session_id}", "b"] == texts
 
 
 async def test_an_outage(store: SqliteStore, file: Path) -> None:

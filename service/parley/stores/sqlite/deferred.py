@@ -1,31 +1,32 @@
 """Turns in new sessions whose beginning is written later: with their end, or in a batch with others."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from operator import add
+from typing import Any, NamedTuple
 
 import apsw
-import orjson
 
 from parley.core.ports import Turn, TurnBegin, TurnEnd
 from parley.core.sessions import history
 from parley.stores import records
 from parley.stores.serialized import Serialized, serialize
 from parley.stores.sqlite.clock import Times
-from parley.stores.sqlite.turns import append, settle_end
+from parley.stores.sqlite.rows import Insert
+from parley.stores.sqlite.turns import MESSAGES, settle_end, stored_metadata
 
 _WRITE_SECONDS = 0.1
 
-_CREATE = """
-INSERT INTO sessions (id, account, model, created, updated, turn_count, lease_fence, completed_messages, bytes)
-VALUES (?, ?, ?, ?, ?, 1, 1, ?, ?)
-"""
-_ADD_TURN = """
-INSERT INTO turns (session_id, number, state, reason, created, asked, messages, tokens, bytes, continues, metadata,
-  usage, receipt)
-VALUES (?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
+_SESSIONS = Insert(
+    "sessions (id, account, model, created, updated, completed_messages, bytes, turn_count, lease_fence)",
+    "(?, ?, ?, ?, ?, ?, ?, 1, 1)",
+)
+_TURNS = Insert(
+    "turns (session_id, state, reason, created, asked, messages, tokens, bytes, continues, metadata, usage, receipt, "
+    "number)",
+    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1)",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,17 +105,39 @@ class DeferredBegins:
         writing.add_done_callback(on_done)
 
 
-def write_turn(db: apsw.Connection, deferred: DeferredBegin, end: TurnEnd, times: Times) -> None:
-    """Writes a new session with its first turn, which has ended. Raises TurnLost if its claim is lost."""
-    begin, sent, answer = deferred.begin, deferred.sent, serialize(end.answer)
-    session, wall, asked = begin.session_id, deferred.wall, len(sent.rows)
-    completed = asked + len(answer.rows) if end.state == "completed" else 0
-    stored = sent.bytes + answer.bytes
-    db.execute(_CREATE, (session, begin.account, begin.model, wall, wall, completed, stored))
-    size = (one + other for one, other in zip(sent.size, answer.size, strict=True))
+class EndedTurn(NamedTuple):
+    """A turn whose beginning is written with its end."""
+
+    deferred: DeferredBegin
+    end: TurnEnd
+
+
+def write_turns(db: apsw.Connection, turns: Sequence[EndedTurn], times: Callable[[], Times]) -> None:
+    """Writes new sessions with their first turns, which have ended. Raises TurnLost if a claim is lost."""
+    answers = [serialize(end.answer) for _, end in turns]
+    pairs = list(zip(turns, answers, strict=True))
+    _SESSIONS.run(db, [_session_row(*turn, answer) for turn, answer in pairs])
+    _TURNS.run(db, [_turn_row(*turn, answer) for turn, answer in pairs])
+    MESSAGES.run(db, [row for turn, answer in pairs for row in _message_rows(turn.deferred, answer)])
+    for deferred, end in turns:
+        if end.claim is not None or end.settlement is not None:
+            settle_end(db, deferred.begin.session_id, end, times())
+
+
+def _session_row(deferred: DeferredBegin, end: TurnEnd, answer: Serialized) -> tuple[Any, ...]:
+    begin, sent, wall = deferred.begin, deferred.sent, deferred.wall
+    completed = len(sent.rows) + len(answer.rows) if end.state == "completed" else 0
+    return begin.session_id, begin.account, begin.model, wall, wall, completed, sent.bytes + answer.bytes
+
+
+def _turn_row(deferred: DeferredBegin, end: TurnEnd, answer: Serialized) -> tuple[Any, ...]:
+    begin, sent = deferred.begin, deferred.sent
+    size = map(add, sent.size, answer.size)
     continues = history.starts_with_tool_result(begin.messages)
-    metadata = orjson.dumps(dict(begin.metadata)).decode() if begin.metadata else None
-    more = (continues, metadata, *records.usage_and_receipt(end))
-    db.execute(_ADD_TURN, (session, end.state, end.reason, wall, asked, *size, *more))
-    append(db, (session, 1), 0, (*sent.rows, *answer.rows))
-    settle_end(db, session, end, times)
+    asked = (begin.session_id, end.state, end.reason, deferred.wall, len(sent.rows))
+    return *asked, *size, continues, stored_metadata(begin), *records.usage_and_receipt(end)
+
+
+def _message_rows(deferred: DeferredBegin, answer: Serialized) -> list[tuple[Any, ...]]:
+    session_id = deferred.begin.session_id
+    return [(session_id, 1, position, *row) for position, row in enumerate((*deferred.sent.rows, *answer.rows))]

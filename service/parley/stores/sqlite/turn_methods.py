@@ -1,6 +1,6 @@
 """The part of the store that begins and ends turns."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol, TypeVar
 
 import apsw
@@ -12,7 +12,7 @@ from parley.stores.serialized import serialize
 from parley.stores.sqlite import turns
 from parley.stores.sqlite.claims import renew_claims
 from parley.stores.sqlite.clock import FileClock, Times
-from parley.stores.sqlite.deferred import DeferredBegin, DeferredBegins, write_turn
+from parley.stores.sqlite.deferred import DeferredBegin, DeferredBegins, EndedTurn, write_turns
 from parley.stores.sqlite.releases import LeaseWaiters
 from parley.stores.sqlite.turns import SerializedHistory, renew_turns
 from parley.stores.sqlite.writer import Writer
@@ -28,6 +28,7 @@ class _Store(Protocol):
     _lease_waiters: LeaseWaiters
 
     def _times(self, db: apsw.Connection, lease_seconds: float = 0.0) -> Times: ...
+    def _write_ended(self, db: apsw.Connection, ended: Sequence[EndedTurn]) -> None: ...
     def _read(self, work: Callable[[apsw.Connection], T]) -> Awaitable[T]: ...
 
 
@@ -63,7 +64,10 @@ class TurnMethods:
             await self._writer.submit(lambda db: turns.end_turn(db, turn, end, self._times(db)))
             self._lease_waiters.announce(turn.session_id)
         else:
-            await self._writer.submit(lambda db: write_turn(db, deferred, end, self._times(db)))
+            await self._writer.submit_row(self._write_ended, EndedTurn(deferred, end))
+
+    def _write_ended(self: _Store, db: apsw.Connection, ended: Sequence[EndedTurn]) -> None:
+        write_turns(db, ended, lambda: self._times(db))
 
     async def renew_leases(self: _Store, turns: Iterable[Turn], claims: Iterable[Claim], lease_seconds: float) -> None:
         """Extends the leases that are still held, in one transaction."""

@@ -18,7 +18,7 @@ from parley.stores.serialized import Serialized, serialize
 from parley.stores.sqlite.claims import end_claim
 from parley.stores.sqlite.clock import Times
 from parley.stores.sqlite.limits import settle
-from parley.stores.sqlite.rows import column, rows
+from parley.stores.sqlite.rows import Insert, column, rows
 from parley.stores.sqlite.sessions import find_session, lease_remaining, require_account_space
 from parley.v1.message_pb2 import Message
 
@@ -44,10 +44,8 @@ INSERT INTO turns (session_id, number, state, created, asked, messages, tokens, 
 VALUES (?, ?, 'in_progress', ?, ?, ?, ?, ?, ?, ?)
 """
 _ADD_BYTES = "UPDATE sessions SET bytes = bytes + ? WHERE id = ?"
-_ADD_MESSAGE = "INSERT INTO messages (session_id, turn, position, message, system) VALUES (?, ?, ?, ?, ?)"
-# Every statement releases the interpreter lock and reacquires it while the database is locked: one for many rows.
-_ROWS_PER_STATEMENT = 500
-_ADD_MESSAGES = _ADD_MESSAGE + ", (?, ?, ?, ?, ?)" * (_ROWS_PER_STATEMENT - 1)
+MESSAGES = Insert("messages (session_id, turn, position, message, system)", "(?, ?, ?, ?, ?)")
+"""Adds messages."""
 _SIZES = """
 SELECT number, messages, tokens, continues, bytes FROM turns
 WHERE session_id = ? AND number < ? AND state = 'completed' ORDER BY number DESC
@@ -165,7 +163,7 @@ def end_turn(db: apsw.Connection, turn: Turn, end: TurnEnd, times: Times) -> Non
         raise TurnLost
     ended = (end.state, end.reason, *answer.size, *records.usage_and_receipt(end), turn.session_id, turn.number)
     db.execute(_END_TURN, ended)
-    append(db, (turn.session_id, turn.number), request_count, answer.rows)
+    _append(db, turn, request_count, answer)
     settle_end(db, turn.session_id, end, times)
 
 
@@ -282,16 +280,15 @@ def _sizes(db: apsw.Connection, key: tuple[str, int]) -> Iterator[Iterator[TurnS
 
 
 def _add(db: apsw.Connection, turn: Turn, begin: TurnBegin, added: Serialized, now: float) -> None:
-    metadata = orjson.dumps(dict(begin.metadata)).decode() if begin.metadata else None
     size = (len(turn.messages), *added.size, history.starts_with_tool_result(turn.messages))
-    db.execute(_ADD_TURN, (turn.session_id, turn.number, now, *size, metadata))
-    append(db, (turn.session_id, turn.number), 0, added.rows)
+    db.execute(_ADD_TURN, (turn.session_id, turn.number, now, *size, stored_metadata(begin)))
+    _append(db, turn, 0, added)
 
 
-def append(db: apsw.Connection, turn: tuple[str, int], position: int, added: Sequence[tuple[bytes, bool]]) -> None:
-    """Adds serialized messages to a turn (session and number), from `position` on."""
-    values = [(*turn, index, *row) for index, row in enumerate(added, position)]
-    end = 0
-    for end in range(_ROWS_PER_STATEMENT, len(values) + 1, _ROWS_PER_STATEMENT):
-        db.execute(_ADD_MESSAGES, list(chain.from_iterable(values[end - _ROWS_PER_STATEMENT : end])))
-    db.executemany(_ADD_MESSAGE, values[end:])
+def stored_metadata(begin: TurnBegin) -> str | None:
+    """Returns the metadata of a turn as it is stored."""
+    return orjson.dumps(dict(begin.metadata)).decode() if begin.metadata else None
+
+
+def _append(db: apsw.Connection, turn: Turn, position: int, added: Serialized) -> None:
+    MESSAGES.run(db, [(turn.session_id, turn.number, index, *row) for index, row in enumerate(added.rows, position)])

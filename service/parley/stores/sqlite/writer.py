@@ -7,12 +7,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import apsw
 
 from parley.core.errors import StoreUnavailable
-from parley.stores.sqlite.database import OUTAGES, Database, is_missing_table, wait_for_lock
+from parley.stores.sqlite.database import Database, wait_for_lock
+from parley.stores.sqlite.jobs import Job, PartialWriteError, deliver, fail, run_in_savepoint, run_together
 from parley.stores.sqlite.maintenance import Maintenance
 from parley.stores.sqlite.writer_queue import WriterQueue
 
@@ -38,28 +39,6 @@ class Counts:
     jobs: int = 0
 
 
-@dataclass(slots=True)
-class _Job:
-    work: Callable[[apsw.Connection], Any]
-    future: asyncio.Future[Any]
-    deletes: bool = False
-    result: Any = None
-    error: Exception | None = None
-
-    def settle(self) -> None:
-        """Resolves the caller's future. Runs in the caller's event loop."""
-        if self.future.done():
-            return
-        if self.error is None:
-            self.future.set_result(self.result)
-        else:
-            self.future.set_exception(self.error)
-
-
-class _PartialWriteError(Exception):
-    """A job failed after it had written."""
-
-
 class Writer:
     """Runs jobs in order of arrival. The future of a job resolves only after its commit."""
 
@@ -80,7 +59,7 @@ class Writer:
         self._prepared: apsw.Connection | None = None
         self._writer_queue = writer_queue
         self._maintenance = Maintenance()
-        self._queue: SimpleQueue[_Job | None] = SimpleQueue()
+        self._queue: SimpleQueue[Job | None] = SimpleQueue()
         self._closing = False
         self._wal_pages = 0
         self._is_shared = False  # whether the latest batch had several jobs
@@ -102,11 +81,26 @@ class Writer:
         Raises:
             StoreUnavailable: The writer is closed.
         """
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._put(Job(work, future, deletes))
+        return future
+
+    def submit_row(self, work: Callable[[apsw.Connection, Sequence[T]], None], row: T) -> asyncio.Future[None]:
+        """Queues a job that one call of `work` runs for all rows of a transaction, before its other jobs.
+
+        If `work` fails, it runs again for each row.
+
+        Raises:
+            StoreUnavailable: The writer is closed.
+        """
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._put(Job(lambda db: work(db, (row,)), future, row=row, work_on_rows=work))
+        return future
+
+    def _put(self, job: Job) -> None:
         if self._closing:
             raise StoreUnavailable("the store is closed")
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._queue.put(_Job(work, future, deletes))
-        return future
+        self._queue.put(job)
 
     async def close(self) -> None:
         """Completes the queued jobs, then stops the thread and closes the database."""
@@ -119,7 +113,7 @@ class Writer:
         stopping = False
         self._maintenance.record_deletion()  # an earlier process may have been killed before it truncated the log
         while not stopping and (first := self._next()) is not None:
-            jobs: list[_Job] = []
+            jobs: list[Job] = []
             if self._is_shared:
                 time.sleep(_COLLECT_SECONDS)
             try:
@@ -131,18 +125,18 @@ class Writer:
                 self.is_failing = False
             except Exception as error:  # noqa: BLE001 - reported by the jobs; the thread must survive
                 jobs, stopping = (jobs, stopping) if jobs else self._collect_batch(first)
-                _fail(jobs, error)
+                fail(jobs, error)
                 self.is_failing = True
             self.counts.jobs += len(jobs)
             self._is_shared = len(jobs) > 1
-            _deliver(jobs)
+            deliver(jobs)
             if any(job.deletes and job.error is None and job.result for job in jobs):
                 self._maintenance.record_deletion()
             self._checkpoint()
         self._database.close()
         self._writer_queue.close()
 
-    def _next(self) -> _Job | None:
+    def _next(self) -> Job | None:
         """Returns the next job, or None if the writer must end. Runs maintenance while the queue is empty."""
         while True:
             wait = self._maintenance.wait()
@@ -165,17 +159,17 @@ class Writer:
         except StoreUnavailable:
             self._maintenance.postpone()
 
-    def _perform(self, connection: apsw.Connection, jobs: Sequence[_Job]) -> None:
+    def _perform(self, connection: apsw.Connection, jobs: Sequence[Job]) -> None:
         """Runs jobs so that a failed job rolls back only itself. A failure of the database fails all jobs."""
         try:
             self._make_ready(connection)
-            _run_together(connection, jobs)
-        except _PartialWriteError:
+            run_together(connection, jobs)
+        except PartialWriteError:
             connection.execute("ROLLBACK")
             connection.execute("BEGIN IMMEDIATE")
             self._make_ready(connection)
             for job in jobs:
-                _run_in_savepoint(connection, job)
+                run_in_savepoint(connection, job)
 
     def _make_ready(self, connection: apsw.Connection) -> None:
         """Runs `prepare` on a connection without a commit so far."""
@@ -197,10 +191,10 @@ class Writer:
                 raise
             self.counts.commits += 1
 
-    def _collect_batch(self, first: _Job) -> tuple[list[_Job], bool]:
+    def _collect_batch(self, first: Job) -> tuple[list[Job], bool]:
         """Returns the jobs of one batch, and whether the writer must end after it."""
-        jobs: list[_Job] = []
-        job: _Job | None = first
+        jobs: list[Job] = []
+        job: Job | None = first
         while job is not None:
             jobs.append(job)
             if len(jobs) == _MAX_BATCH:
@@ -222,59 +216,3 @@ class Writer:
         self._wal_pages = 0
         with suppress(StoreUnavailable), self._database.use() as connection:
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-
-
-def _run_together(connection: apsw.Connection, jobs: Sequence[_Job]) -> None:
-    """Runs jobs without a savepoint for each, because a savepoint costs as much as a write.
-
-    Raises:
-        _PartialWriteError: A job failed after it had written.
-    """
-    for job in jobs:
-        before = connection.total_changes()
-        _run(connection, job)
-        if job.error is not None and connection.total_changes() != before:
-            raise _PartialWriteError
-
-
-def _run_in_savepoint(connection: apsw.Connection, job: _Job) -> None:
-    connection.execute("SAVEPOINT job")
-    _run(connection, job)
-    if job.error is not None:
-        connection.execute("ROLLBACK TO job")
-    connection.execute("RELEASE job")
-
-
-def _run(connection: apsw.Connection, job: _Job) -> None:
-    """Runs a job unless its caller was cancelled. Raises errors that concern the database and not the job."""
-    job.result = job.error = None
-    if job.future.cancelled():
-        return
-    try:
-        job.result = job.work(connection)
-    except Exception as error:
-        if not connection.in_transaction or isinstance(error, OUTAGES) or is_missing_table(error):
-            raise
-        job.error = error
-
-
-def _fail(jobs: list[_Job], error: Exception) -> None:
-    """Fails all jobs of a batch that was not committed; jobs that failed by themselves keep their error."""
-    cause = error.cause if isinstance(error, StoreUnavailable) else repr(error)
-    for job in jobs:
-        job.error = job.error or StoreUnavailable(cause or str(error))
-
-
-def _deliver(jobs: list[_Job]) -> None:
-    """Wakes each event loop once for all of its jobs."""
-    loops: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
-    for job in jobs:
-        loops.setdefault(job.future.get_loop(), []).append(job)
-    for loop, settled in loops.items():
-        with suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(_settle, settled)
-
-
-def _settle(jobs: list[_Job]) -> None:
-    for job in jobs:
-        job.settle()
