@@ -106,8 +106,8 @@ _LIMITS = {
     ("unary-off", "rest"): Limits(297, 44, 14),
     ("unary-auto", "rest"): Limits(425, 44, 14),
     ("unary-off", "grpc"): Limits(288, 44, 14),
-    ("burst-off", "rest"): Limits(560, 94, 14),
-    ("burst-off", "grpc"): Limits(546, 94, 14),
+    ("burst-off", "rest"): Limits(538, 94, 14),
+    ("burst-off", "grpc"): Limits(536, 94, 14),
 }
 
 

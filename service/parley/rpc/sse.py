@@ -4,6 +4,7 @@ Almost every chunk of a stream is a piece of text: its event is built from const
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import orjson
 
@@ -13,7 +14,7 @@ from parley.core.streaming.plain_text import PlainText
 from parley.rpc import errors
 from parley.rpc.error_catalogue import OPENAI_CODES, SERVICE
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk
-from parley.v1.message_pb2 import ChunkChoice
+from parley.v1.message_pb2 import ChunkChoice, Delta
 
 DONE = b"data: [DONE]\n\n"
 # A comment without an empty line after it. The empty line would end an event without data, which clients must ignore
@@ -21,7 +22,6 @@ DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": keep-alive\n"
 
 _ALWAYS = {"index": 0, "delta": {}, "finish_reason": None}
-_STAMPS = ("session_id", "id", "object", "created", "model")
 
 
 class EventWriter:
@@ -37,13 +37,13 @@ class EventWriter:
         self._nulls = nulls
         self._after_text = b'},"logprobs":null,"finish_reason":null}' if nulls else b'},"finish_reason":null}'
         self._head: bytes | None = None
-        self._text_fields: tuple[str, str] | None = None
+        self._text_fields: tuple[str, str, str] | None = None
         self._before_text = self._after_text_event = b""
 
     def events(self, chunks: Sequence[ChatCompletionChunk]) -> bytes:
         """Returns the events of a batch of chunks; `[DONE]` follows the last chunk of a stream."""
         if isinstance(chunks, PlainText) and self._head is not None:
-            return self._text_event(chunks[0], chunks.text)
+            return self._text_event(chunks[0], chunks)
         text = b"".join([self.event(chunk) for chunk in chunks])
         return text + DONE if chunks and not chunks[-1].choices else text
 
@@ -57,21 +57,24 @@ class EventWriter:
         choices = b",".join([self._choice(choice) for choice in chunk.choices])
         return b"%b%b]%b}\n\n" % (self._head, choices, _tail(chunk, without_usage=hidden))
 
-    def _text_event(self, chunk: ChatCompletionChunk, text: str) -> bytes:
-        """Returns the event of plain text. What surrounds the text is built again only when these two fields change."""
-        fields = chunk.system_fingerprint, chunk.service_tier
+    def _text_event(self, chunk: ChatCompletionChunk, batch: PlainText) -> bytes:
+        """Returns the event of plain text. What surrounds the text is built again only when these fields change."""
+        fields = batch.kind, chunk.system_fingerprint, chunk.service_tier
         if fields != self._text_fields:
             self._text_fields = fields
-            self._before_text = b'%b{"index":0,"delta":{"content":' % (self._head or b"")
+            self._before_text = b'%b{"index":0,"delta":{"%b":' % (self._head or b"", batch.kind.encode())
             self._after_text_event = b"%b]%b}\n\n" % (self._after_text, _tail(chunk, without_usage=True))
-        return b"%b%b%b" % (self._before_text, orjson.dumps(text), self._after_text_event)
+        return b"%b%b%b" % (self._before_text, orjson.dumps(batch.text), self._after_text_event)
 
     def _choice(self, choice: ChunkChoice) -> bytes:
         delta = choice.delta
-        if len(delta.ListFields()) == 1 and delta.content and len(choice.ListFields()) == 2:  # noqa: PLR2004 - index, delta
-            text = orjson.dumps(delta.content)
-            return b'{"index":%d,"delta":{"content":%b%b' % (choice.index, text, self._after_text)
-        return dumps(from_message(choice, nulls=True) if self._nulls else {**_ALWAYS, **from_message(choice)})
+        fields = delta.ListFields()
+        if len(fields) == 1 and len(choice.ListFields()) == 2 and (kind := _text_kind(delta)):  # noqa: PLR2004 - index, delta
+            text = orjson.dumps(fields[0][1])
+            return b'{"index":%d,"delta":{"%b":%b%b' % (choice.index, kind, text, self._after_text)
+        if not fields or delta.role:
+            return _bare_choice(choice.SerializeToString(), nulls=self._nulls)
+        return _choice_json(choice, nulls=self._nulls)
 
 
 def error_event(error: ParleyError, form: str | None = None) -> bytes:
@@ -98,12 +101,25 @@ def _openai_error(error: ParleyError) -> dict[str, object]:
     return {"message": error.message, "type": kind, "param": error.param, "code": OPENAI_CODES.get(code, code)}
 
 
+def _choice_json(choice: ChunkChoice, *, nulls: bool) -> bytes:
+    return dumps(from_message(choice, nulls=True) if nulls else {**_ALWAYS, **from_message(choice)})
+
+
+def _text_kind(delta: Delta) -> bytes:
+    """Returns the name of the text of a delta that has one field; an empty one if it is no text."""
+    return b"content" if delta.content else b"reasoning_content" if delta.reasoning_content else b""
+
+
+@lru_cache(64)
+def _bare_choice(choice: bytes, *, nulls: bool) -> bytes:
+    """Returns the JSON of a serialized choice with a role or a finish reason, which is the same in most streams."""
+    return _choice_json(ChunkChoice.FromString(choice), nulls=nulls)
+
+
 def _head(chunk: ChatCompletionChunk) -> bytes:
-    stamp = ChatCompletionChunk()
-    stamp.CopyFrom(chunk)
-    for field, _ in chunk.ListFields():
-        if field.name not in _STAMPS:
-            stamp.ClearField(field.name)  # type: ignore[arg-type]
+    stamp = ChatCompletionChunk(id=chunk.id, object=chunk.object, created=chunk.created, model=chunk.model)
+    if chunk.HasField("session_id"):
+        stamp.session_id = chunk.session_id
     return b'data: %b,"choices":[' % orjson.dumps(from_message(stamp))[:-1]
 
 

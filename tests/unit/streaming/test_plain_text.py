@@ -1,23 +1,28 @@
 """Which chunks are plain text."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import orjson
 import pytest
 
-from parley.core.streaming.plain_text import PlainText, plain_text
+from parley.core.messages.proto_json import from_message
+from parley.core.streaming.plain_text import Kind, PlainText, plain_text
 from parley.core.streaming.shaper import StreamShaper, stamp
 from parley.rpc.sse import EventWriter
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
 from parley.v1.message_pb2 import ChunkChoice, Delta
 
-OWN = {"content", "delta", "index"}
-"""The fields of plain text that have presence."""
+KINDS: tuple[Kind, ...] = ("content", "reasoning_content")
+OWN = {"delta", "index"}
+"""The fields of plain text that have presence, besides the text."""
 TEXT = "né \U0001f600"
 
 
-def _chunk(text: str = TEXT, index: int = 0) -> ChatCompletionChunk:
-    return ChatCompletionChunk(choices=[ChunkChoice(index=index, delta=Delta(content=text))])
+def _chunk(text: str = TEXT, index: int = 0, kind: str = "content") -> ChatCompletionChunk:
+    delta = Delta()
+    setattr(delta, kind, text)
+    return ChatCompletionChunk(choices=[ChunkChoice(index=index, delta=delta)])
 
 
 def _places(chunk: ChatCompletionChunk) -> list[Any]:
@@ -42,18 +47,22 @@ def _fields() -> Iterator[tuple[int, str]]:
                 yield place, field.name
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("text", ["a", TEXT, "x" * 100, "é" * 50], ids=len)
-def test_a_short_text_is_plain(text: str) -> None:
-    """A chunk with a short text and nothing else is plain text."""
-    assert text == plain_text(_chunk(text))
+def test_a_short_text_is_plain(text: str, kind: str) -> None:
+    """A chunk with a short text of one kind and nothing else is plain text."""
+    batch = plain_text(_chunk(text, kind=kind))
+    assert batch is not None
+    assert (kind, text, len(text.encode())) == (batch.kind, batch.text, batch.size)
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("place", "name"), [item for item in _fields() if item[1] not in OWN])
-def test_any_other_field_is_not_plain(place: int, name: str) -> None:
+def test_any_other_field_is_not_plain(place: int, name: str, kind: str) -> None:
     """A chunk with another field, at any level and even with an empty value, is not plain text."""
-    chunk = _chunk()
+    chunk = _chunk(kind=kind)
     _set(_places(chunk)[place], name)
-    assert "" == plain_text(chunk)
+    assert plain_text(chunk) is None
 
 
 def test_other_choices_and_long_or_empty_texts_are_not_plain() -> None:
@@ -63,23 +72,48 @@ def test_other_choices_and_long_or_empty_texts_are_not_plain() -> None:
     unnamed.choices[0].delta.role = ""
     no_choice = ChatCompletionChunk()
     for chunk in (_chunk(index=1), unnamed, no_choice, _chunk(""), _chunk("x" * 101)):
-        assert "" == plain_text(chunk)
+        assert plain_text(chunk) is None
 
 
+@pytest.mark.parametrize("kinds", [KINDS[:1], KINDS[1:], KINDS], ids=len)
 @pytest.mark.parametrize("nulls", [True, False])
-def test_events_of_plain_text_are_those_of_other_chunks(nulls: bool) -> None:
-    """The event of plain text has the bytes that the chunk has otherwise, also after the fingerprint has changed."""
+def test_events_of_plain_text_are_those_of_other_chunks(nulls: bool, kinds: Sequence[Kind]) -> None:
+    """The event of plain text has the bytes that the chunk has otherwise, also after kind or fingerprint changes."""
     answer = ChatCompletion()
     stamp(answer, "m", "session")
     shaper, fast, slow = StreamShaper(answer), *(EventWriter(include_usage=False, nulls=nulls) for _ in range(2))
-    kinds = []
+    types = []
     for fingerprint in ("", "fp_1", "fp_2"):
         first = _chunk("first")
         if fingerprint:
             first.system_fingerprint = fingerprint
-        for chunk in (first, _chunk(), _chunk('"\n')):
-            text = plain_text(chunk)
-            batch = shaper.shape_text(PlainText(chunk, text)) if text else shaper.shape(chunk)
-            kinds.append(type(batch))
+        for chunk in (first, *(_chunk(text, kind=kind) for text in (TEXT, '"\n') for kind in kinds)):
+            plain = plain_text(chunk)
+            batch = shaper.shape(chunk) if plain is None else shaper.shape_text(plain)
+            types.append(type(batch))
             assert b"".join(map(slow.event, batch)) == fast.events(batch)
-    assert [list, PlainText, PlainText] * 3 == kinds
+    assert [list, *([PlainText] * 2 * len(kinds))] * 3 == types
+
+
+@pytest.mark.parametrize("nulls", [True, False])
+@pytest.mark.parametrize(
+    "choice",
+    [
+        *(ChunkChoice(index=index, delta=Delta(content=TEXT)) for index in (0, 1)),
+        ChunkChoice(index=1, delta=Delta(reasoning_content=TEXT)),
+        ChunkChoice(index=0, delta=Delta(refusal=TEXT)),
+        ChunkChoice(index=0, delta=Delta(content="")),
+        ChunkChoice(index=0, delta=Delta(role="assistant", content="")),
+        ChunkChoice(index=0, delta=Delta(role="assistant", reasoning_content=TEXT)),
+        ChunkChoice(index=1, delta=Delta(), finish_reason="stop"),
+        ChunkChoice(index=0, delta=Delta(), finish_reason="length", extra_json='{"a": 1}'),
+        ChunkChoice(index=0, delta=Delta(content=TEXT), finish_reason="stop"),
+    ],
+)
+def test_an_event_has_the_json_of_its_choice(choice: ChunkChoice, nulls: bool) -> None:
+    """Every way to write a choice writes the same JSON, with `finish_reason` and, if asked for, the other nulls."""
+    expected: dict[str, Any] = from_message(choice, nulls=nulls)
+    expected = expected if nulls else {"index": 0, "delta": {}, "finish_reason": None} | expected
+    for _ in range(2):
+        written = EventWriter(include_usage=False, nulls=nulls).event(ChatCompletionChunk(id="x", choices=[choice]))
+        assert [expected] == orjson.loads(written.removeprefix(b"data: "))["choices"]

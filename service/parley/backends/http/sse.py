@@ -11,9 +11,14 @@ class EventTooLong(ValueError):
 
 
 class EventReader:
-    """Splits a byte stream into events. Chunk boundaries may be anywhere; lines end in LF, CRLF or CR."""
+    """Splits a byte stream into events. Chunk boundaries may be anywhere; lines end in LF, CRLF or CR.
+
+    Attributes:
+        is_between_events: Whether the next byte begins an event.
+    """
 
     def __init__(self) -> None:
+        self.is_between_events = True
         self._partial: list[bytes] = []  # the chunks of an incomplete line
         self._partial_size = 0
         self._after_cr = False  # an LF at the start of the next chunk completes a CRLF
@@ -22,19 +27,24 @@ class EventReader:
         self._data: list[bytes] = []
         self._data_size = 0
 
-    @property
-    def is_between_events(self) -> bool:
-        """Whether the next byte begins an event."""
-        return not (self._partial or self._data or self._name or self._after_cr or self._first)
-
     def feed(self, data: bytes) -> list[tuple[bytes, bytes]]:
         """Returns the events that these bytes complete, as (name, data); the name is empty for most vendors.
 
         Raises:
             EventTooLong: If a line or an event exceeds MAX_EVENT.
         """
-        if data[-2:] == b"\n\n" and self._is_one_event(data):
+        if self.is_between_events and _is_one_event(data):
+            self._first = False
             return [(b"", data[6:-2])]
+        events = self._feed(data)
+        self.is_between_events = not (self._partial or self._data or self._name or self._after_cr or self._first)
+        return events
+
+    def end(self) -> list[tuple[bytes, bytes]]:
+        """Returns the event that the end of the stream completes: some servers omit the last blank line."""
+        return self.feed(b"\n\n")
+
+    def _feed(self, data: bytes) -> list[tuple[bytes, bytes]]:
         if self._after_cr and data:
             self._after_cr = False
             data = data.removeprefix(b"\n")
@@ -52,15 +62,6 @@ class EventReader:
         if not data.endswith((b"\n", b"\r")):
             self._keep(lines.pop())
         return self._events(lines)
-
-    def end(self) -> list[tuple[bytes, bytes]]:
-        """Returns the event that the end of the stream completes: some servers omit the last blank line."""
-        return self.feed(b"\n\n")
-
-    def _is_one_event(self, data: bytes) -> bool:
-        """Returns whether bytes are one event of one `data` line, as most are that a reader cuts out of a stream."""
-        is_one = data.startswith(b"data: ") and data.find(b"\n") == len(data) - 2 and b"\r" not in data
-        return is_one and len(data) <= MAX_EVENT and self.is_between_events
 
     def _keep(self, data: bytes) -> None:
         self._partial.append(data)
@@ -100,3 +101,10 @@ class EventReader:
         self._data_size += len(value)
         if self._data_size > MAX_EVENT:
             raise EventTooLong(f"an event of the stream is longer than {MAX_EVENT} bytes")
+
+
+def _is_one_event(data: bytes) -> bool:
+    """Returns whether bytes are one event of one `data` line, as most are that a reader cuts out of a stream."""
+    if not (data.endswith(b"\n\n") and data.startswith(b"data: ")):
+        return False
+    return data.find(b"\n") == len(data) - 2 and b"\r" not in data and len(data) <= MAX_EVENT

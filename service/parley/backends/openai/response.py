@@ -23,10 +23,10 @@ from parley.v1.chat_completions_pb2 import ChatCompletion
 from parley.v1.message_pb2 import Choice, Usage
 
 METADATA_FIELDS = ("system_fingerprint", "service_tier", "moderation")
-TEXT_ONLY_FIELDS = frozenset(
+USUAL_FIELDS = frozenset(
     {"id", "object", "created", "model", "choices", "usage", "error", "obfuscation", *METADATA_FIELDS[:2]}
 )
-KNOWN = TEXT_ONLY_FIELDS | frozenset(METADATA_FIELDS)
+KNOWN = USUAL_FIELDS | frozenset(METADATA_FIELDS)
 """Known fields of a response and of a chunk. OpenAI pads events with `obfuscation` to hide the length of tokens."""
 
 

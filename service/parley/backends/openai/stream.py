@@ -110,7 +110,7 @@ class StreamReader:
                 return
             if self._event(name, text) and not self._is_repaired:
                 self._texts.learn(received, text)
-            else:
+            elif self._texts.is_known:
                 self._texts.forget()
 
     def _event(self, name: bytes, text: bytes) -> bool:
@@ -124,16 +124,18 @@ class StreamReader:
             return False
         if name == b"error" or event.get("error"):
             raise ErrorInBody(event)
-        choices = event.get("choices")
-        if choices and self._is_text_only(event, choices) and self._adds_text(choices[0]):
+        choices: Any = event.get("choices")
+        is_choice_only = choices and self._is_choice_only(event, choices)
+        if is_choice_only and self._adds_text(choices[0]):
             return True
         source = lenient_json.Source(text)
         if choices:
             self._read(choices, source)
         else:
             answer.raise_unmarked_error(event)
-        self._usage.read(event, source)
-        self._metadata.read(event, source)
+        if not is_choice_only:
+            self._usage.read(event, source)
+            self._metadata.read(event, source)
         return False
 
     def _repair(self, text: bytes) -> Any:
@@ -145,11 +147,11 @@ class StreamReader:
             choice.deltas.is_repaired = True
         return lenient_json.repaired(text)
 
-    def _is_text_only(self, event: Mapping[str, Any], choices: Any) -> bool:
+    def _is_choice_only(self, event: Mapping[str, Any], choices: Any) -> bool:
         """Returns whether an event has one choice and no other new data, as almost all have."""
-        if len(choices) != 1 or event.get("usage") or not event.keys() <= answer.TEXT_ONLY_FIELDS:
+        if len(choices) != 1 or event.get("usage") or not event.keys() <= answer.USUAL_FIELDS:
             return False
-        return self._metadata.are_known(event)
+        return bool(choices[0]) and "usage" not in choices[0] and self._metadata.are_known(event)
 
     def _adds_text(self, item: Mapping[str, Any]) -> bool:
         """Fast path: adds the text of a choice if it has text only; returns whether it did."""

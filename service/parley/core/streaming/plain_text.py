@@ -1,9 +1,12 @@
-"""The shape of nearly every chunk of a stream: a short text of the first choice, and nothing else."""
+"""The shape of nearly every chunk of a stream: a short text of one kind of the first choice, and nothing else."""
+
+from typing import Literal
 
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk
 from parley.v1.message_pb2 import ChunkChoice, Delta
 
-_FRAMING = ChatCompletionChunk(choices=[ChunkChoice(index=0, delta=Delta(content="."))]).ByteSize() - 1
+Kind = Literal["content", "reasoning_content"]
+
 _MAX_SIZE = 100  # bytes; with longer texts the lengths of the messages around them take more bytes
 
 
@@ -11,27 +14,46 @@ class PlainText(list[ChatCompletionChunk]):
     """A batch of one chunk of plain text, which has the fields of the stream besides.
 
     Attributes:
+        kind: The field of the delta that has the text.
         text: The text.
+        size: Its length in bytes.
     """
 
-    __slots__ = ("text",)
+    __slots__ = ("kind", "size", "text")
 
-    def __init__(self, chunk: ChatCompletionChunk, text: str) -> None:
+    def __init__(self, chunk: ChatCompletionChunk, kind: Kind, text: str, size: int) -> None:
         super().__init__((chunk,))
+        self.kind = kind
         self.text = text
+        self.size = size
 
 
-def plain_text(chunk: ChatCompletionChunk) -> str:
-    """Returns the text of a chunk of a backend that has nothing else than it; an empty string for any other chunk.
+def plain_text(chunk: ChatCompletionChunk) -> PlainText | None:
+    """Returns a chunk of a backend as plain text if it has nothing else; None for any other chunk.
 
     The serialized size tells, because every other field adds to it. Listing the fields of the three messages takes
     several times as long.
     """
     choices = chunk.choices
     if len(choices) != 1:
-        return ""
+        return None
     choice = choices[0]
+    kind: Kind = "content"
     text = choice.delta.content
+    if not text:
+        kind = "reasoning_content"
+        text = choice.delta.reasoning_content
     size = len(text) if text.isascii() else len(text.encode())
-    is_plain = 0 < size <= _MAX_SIZE and chunk.ByteSize() == size + _FRAMING
-    return text if is_plain and choice.HasField("index") and choice.index == 0 else ""
+    is_plain = 0 < size <= _MAX_SIZE and chunk.ByteSize() == size + _FRAMINGS[kind]
+    return PlainText(chunk, kind, text, size) if is_plain and choice.HasField("index") and choice.index == 0 else None
+
+
+def _framing(delta: Delta) -> int:
+    """Returns how many bytes a chunk has besides the text of its delta, which is one byte long."""
+    return ChatCompletionChunk(choices=[ChunkChoice(index=0, delta=delta)]).ByteSize() - 1
+
+
+_FRAMINGS = {
+    "content": _framing(Delta(content=".")),
+    "reasoning_content": _framing(Delta(reasoning_content=".")),
+}

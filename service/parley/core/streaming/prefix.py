@@ -13,6 +13,7 @@ from itertools import takewhile
 
 from google.protobuf.struct_pb2 import Value
 
+from parley.core.streaming.plain_text import PlainText
 from parley.core.streaming.prefix_matcher import PrefixMatcher
 from parley.core.usage.tokens import estimate_full_tokens, output_size
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk, CreateChatCompletionRequest
@@ -57,15 +58,23 @@ class DeliveredText:
             if not text or len(delta.ListFields()) > 1 or len(choice.ListFields()) > _TEXT_FIELDS:
                 self._add_other(choice)
 
-    def add_text(self, text: str, index: int = 0) -> None:
+    def add_plain(self, batch: PlainText) -> None:
+        """Adds plain text that the caller receives."""
+        self.size += batch.size
+        if batch.kind == "content" and self.size <= _MAX_BYTES:
+            self._texts.setdefault(0, []).append(batch.text)
+
+    def add_text(self, text: str, index: int) -> None:
         """Adds text of a choice."""
         self.size += len(text) if text.isascii() else len(text.encode())
         if self.size <= _MAX_BYTES:
             self._texts.setdefault(index, []).append(text)
 
     def _add_other(self, choice: ChunkChoice) -> None:
-        self.size += output_size(choice.delta) - len(choice.delta.content.encode())
-        for field, _ in choice.delta.ListFields():
+        fields = choice.delta.ListFields()
+        if fields:
+            self.size += output_size(choice.delta) - len(choice.delta.content.encode())
+        for field, _ in fields:
             self._continuable = self._continuable and field.name in _CONTINUABLE
         if choice.HasField("finish_reason"):
             self._finished.add(choice.index)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from parley.core.errors import ParleyError
-from parley.core.streaming.plain_text import PlainText, plain_text
+from parley.core.streaming.plain_text import plain_text
 from parley.core.streaming.prefix import Continue, DeliveredText, SkipPrefix, prefill_text
 from parley.core.usage import cost as usage_cost
 from parley.core.usage.attempts import AttemptOutcome, AttemptRecord
@@ -46,9 +46,9 @@ class StitchedStream:
 
     def add(self, attempt: AttemptRecord, chunk: ChatCompletionChunk) -> Sequence[ChatCompletionChunk]:
         """Returns the chunks that the caller receives for a chunk of an attempt. Raises PrefixMismatch."""
-        if self._joining is None and (text := plain_text(chunk)):
-            self.delivered.add_text(text)
-            return PlainText(chunk, text)
+        if self._joining is None and (batch := plain_text(chunk)):
+            self.delivered.add_plain(batch)
+            return batch
         if chunk.HasField("usage"):
             self._record_usage(attempt, chunk)
         if self._joining is None:
