@@ -17,7 +17,7 @@ from tests.load import report, start, turns
 from tests.load.accounting import VanishedError
 from tests.load.profiles import profile
 from tests.load.scenarios import PLANS, PROTOCOLS, Result, measure, quick, scenarios
-from tests.load.stack import KINDS, SESSIONS, StackError, Stacks, running
+from tests.load.stack import COALESCED, KINDS, SESSIONS, StackError, Stacks, running
 
 _SLOWLY = (
     *("strace", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync,fsync"),
@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--only",
         action="append",
-        choices=(*KINDS, "floor", "start", *turns.KINDS),
+        choices=(*KINDS, COALESCED, "floor", "start", *turns.KINDS),
         help="this kind only; floor: no sessions and no stores; may be repeated",
     )
     parser.add_argument("--protocol", action="append", choices=PROTOCOLS, help="this protocol only")
@@ -69,10 +69,11 @@ def _parser() -> argparse.ArgumentParser:
 def _calls(options: argparse.Namespace) -> list[Result]:
     """Measures calls through Parley, which starts only if calls are selected."""
     only = options.only or KINDS
-    kinds = [kind for kind in only if kind in KINDS] or (KINDS if "floor" in only else ())
+    all_kinds = (*KINDS, COALESCED)
+    kinds = [kind for kind in only if kind in all_kinds] or (all_kinds if "floor" in only else ())
     if not kinds:
         return []
-    if "floor" in only:
+    if "floor" in only or COALESCED in kinds:
         options.sessions = ["off"]
     with running(options.workers) as stacks:
         return uvloop.run(_run(stacks, kinds, options))

@@ -14,15 +14,16 @@ from tests.load import accounting, canned
 from tests.load.client import Caller, RestCaller, Target
 from tests.load.grpc_client import grpc_callers
 from tests.load.load import Outcome, compare, drive, percentile
-from tests.load.stack import Stack, Stacks, model_id
+from tests.load.stack import COALESCED, Stack, Stacks, model_id
 
 PROTOCOLS = ("rest", "grpc")
-UNITS = {"unary": 1, "burst": canned.EVENTS, "paced": canned.EVENTS}
+UNITS = {"unary": 1, "burst": canned.EVENTS, "paced": canned.EVENTS, COALESCED: canned.EVENTS}
+_PACED = ("paced", COALESCED)
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A scenario: unary, burst or paced; rest or grpc; sessions off or auto."""
+    """A scenario: unary, burst, paced or coalesced; rest or grpc; sessions off or auto."""
 
     kind: str
     protocol: str
@@ -45,6 +46,7 @@ PLANS = {
     "unary": Plan(clients=32, calls=700, rounds=9, pairs=600, seconds=4.0, warm_up=500),
     "burst": Plan(clients=8, calls=160, rounds=9, pairs=100, seconds=4.0, warm_up=64),
     "paced": Plan(clients=20, calls=20, rounds=4, pairs=3, seconds=4.0, warm_up=20),
+    COALESCED: Plan(clients=20, calls=20, rounds=4, pairs=3, seconds=4.0, warm_up=20),
 }
 
 
@@ -149,7 +151,7 @@ def target(stack: Stack, scenario: Scenario) -> Target:
         address=stack.rest if scenario.protocol == "rest" else stack.grpc,
         path="/v1/chat/completions",
         model=model_id(scenario.kind, scenario.sessions),
-        kind=scenario.kind,
+        kind="paced" if scenario.kind == COALESCED else scenario.kind,
         key=stack.key,
         session=scenario.sessions != "off",
     )
@@ -166,7 +168,7 @@ async def _one_client(sides: Sequence[Side], kind: str, direct: Caller, plan: Pl
     """Measures every side at one client; returns the outcome of the direct calls."""
     before = [accounting.snapshot(side.pid) for side in sides]
     callers = [*(side.callers[0] for side in sides), direct]
-    *outcomes, straight = await compare(callers, plan.pairs, 2 * plan.seconds, at_once=kind == "paced")
+    *outcomes, straight = await compare(callers, plan.pairs, 2 * plan.seconds, at_once=kind in _PACED)
     for side, outcome, start in zip(sides, outcomes, before, strict=True):
         used = accounting.spent(start, accounting.snapshot(side.pid))
         side.alone = outcome
@@ -177,7 +179,7 @@ async def _one_client(sides: Sequence[Side], kind: str, direct: Caller, plan: Pl
 async def _round(side: Side, source_pid: int, kind: str, plan: Plan) -> Round:
     """Runs the load once; returns the CPU time of the stack per request or event."""
     yard = accounting.yardstick()
-    stagger = canned.GAP_SECONDS if kind == "paced" else 0.0
+    stagger = canned.GAP_SECONDS if kind in _PACED else 0.0
     before, source, own = accounting.snapshot(side.pid), accounting.cpu_ns(source_pid), time.process_time()
     outcome = await drive(side.callers, plan.calls, plan.seconds, stagger)
     used = accounting.spent(before, accounting.snapshot(side.pid))
@@ -231,7 +233,7 @@ def times_floor(own: Side, bare: Side) -> float:
 
 def _milliseconds(kind: str, outcome: Outcome) -> list[float]:
     """Returns the duration of each call, or for paced streams the latency of each event."""
-    if kind == "paced":
+    if kind in _PACED:
         return [lag * 1e3 for timing in outcome.timings for lag in timing.lags]
     return [timing.total * 1e3 for timing in outcome.timings]
 

@@ -18,6 +18,8 @@ import yaml
 from tests.load import accounting
 
 KINDS = ("unary", "burst", "paced")
+COALESCED = "coalesced"
+"""Paced answers of a model with `coalesce`."""
 SESSIONS = ("off", "auto")
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
@@ -66,11 +68,13 @@ def model_id(kind: str, sessions: str) -> str:
 
 def configuration(address: str) -> str:
     """Returns the YAML configuration for an upstream at this address."""
-    models = [
+    models: list[dict[str, Any]] = [
         {"id": model_id(kind, sessions), "targets": [{"backend": "bench", "model": kind}], "sessions": sessions}
         for kind in KINDS
         for sessions in SESSIONS
     ]
+    target = {"backend": "bench", "model": COALESCED}
+    models.append({"id": model_id(COALESCED, "off"), "targets": [target], "sessions": "off", "coalesce": "50ms"})
     backends = {"bench": {"kind": "openai", "base_url": f"http://{address}/v1"}}
     return yaml.safe_dump({"backends": backends, "models": models})
 

@@ -68,7 +68,7 @@ class Upstream(asyncio.Protocol):
                 self._transport.write(_UNARY)
             case b"burst":
                 self._transport.write(_BURST)
-            case b"paced":
+            case b"paced" | b"coalesced":
                 self._pace(0, asyncio.get_running_loop().time())
             case _:
                 self._transport.write(_NOT_FOUND)
