@@ -58,9 +58,8 @@ class Authentication:
         """
         address = call.metadata.get(CLIENT_ADDRESS, "")
         names = call.metadata.get("parley-client-name", "")  # of a client's certificate, of which the first one counts
-        call.credentials = credentials = Credentials(
-            call.metadata.get("authorization"), address, names.partition(",")[0]
-        )
+        name = names.partition(",")[0] if names else ""
+        call.credentials = credentials = Credentials(call.metadata.get("authorization"), address, name)
         try:
             if self._failures.is_limited(address):
                 call.caller = await self._authenticate_in_turn(credentials)

@@ -52,7 +52,8 @@ def write(call: Call, milliseconds: float) -> None:
             fields["error"] = call.failure.message
         if call.failure.cause:
             fields["cause"] = call.failure.cause
-    getattr(_log, _LEVELS.get(call.status, "info"))("call", **fields)
+    logger = _log.bind()  # the proxy itself looks methods up with an exception
+    getattr(logger, _LEVELS.get(call.status, "info"))("call", fields=fields)
 
 
 @cache  # the methods of the protos: no other call gets here

@@ -16,8 +16,8 @@ STRUCT, TEXT, TYPED = 1, 2, 4
 TEXTS = ("extra_json", "extra_body_json")
 """The fields with the text of unknown fields."""
 
-_Fields = dict[int, tuple[int, Any, bool]]
-"""By the number of a field: its form, the fields of its message, and whether it is repeated."""
+_Fields = dict[FieldDescriptor, tuple[int, Any, bool]]
+"""By field: its form, the fields of its message, and whether it is repeated."""
 
 
 def forms_in(message: Any) -> int:
@@ -35,7 +35,7 @@ def forms_in(message: Any) -> int:
     while rest:  # a recursive function takes twice as long
         part, fields = rest.pop()
         for field, value in part.ListFields():
-            form = fields.get(field.number)
+            form = fields.get(field)
             if form is not None:
                 flag, inner, is_repeated = form
                 found |= flag
@@ -54,14 +54,14 @@ def parley_type(field: FieldDescriptor) -> Descriptor | None:
 def _fields(kind: Descriptor) -> _Fields:
     """Returns the fields of a type that are forms, or whose messages may have some.
 
-    By number, because the name of a field is a new string each time.
+    By descriptor: `ListFields` makes anew, at each call, those that nothing holds.
     """
     flags = {struct: STRUCT for struct, _ in STRUCTS.get(kind.full_name, ())}
     flags |= {field.name: TEXT for field in kind.fields if field.name in TEXTS}
     flags |= dict.fromkeys(typed_fields(kind), TYPED)
     inner = {field.name: _fields(type_of) for field in kind.fields if (type_of := parley_type(field)) is not None}
     return {
-        field.number: (flags.get(field.name, 0), inner.get(field.name), field.is_repeated)
+        field: (flags.get(field.name, 0), inner.get(field.name), field.is_repeated)
         for field in kind.fields
         if field.name in flags or inner.get(field.name)
     }

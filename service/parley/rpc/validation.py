@@ -12,6 +12,7 @@ from functools import lru_cache
 from itertools import chain, islice, repeat, starmap
 from typing import Any
 
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.struct_pb2 import Value
 
 from parley.core.errors import InvalidRequest, Violation
@@ -57,7 +58,7 @@ def validate(
     Raises:
         InvalidRequest: With all violations, or the first hundred.
     """
-    checks = _checks(frozenset([field.number for field, _ in request.ListFields()]), is_stream)
+    checks = _checks(frozenset([field for field, _ in request.ListFields()]), is_stream)
     faults = chain.from_iterable(map(operator.call, checks, repeat(request)))
     violations = list(starmap(Violation, islice(faults, _MAX_VIOLATIONS)))
     if model_required and not request.HasField("model"):
@@ -273,15 +274,17 @@ _CHECKS: tuple[tuple[_Check, frozenset[str]], ...] = (
     (_moderation, frozenset({"moderation"})),
     (_extra_body, frozenset({"extra_body_json"})),
 )
-_NAMES = {field.number: field.name for field in CreateChatCompletionRequest.DESCRIPTOR.fields}
+_STREAM_FIELDS = frozenset({"stream", "stream_options"})
+# By descriptor: `ListFields` makes anew, at each call, those that nothing holds.
+_NAMES = {field: field.name for field in CreateChatCompletionRequest.DESCRIPTOR.fields}
 
 
 @lru_cache(maxsize=256)  # the sets of fields that callers send; few of the possible ones
-def _checks(numbers: frozenset[int], is_stream: bool) -> tuple[_Check, ...]:
-    """Returns the checks of a request that sets the fields with these numbers."""
-    named = {_NAMES[number] for number in numbers}
-    checks = tuple(check for check, fields in _CHECKS if not (fields and fields.isdisjoint(named)))
-    return checks if is_stream else (*checks, _stream_fields)
+def _checks(fields: frozenset[FieldDescriptor], is_stream: bool) -> tuple[_Check, ...]:
+    """Returns the checks of a request that sets these fields."""
+    named = {_NAMES[field] for field in fields}
+    checks = tuple(check for check, names in _CHECKS if not (names and names.isdisjoint(named)))
+    return checks if is_stream or _STREAM_FIELDS.isdisjoint(named) else (*checks, _stream_fields)
 
 
 def _is_object(text: str) -> bool:

@@ -81,9 +81,9 @@ def _converter(kind: Descriptor, nulls: bool) -> _Convert:
 
 def _make(kind: Descriptor, nulls: bool) -> _Convert:
     known = [field for field in json_fields(kind) if field.name not in _CARRIERS]
-    # By number: the name of a field is a new string each time.
-    fields = {field.number: (field.json_name, _field(field, nulls)) for field in known}
-    unknown = next((field.number for field in kind.fields if field.name == "extra_json"), 0)
+    # By descriptor: `ListFields` makes anew, at each call, those that nothing holds.
+    fields = {field: (field.json_name, _field(field, nulls)) for field in known}
+    unknown = next((field for field in kind.fields if field.name == "extra_json"), None)
     inexact = {field.json_name for field in kind.fields if field.message_type in (Value.DESCRIPTOR, Struct.DESCRIPTOR)}
     known_names = {name for name, _ in fields.values()} - inexact
     always = _ALWAYS.get(kind.full_name, {}) if nulls else {}
@@ -91,12 +91,11 @@ def _make(kind: Descriptor, nulls: bool) -> _Convert:
     def convert(message: Any) -> dict[str, Any]:
         data = always.copy()
         for field, value in message.ListFields():
-            number = field.number
-            found = fields.get(number)
+            found = fields.get(field)
             if found is not None:
                 name, convert_field = found
                 data[name] = value if convert_field is None else convert_field(value)
-            elif number == unknown:
+            elif field is unknown:
                 data |= _unknown(value, known_names)
         return data
 

@@ -12,15 +12,16 @@ _PREFIX = "ERROR_REASON_"
 
 def receipt(attempts: Sequence[AttemptRecord]) -> Receipt:
     """Returns the receipt of attempts that have all ended."""
-    result = Receipt(duration_ms=0)
-    if not attempts:
-        return result
-    start = attempts[0].started
+    result, duration = Receipt(), 0
     for attempt in attempts:
+        start = attempts[0].started
         cost = _add(result, attempt, start)
         if cost is not None:
             result.cost += cost
-        result.duration_ms = max(result.duration_ms, _ms(start, attempt.ended))
+        duration = max(duration, _ms(start, attempt.ended))
+    result.duration_ms = duration
+    if not attempts:
+        return result
     used = attempts[0].usage
     if len(attempts) > 1:
         used = usage_cost.total([attempt.usage for attempt in attempts if attempt.usage is not None])
@@ -31,17 +32,17 @@ def receipt(attempts: Sequence[AttemptRecord]) -> Receipt:
 
 def _add(receipt: Receipt, attempt: AttemptRecord, start: float) -> float | None:
     """Adds an attempt to a receipt and returns its cost; None if it is not known."""
-    result = receipt.attempts.add(
-        model=attempt.model_id,
-        backend=attempt.backend,
-        target_model=attempt.target_model or None,
-        kind=attempt.kind,
-        outcome=attempt.outcome or "",
-        started_ms=_ms(start, attempt.started),
-        duration_ms=_ms(attempt.started, attempt.ended),
-        usage=attempt.usage,
-        estimated=attempt.estimated or None,
-    )
+    result = receipt.attempts.add()  # arguments of `add`, above all a message, take longer than assignments
+    result.model, result.backend, result.kind = attempt.model_id, attempt.backend, attempt.kind
+    if attempt.target_model:
+        result.target_model = attempt.target_model
+    if attempt.outcome is not None:
+        result.outcome = attempt.outcome
+    result.started_ms, result.duration_ms = _ms(start, attempt.started), _ms(attempt.started, attempt.ended)
+    if attempt.usage is not None:
+        result.usage.CopyFrom(attempt.usage)
+    if attempt.estimated:
+        result.estimated = True
     if attempt.error is not None:
         result.reason = ErrorReason.Name(attempt.error.reason).removeprefix(_PREFIX)
     if attempt.first_token is not None:

@@ -125,6 +125,8 @@ def _add(row: UsageCounts, attempt: Attempt) -> None:
         usage = attempt.usage
         row.prompt_tokens += usage.prompt_tokens
         row.completion_tokens += usage.completion_tokens
-        row.cached_tokens += usage.prompt_tokens_details.cached_tokens
-        row.reasoning_tokens += usage.completion_tokens_details.reasoning_tokens
+        if usage.HasField("prompt_tokens_details"):
+            row.cached_tokens += usage.prompt_tokens_details.cached_tokens
+        if usage.HasField("completion_tokens_details"):
+            row.reasoning_tokens += usage.completion_tokens_details.reasoning_tokens
         row.cost_nanos += round(attempt.cost * NANOS)

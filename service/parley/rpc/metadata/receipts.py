@@ -49,7 +49,7 @@ def fields(receipt: Receipt, causes: Sequence[str | None]) -> dict[str, Any]:
         `target`, which has answered; `cost`; `upstream_ms`; `attempts`, if there are several; `tried`, the attempts
         that did not complete.
     """
-    attempts = list(receipt.attempts)
+    attempts = receipt.attempts
     done = [attempt for attempt in attempts if attempt.outcome == _DONE]
     fields: dict[str, Any] = {"target": target_name(done[-1].backend, done[-1].target_model)} if done else {}
     if receipt.HasField("cost"):
