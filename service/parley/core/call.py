@@ -14,6 +14,7 @@ from parley.core.streaming.accumulator import CompletionAccumulator
 from parley.core.streaming.plain_text import PlainText
 from parley.core.streaming.shaper import StreamShaper, stamp
 from parley.core.usage.admission import RateLimitStatus
+from parley.core.usage.attempts import AttemptRecord
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
 from parley.v1.receipt_pb2 import Receipt
 
@@ -41,14 +42,14 @@ class CallOutcome:
             stream; None until then. Empty without configured limits.
         replayed: Whether the answer is the stored one of the `Idempotency-Key`. It costs nothing.
         receipt: The attempts and their cost, set when the call ends; None if it ends before the routing.
-        failure_causes: For each attempt of the receipt the cause of its failure. For the log only.
+        attempts: The records of the receipt's attempts, which also have the internal causes of their failures.
         is_access_revoked: Whether the call was cancelled because its caller has lost access.
     """
 
     rate_limits: Sequence[RateLimitStatus] | None = None
     replayed: bool = False
     receipt: Receipt | None = None
-    failure_causes: Sequence[str | None] = ()
+    attempts: Sequence[AttemptRecord] = ()
     is_access_revoked: bool = False
 
 
@@ -118,4 +119,4 @@ class ChatCall:
         """Writes the attempts to the outcome."""
         if self.execution:
             self.outcome.receipt = self.execution.receipt()
-            self.outcome.failure_causes = self.execution.failure_causes()
+            self.outcome.attempts = self.execution.attempts

@@ -186,7 +186,7 @@ class Chat:
                 await self._turns.commit(call.lease, call.accumulated() or call.completion, call.outcome.receipt)
             failed = error is not None
         finally:
-            self._usage.record(call.caller, call.model.id, call.outcome.receipt, failed=failed)
+            self._usage.record(call.caller, call.model.id, call.outcome.attempts, failed=failed)
             settling = admission.settle() if is_reserved else None
             if settling is not None and admission.is_concurrent and not isinstance(error, _CANCELLED):
                 # Otherwise the caller's next call could find this one still running.

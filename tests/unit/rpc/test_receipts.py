@@ -6,7 +6,12 @@ from typing import Any
 import pytest
 from google.protobuf.json_format import ParseDict
 
+from parley.config import Timeouts
+from parley.core.errors import UpstreamUnavailable
+from parley.core.ports import UpstreamCall
+from parley.core.usage.attempts import AttemptKind, AttemptOutcome, AttemptRecord
 from parley.rpc.metadata import receipts
+from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.message_pb2 import PromptTokensDetails, Usage
 from parley.v1.receipt_pb2 import Attempt, Receipt
 
@@ -20,6 +25,25 @@ def made(*attempts: dict[str, Any], **more: Any) -> Receipt:
     for attempt in attempts:
         receipt.attempts.add(**{"model": "m", "backend": "a", "duration_ms": 0, **attempt})
     return receipt
+
+
+def records(receipt: Receipt, cause: str | None = None) -> list[AttemptRecord]:
+    """Returns the records of a receipt's attempts; a failed one has an error with the cause."""
+    request = UpstreamCall(CreateChatCompletionRequest(), "m", Timeouts())
+    return [
+        AttemptRecord(
+            model_id="m",
+            backend=one.backend,
+            target_model=one.target_model,
+            price=None,
+            call=request,
+            kind=AttemptKind(one.kind),
+            started=0.0,
+            outcome=AttemptOutcome(one.outcome),
+            error=UpstreamUnavailable("down", cause=cause) if one.outcome == "failed" else None,
+        )
+        for one in receipt.attempts
+    ]
 
 
 def sent(receipt: Receipt | None) -> Receipt:
@@ -89,7 +113,7 @@ def test_cost_details_of_a_vendor_are_cut() -> None:
 )
 def test_the_log_fields_of_a_successful_call(receipt: Receipt, expected: dict[str, Any]) -> None:
     """The log line of a successful call has the target, the cost and the duration, and no attempts."""
-    assert expected == receipts.fields(receipt, [None] * len(receipt.attempts))
+    assert expected == receipts.fields(receipt, records(receipt))
 
 
 def test_the_log_fields_of_a_failed_call() -> None:
@@ -111,6 +135,6 @@ def test_the_log_fields_of_a_failed_call() -> None:
             },
             {"target": "a", "kind": "hedge", "outcome": "cancelled", "ms": 5},
         ],
-    } == receipts.fields(receipt, ["10.0.0.5 refused", None, None])
-    assert "target" not in receipts.fields(made(FAILED), ())
-    assert 1 == receipts.fields(made(FAILED), ())["attempts"]
+    } == receipts.fields(receipt, records(receipt, "10.0.0.5 refused"))
+    failed = receipts.fields(made(FAILED), records(made(FAILED)))
+    assert ("target" in failed, failed["attempts"]) == (False, 1)

@@ -4,11 +4,13 @@ from collections.abc import Mapping
 
 import pytest
 
+from parley.config import Timeouts
 from parley.core.errors import StoreUnavailable
-from parley.core.ports import Caller, UsageCounts, UsageKey, UsageQuery, UsageRow
+from parley.core.ports import Caller, UpstreamCall, UsageCounts, UsageKey, UsageQuery, UsageRow
+from parley.core.usage.attempts import AttemptKind, AttemptOutcome, AttemptRecord
 from parley.core.usage.recorder import UsageRecorder
+from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.message_pb2 import Usage
-from parley.v1.receipt_pb2 import Attempt, Receipt
 
 ADA = Caller("ada", "key_1")
 DAY = 20_000
@@ -43,13 +45,26 @@ def row(model: str = "m", target: str = "b/t", day: int = DAY) -> UsageKey:
     return UsageKey("ada", day, "key_1", model, target)
 
 
-def attempt(outcome: str, backend: str = "b", model: str = "m", tokens: int = 0, cost: float | None = None) -> Attempt:
+def attempt(
+    outcome: str, backend: str = "b", model: str = "m", tokens: int = 0, cost: float | None = None
+) -> AttemptRecord:
     """Returns an attempt with some tokens of each kind."""
     usage = Usage(prompt_tokens=4 * tokens, completion_tokens=2 * tokens) if tokens else None
     if usage is not None:
         usage.prompt_tokens_details.cached_tokens = 3 * tokens
         usage.completion_tokens_details.reasoning_tokens = tokens
-    return Attempt(model=model, backend=backend, target_model="t", outcome=outcome, usage=usage, cost=cost)
+    return AttemptRecord(
+        model_id=model,
+        backend=backend,
+        target_model="t",
+        price=None,
+        call=UpstreamCall(CreateChatCompletionRequest(), model, Timeouts()),
+        kind=AttemptKind.FIRST,
+        started=0.0,
+        outcome=AttemptOutcome(outcome),
+        usage=usage,
+        cost=cost,
+    )
 
 
 def recorder(store: Store) -> UsageRecorder:
@@ -62,8 +77,7 @@ async def test_a_call_with_one_attempt() -> None:
     store = Store()
     counting = recorder(store)
     for _ in range(3):
-        receipt = Receipt(attempts=[attempt("completed", tokens=10, cost=0.000_000_125)])
-        counting.record(ADA, "m", receipt, failed=False)
+        counting.record(ADA, "m", [attempt("completed", tokens=10, cost=0.000_000_125)], failed=False)
     await counting.flush()
     assert {row(): UsageCounts(3, 0, 3, 120, 90, 60, 30, 375)} == store.rows
 
@@ -77,7 +91,7 @@ async def test_attempts_count_at_their_targets() -> None:
         attempt("completed", "b", "backup", tokens=1),
         attempt("cancelled", "c", tokens=2),
     ]
-    counting.record(ADA, "m", Receipt(attempts=attempts), failed=False)
+    counting.record(ADA, "m", attempts, failed=False)
     await counting.flush()
     first, other = UsageCounts(attempts=1), UsageCounts(0, 0, 1, 8, 6, 4, 2)
     expected = {row(target="a/t"): first, row("backup"): UsageCounts(1, 0, 1, 4, 3, 2, 1), row(target="c/t"): other}
@@ -88,8 +102,8 @@ async def test_failed_calls() -> None:
     """A failed call is an error at its last attempt's target, and without an attempt at its model."""
     store = Store()
     counting = recorder(store)
-    counting.record(ADA, "m", Receipt(attempts=[attempt("failed", "a"), attempt("failed", "b", tokens=1)]), failed=True)
-    counting.record(ADA, "m", None, failed=True)
+    counting.record(ADA, "m", [attempt("failed", "a"), attempt("failed", "b", tokens=1)], failed=True)
+    counting.record(ADA, "m", (), failed=True)
     await counting.flush()
     last = UsageCounts(1, 1, 1, 4, 3, 2, 1)
     assert {row(target="a/t"): UsageCounts(attempts=1), row(): last, row(target=""): UsageCounts(1, 1)} == store.rows
@@ -99,9 +113,9 @@ async def test_the_day_is_that_of_the_end_of_the_call() -> None:
     """Calls of two days in UTC, counted in one write, are two rows."""
     store, now = Store(), [NOON + 43199.9]
     counting = UsageRecorder(store, clock=lambda: now[0])
-    counting.record(ADA, "m", None, failed=False)
+    counting.record(ADA, "m", (), failed=False)
     now[0] += 0.2
-    counting.record(ADA, "m", None, failed=False)
+    counting.record(ADA, "m", (), failed=False)
     await counting.flush()
     assert {row(target="", day=day): UsageCounts(1) for day in (DAY, DAY + 1)} == store.rows
 
@@ -112,10 +126,10 @@ async def test_a_failed_write_is_repeated(outcome: str) -> None:
     store = Store(outcome, outcome)
     counting = recorder(store)
     for _ in range(2):
-        counting.record(ADA, "m", None, failed=False)
+        counting.record(ADA, "m", (), failed=False)
         with pytest.raises(StoreUnavailable):
             await counting.flush()
-    counting.record(ADA, "m", None, failed=False)
+    counting.record(ADA, "m", (), failed=False)
     await counting.close()
     assert {row(target=""): UsageCounts(3)} == store.rows
     assert [1, 2] == store.batches
@@ -125,9 +139,9 @@ async def test_a_rejected_write_is_not_repeated() -> None:
     """Counts that the store rejects are logged and dropped, so that later ones are written."""
     store = Store("rejected")
     counting = recorder(store)
-    counting.record(ADA, "\0", None, failed=False)
+    counting.record(ADA, "\0", (), failed=False)
     await counting.flush()
-    counting.record(ADA, "m", None, failed=False)
+    counting.record(ADA, "m", (), failed=False)
     await counting.flush()
     assert {row(target=""): UsageCounts(1)} == store.rows
 

@@ -54,9 +54,10 @@ class Execution:
         """Returns the receipt of a call that has ended."""
         return receipts.receipt(self._retry_state.attempts)
 
-    def failure_causes(self) -> list[str | None]:
-        """Returns for each attempt of the receipt the internal cause of its failure, which only the log may show."""
-        return [attempt.error.cause if attempt.error else None for attempt in self._retry_state.attempts]
+    @property
+    def attempts(self) -> Sequence[Attempt]:
+        """The records of the attempts so far."""
+        return self._retry_state.attempts
 
     async def complete(self) -> ChatCompletion:
         """Returns the answer.

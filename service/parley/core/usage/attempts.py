@@ -48,6 +48,7 @@ class AttemptRecord:
         error: The error of a failed attempt.
         usage: The usage that the target reported, or an estimate.
         estimated: Whether `usage` is an estimate.
+        cost: The cost, set with the receipt; None if it is not known.
     """
 
     model_id: str
@@ -64,3 +65,4 @@ class AttemptRecord:
     error: ParleyError | None = None
     usage: Usage | None = None
     estimated: bool = False
+    cost: float | None = None

@@ -11,13 +11,13 @@ _PREFIX = "ERROR_REASON_"
 
 
 def receipt(attempts: Sequence[AttemptRecord]) -> Receipt:
-    """Returns the receipt of attempts that have all ended."""
+    """Returns the receipt of attempts that have all ended, and records the cost of each."""
     result, duration = Receipt(), 0
     for attempt in attempts:
         start = attempts[0].started
-        cost = _add(result, attempt, start)
-        if cost is not None:
-            result.cost += cost
+        _add(result, attempt, start)
+        if attempt.cost is not None:
+            result.cost += attempt.cost
         duration = max(duration, _ms(start, attempt.ended))
     result.duration_ms = duration
     if not attempts:
@@ -30,8 +30,8 @@ def receipt(attempts: Sequence[AttemptRecord]) -> Receipt:
     return result
 
 
-def _add(receipt: Receipt, attempt: AttemptRecord, start: float) -> float | None:
-    """Adds an attempt to a receipt and returns its cost; None if it is not known."""
+def _add(receipt: Receipt, attempt: AttemptRecord, start: float) -> None:
+    """Adds an attempt to a receipt."""
     result = receipt.attempts.add()  # arguments of `add`, above all a message, take longer than assignments
     result.model, result.backend, result.kind = attempt.model_id, attempt.backend, attempt.kind
     if attempt.target_model:
@@ -48,10 +48,8 @@ def _add(receipt: Receipt, attempt: AttemptRecord, start: float) -> float | None
     if attempt.first_token is not None:
         result.first_token_ms = _ms(attempt.started, attempt.first_token)
     if attempt.usage is not None and attempt.price is not None:
-        result.cost = usage_cost.cost(attempt.usage, attempt.price)
-        return result.cost
-    return None
+        result.cost = attempt.cost = usage_cost.cost(attempt.usage, attempt.price)
 
 
 def _ms(start: float, end: float | None) -> int:
-    return round(1000 * max(0.0, (start if end is None else end) - start))
+    return int(1000 * (end - start) + 0.5) if end is not None and end > start else 0

@@ -7,7 +7,7 @@ about a second, and the time that the store was unavailable before.
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import structlog
 
@@ -16,11 +16,11 @@ from parley.core.background import PeriodicTask
 from parley.core.errors import ParleyError, StoreUnavailable
 from parley.core.ports import Caller, UsageCounts, UsageKey, UsageStore
 from parley.core.ports.usage import NANOS
-from parley.v1.receipt_pb2 import Attempt, Receipt
+from parley.core.usage.attempts import AttemptOutcome, AttemptRecord
 
 _FLUSH_SECONDS = 1.0
 _DAY_SECONDS = 86400
-_COMPLETED = "completed"
+_COMPLETED = AttemptOutcome.COMPLETED
 
 _log = structlog.get_logger()
 
@@ -64,22 +64,22 @@ class UsageRecorder:
         """Starts the periodic writes."""
         self._task.start()
 
-    def record(self, caller: Caller, model_id: str, receipt: Receipt | None, *, failed: bool) -> None:
+    def record(self, caller: Caller, model_id: str, attempts: Sequence[AttemptRecord], *, failed: bool) -> None:
         """Counts a call that has ended.
 
         Args:
             caller: The caller.
             model_id: The id of the requested model.
-            receipt: The call's attempts; None if it ended before the first one.
+            attempts: The call's attempts, with their costs; empty if it ended before the first one.
             failed: Whether the call failed or was cancelled.
         """
         today = day(self._clock())
         call = None
-        for attempt in receipt.attempts if receipt is not None else ():
+        for attempt in attempts:
             target = target_name(attempt.backend, attempt.target_model)
-            row = self._counts[UsageKey(caller.account, today, caller.key_id, attempt.model, target)]
+            row = self._counts[UsageKey(caller.account, today, caller.key_id, attempt.model_id, target)]
             _add(row, attempt)
-            if call is None or attempt.outcome == _COMPLETED or call[1] != _COMPLETED:
+            if call is None or attempt.outcome is _COMPLETED or call[1] is not _COMPLETED:
                 call = (row, attempt.outcome)
         row = call[0] if call else self._counts[UsageKey(caller.account, today, caller.key_id, model_id, "")]
         self._callers[caller.account, caller.key_id] = caller
@@ -119,14 +119,15 @@ class UsageRecorder:
             _log.warning("usage lost: the store is unavailable", calls=calls, cost=cost, cause=error.cause)
 
 
-def _add(row: UsageCounts, attempt: Attempt) -> None:
+def _add(row: UsageCounts, attempt: AttemptRecord) -> None:
     row.attempts += 1
-    if attempt.HasField("usage"):
-        usage = attempt.usage
+    usage = attempt.usage
+    if usage is not None:
         row.prompt_tokens += usage.prompt_tokens
         row.completion_tokens += usage.completion_tokens
         if usage.HasField("prompt_tokens_details"):
             row.cached_tokens += usage.prompt_tokens_details.cached_tokens
         if usage.HasField("completion_tokens_details"):
             row.reasoning_tokens += usage.completion_tokens_details.reasoning_tokens
+    if attempt.cost is not None:
         row.cost_nanos += round(attempt.cost * NANOS)

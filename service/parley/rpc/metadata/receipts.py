@@ -3,11 +3,12 @@
 import json
 import re
 from collections.abc import Callable, Sequence
-from itertools import zip_longest
 from typing import Any, Literal
 
 from parley.config import target_name
+from parley.core.errors import ParleyError
 from parley.core.messages.proto_json import dumps, from_message
+from parley.core.usage.attempts import AttemptOutcome, AttemptRecord
 from parley.v1.message_pb2 import Usage
 from parley.v1.receipt_pb2 import Attempt, Receipt
 
@@ -18,7 +19,7 @@ _KEY = "parley-receipt-bin"
 FORM = "parley-receipt"
 """Metadata of a request that chooses the form of the receipt, and of an answer with a receipt in JSON."""
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]")
-_DONE = "completed"
+_DONE = AttemptOutcome.COMPLETED
 _DETAILS: tuple[Literal["prompt_tokens_details", "completion_tokens_details"], ...] = (
     "prompt_tokens_details",
     "completion_tokens_details",
@@ -38,19 +39,18 @@ def metadata(receipt: Receipt | None, form: str | None = None) -> tuple[tuple[st
     return ((_KEY, data),)
 
 
-def fields(receipt: Receipt, causes: Sequence[str | None]) -> dict[str, Any]:
+def fields(receipt: Receipt, attempts: Sequence[AttemptRecord]) -> dict[str, Any]:
     """Returns the receipt's fields of the log line.
 
     Args:
         receipt: The receipt.
-        causes: For each attempt the cause of its failure, for the operator.
+        attempts: The records of its attempts.
 
     Returns:
         `target`, which has answered; `cost`; `upstream_ms`; `attempts`, if there are several; `tried`, the attempts
         that did not complete.
     """
-    attempts = receipt.attempts
-    done = [attempt for attempt in attempts if attempt.outcome == _DONE]
+    done = [attempt for attempt in attempts if attempt.outcome is _DONE]
     fields: dict[str, Any] = {"target": target_name(done[-1].backend, done[-1].target_model)} if done else {}
     if receipt.HasField("cost"):
         fields["cost"] = round(receipt.cost, _PLACES)
@@ -59,7 +59,8 @@ def fields(receipt: Receipt, causes: Sequence[str | None]) -> dict[str, Any]:
     if len(attempts) > 1 or len(attempts) > len(done):
         fields["attempts"] = len(attempts)
     if len(attempts) > len(done):
-        fields["tried"] = [_tried(one, cause) for one, cause in zip_longest(attempts, causes) if one.outcome != _DONE]
+        pairs = zip(receipt.attempts, attempts, strict=False)
+        fields["tried"] = [_tried(one, record.error) for one, record in pairs if record.outcome is not _DONE]
     return fields
 
 
@@ -96,7 +97,7 @@ def _drop_unknown(usage: Usage) -> None:
             getattr(usage, name).ClearField("extra_json")
 
 
-def _tried(attempt: Attempt, cause: str | None) -> dict[str, Any]:
+def _tried(attempt: Attempt, error: ParleyError | None) -> dict[str, Any]:
     tried: dict[str, Any] = {
         "target": target_name(attempt.backend, attempt.target_model),
         "kind": attempt.kind,
@@ -105,6 +106,6 @@ def _tried(attempt: Attempt, cause: str | None) -> dict[str, Any]:
     if attempt.HasField("reason"):
         tried["reason"] = attempt.reason
     tried["ms"] = attempt.duration_ms
-    if cause:
-        tried["cause"] = cause
+    if error is not None and error.cause:
+        tried["cause"] = error.cause
     return tried

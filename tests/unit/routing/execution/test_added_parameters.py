@@ -33,7 +33,9 @@ async def test_a_rejected_default_is_a_misconfiguration(stack: Stack, error: Par
     with pytest.raises(UpstreamMisconfigured, match="not available") as raised:
         await execution.complete()
     assert raised.value.param is None
-    [cause] = execution.failure_causes()
+    [attempt] = execution.attempts
+    assert attempt.error is not None
+    cause = attempt.error.cause
     assert cause is not None
     assert f"`defaults.{'temperature' if error.param == 'temperature' else 'max_tokens'}`" in cause
     assert (error.message in cause) != error.is_quoted

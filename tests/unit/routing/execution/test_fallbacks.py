@@ -52,7 +52,7 @@ async def test_a_temporary_failure_is_retried(stack: Stack) -> None:
     execution = stack.answers(a=lambda _: answers.pop(0)).run("alone")
     assert "back" == (await execution.complete()).choices[0].message.content.string_value
     assert [("a", "first", "failed", "UPSTREAM_UNAVAILABLE"), ("a", "retry", "completed", "")] == attempts(execution)
-    assert ["reset", None] == execution.failure_causes()
+    assert ["reset", None] == [one.error.cause if one.error else None for one in execution.attempts]
     assert 100 < execution.receipt().attempts[1].started_ms < 2000
 
 
