@@ -45,7 +45,7 @@ class Admission:
             await self.admit(call)
 
 
-def require_scope(call: Call, scope: Scope | None) -> None:
+def require_scope(call: Call, scope: Scope) -> None:
     """Raises ScopeRequired if the caller lacks the scope."""
-    if scope is not None and call.caller is not None and not call.caller.has_scope(scope):
+    if call.caller is not None and not call.caller.has_scope(scope):
         raise ScopeRequired(scope)

@@ -105,13 +105,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 message = await context.read()
                 if admission is not None:
                     await admission.admit(call)
-                require_scope(call, scope)
+                if scope is not None:
+                    require_scope(call, scope)
                 request = await decode(call, message)
                 del message  # it may be large, and a stream lasts long
                 answer = await serve(request, context)
                 if admission is not None and not call.headers_sent:
                     await headers.send(call, context)
-                context.set_trailing_metadata((*_ids(call), *_receipt(call)))
+                context.set_trailing_metadata(_ids_and_receipt(call))
             except BaseException as error:  # noqa: BLE001 - raised again, or reported to the caller
                 await self._fail(call, error, context)
             else:
@@ -135,7 +136,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             raise error
         limits = rate_limits.metadata(call.outcome.rate_limits or ())
         hints = errors.trailing_metadata(failure, context.time_remaining())
-        trailing = (*_ids(call), *limits, *_receipt(call), *hints, *self._challenges.metadata(failure))
+        trailing = (*_ids_and_receipt(call), *limits, *hints, *self._challenges.metadata(failure))
         await context.abort(errors.status(failure), failure.message, trailing)
 
 
@@ -194,9 +195,7 @@ def _printable_id(text: str | None) -> str | None:
     return text if text and len(text) <= _MAX_ID_LENGTH and text.isascii() and text.isprintable() else None
 
 
-def _ids(call: Call) -> tuple[tuple[str, str], ...]:
-    return (("x-request-id", call.request_id), ("x-correlation-id", call.correlation_id))
-
-
-def _receipt(call: Call) -> tuple[tuple[str, str | bytes], ...]:
-    return receipts.metadata(call.outcome.receipt, call.metadata.get(receipts.FORM))
+def _ids_and_receipt(call: Call) -> tuple[tuple[str, str | bytes], ...]:
+    ids = (("x-request-id", call.request_id), ("x-correlation-id", call.correlation_id))
+    receipt = call.outcome.receipt
+    return (*ids, *receipts.metadata(receipt, call.metadata.get(receipts.FORM))) if receipt is not None else ids

@@ -5,11 +5,10 @@ field that only a backend interprets (`tool_choice`, formats, modes, tiers, type
 backend rejects those that it does not support. The fields that belong to a known value are required.
 """
 
-import operator
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
-from itertools import chain, islice, repeat, starmap
+from itertools import chain, islice, starmap
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -29,6 +28,7 @@ from parley.rpc.field_rules import (
 )
 from parley.rpc.message_validation import CONTENT_TYPES, Fault, is_plain_text, message_faults, part_faults
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
+from parley.v1.message_pb2 import Message
 
 _FIRST = ("model", "messages")
 # A backend that accepts less rejects the name itself.
@@ -59,7 +59,7 @@ def validate(
         InvalidRequest: With all violations, or the first hundred.
     """
     checks = _checks(frozenset([field for field, _ in request.ListFields()]), is_stream)
-    faults = chain.from_iterable(map(operator.call, checks, repeat(request)))
+    faults = chain.from_iterable([check(request) for check in checks])
     violations = list(starmap(Violation, islice(faults, _MAX_VIOLATIONS)))
     if model_required and not request.HasField("model"):
         violations.append(MODEL_REQUIRED)
@@ -79,15 +79,19 @@ def _rank(violation: Violation) -> int:
     return _FIRST.index(name) if name in _FIRST else len(_FIRST)
 
 
-def _model(request: CreateChatCompletionRequest) -> Iterator[Fault]:
-    if request.HasField("model") and not request.model:
-        yield "model", MODEL_REQUIRED.message, "string_too_short"
+def _model(request: CreateChatCompletionRequest) -> Iterable[Fault]:
+    return () if request.model else [("model", MODEL_REQUIRED.message, "string_too_short")]
 
 
-def _messages(request: CreateChatCompletionRequest) -> Iterator[Fault]:
-    if not request.messages:
-        yield "messages", "`messages` must be a non-empty array", "too_short"
-    for index, message in enumerate(request.messages):
+def _messages(request: CreateChatCompletionRequest) -> Iterable[Fault]:
+    messages = request.messages
+    if not messages:
+        return [("messages", "`messages` must be a non-empty array", "too_short")]
+    return () if all(map(is_plain_text, messages)) else _message_faults(messages)
+
+
+def _message_faults(messages: Iterable[Message]) -> Iterator[Fault]:
+    for index, message in enumerate(messages):
         if not is_plain_text(message):
             yield from message_faults(message, f"messages[{index}]")
 
@@ -255,7 +259,7 @@ def _extra_body(request: CreateChatCompletionRequest) -> Iterator[Fault]:
         yield "extra_body_json", "`extra_body_json` must be the text of a JSON object"
 
 
-_Check = Callable[[CreateChatCompletionRequest], Iterator[Fault]]
+_Check = Callable[[CreateChatCompletionRequest], Iterable[Fault]]
 # Each check with the fields that it depends on: it is skipped if none of them is set. Without fields it always runs.
 _CHECKS: tuple[tuple[_Check, frozenset[str]], ...] = (
     (_model, frozenset({"model"})),
