@@ -106,6 +106,7 @@ class ChatCall:
 
     def _start_stream(self) -> StreamShaper:
         assert self.execution is not None  # noqa: S101 - only an execution yields chunks
+        self.completion = ChatCompletion()
         stamp(self.completion, self.execution.model_id, self.lease.session_id)
         self.accumulator = CompletionAccumulator(self.completion) if self.lease.is_persisted else None
         self.shaper = StreamShaper(self.completion)

@@ -23,6 +23,7 @@ from parley.core.usage.recorder import UsageRecorder
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
 from parley.v1.message_pb2 import Message
 
+_NO_ANSWER = ChatCompletion()
 _CANCELLED = asyncio.CancelledError | GeneratorExit
 _SETTLE_SECONDS = 1.0
 _CLOCK_SKEW_SECONDS = 0.1  # allowed between the clocks of caller and service when a deadline passes
@@ -33,6 +34,7 @@ class Chat:
 
     Attributes:
         limits: Admits calls.
+        has_default_model: Whether a request may leave the model out.
     """
 
     def __init__(
@@ -44,11 +46,7 @@ class Chat:
         self._store = store
         self._usage = usage
         self._stopping = False
-
-    @property
-    def has_default_model(self) -> bool:
-        """Whether a request may leave the model out."""
-        return self._router.has_default
+        self.has_default_model = router.has_default
 
     def storage_limits(self, caller: Caller) -> StorageLimits:
         """Returns how much the caller may store."""
@@ -137,7 +135,7 @@ class Chat:
         if reply is not None:
             await self._admit_replay(caller, outcome)
         uses_functions = functions.uses_functions(request)
-        return ChatCall(request, caller, options, outcome, model, lease, reply or ChatCompletion(), uses_functions)
+        return ChatCall(request, caller, options, outcome, model, lease, reply or _NO_ANSWER, uses_functions)
 
     async def _admit_replay(self, caller: Caller, outcome: CallOutcome) -> None:
         """Charges one request for a stored answer."""

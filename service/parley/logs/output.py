@@ -24,9 +24,6 @@ class Output:
         if not ((is_clean or self._report()) and self._put(line)):
             self._lost += 1
 
-    def flush(self) -> None:
-        """Does nothing: nothing is buffered."""
-
     def _report(self) -> bool:
         """Writes how many lines are lost. Returns False if that cannot be written either."""
         if not self._put((b"\n" if self._partial else b"") + (_LOST % self._lost if self._lost else b"")):

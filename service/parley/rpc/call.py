@@ -66,8 +66,12 @@ class Call:
             self.task.cancel()
 
     def end(self) -> None:
-        """Drops the task, whose context has the call: otherwise only the garbage collector would free the two."""
+        """Drops the task, whose context has the call: otherwise only the garbage collector would free the two.
+
+        Drops the records of attempts too: a background task may keep the context of the call that started it.
+        """
         del self.task
+        self.outcome.attempts = ()
 
 
 _current: ContextVar[Call] = ContextVar("call")

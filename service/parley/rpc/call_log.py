@@ -31,7 +31,7 @@ def write(call: Call, milliseconds: float) -> None:
     fields = {
         "method": name,
         "status": call.status,
-        "ms": round(milliseconds, 1),
+        "ms": int(10 * milliseconds + 0.5) / 10,  # `round` takes ten times as long
         "request_id": call.request_id,
     }
     if form is not None:

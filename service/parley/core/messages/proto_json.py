@@ -64,7 +64,10 @@ def from_message(message: Message, *, nulls: bool = False) -> Any:
         message: The message.
         nulls: Whether to include the fields that OpenAI's API requires and that are not set.
     """
-    return _converter(message.DESCRIPTOR, nulls)(message)  # type: ignore[arg-type] # its other implementation's type
+    known = _BY_CLASS.get((type(message), nulls))
+    if known is None:
+        known = _BY_CLASS[type(message), nulls] = _converter(message.DESCRIPTOR, nulls)  # type: ignore[arg-type] # its other implementation's type
+    return known(message)
 
 
 dumps = extra_fields.dump_bytes
@@ -132,3 +135,4 @@ _VALUES: dict[str, _Convert] = {
     ListValue.DESCRIPTOR.full_name: _from_list,
 }
 _CONVERTERS: dict[tuple[str, bool], _Convert] = {}
+_BY_CLASS: dict[tuple[type[Message], bool], _Convert] = {}

@@ -44,18 +44,19 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
 
     async def CreateChatCompletion(self, request: CreateChatCompletionRequest, context: Context) -> ChatCompletion:
         """Returns the answer."""
-        completion = await self._complete(request, context)
+        completion = await self._complete(current(), request, context)
         fill_structs(completion)
         set_text(completion)
         return completion
 
     async def CreateChatCompletionJson(self, request: CreateChatCompletionRequest, context: Context) -> HttpBody:
         """Returns the answer as the JSON of REST."""
-        completion = await self._complete(request, context)
-        return HttpBody(content_type="application/json", data=dumps(from_message(completion, nulls=_has_nulls())))
-
-    async def _complete(self, request: CreateChatCompletionRequest, context: Context) -> ChatCompletion:
         call = current()
+        completion = await self._complete(call, request, context)
+        data = dumps(from_message(completion, nulls=_NULLS in call.metadata))
+        return HttpBody(content_type="application/json", data=data)
+
+    async def _complete(self, call: Call, request: CreateChatCompletionRequest, context: Context) -> ChatCompletion:
         key = await self._prepare(call, request, is_stream=False)
         options = CallOptions(remaining(context), key, hops(call.metadata))
         completion = await self._chat.complete(request, call.known_caller, options, call.outcome)
@@ -82,8 +83,10 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
         self, request: CreateChatCompletionRequest, context: Context
     ) -> bytes:
         """Writes the answer in server-sent events; returns the last ones."""
-        key = await self._prepare(current(), request, is_stream=True)
-        writer = sse.EventWriter(include_usage=request.stream_options.include_usage, nulls=_has_nulls())
+        call = current()
+        key = await self._prepare(call, request, is_stream=True)
+        nulls = _NULLS in call.metadata
+        writer = sse.EventWriter(include_usage=request.stream_options.include_usage, nulls=nulls)
         output = EventOutput(context, writer)
         self._keep_alive.add(output)
         try:
@@ -169,14 +172,10 @@ def _set_session(request: CreateChatCompletionRequest, header: str | None) -> No
         request.session_id = session_id
 
 
-def _has_nulls() -> bool:
-    return _NULLS in current().metadata
-
-
 def _record_answer(call: Call, answer: Any) -> None:
     """Adds the answer's fields to the log line."""
-    call.log_fields["model"] = answer.model
+    fields, usage = call.log_fields, answer.usage
+    fields["model"] = answer.model
     if answer.HasField("session_id"):
-        call.log_fields["session"] = answer.session_id
-    call.log_fields["prompt_tokens"] = answer.usage.prompt_tokens
-    call.log_fields["completion_tokens"] = answer.usage.completion_tokens
+        fields["session"] = answer.session_id
+    fields["prompt_tokens"], fields["completion_tokens"] = usage.prompt_tokens, usage.completion_tokens
