@@ -103,11 +103,11 @@ _METHODS = {
     ("burst-off", "grpc"): "StreamChatCompletion",
 }
 _LIMITS = {
-    ("unary-off", "rest"): Limits(297, 44, 14),
-    ("unary-auto", "rest"): Limits(425, 44, 14),
-    ("unary-off", "grpc"): Limits(288, 44, 14),
-    ("burst-off", "rest"): Limits(538, 94, 14),
-    ("burst-off", "grpc"): Limits(536, 94, 14),
+    ("unary-off", "rest"): Limits(289, 44, 14),
+    ("unary-auto", "rest"): Limits(375, 44, 14),
+    ("unary-off", "grpc"): Limits(283, 44, 14),
+    ("burst-off", "rest"): Limits(532, 94, 14),
+    ("burst-off", "grpc"): Limits(530, 94, 14),
 }
 
 
