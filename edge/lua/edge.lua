@@ -8,6 +8,7 @@ local challenges = require("challenges")
 local cors = require("cors")
 local dialects = require("dialects")
 local errors = require("errors")
+local expansion = require("expansion")
 local refusals = require("refusals")
 local text = require("text")
 
@@ -102,6 +103,11 @@ function envoy_on_request(handle)
     return handle:respond({ [":status"] = "413" }, "")
   end
   local content = buffer and buffer:getBytes(0, length) or ""
+  local excess = expansion.excess(content)
+  if excess then
+    handle:streamInfo():dynamicMetadata():set("parley", "unfit", excess)
+    return handle:respond({ [":status"] = "413" }, "")
+  end
   local read = body.read(content, kind)
   if request.gzip and content == "" then
     read.failure = "empty"

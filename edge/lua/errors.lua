@@ -110,7 +110,7 @@ local function read_own(failure, headers, request, largest)
     failure.message = unknown_url(request.unserved)
   elseif failure.status == 405 then
     failure.message = "Method not allowed; use " .. (headers:get("allow") or "another")
-  elseif failure.status == 413 and largest and not headers:get("grpc-status") then
+  elseif failure.status == 413 and largest and not request.unfit and not headers:get("grpc-status") then
     failure.message = "The request body is larger than " .. largest
   end
 end

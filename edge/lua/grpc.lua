@@ -9,6 +9,8 @@ local credentials = require("credentials")
 local errors = require("grpc_errors")
 local failures = require("failures")
 local excess = require("headers").excess
+local progress = require("progress")
+local refusals = require("refusals")
 local trust = require("trust")
 
 local WRONG_PORT = "This port speaks gRPC over HTTP/2. Parley's REST API has a port of its own, by default 8080: "
@@ -59,6 +61,32 @@ local function authenticate(handle, headers)
   end
 end
 
+-- Begins to reject a call: at the end of its message another route applies, and `errors.complete` writes the cause.
+local function refuse_message(handle, failure)
+  handle:streamInfo():dynamicMetadata():set("parley", "refusal", refusals.keep(failure))
+  handle:clearRouteCache()
+end
+
+-- Counts a message while it arrives, if it is large. Beyond the limits of those in progress the rest is discarded.
+local function count_message(handle, caller)
+  local size, request, failure = 0, nil, nil
+  for chunk in handle:bodyChunks() do
+    size = size + chunk:length()
+    if size > MAX_UNCHECKED then
+      request = request or progress.begin(caller, handle:virtualHost():metadata())
+      if not failure then
+        failure = progress.grow(request, size, handle:timestamp())
+        if failure then
+          refuse_message(handle, failure)
+        end
+      end
+      if failure then
+        chunk:setBytes("")
+      end
+    end
+  end
+end
+
 -- Discards what exceeds the limit. A call of health or reflection is small.
 local function limit_body(handle)
   local size = 0
@@ -79,7 +107,9 @@ function envoy_on_request(handle)
   if message then
     return handle:respond({ [":status"] = "431" }, message)
   elseif route:get("authenticated") then
-    return authenticate(handle, headers)
+    local caller = headers:get("authorization") or headers:get("parley-client-name") or ""
+    authenticate(handle, headers)
+    return count_message(handle, caller)
   elseif route:get("open") then
     return limit_body(handle)
   end

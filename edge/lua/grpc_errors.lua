@@ -2,6 +2,7 @@
 -- the service's own.
 
 local catalogue = require("error_catalogue").grpc
+local refusals = require("refusals")
 local rich_status = require("rich_status")
 
 local errors = {}
@@ -72,7 +73,9 @@ function errors.complete(handle)
   if status == nil or status == "0" or headers:get("parley-error-reason") then
     return
   end
-  local failure = errors.find(own, status, headers:get("grpc-message"), handle:virtualHost():metadata():get("max_body"))
+  local request = handle:streamInfo():dynamicMetadata():get("parley")
+  local failure = request and request.refusal and refusals.restore(request.refusal)
+    or errors.find(own, status, headers:get("grpc-message"), handle:virtualHost():metadata():get("max_body"))
   if failure then
     errors.write(handle, headers, failure)
   end

@@ -10,6 +10,18 @@ function refusals.keep(failure)
   return { reason = failure.reason, message = failure.message, retry_after = failure.retry_after }
 end
 
+-- Returns the failure that was kept.
+function refusals.restore(kept)
+  local row = reasons[kept.reason]
+  return {
+    reason = kept.reason,
+    status = row.grpc_status,
+    message = kept.message,
+    retry_after = kept.retry_after,
+    should_retry = row.should_retry,
+  }
+end
+
 -- Returns the headers of the response.
 function refusals.headers(failure)
   return {
@@ -24,17 +36,12 @@ end
 -- Returns the failure of a response with such headers, nil for other responses.
 function refusals.read(headers)
   local reason = headers:get("parley-error-reason")
-  local row = reasons[reason]
-  if row == nil then
-    return nil
-  end
-  return {
-    reason = reason,
-    status = row.grpc_status,
-    message = text.percent_decode(headers:get("grpc-message") or ""),
-    retry_after = tonumber(headers:get("retry-after") or ""),
-    should_retry = row.should_retry,
-  }
+  return reasons[reason]
+    and refusals.restore({
+      reason = reason,
+      message = text.percent_decode(headers:get("grpc-message") or ""),
+      retry_after = tonumber(headers:get("retry-after") or ""),
+    })
 end
 
 return refusals

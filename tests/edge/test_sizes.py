@@ -52,17 +52,15 @@ async def test_the_limit_is_as_it_was_set(run_dir: Path, the_worker: tuple[Worke
 
 
 async def test_a_body_too_large_for_a_worker_is_a_413(run_dir: Path, the_worker: tuple[Worker, Path]) -> None:
-    """A body that the worker's library rejects is a 413 without retries: short numbers are larger in protobuf.
-
-    The conversion takes 180 MB, more than the smallest limit of Envoy's heap.
-    """
+    """A body that the worker's library rejects is a 413 without retries: short numbers are larger in protobuf."""
     worker, socket = the_worker
     worker.reset()
     folder = run_dir / "heap"
     folder.mkdir()
-    body = '{"model": "m", "stop": [' + "1," * 3_200_000 + "1]}"
+    numbers, text = "1," * 1_500_000 + "1", "x" * 24 * MIB
+    body = f'{{"model": "m", "stop": [{numbers}], "messages": [{{"role": "user", "content": "{text}"}}]}}'
     async with (
-        started(folder, [socket], EdgeSettings(max_heap=512 * MIB)) as edge,
+        started(folder, [socket], EdgeSettings(max_heap=1024 * MIB, max_body=30 * MIB)) as edge,
         aiohttp.ClientSession(edge.http, headers=AUTHORIZATION) as session,
         session.post(CHAT, data=body, headers=JSON) as response,
     ):

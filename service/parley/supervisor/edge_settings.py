@@ -39,7 +39,7 @@ class EdgeSettings:
             which the request's scheme and host complete; None if no access tokens are accepted.
         admin: The address of the admin listener; None for no such listener.
         reflection: Whether gRPC reflection is served.
-        max_heap: The limit of Envoy's heap in bytes; 0 for 128 MiB, or 16 bodies of the largest size.
+        max_heap: The limit of Envoy's heap in bytes; 0 for 160 MiB, or 20 bodies of the largest size.
         max_connections_per_address: The most connections of one client address; 0 for no limit.
     """
 

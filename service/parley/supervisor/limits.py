@@ -9,18 +9,22 @@ from parley.supervisor.process import print_notice
 
 _FEW_DESCRIPTORS = 4096
 _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
-_LEAST_HEAP, _MOST_HEAP = 128 * 2**20, 512 * 2**20
+_LEAST_HEAP, _MOST_HEAP = 160 * 2**20, 512 * 2**20
 _HEAP_PART = 8
-_BODIES = 16
+_BODIES = 20
 
 
 def default_heap(max_body: int) -> int:
     """Returns the default limit of Envoy's heap in bytes.
 
-    It is an eighth of the memory, from 128 MiB to 512 MiB, where 2,000 open streams need a third; or more, so that it
-    holds sixteen of the largest bodies.
+    It is an eighth of the memory, up to 512 MiB, where 2,000 open streams need a third; or the least, if that is more.
     """
-    return max(_LEAST_HEAP, _BODIES * max_body, min(_MOST_HEAP, memory() // _HEAP_PART))
+    return max(least_heap(max_body), min(_MOST_HEAP, memory() // _HEAP_PART))
+
+
+def least_heap(max_body: int) -> int:
+    """Returns the least default: 160 MiB, or what holds twenty of the largest bodies."""
+    return max(_LEAST_HEAP, _BODIES * max_body)
 
 
 def memory() -> int:

@@ -15,22 +15,25 @@ import pytest_asyncio
 import yaml
 
 from parley.supervisor.edge_settings import EdgeSettings
+from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
+from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from parley.v1.models_pb2 import ListModelsRequest
 from parley.v1.models_pb2_grpc import ModelsStub
 from tests.edge import conftest
 from tests.edge.conftest import Edge, until
-from tests.edge.security.probe import floods
-from tests.edge.security.probe.floods import Target
+from tests.edge.security.probe import keyed, sending
+from tests.edge.security.probe.floods import Flood
 from tests.edge.security.probe.http2 import Connection
 from tests.edge.security.probe.memory import MIB, resident
+from tests.edge.security.probe.sending import Target
 from tests.edge.test_workers import subfolder
 from tests.edge.worker import Worker
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-HEAP = 64 * MIB
-MAX_ENVOY_BYTES = 200 * MIB
-KEY = floods.authorization("sk-" + "A" * 43)
+HEAP = 256 * MIB
+MAX_ENVOY_BYTES = 160 * MIB
+KEY = sending.authorization("sk-" + "A" * 43)
 
 
 def target(edge: Edge) -> Target:
@@ -40,7 +43,7 @@ def target(edge: Edge) -> Target:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def edge(the_worker: tuple[Worker, Path], run_dir: Path) -> AsyncIterator[Edge]:
-    """One Envoy with a small heap for all tests of this file."""
+    """One Envoy for all tests of this file, with room for more than the large bodies of one caller."""
     async with conftest.started(run_dir, [the_worker[1]], EdgeSettings(max_heap=HEAP)) as running:
         yield running
 
@@ -54,31 +57,60 @@ async def call(edge: Edge) -> None:
 
 
 async def shed(edge: Edge) -> int:
-    """Returns how many connections Envoy has closed because of its memory."""
-    points = ("http1_server_abort_dispatch", "http2_server_go_away_and_close_on_dispatch")
+    """Returns how many connections and calls Envoy has rejected because of its memory."""
+    points = (
+        "http1_server_abort_dispatch",
+        "http2_server_go_away_and_close_on_dispatch",
+        "http_downstream_filter_check",
+    )
     return sum([await edge.stat(f"overload.envoy.load_shed_points.{point}.shed_load_count") for point in points])
 
 
-@pytest.mark.parametrize("flood", [floods.keyed_streams, floods.keyed_calls, floods.keyed_bodies])
-async def test_unfinished_bodies_do_not_fill_the_memory(edge: Edge, worker: Worker, flood: floods.Flood) -> None:
-    """Sixty bodies of 8 MiB that do not end: Envoy closes their connections before its heap is full, and serves on."""
-    before, most = await shed(edge), 0
+async def flooded(edge: Edge) -> int:
+    """Returns what a flood has sent, in MiB, or how many requests of it were rejected, whatever is more."""
+    sent = [await edge.stat(f"http.{listener}.downstream_cx_rx_bytes_total") for listener in ("http", "grpc")]
+    return max(sum(sent) // MIB, await edge.stat("http.http.downstream_rq_4xx"))
+
+
+async def large_call(edge: Edge) -> None:
+    """Makes a call of 1 MiB with a key of its own on each listener; raises if one fails."""
+    text, authorization = "x" * MIB, ("authorization", "Bearer sk-other")
+    body = {"model": "m", "messages": [{"role": "user", "content": text}]}
+    async with (
+        aiohttp.ClientSession(edge.http) as session,
+        session.post(sending.CHAT, json=body, headers=dict([authorization])) as response,
+    ):
+        assert 200 == response.status, await response.text()
+    request = CreateChatCompletionRequest(model="m")
+    request.messages.add(role="user").content.string_value = text
+    async with grpc.aio.insecure_channel(edge.grpc, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+        await ChatCompletionsStub(channel).CreateChatCompletion(request, metadata=[authorization])
+
+
+@pytest.mark.parametrize(
+    ("flood", "amount"), [(keyed.keyed_streams, 150), (keyed.keyed_calls, 150), (keyed.keyed_bodies, 20)]
+)
+async def test_unfinished_bodies_do_not_fill_the_memory(edge: Edge, worker: Worker, flood: Flood, amount: int) -> None:
+    """Sixty bodies of 8 MiB that do not end: each of Envoy's threads keeps one, and serves others as before."""
+    before, rejected, most = await flooded(edge), await shed(edge), 0
     running = asyncio.ensure_future(flood(target(edge)))
     try:
 
-        async def is_shed() -> bool:
+        async def is_flooded() -> bool:
             nonlocal most
             most = max(most, resident(edge.process.pid))
-            return await shed(edge) >= before + 2
+            return await flooded(edge) >= before + amount
 
-        await until(is_shed)
+        await until(is_flooded)
+        await call(edge)
+        await large_call(edge)
     finally:
         running.cancel()
         await asyncio.wait({running})
     assert most < MAX_ENVOY_BYTES
+    assert rejected == await shed(edge)
+    assert ["ListModels", "ListModels", "CreateChatCompletionJson", "CreateChatCompletion"] == worker.calls
     await until(lambda: _is_calm(edge))
-    await call(edge)
-    assert ["ListModels", "ListModels"] == worker.calls
 
 
 async def _is_calm(edge: Edge) -> bool:
@@ -98,7 +130,7 @@ async def test_streams_of_headers_alone_end(run_dir: Path, the_worker: tuple[Wor
     async with conftest.started(subfolder(run_dir, "alone"), [the_worker[1]], drain="0.1s", change=hurry) as edge:
         connection = await Connection.open(edge.grpc)
         assert 100 == connection.max_streams
-        begun = {connection.request(floods.grpc_headers(target(edge), KEY)) for _ in range(100)}
+        begun = {connection.request(sending.grpc_headers(target(edge), KEY)) for _ in range(100)}
 
         async def have_ended() -> bool:
             return connection.ended >= begun
@@ -133,7 +165,7 @@ async def test_a_reset_flood_ends_its_connection(edge: Edge, worker: Worker) -> 
     """A connection that resets its streams as soon as they have begun is closed after two hundred of them."""
     connection = await Connection.open(edge.grpc)
     while not connection.closed.is_set():
-        connection.reset(connection.request(floods.grpc_headers(target(edge), KEY)))
+        connection.reset(connection.request(sending.grpc_headers(target(edge), KEY)))
         await asyncio.sleep(0)
     await connection.close()
     await call(edge)
@@ -143,7 +175,7 @@ async def test_a_reflection_call_has_a_limit(edge: Edge, worker: Worker) -> None
     """The questions of a reflection call are not buffered, and are cut off at 256 KiB: the worker collects no more."""
     connection = await Connection.open(edge.grpc)
     path = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
-    stream = connection.request(floods.grpc_headers(target(edge), path=path))
+    stream = connection.request(sending.grpc_headers(target(edge), path=path))
     assert not await connection.send_body(stream, b"\0" + (8 * MIB).to_bytes(4, "big") + bytes(4 * MIB))
     await connection.close()
 

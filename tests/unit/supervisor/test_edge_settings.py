@@ -1,5 +1,6 @@
 """The settings of the edge, as options of `parley up` and in Envoy's configuration."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -153,22 +154,41 @@ def test_an_invalid_dialect_host_is_rejected(text: str) -> None:
 
 
 def test_the_heap_holds_the_largest_bodies() -> None:
-    """Envoy's heap is 128 MiB, or holds sixteen bodies of the largest size, or is as chosen."""
+    """Envoy's heap is 160 MiB, or holds twenty bodies of the largest size, or is as chosen."""
     heaps = [
         rendered(settings)["overload_manager"]["resource_monitors"][1]["typed_config"]["max_heap_size_bytes"]
         for settings in (DEFAULT_EDGE, EdgeSettings(max_body=30 * 2**20), EdgeSettings(max_heap=2**29))
     ]
-    assert [128 * 2**20, 480 * 2**20, 2**29] == heaps
+    assert [160 * 2**20, 600 * 2**20, 2**29] == heaps
+
+
+def test_large_requests_in_progress_fill_half_of_the_heap() -> None:
+    """Six times their bytes are half of the heap. A caller may have two thirds, and a body of the largest size."""
+
+    def limits_of(settings: EdgeSettings) -> list[tuple[int, int]]:
+        hosts = [
+            host
+            for listener in rendered(settings)["static_resources"]["listeners"]
+            for host in listener["filter_chains"][0]["filters"][-1]["typed_config"]["route_config"]["virtual_hosts"]
+        ]
+        scripts = [host["metadata"]["filter_metadata"] for host in hosts if "metadata" in host]
+        found = [script[name] for script in scripts for name in ("lua", "large") if name in script]
+        return sorted({(limit["of_all"], limit["of_caller"]) for limit in found})
+
+    threads = max(2, (os.cpu_count() or 1) // 4)
+    share = 2**30 // (2 * 6 * threads)
+    assert [(share, 2 * share // 3)] == limits_of(EdgeSettings(max_heap=2**30, max_body=2**20))
+    assert [(30 * 2**20, 30 * 2**20)] == limits_of(EdgeSettings(max_heap=2**26, max_body=30 * 2**20))
 
 
 @pytest.mark.parametrize(
     ("memory", "max_body", "heap"),
-    [(512, 8, 128), (2048, 8, 256), (65536, 8, 512), (512, 30, 480), (2048, 30, 480), (65536, 30, 512)],
+    [(512, 8, 160), (2048, 8, 256), (65536, 8, 512), (512, 30, 600), (2048, 30, 600), (65536, 20, 512)],
 )
 def test_the_default_heap_depends_on_the_memory(
     monkeypatch: pytest.MonkeyPatch, memory: int, max_body: int, heap: int
 ) -> None:
-    """An eighth of the memory within bounds, and at least sixteen bodies; all in MiB."""
+    """An eighth of the memory within bounds, and at least twenty bodies; all in MiB."""
     monkeypatch.setattr(limits, "memory", lambda: memory * 2**20)
     assert heap * 2**20 == limits.default_heap(max_body * 2**20)
 

@@ -92,9 +92,9 @@ MaxHeapOption = Annotated[
         converter=_to_heap,
         n_tokens=1,
         accepts_keys=False,
-        help="The limit of Envoy's heap: 512MiB, 2GiB. Close to it, connections that send large bodies are closed and "
-        "calls get 503. 1,000 open streams need 90 MiB. Default: an eighth of the memory, from 128MiB to 512MiB, but "
-        "at least 16 times --max-body.",
+        help="The limit of Envoy's heap: 512MiB, 2GiB. Large requests in progress may fill half of it; further ones "
+        "get 429. Close to it, calls get 503. 1,000 open streams need 90 MiB. Default: an eighth of the memory, from "
+        "160MiB to 512MiB, but at least 20 times --max-body.",
     ),
 ]
 MaxConnectionsPerAddressOption = Annotated[

@@ -1,5 +1,7 @@
 """Floods: what a stranger can send. Each function floods until it is cancelled; its docstring describes the flood.
 
+keyed.py has the floods of a caller with a valid key.
+
 `python -m tests.edge.security.probe.floods NAME REST GRPC` runs one in a process of its own. A stranger has another
 machine; this process shares the processors with Parley. It gets only the time that no other process wants
 (`SCHED_IDLE`), so that the cost of sending is not taken for the cost of receiving. While Parley uses all processors, a
@@ -10,44 +12,26 @@ import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
+from tests.edge.security.probe import keyed
 from tests.edge.security.probe.http2 import CONTINUATION, HEADERS, Connection, Header, encode, frame
+from tests.edge.security.probe.sending import (
+    CHAT,
+    MIB,
+    Target,
+    authorization,
+    connect,
+    forever,
+    grpc_headers,
+    rest_headers,
+    unfinished,
+)
 
-CHAT = "/v1/chat/completions"
-CREATE = "/parley.v1.ChatCompletions/CreateChatCompletion"
-MIB = 2**20
 _PAUSE_SECONDS = 1.0
 _WRONG = "sk-" + "A" * 43
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """The addresses of both listeners (`127.0.0.1:8080`), and a valid key for floods of a caller."""
-
-    rest: str
-    grpc: str
-    key: str = ""
-
-
 Flood = Callable[[Target], Awaitable[None]]
-
-
-def rest_headers(target: Target, *more: Header) -> list[Header]:
-    """Returns the headers of a completion over REST."""
-    fixed = [(":method", "POST"), (":scheme", "http"), (":authority", target.rest), (":path", CHAT)]
-    return [*fixed, ("content-type", "application/json"), *more]
-
-
-def grpc_headers(target: Target, *more: Header, path: str = CREATE) -> list[Header]:
-    """Returns the headers of a gRPC call, by default of a completion."""
-    fixed = [(":method", "POST"), (":scheme", "http"), (":authority", target.grpc), (":path", path)]
-    return [*fixed, ("content-type", "application/grpc"), ("te", "trailers"), *more]
-
-
-def authorization(key: str) -> Header:
-    """Returns the header of an API key."""
-    return ("authorization", f"Bearer {key}")
 
 
 async def json_bodies(target: Target, connections: int = 2) -> None:
@@ -56,55 +40,23 @@ async def json_bodies(target: Target, connections: int = 2) -> None:
     head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
 
     async def post() -> None:
-        reader, writer = await _connect(target.rest)
+        reader, writer = await connect(target.rest)
         writer.write(head.encode() + body)
         await writer.drain()
         await reader.readuntil(b"\r\n\r\n")
         writer.transport.abort()
 
-    await _forever(post, connections)
+    await forever(post, connections)
 
 
-async def unfinished_streams(target: Target, streams: int = 60, *credential: Header) -> None:
+async def unfinished_streams(target: Target, streams: int = 60) -> None:
     """60 streams on one HTTP/2 connection, each with 8 MiB of a body that does not end, without a key."""
-    headers = rest_headers(target, *credential)
-    await _unfinished(target.rest, headers, streams, 8 * MIB - 1)
+    await unfinished(target.rest, rest_headers(target), streams, 8 * MIB - 1)
 
 
-async def unfinished_calls(target: Target, streams: int = 8, *credential: Header) -> None:
+async def unfinished_calls(target: Target, streams: int = 8) -> None:
     """8 gRPC calls on one connection, each with 31 MiB of a message of 32 MiB, without a key."""
-    headers = grpc_headers(target, *credential)
-    await _unfinished(target.grpc, headers, streams, 31 * MIB, prefix=b"\0" + (32 * MIB).to_bytes(4, "big"))
-
-
-async def keyed_streams(target: Target, streams: int = 60) -> None:
-    """60 streams on one HTTP/2 connection, each with 8 MiB of a body that does not end, with a valid key."""
-    await unfinished_streams(target, streams, authorization(target.key))
-
-
-async def keyed_calls(target: Target, streams: int = 60) -> None:
-    """60 gRPC calls on one connection, each with 7 of 8 MiB of a message, with a valid key."""
-    headers = grpc_headers(target, authorization(target.key))
-    await _unfinished(target.grpc, headers, streams, 7 * MIB, prefix=b"\0" + (8 * MIB - 5).to_bytes(4, "big"))
-
-
-async def keyed_bodies(target: Target, connections: int = 60) -> None:
-    """60 connections of HTTP/1.1, each with 8 MiB of a body that does not end, with a valid key."""
-    head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {8 * MIB}\r\n"
-    part = b" " * (64 * 1024)
-
-    async def post() -> None:
-        reader, writer = await _connect(target.rest)
-        try:
-            writer.write(f"{head}authorization: Bearer {target.key}\r\n\r\n".encode())
-            for _ in range(127):
-                writer.write(part)
-                await writer.drain()
-            await reader.read()
-        finally:
-            writer.transport.abort()
-
-    await _forever(post, connections)
+    await unfinished(target.grpc, grpc_headers(target), streams, 31 * MIB, prefix=b"\0" + (32 * MIB).to_bytes(4, "big"))
 
 
 async def unfinished_headers(target: Target, connections: int = 200) -> None:
@@ -122,8 +74,8 @@ async def unfinished_headers(target: Target, connections: int = 200) -> None:
 
     half = max(1, connections // 2)
     await asyncio.gather(
-        _forever(lambda: begin(target.rest, rest_headers(target)), half),
-        _forever(lambda: begin(target.grpc, grpc_headers(target)), half),
+        forever(lambda: begin(target.rest, rest_headers(target)), half),
+        forever(lambda: begin(target.grpc, grpc_headers(target)), half),
     )
 
 
@@ -156,7 +108,7 @@ async def silent_connections(target: Target, connections: int = 1000) -> None:
     """1,000 connections to both listeners; half send nothing, half no more than the preface of HTTP/2."""
     for place in range(connections // 4):
         for address in (target.rest, target.grpc):
-            _HELD.append(await _connect(address))
+            _HELD.append(await connect(address))
             _HELD.append(await Connection.open(address))
         if place % 10 == 0:
             await asyncio.sleep(0)
@@ -179,8 +131,8 @@ async def rapid_resets(target: Target, connections: int = 4) -> None:
 
     half = max(1, connections // 2)
     await asyncio.gather(
-        _forever(lambda: reset(target.rest, rest_headers(target, authorization(_WRONG))), half),
-        _forever(lambda: reset(target.grpc, grpc_headers(target, authorization(_WRONG))), half),
+        forever(lambda: reset(target.rest, rest_headers(target, authorization(_WRONG))), half),
+        forever(lambda: reset(target.grpc, grpc_headers(target, authorization(_WRONG))), half),
     )
 
 
@@ -191,14 +143,14 @@ async def wrong_keys(target: Target, connections: int = 4) -> None:
     request = f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
 
     async def call() -> None:
-        reader, writer = await _connect(target.rest)
+        reader, writer = await connect(target.rest)
         for _ in range(1500):
             writer.write(request)
             answer = await reader.readuntil(b"\r\n\r\n")
             await reader.readexactly(int(answer.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]))
         writer.transport.abort()
 
-    await _forever(call, connections)
+    await forever(call, connections)
 
 
 FLOODS: dict[str, Flood] = {
@@ -214,69 +166,28 @@ FLOODS: dict[str, Flood] = {
         silent_connections,
         rapid_resets,
         wrong_keys,
-        keyed_streams,
-        keyed_calls,
-        keyed_bodies,
+        keyed.keyed_streams,
+        keyed.keyed_calls,
+        keyed.keyed_bodies,
+        keyed.keyed_values,
+        keyed.keyed_texts,
     )
 }
 _HELD: list[object] = []
-
-
-async def _connect(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Opens a connection to `127.0.0.1:8080`. Raises OSError."""
-    host, _, port = address.rpartition(":")
-    return await asyncio.open_connection(host, int(port))
-
-
-async def _forever(attempt: Callable[[], Awaitable[None]], times: int) -> None:
-    """Repeats an attempt without end, several at a time; a connection that the server closes is opened again."""
-
-    async def repeat() -> None:
-        while True:
-            try:
-                await attempt()
-            except (OSError, asyncio.IncompleteReadError, ValueError, IndexError):
-                await asyncio.sleep(0.05)
-
-    await asyncio.gather(*(repeat() for _ in range(times)))
-
-
-async def _unfinished(address: str, headers: list[Header], streams: int, size: int, prefix: bytes = b"") -> None:
-    """Sends `size` bytes on each of the streams, and again on a new connection when the server has ended them all."""
-    part = bytes(64 * 1024)
-
-    async def send(connection: Connection, stream: int) -> None:
-        rest = size
-        if prefix:
-            await connection.send_body(stream, prefix)
-        while rest > 0 and await connection.send_body(stream, part[: min(rest, len(part))]):
-            rest -= len(part)
-
-    async def attempt() -> None:
-        connection = await Connection.open(address)
-        try:
-            begun = [connection.request(headers) for _ in range(min(streams, connection.max_streams))]
-            await asyncio.gather(*(send(connection, stream) for stream in begun))
-            while not connection.closed.is_set() and not connection.ended.issuperset(begun):
-                await asyncio.sleep(0.05)
-        finally:
-            await connection.close()
-
-    await _forever(attempt, 1)
 
 
 async def _slowly(target: Target, connections: int, head: str) -> None:
     """Sends the head and then a byte a second, on each of the connections, which are opened again when they close."""
 
     async def trickle() -> None:
-        _, writer = await _connect(target.rest)
+        _, writer = await connect(target.rest)
         writer.write(head.encode())
         while not writer.transport.is_closing():
             await asyncio.sleep(_PAUSE_SECONDS)
             writer.write(b"1")
             await writer.drain()
 
-    await _forever(trickle, connections)
+    await forever(trickle, connections)
 
 
 def main() -> None:

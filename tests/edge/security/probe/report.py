@@ -8,8 +8,6 @@ MAX_P99 = 3.0
 MIN_QUIET_P99_MS = 15.0
 """A quiet 99th percentile below this one counts as this one: a scheduler's slice is as long."""
 MAX_ENVOY_MB = 200.0
-MAX_KEYED_ENVOY_MB = 600.0
-"""For floods of a caller with a valid key, which may fill the heap: up to 512 MiB by default."""
 MAX_WORKER_GROWTH_MB = 64.0
 _TITLES = ("flood", "rate", "p99 ms", "failed", "envoy MB", "worker MB", "after MB", "result")
 
@@ -32,9 +30,10 @@ class Result:
     def broken(self) -> list[str]:
         """Returns the bounds that do not hold."""
         bounds = (
+            ("failed", self.failed == 0),
             ("rate", self.rate >= MIN_RATE * self.quiet_rate),
             ("p99", self.p99_ms <= MAX_P99 * max(self.quiet_p99_ms, MIN_QUIET_P99_MS)),
-            ("envoy", self.envoy_mb < (MAX_KEYED_ENVOY_MB if self.flood.startswith("keyed") else MAX_ENVOY_MB)),
+            ("envoy", self.envoy_mb < MAX_ENVOY_MB),
             ("worker", self.growth_mb <= MAX_WORKER_GROWTH_MB),
             ("release", self.kept_mb <= MAX_WORKER_GROWTH_MB),
         )
