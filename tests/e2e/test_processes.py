@@ -191,6 +191,22 @@ def test_a_bad_configuration_is_a_line_each(tmp_path: Path) -> None:
     assert second.startswith(f"parley: {file}:2: models[0].targets: ")
 
 
+def test_the_configuration_may_be_a_descriptor(tmp_path: Path) -> None:
+    """`--config <(…)` of a shell names an inherited descriptor, from which the configuration is read."""
+    source, target = os.pipe()
+    with os.fdopen(source, "rb"), os.fdopen(target, "wb") as output:
+        output.write(
+            b"backends: {a: {kind: openai, base_url: 'ftp://x'}}\nmodels: [{id: m, targets: [{backend: a}]}]\n"
+        )
+        output.close()
+        command = [COMMAND, "up", *ANY_PORTS, "--config", f"/dev/fd/{source}", "--state-dir", str(tmp_path / "state")]
+        done = subprocess.run(
+            command, env=environment(), capture_output=True, text=True, check=False, pass_fds=[source]
+        )
+    assert 1 == done.returncode
+    assert done.stderr.startswith(f"parley: /dev/fd/{source}:1: backends.a.base_url: ")
+
+
 def test_a_missing_model_file_is_one_line(tmp_path: Path) -> None:
     """The error names the file and the setting to change; no process starts."""
     file = tmp_path / "parley.yaml"

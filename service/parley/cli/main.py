@@ -1,6 +1,7 @@
 """The command line: the choice of the process, and the format of errors."""
 
 import gc
+import importlib
 import os
 import signal
 import sys
@@ -40,8 +41,7 @@ def main(arguments: Sequence[str] | None = None, fail: Callable[[str, int], None
 
 def _supervise(arguments: Sequence[str]) -> None:
     """Runs the supervisor, which imports neither the command line nor the configuration: it keeps what it imports."""
-    import asyncio
-
+    asyncio = importlib.import_module("parley.supervisor.plain_asyncio").asyncio  # before other imports of asyncio
     from parley.supervisor.errors import CommandError
     from parley.supervisor.main import supervise
     from parley.supervisor.preparation import PreparationEnded

@@ -6,7 +6,6 @@ certificate whose key has not arrived yet.
 
 import asyncio
 import json
-import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -51,6 +50,8 @@ def check(files: TlsFiles) -> None:
     """Raises CommandError if a file cannot be used; the message names its setting."""
     for setting, path in (("certificate", files.certificate), ("key", files.key)):
         _require_readable(f"tls.{setting}", path)
+    import ssl  # not imported without `tls`
+
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         context.load_cert_chain(files.certificate, files.key, password=lambda: "")
@@ -65,6 +66,8 @@ def check(files: TlsFiles) -> None:
 
 def _check_authorities(setting: str, path: Path) -> None:
     _require_readable(setting, path)
+    import ssl
+
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         context.load_verify_locations(path)

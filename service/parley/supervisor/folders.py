@@ -1,6 +1,5 @@
 """The state folder, and folders for Unix sockets that only their owner may enter."""
 
-import hashlib
 import os
 import shutil
 import stat
@@ -95,6 +94,8 @@ def run_dir(state: Path) -> Iterator[Path]:
     """
     link = folder = state / "run"
     if len(os.fsencode(folder)) > _MAX_RUN_DIR_LENGTH:
+        import hashlib  # with a library of 4 MB, which a short path does not need
+
         name = hashlib.sha256(os.fsencode(state)).hexdigest()[:12]
         folder = _temporary() / f"parley-{os.getuid()}-{name}"
     if link.is_symlink():

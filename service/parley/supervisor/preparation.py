@@ -85,9 +85,13 @@ async def running(arguments: Sequence[str], first: Start | Reload) -> AsyncItera
     """Starts a preparation with the arguments of the command line, and ends it afterwards."""
     own, other = socket.socketpair()
     with other:
+        other.set_inheritable(True)
         command = [sys.executable, "-m", _MODULE, str(other.fileno()), *arguments]
         process = await asyncio.create_subprocess_exec(
-            *command, pass_fds=[other.fileno()], start_new_session=True, preexec_fn=die_with_parent()
+            *command,
+            close_fds=False,  # a shell may have opened the configuration: --config <(…)
+            start_new_session=True,
+            preexec_fn=die_with_parent(),
         )
     reader, writer = await asyncio.open_connection(sock=own)
     preparation = Preparation(process, reader, writer)

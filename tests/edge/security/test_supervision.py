@@ -98,7 +98,7 @@ def test_every_process_may_open_as_many_files_as_the_system_allows(scripted_conf
 def test_the_supervisor_has_loaded_no_library_of_the_service(parley: Parley) -> None:
     """Once Parley serves, its first process has only what supervision needs; the rest ended with the preparation."""
     mapped = Path(f"/proc/{parley.process.pid}/maps").read_text()
-    libraries = ("cygrpc", "_pydantic_core", "_message.abi3", "orjson", "apsw", "_yaml", "uvloop")
+    libraries = ("cygrpc", "_pydantic_core", "_message.abi3", "orjson", "apsw", "_yaml", "uvloop", "libssl")
     assert [] == [name for name in libraries if name in mapped]
     assert [] == [line for line in parley.children().values() if "parley.cli.prepare" in line]
 

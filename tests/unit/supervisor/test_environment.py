@@ -8,6 +8,7 @@ from parley.config import Config, parse
 from parley.supervisor import environment
 
 BASE = {"PATH": "/bin", "HOME": "/h", "LANG": "C", "LC_ALL": "C", "TZ": "UTC", "LD_LIBRARY_PATH": "/l", "TMPDIR": "/t"}
+ARENAS = {"MALLOC_ARENA_MAX": "2"}
 PYTHON = {"PYTHONPATH": "/p", "PYTHONHASHSEED": "0"}
 NETWORK = {"HTTPS_PROXY": "http://p:1", "no_proxy": "a", "SSL_CERT_FILE": "/c", "GRPC_VERBOSITY": "ERROR"}
 DEVICES = {"CUDA_VISIBLE_DEVICES": "0", "OMP_NUM_THREADS": "2"}
@@ -48,7 +49,7 @@ def test_a_model_server_gets_those_of_python_and_devices() -> None:
 
 def test_a_worker_gets_those_of_python_and_the_network() -> None:
     """A worker needs proxies and certificates; the secrets of the configuration are in its specification."""
-    assert BASE | PYTHON | NETWORK == environment.for_worker(_config())
+    assert ARENAS | BASE | PYTHON | NETWORK == environment.for_worker(_config())
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,7 @@ def test_a_worker_gets_those_of_python_and_the_network() -> None:
 def test_a_worker_with_postgresql_gets_the_variables_of_libpq(url: str, more: dict[str, str]) -> None:
     """The password is among them only if the URL has none."""
     store = f"{{kind: postgres, url: '{url}'}}"
-    assert BASE | PYTHON | NETWORK | more == environment.for_worker(_config(store=store))
+    assert ARENAS | BASE | PYTHON | NETWORK | more == environment.for_worker(_config(store=store))
 
 
 def test_a_worker_with_any_llm_inherits_all_variables() -> None:

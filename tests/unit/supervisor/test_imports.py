@@ -7,7 +7,7 @@ import sys
 import pytest
 
 _LOADED = "import json, sys; {}; print(json.dumps(sorted(sys.modules)))"
-_SUPERVISOR = "import parley.supervisor.main"
+_SUPERVISOR = "import parley.supervisor.plain_asyncio, parley.supervisor.main"
 _WORKER = "from parley.supervisor.worker import import_application; import_application()"
 _COMMANDS = {"cyclopts", "rich", "attr", "pygments", "difflib", "yaml", "parley_client"}
 _OPTIONAL = {
@@ -21,11 +21,12 @@ _OPTIONAL = {
     "parley.backends.parley",
 }
 _SERVICE = {"grpc", "google.protobuf", "pydantic", "parley.config", "structlog", "orjson", "apsw", "uvloop", "yarl"}
+_LIBRARIES = {"ssl", "_ssl", "hashlib", "_hashlib"}  # of OpenSSL
 
 
 @pytest.mark.parametrize(
     ("program", "unwanted", "most"),
-    [(_SUPERVISOR, _COMMANDS | _OPTIONAL | _SERVICE, 230), (_WORKER, _COMMANDS | _OPTIONAL, 780)],
+    [(_SUPERVISOR, _COMMANDS | _OPTIONAL | _SERVICE | _LIBRARIES, 230), (_WORKER, _COMMANDS | _OPTIONAL, 780)],
     ids=["supervisor", "worker"],
 )
 def test_a_process_imports_no_more_than_it_needs(program: str, unwanted: set[str], most: int) -> None:
