@@ -266,3 +266,27 @@ async def test_names_that_grpc_rejects_are_dropped(client: aiohttp.ClientSession
         assert 200 == response.status
     assert "1" == worker.metadata["x.y-z9"]
     assert [] == [name for name in worker.metadata if name in odd]
+
+
+@pytest.mark.parametrize(("name", "value"), [("x", "1"), ("x", "x" * 10_000), ("parley-large-headers", "1")])
+async def test_the_mark_of_large_headers_reaches_no_worker(
+    client: aiohttp.ClientSession, edge: Edge, worker: Worker, name: str, value: str
+) -> None:
+    """Headers near the limit are marked for the scripts. The mark is removed, and clients cannot set it."""
+    async with client.post(CHAT, json=REQUEST, headers={name: value}) as response:
+        assert 200 == response.status
+    assert "parley-large-headers" not in worker.metadata
+    async with channel_to(edge.grpc) as channel:
+        await ChatCompletionsStub(channel).CreateChatCompletion(CreateChatCompletionRequest(), metadata=((name, value),))
+    assert "parley-large-headers" not in worker.metadata
+
+
+@pytest.mark.parametrize("count", [75, 82])
+async def test_as_many_headers_as_allowed_reach_the_worker(
+    client: aiohttp.ClientSession, worker: Worker, count: int
+) -> None:
+    """Requests with more than 80 headers, which the scripts count, succeed like those with fewer."""
+    headers = {f"x-{number}": "1" for number in range(count)}
+    async with client.post(CHAT, json=REQUEST, headers=headers) as response:
+        assert 200 == response.status
+    assert headers.keys() <= worker.metadata.keys()
