@@ -277,7 +277,9 @@ async def test_the_mark_of_large_headers_reaches_no_worker(
         assert 200 == response.status
     assert "parley-large-headers" not in worker.metadata
     async with channel_to(edge.grpc) as channel:
-        await ChatCompletionsStub(channel).CreateChatCompletion(CreateChatCompletionRequest(), metadata=((name, value),))
+        await ChatCompletionsStub(channel).CreateChatCompletion(
+            CreateChatCompletionRequest(), metadata=((name, value),)
+        )
     assert "parley-large-headers" not in worker.metadata
 
 
