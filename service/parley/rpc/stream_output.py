@@ -17,7 +17,7 @@ from parley.rpc.metadata import headers
 from parley.rpc.unknown_fields import fill_structs
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk
 
-_MAX_PENDING = 64 * 1024  # bytes that may wait for a slow reader before the stream waits, too
+MAX_PENDING = 64 * 1024  # bytes that may wait for a slow reader before the stream waits, too
 
 
 class StreamOutput(ABC):
@@ -32,6 +32,8 @@ class StreamOutput(ABC):
     Attributes:
         started: Whether anything was added: from then on the stream can no longer fail with a status alone.
         last: The latest chunk.
+        size: The bytes that wait for the reader. With more than MAX_PENDING it is slow: `drain` must be awaited before
+            more is added.
         last_added: When something was added, in seconds of the event loop's clock.
     """
 
@@ -43,7 +45,7 @@ class StreamOutput(ABC):
         self._loop = asyncio.get_running_loop()
         self.last_added = self._loop.time()
         self._pending: deque[bytes] = deque()
-        self._size = 0
+        self.size = 0
         self._writing: Coroutine[Any, Any, None] | None = None
         self._written: asyncio.Future[None] | None = None
         self._is_scheduled = False
@@ -57,11 +59,6 @@ class StreamOutput(ABC):
     @abstractmethod
     def _take(self) -> bytes:
         """Removes and returns the next message."""
-
-    @property
-    def is_full(self) -> bool:
-        """Whether the reader is slow, so that `drain` must be awaited before more is added."""
-        return self._size > _MAX_PENDING
 
     def add(self, chunks: Sequence[ChatCompletionChunk]) -> None:
         """Adds chunks. The first ones have the session of the headers. Raises the failure of an earlier write."""
@@ -104,7 +101,7 @@ class StreamOutput(ABC):
         self.started = True
         self.last_added = self._loop.time()
         self._pending.append(data)
-        self._size += len(data)
+        self.size += len(data)
         if self._writing is None and not self._is_scheduled:
             self._is_scheduled = True
             self._loop.call_soon(self._start_write)
@@ -176,7 +173,7 @@ class MessageOutput(StreamOutput):
 
     def _take(self) -> bytes:
         message = self._pending.popleft()
-        self._size -= len(message)
+        self.size -= len(message)
         return message
 
 
@@ -203,6 +200,6 @@ class EventOutput(StreamOutput):
     def _take(self) -> bytes:
         data = b"".join(self._pending)
         self._pending.clear()
-        self._size = 0
+        self.size = 0
         message: bytes = HttpBody(content_type="text/event-stream", data=data).SerializeToString()
         return message

@@ -27,6 +27,7 @@ class Connection(asyncio.Protocol):
         chunks: The parts of the body that were received and not yet read.
         is_complete: Whether the end of the response has arrived.
         error: Why the exchange failed.
+        hold_timer: Ends the time in which the body is collected; None if it is not.
     """
 
     def __init__(self) -> None:
@@ -43,7 +44,7 @@ class Connection(asyncio.Protocol):
         self._deadline = _NEVER
         self._timer: asyncio.TimerHandle | None = None
         self._waiter: asyncio.Future[None] | None = None
-        self._hold: asyncio.TimerHandle | None = None
+        self.hold_timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self.on_body = self.chunks.append  # the parser calls it without a Python frame for each chunk
         self._parser = HttpResponseParser(self)
@@ -85,13 +86,8 @@ class Connection(asyncio.Protocol):
 
     def hold(self, seconds: float) -> None:
         """Collects the body for so many seconds, or until the exchange ends or the buffer is full."""
-        if self._hold is None and not self._is_urgent():
-            self._hold = self._loop.call_later(seconds, self._end_hold)
-
-    @property
-    def is_held(self) -> bool:
-        """Whether the body is being collected."""
-        return self._hold is not None
+        if self.hold_timer is None and not self._is_urgent():
+            self.hold_timer = self._loop.call_later(seconds, self._end_hold)
 
     async def wait_head(self) -> int:
         """Waits for the head of the response. Returns its status; raises the error of the exchange."""
@@ -135,9 +131,9 @@ class Connection(asyncio.Protocol):
             self.is_open = False
             self._stop_timer()
             self._transport.abort()
-            if self._hold is not None:
-                self._hold.cancel()
-                self._hold = None
+            if self.hold_timer is not None:
+                self.hold_timer.cancel()
+                self.hold_timer = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Stores the transport."""
@@ -223,7 +219,7 @@ class Connection(asyncio.Protocol):
         return b"content-length" in names if encoding is None else encoding.rstrip().endswith(b"chunked")
 
     def _end_hold(self) -> None:
-        self._hold = None
+        self.hold_timer = None
         if self.chunks:
             self._wake()
 
@@ -231,11 +227,11 @@ class Connection(asyncio.Protocol):
         return self.is_complete or self._is_paused or self.error is not None
 
     def _wake(self) -> None:
-        if self._hold is not None:
+        if self.hold_timer is not None:
             if not self._is_urgent():
                 return
-            self._hold.cancel()
-            self._hold = None
+            self.hold_timer.cancel()
+            self.hold_timer = None
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)

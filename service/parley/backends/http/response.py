@@ -63,7 +63,7 @@ class Response:
         connection = self._connection
         if self._decoder is not None:
             data = await self._read_decoded(self._decoder)
-        elif connection.chunks and not connection.is_held:
+        elif connection.chunks and connection.hold_timer is None:
             data = connection.take()
         else:
             data = await self._read_raw()
@@ -117,7 +117,7 @@ class Response:
 
     async def _read_raw(self) -> bytes:
         connection = self._connection
-        while connection.is_held or not connection.chunks:
+        while connection.hold_timer is not None or not connection.chunks:
             if connection.error is not None:
                 raise connection.error
             if connection.is_complete:

@@ -104,9 +104,9 @@ class TextEvents:
 
     def _take_equal(self, data: bytes, at: int) -> tuple[list[bytes], int]:
         head, tail, end = self._head, self._tail, self._end
-        if not data.startswith(head, at):
-            return [], at
-        texts, at = self._take_run(data, at)
+        texts: list[bytes] = []
+        if len(data) - at > 2 * len(self._between) and data.startswith(head, at):
+            texts, at = self._take_run(data, at)
         while data.startswith(head, at) and (stop := data.find(end, at)) >= 0:
             first, last = at + len(head), stop - len(tail)
             if first > last or not data.startswith(tail, last):

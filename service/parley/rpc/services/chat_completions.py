@@ -20,7 +20,7 @@ from parley.rpc.keep_alive import KeepAlive
 from parley.rpc.metadata import headers
 from parley.rpc.metadata.hops import hops
 from parley.rpc.metadata.idempotency import idempotency_key
-from parley.rpc.stream_output import EventOutput, MessageOutput, StreamOutput
+from parley.rpc.stream_output import MAX_PENDING, EventOutput, MessageOutput, StreamOutput
 from parley.rpc.typed_forms import set_text
 from parley.rpc.unknown_fields import fill_structs
 from parley.rpc.validation import validate
@@ -132,7 +132,7 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
         options = CallOptions(remaining(context), key, hops(call.metadata))
         async with aclosing(self._chat.stream(request, call.known_caller, options, call.outcome)) as chunks:
             async for batch in chunks:
-                if output.is_full:
+                if output.size > MAX_PENDING:
                     await output.drain()
                 output.add(batch)
         _record_answer(call, output.last)
