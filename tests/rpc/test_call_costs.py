@@ -106,8 +106,8 @@ _LIMITS = {
     ("unary-off", "rest"): Limits(289, 44, 14),
     ("unary-auto", "rest"): Limits(375, 44, 14),
     ("unary-off", "grpc"): Limits(283, 44, 14),
-    ("burst-off", "rest"): Limits(532, 94, 14),
-    ("burst-off", "grpc"): Limits(530, 94, 14),
+    ("burst-off", "rest"): Limits(528, 94, 14),
+    ("burst-off", "grpc"): Limits(526, 94, 14),
 }
 
 
