@@ -8,7 +8,7 @@ backend rejects those that it does not support. The fields that belong to a know
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
-from itertools import chain, islice, starmap
+from itertools import islice, starmap
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -59,8 +59,11 @@ def validate(
         InvalidRequest: With all violations, or the first hundred.
     """
     checks = _checks(frozenset([field for field, _ in request.ListFields()]), is_stream)
-    faults = chain.from_iterable([check(request) for check in checks])
-    violations = list(starmap(Violation, islice(faults, _MAX_VIOLATIONS)))
+    violations: list[Violation] = []
+    for check in checks:
+        faults = check(request)
+        if faults:
+            violations.extend(starmap(Violation, islice(faults, _MAX_VIOLATIONS - len(violations))))
     if model_required and not request.HasField("model"):
         violations.append(MODEL_REQUIRED)
     if found:
