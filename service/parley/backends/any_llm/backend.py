@@ -20,7 +20,7 @@ from parley.backends.errors import classifier
 from parley.backends.errors.classifier import MalformedResponse
 from parley.backends.extra_body.policy import EVERYTHING, ExtraBodyPolicy
 from parley.backends.openai import response as openai_response
-from parley.backends.openai.choice import expected
+from parley.backends.openai.choice import ExpectedAnswer
 from parley.backends.openai.stream import StreamReader
 from parley.config import ConfigError
 from parley.core.ports import UpstreamCall
@@ -63,7 +63,7 @@ class AnyLLM:
         try:
             async with asyncio.timeout_at(deadlines.end):
                 answer = await self._provider.acompletion(**provider_arguments)
-            return openai_response.completion(_json(answer), expected(call))
+            return openai_response.completion(_json(answer), ExpectedAnswer(call.request, has_prefill=call.has_prefill))
         except TimeoutError as error:
             raise deadlines.exceeded(error) from None
         except MalformedResponse as error:
@@ -75,7 +75,7 @@ class AnyLLM:
         """Yields the answer in chunks; see the port."""
         provider_arguments = self._arguments(call, stream=True)
         deadlines = Deadlines(call)
-        reader = StreamReader(expected(call))
+        reader = StreamReader(ExpectedAnswer(call.request, has_prefill=call.has_prefill))
         silence_timer = SilenceTimer(call, deadlines)
         until = deadlines.first_token
         answer: AsyncIterator[Any] | None = None

@@ -10,7 +10,7 @@ from parley.backends.extra_body.policy import EVERYTHING, ExtraBodyPolicy
 from parley.backends.http.adaptive import AdaptiveBackend
 from parley.backends.openai import request as openai_request
 from parley.backends.openai import response as openai_response
-from parley.backends.openai.choice import ExpectedAnswer, expected
+from parley.backends.openai.choice import ExpectedAnswer
 from parley.backends.openai.learned_fields import LearnedFields
 from parley.backends.openai.reasoning import REJECTION, ReasoningHistory, Rule, rule_for
 from parley.backends.openai.stream import StreamReader
@@ -127,8 +127,12 @@ class OpenAI(AdaptiveBackend):
         return StreamReader(self._expected(call, delivered))
 
     def _expected(self, call: UpstreamCall, delivered: str) -> ExpectedAnswer:
-        return expected(
-            call, delivered, lambda field: self._reasoning.record_field(call.model, field), self.hidden_fields
+        return ExpectedAnswer(
+            call.request,
+            delivered,
+            call.has_prefill,
+            lambda field: self._reasoning.record_field(call.model, field),
+            self.hidden_fields,
         )
 
 

@@ -20,7 +20,6 @@ from parley.backends.parsing.lenient_json import DEEPEST_TEXT, Source, count, is
 from parley.backends.parsing.prefix_stripper import PrefixStripper
 from parley.backends.parsing.tool_calls import Fragment, ToolCalls
 from parley.core.messages import extra_fields
-from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.message_pb2 import Audio, ChunkChoice, Delta
 
@@ -37,12 +36,17 @@ class ExpectedAnswer:
     """The request."""
     delivered: str = ""
     """The part of the answer that the caller already has; a repetition of it is removed."""
-    may_be_empty: bool = False
-    """Whether an answer without output is valid."""
+    has_prefill: bool = False
+    """Whether the answer continues the last message of the request."""
     on_reasoning: Callable[[str], None] | None = None
     """Called with the server's field name for reasoning when the first reasoning of a choice arrives."""
     hidden_fields: AbstractSet[str] = frozenset()
     """Unknown fields of the response that are not forwarded to the caller."""
+
+    @property
+    def may_be_empty(self) -> bool:
+        """Whether an answer without output is valid, as for a continuation and with `stop`."""
+        return self.has_prefill or self.request.HasField("stop")
 
     @property
     def n(self) -> int:
@@ -54,24 +58,6 @@ class ExpectedAnswer:
         """The names of the tools and functions in the request."""
         names = [function.name for function in self.request.functions]
         return frozenset(names).union(tool.function.name or tool.custom.name for tool in self.request.tools)
-
-
-def expected(
-    call: UpstreamCall,
-    delivered: str = "",
-    on_reasoning: Callable[[str], None] | None = None,
-    hidden_fields: AbstractSet[str] = frozenset(),
-) -> ExpectedAnswer:
-    """Creates the expectation of a call; an empty answer is valid for a continuation and with `stop`.
-
-    Args:
-        call: The call.
-        delivered: See ExpectedAnswer.
-        on_reasoning: See ExpectedAnswer.
-        hidden_fields: See ExpectedAnswer.
-    """
-    may_be_empty = call.has_prefill or call.request.HasField("stop")
-    return ExpectedAnswer(call.request, delivered, may_be_empty, on_reasoning, hidden_fields)
 
 
 class ChoiceReader:

@@ -35,8 +35,8 @@ def usage(data: Any, source: Source, *path: str | int) -> Usage | None:
     """
     if not isinstance(data, dict):
         return None
-    if data.keys() == _BASIC_FIELDS and (read := _usual(**data)) is not None:
-        return read
+    if (counts := usual_counts(data)) is not None:
+        return Usage(prompt_tokens=counts[0], completion_tokens=counts[1], total_tokens=counts[2])
     prompt, produced = _count(data, "prompt_tokens"), _count(data, "completion_tokens")
     total = count(data.get("total_tokens"))
     if total is not None:
@@ -54,15 +54,16 @@ def usage(data: Any, source: Source, *path: str | int) -> Usage | None:
     return read
 
 
-def _usual(prompt_tokens: Any, completion_tokens: Any, total_tokens: Any) -> Usage | None:
-    """Fast path: returns a usage of three counts that fit together; None for any other."""
-    if not (prompt_tokens.__class__ is completion_tokens.__class__ is total_tokens.__class__ is int):
+def usual_counts(data: Any) -> tuple[int, int, int] | None:
+    """Fast path: returns the counts of a usage that has three which fit together, and nothing else; else None."""
+    if data.__class__ is not dict or len(data) != 3:  # noqa: PLR2004 - the counts
         return None
-    if prompt_tokens <= 0 or completion_tokens < 0 or prompt_tokens + completion_tokens != total_tokens:
+    prompt, produced, total = data.get("prompt_tokens"), data.get("completion_tokens"), data.get("total_tokens")
+    if not (prompt.__class__ is produced.__class__ is total.__class__ is int):
         return None
-    if total_tokens > MAX_COUNT:
+    if prompt <= 0 or produced < 0 or prompt + produced != total or total > MAX_COUNT:
         return None
-    return Usage(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, total_tokens=total_tokens)
+    return prompt, produced, total
 
 
 def _count(data: Mapping[str, Any], name: str) -> int | None:
