@@ -23,7 +23,7 @@ from parley.backends.http.response import Response
 from parley.backends.http.watchdog import SilenceWatchdog
 from parley.config import ConfigError, HttpHealthCheck
 from parley.core.errors import ParleyError, UpstreamTimeout, UpstreamUnavailable
-from parley.core.offload import offload
+from parley.core.offload import is_large, offload
 from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
 
@@ -73,7 +73,7 @@ class HttpBackend:
 
     async def complete(self, call: UpstreamCall) -> ChatCompletion:
         """Returns the complete answer; see the port."""
-        body = await offload(self._body, call, stream=False)
+        body = await offload(self._body, call, stream=False) if is_large() else self._body(call, stream=False)
         deadlines = Deadlines(call)
         response = None
         try:

@@ -122,7 +122,10 @@ class Endpoint:
             sent = monotonic()
             try:
                 connection.send(request, deadline)
-                await connection.wait_head()
+                while not connection.status:  # as `wait_head`, without a coroutine for each call
+                    if connection.error is not None:
+                        raise connection.error  # noqa: TRY301 - a function would be a coroutine again
+                    await connection.wait()
             except BaseException as error:
                 connection.close()
                 pool.give_back(connection)

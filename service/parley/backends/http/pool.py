@@ -79,7 +79,10 @@ class Pool:
                 self._sweeper = asyncio.get_running_loop().call_later(_KEEP_ALIVE, self._sweep)
         else:
             connection.close()
-        self._release_slot()
+        if self._waiters:
+            self._release_slot()
+        else:
+            self._slots += 1
 
     def distrust(self) -> None:
         """Makes every connection that is open now unusable for further requests."""

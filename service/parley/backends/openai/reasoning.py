@@ -97,7 +97,7 @@ class ReasoningHistory:
     def write(self, messages: Sequence[Message], model: str) -> None:
         """Rewrites the assistant messages of a body in place; `model` is the upstream's model name."""
         assistant_messages = [message for message in messages if message.get("role") == "assistant"]
-        if not any(
+        if not assistant_messages or not any(
             not _RESPONSE_FIELDS.isdisjoint(message) or "tool_calls" in message for message in assistant_messages
         ):
             return

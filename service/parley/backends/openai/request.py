@@ -6,6 +6,7 @@ for stored completions).
 """
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import orjson
@@ -47,16 +48,20 @@ def body(call: UpstreamCall, *, stream: bool, policy: ExtraBodyPolicy = EVERYTHI
     if stream:
         sent["stream"] = True
         sent["stream_options"] = _stream_options(request.stream_options) | {"include_usage": True}
-    if request.HasField("extra_body_json"):
+    has_exact_texts = request.HasField("extra_body_json")
+    if has_exact_texts:
         sent |= {name: orjson.Fragment(text) for name, text in exact_texts(request).items()}
-    merge_extra(sent, call, policy)
+    if has_exact_texts or request.HasField("extra_body"):
+        merge_extra(sent, call, policy)
     return sent
 
 
 def _converter(kind: Descriptor, omit: Iterable[str] = ()) -> _Convert:
     """Creates a function that converts messages of this type to JSON data, without the fields in `omit`."""
     known = json_fields(kind)
-    fields = {field.name: _field(field) for field in known if field.name not in {*omit, *_EXTRA_FIELDS}}
+    # By number: the name of a field is a new string each time.
+    fields = {field.number: (field.name, _field(field)) for field in known if field.name not in {*omit, *_EXTRA_FIELDS}}
+    extra_json = next((field.number for field in kind.fields if field.name == "extra_json"), None)
     typed = frozenset(field.name for field in known if not _holds_json(field)) - _EXTRA_FIELDS
     unsent = frozenset(omit) - typed
 
@@ -64,11 +69,11 @@ def _converter(kind: Descriptor, omit: Iterable[str] = ()) -> _Convert:
         data: dict[str, Any] = {}
         extra = ""
         for field, value in message.ListFields():
-            name = field.name
-            if name in fields:
-                convert_field = fields[name]
+            number = field.number
+            if (found := fields.get(number)) is not None:
+                name, convert_field = found
                 data[name] = value if convert_field is None else convert_field(value)
-            elif name == "extra_json":
+            elif number == extra_json:
                 extra = value
         if extra:
             _add_extra(data, extra, typed, unsent)
@@ -107,7 +112,11 @@ def _field(field: FieldDescriptor) -> _Convert | None:
     if kind.GetOptions().map_entry:
         return _map
     convert = _CONVERTERS.get(kind.full_name) or _converter(kind)
-    return (lambda values: [convert(value) for value in values]) if field.is_repeated else convert
+    return partial(_each, convert) if field.is_repeated else convert
+
+
+def _each(convert: _Convert, values: Any) -> list[Any]:
+    return list(map(convert, values))
 
 
 def _map(values: Any) -> dict[str, Any]:
@@ -144,7 +153,7 @@ def _message(message: Any) -> dict[str, Any]:
     during its reasoning has none of these.
     """
     data: dict[str, Any] = _convert_message(message)
-    if data.get("content") is None and message.role == "assistant" and data.keys().isdisjoint(_CONTENT_SUBSTITUTES):
+    if data.get("content") is None and data.get("role") == "assistant" and data.keys().isdisjoint(_CONTENT_SUBSTITUTES):
         data = {"role": "assistant", "content": ""} | data | {"content": ""}
     return data
 

@@ -38,9 +38,11 @@ def number(value: float) -> float | int:
 
 def from_value(value: Value) -> Any:
     """Returns the JSON value of a `google.protobuf.Value`; None if it is null or not set."""
+    if text := value.string_value:  # most values; `WhichOneof` costs twice as much
+        return text
     kind = value.WhichOneof("kind")
     if kind == "string_value":
-        return value.string_value
+        return ""
     if kind == "number_value":
         return number(value.number_value)
     if kind == "bool_value":

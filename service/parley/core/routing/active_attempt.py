@@ -74,13 +74,16 @@ class ActiveAttempt:
         self._holds_slot = True
 
     @classmethod
-    async def start(
+    async def start(  # noqa: PLR0913 - what an attempt depends on
         cls,
         retry_state: RetryState,
         candidate: Candidate,
         call: UpstreamCall,
         kind: AttemptKind,
         previous: Attempt | None = None,
+        *,
+        accepts_completion: bool = False,
+        non_streaming: bool = False,
     ) -> Self | None:
         """Acquires a slot, waiting for at most the model's connect timeout, and a permit.
 
@@ -90,6 +93,8 @@ class ActiveAttempt:
             call: The request.
             kind: Why the attempt is made.
             previous: The attempt that this one retries.
+            accepts_completion: See the attribute.
+            non_streaming: Whether the answer is requested without streaming because the target cannot stream.
 
         Returns:
             The attempt; None if the target has no free slot, or its breaker has opened meanwhile.
@@ -108,7 +113,13 @@ class ActiveAttempt:
         finally:
             if record is None:
                 target.release_slot()
-        return None if record is None else cls(retry_state, record)
+        if record is None:
+            return None
+        if non_streaming:
+            record.non_streaming = True
+        attempt = cls(retry_state, record)
+        attempt.accepts_completion = accepts_completion
+        return attempt
 
     async def __aenter__(self) -> Self:
         """Returns the attempt, which the block ends."""
@@ -118,11 +129,16 @@ class ActiveAttempt:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         """Ends the attempt. Returns whether the exception is suppressed."""
-        if self._stream is None and self._holds_slot:  # a call without streaming: nothing to wait for
-            self._holds_slot = False
-            self.record.candidate.target.release_slot()
-            return self._record_result(error)
         return await self._end(error)
+
+    def end_unstreamed(self, error: BaseException | None) -> bool:
+        """Ends an attempt that has no stream, in place of the block. Returns whether the call may go on after `error`.
+
+        Nothing needs to be waited for, so that a call without streaming is spared the coroutines of the block.
+        """
+        self._holds_slot = False
+        self.record.candidate.target.release_slot()
+        return self._record_result(error)
 
     async def complete(self) -> ChatCompletion:
         """Requests the answer without streaming. Raises the errors of the backend."""
@@ -197,7 +213,8 @@ class ActiveAttempt:
     def _record_result(self, error: BaseException | None) -> bool:
         if error is None:
             self._retry_state.completed(self.record)
-        elif isinstance(error, PrefixMismatch):
+            return False
+        if isinstance(error, PrefixMismatch):
             self._retry_state.prefix_mismatched(self.record)
         elif isinstance(error, ParleyError):
             self._record_failure(error)

@@ -64,9 +64,9 @@ class Breaker:
     def admits(self) -> bool:
         """Returns whether a call would be admitted now."""
         now = self._clock()
-        if self._schedule.hold_remaining(now)[0]:
+        if self._schedule.is_held(now):
             return False
-        return self.is_closed or (not self._half_open and now >= self._schedule.due())
+        return self._opened_at is None or self.is_closed or (not self._half_open and now >= self._schedule.due())
 
     def remaining_delay(self) -> float:
         """Returns after how many seconds a call may be admitted; 0 for now."""
@@ -86,9 +86,9 @@ class Breaker:
 
     def try_acquire_permit(self) -> int | None:
         """Admits a call and returns its permit; None if the call is rejected."""
-        if self._schedule.hold_remaining(self._clock())[0]:
+        if self._schedule.is_held(self._clock()):
             return None
-        if self.is_closed:
+        if self._opened_at is None or self.is_closed:
             return self._permit
         if self._half_open or not self._schedule.try_acquire_probe(self._clock()):
             return None

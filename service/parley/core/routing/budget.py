@@ -22,7 +22,7 @@ class RetryBudget:
         size: Multiplies the free retries.
     """
 
-    __slots__ = ("_balance", "_clock", "_model", "_share", "_size", "_updated")
+    __slots__ = ("_balance", "_clock", "_model", "_most", "_share", "_size", "_updated")
 
     def __init__(
         self, share: float, clock: Clock = time.monotonic, model: "RetryBudget | None" = None, size: int = 1
@@ -31,12 +31,13 @@ class RetryBudget:
         self._clock = clock
         self._model = model
         self._size = size
-        self._balance = size * MAX_BALANCE
+        self._balance = self._most = size * MAX_BALANCE
         self._updated = clock()
 
     def deposit(self) -> None:
         """Deposits the share of one call."""
-        self._balance = min(self._size * MAX_BALANCE, self._balance + self._share)
+        if self._balance < self._most:
+            self._balance = min(self._most, self._balance + self._share)
         if self._model is not None:
             self._model.deposit()
 
@@ -51,7 +52,7 @@ class RetryBudget:
         """Adds the free retries since the latest call, and returns the balance."""
         now = self._clock()
         added = self._size * MIN_RETRIES_PER_SECOND * (now - self._updated)
-        self._balance = min(self._size * MAX_BALANCE, self._balance + added)
+        self._balance = min(self._most, self._balance + added)
         self._updated = now
         return self._balance
 

@@ -1,13 +1,14 @@
 """The execution of one call: tries one target after another until one answers, and continues a broken stream."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from typing import Any
 
 from parley.config import Model
 from parley.core.errors import DeadlineExceeded, ParleyError, UnsupportedParameter
-from parley.core.offload import offload
+from parley.core.offload import is_large, offload
 from parley.core.ports import UpstreamCall
 from parley.core.routing import hedging
 from parley.core.routing.active_attempt import ActiveAttempt, RejectedMode
@@ -69,8 +70,13 @@ class Execution:
             return await self._accumulate()
         attempt = await self._start_next(AttemptKind.FIRST)
         while True:
-            async with attempt:
+            try:
                 completion = await attempt.complete()
+            except BaseException as error:
+                if not attempt.end_unstreamed(error):
+                    raise
+            else:
+                attempt.end_unstreamed(None)
                 self.model_id = attempt.record.model_id
                 return completion
             attempt = await self._next_attempt(attempt)
@@ -209,7 +215,8 @@ class Execution:
         while True:
             candidate = self._retry_state.next_candidate()
             try:
-                call = await offload(self._builder.build, candidate)
+                build = self._builder.build
+                call = await offload(build, candidate) if is_large() else build(candidate)
             except UnsupportedParameter as error:
                 self._retry_state.unsupported(error)
                 continue
@@ -220,7 +227,7 @@ class Execution:
             if attempt is not None:
                 return attempt
 
-    async def _start(
+    def _start(
         self,
         candidate: Candidate,
         call: UpstreamCall,
@@ -228,12 +235,17 @@ class Execution:
         previous: Attempt | None = None,
         *,
         non_streaming: bool = False,
-    ) -> ActiveAttempt | None:
-        attempt = await ActiveAttempt.start(self._retry_state, candidate, call, kind, previous)
-        if attempt is not None:
-            attempt.accepts_completion = self._accumulator is not None
-            attempt.record.non_streaming |= non_streaming
-        return attempt
+    ) -> Coroutine[Any, Any, ActiveAttempt | None]:
+        accepts_completion = self._accumulator is not None
+        return ActiveAttempt.start(
+            self._retry_state,
+            candidate,
+            call,
+            kind,
+            previous,
+            accepts_completion=accepts_completion,
+            non_streaming=non_streaming,
+        )
 
     def _prepare_continuation(
         self, stitched: StitchedStream, candidate: Candidate, call: UpstreamCall, *, non_streaming: bool

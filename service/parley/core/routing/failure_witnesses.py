@@ -45,7 +45,10 @@ class FailureWitnesses:
 
     def record_success(self, account: str) -> None:
         """Records that the target answered this account completely."""
-        self.record_first_token(account)
+        if account in self._answered:
+            self._answered[account] = self._clock()
+        else:
+            self.record_first_token(account)
         if self._failing:
             self._failing.clear()
 

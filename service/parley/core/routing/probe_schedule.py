@@ -75,7 +75,7 @@ class ProbeSchedule:
 
     def __init__(self, state: SharedState) -> None:
         self._state = state
-        self._cached = ProbeTimes()  # what `hold_remaining` has read
+        self._cached = ProbeTimes()  # what `is_held` has read
         self._cached_at = float("-inf")
 
     def open(self, now: float) -> None:
@@ -130,12 +130,17 @@ class ProbeSchedule:
             )
         )
 
-    def hold_remaining(self, now: float) -> tuple[float, bool]:
-        """Returns the rest of the hold in seconds, 0 for none, and whether a rate limit is its reason."""
+    def is_held(self, now: float) -> bool:
+        """Returns whether all calls are rejected now."""
         if not 0 <= now - self._cached_at < _REFRESH_SECONDS:
             self._cached, self._cached_at = self._state.read(), now
-        seconds = self._cached.held_until - now
-        return (seconds, bool(self._cached.rate_limited)) if 0 < seconds <= MAX_HOLD else (0.0, False)
+        return 0 < self._cached.held_until - now <= MAX_HOLD
+
+    def hold_remaining(self, now: float) -> tuple[float, bool]:
+        """Returns the rest of the hold in seconds, 0 for none, and whether a rate limit is its reason."""
+        if not self.is_held(now):
+            return 0.0, False
+        return self._cached.held_until - now, bool(self._cached.rate_limited)
 
     @staticmethod
     def _times(now: float, interval: float, previous: ProbeTimes) -> ProbeTimes:

@@ -68,21 +68,17 @@ class RequestBuilder:
         request.CopyFrom(self.request)
         request.model = self.model.id
         defaults = self.defaults[answering.id]
-        added = [name for name in defaults.names if _apply_default(request, defaults.request, name)]
+        added: Sequence[str] = ()
+        if defaults.names:
+            added = [name for name in defaults.names if _apply_default(request, defaults.request, name)]
         source = answering if answering.instructions is not None else self.model
         if source.instructions or self.messages is not self.request.messages:
             self._set_messages(request, source)
         functions.to_tools(request)
         name = target.model or answering.id
+        coalesce = 0.0 if answering.coalesce == "off" else answering.coalesce
         return UpstreamCall(
-            request,
-            name,
-            answering.timeouts,
-            self.deadline,
-            has_prefill=has_prefill,
-            defaults=added,
-            hops=self.hops + 1,
-            coalesce=0.0 if answering.coalesce == "off" else answering.coalesce,
+            request, name, answering.timeouts, self.deadline, has_prefill, added, self.hops + 1, coalesce
         )
 
     def _set_messages(self, request: CreateChatCompletionRequest, source: Model) -> None:

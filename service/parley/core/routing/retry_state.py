@@ -60,11 +60,12 @@ class RetryState:
     __slots__ = (
         "_attempts_left",
         "_budget",
-        "_call_error",
+        "_call_error_or_none",
         "_candidates",
         "_clock",
         "_deadline",
         "_jitter",
+        "_model_id",
         "_origin",
         "_pending",
         "_slow_candidates",
@@ -84,6 +85,7 @@ class RetryState:
         origin: CallOrigin = PLAIN_ORIGIN,
         jitter: Callable[[], float] = random.random,
     ) -> None:
+        self._model_id = model_id
         self._pending = deque(candidates)
         self._attempts_left = retries.attempts
         self._budget = budget
@@ -92,11 +94,17 @@ class RetryState:
         self._origin = origin
         self._jitter = jitter
         self._slow_candidates: list[Candidate] = []  # skipped, but only because they are slow
-        self._call_error = CallError(model_id, candidates, origin)
+        self._call_error_or_none: CallError | None = None  # most calls have none
         self._candidates = candidates
         self.has_alternatives = len(candidates) > 1
         self.attempts: list[Attempt] = []
         budget.deposit()
+
+    @property
+    def _call_error(self) -> CallError:
+        if self._call_error_or_none is None:
+            self._call_error_or_none = CallError(self._model_id, self._candidates, self._origin)
+        return self._call_error_or_none
 
     @property
     def has_remaining(self) -> bool:
@@ -134,7 +142,8 @@ class RetryState:
             DeadlineExceeded: The deadline has passed.
             ParleyError: No candidate is left; the error is the call's final one.
         """
-        self._check_deadline()
+        if self._deadline is not None:
+            self._check_deadline()
         while self._pending and self._attempts_left > 0:
             candidate = self._pending.popleft()
             if candidate.target.admits(self._origin):
@@ -163,7 +172,8 @@ class RetryState:
         Raises:
             DeadlineExceeded: The deadline has passed.
         """
-        self._check_deadline()
+        if self._deadline is not None:
+            self._check_deadline()
         target = candidate.target
         permit = target.try_acquire_permit(self._origin) if self._attempts_left > 0 else None
         if permit is None and self._attempts_left > 0 and not self.has_remaining and target.is_only_slow(self._origin):
@@ -299,7 +309,8 @@ class RetryState:
     def _finish(self, attempt: Attempt, outcome: AttemptOutcome, error: ParleyError | None = None) -> None:
         attempt.ended = self._clock()
         attempt.outcome = outcome
-        attempt.error = error and error.with_traceback(None)  # its frames refer to the attempt: a cycle
+        if error is not None:
+            attempt.error = error.with_traceback(None)  # its frames refer to the attempt: a cycle
 
     def _check_deadline(self) -> None:
         if self._deadline is not None and self._clock() >= self._deadline:

@@ -64,6 +64,8 @@ class TargetBreakers:
 
     def admits(self, origin: CallOrigin) -> bool:
         """Returns whether a call of this origin would be admitted now."""
+        if not self._own:
+            return self.shared.admits()
         own = self._find(origin)
         return self.shared.admits() and (own is None or own.admits())
 
@@ -77,7 +79,7 @@ class TargetBreakers:
 
     def try_acquire_permit(self, origin: CallOrigin) -> Permit | None:
         """Admits a call and returns its permit; None if the call is rejected."""
-        own = self._find(origin)
+        own = self._find(origin) if self._own else None
         if own is not None and not own.admits():
             return None
         shared = self.shared.try_acquire_permit()
@@ -100,8 +102,9 @@ class TargetBreakers:
     def record_success(self, origin: CallOrigin, permit: Permit) -> None:
         """Records a complete answer. Other accounts with the same parameters may probe now."""
         self._witnesses.record_success(origin.account)
-        self._record_reaction(origin, permit)
+        self.shared.record_success(permit.shared)
         if self._own:
+            self._record_own_success(origin, permit)
             for (account, parameters), breaker in self._own.items():
                 if account != origin.account and parameters == origin.parameters:
                     breaker.probe_now()
@@ -174,6 +177,9 @@ class TargetBreakers:
     def _record_reaction(self, origin: CallOrigin, permit: Permit) -> None:
         """Records that the target works, even if it rejected the request."""
         self.shared.record_success(permit.shared)
+        self._record_own_success(origin, permit)
+
+    def _record_own_success(self, origin: CallOrigin, permit: Permit) -> None:
         own = self._find(origin)
         if own is not None:
             own.record_success(permit.own)
