@@ -54,7 +54,7 @@ def narrow() -> Narrow:
 async def _complete(narrow: Narrow) -> None:
     attempt = await narrow.begin()
     async with attempt:
-        await attempt.complete()
+        attempt.record_usage(await attempt.request_answer())
     if attempt.error:
         raise attempt.error
 

@@ -11,7 +11,7 @@ from parley.backends.extra_body.policy import EVERYTHING, ExtraBodyPolicy
 from parley.backends.http.adaptive import AdaptiveBackend
 from parley.core.messages.extra_fields import dump_bytes
 from parley.core.ports import UpstreamCall
-from parley.v1.chat_completions_pb2 import ChatCompletion
+from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
 
 _VERSION = "2023-06-01"
 # The error for thinking blocks of another model, or with modified text.
@@ -55,7 +55,14 @@ class Anthropic(AdaptiveBackend):
         self._max_tokens = max_tokens
 
     def _adapt_to(self, message: str, call: UpstreamCall) -> bool:
-        return bool(_SIGNATURE.search(message)) and blocks.remove_thinking(call.request.messages)
+        if not _SIGNATURE.search(message):
+            return False
+        request = CreateChatCompletionRequest()
+        request.CopyFrom(call.request)
+        if not blocks.remove_thinking(request.messages):
+            return False
+        call.request = request
+        return True
 
     def _body(self, call: UpstreamCall, *, stream: bool) -> bytes:
         return dump_bytes(anthropic_request.body(call, self._max_tokens, stream=stream, policy=self._extra_body))

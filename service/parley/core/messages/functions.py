@@ -24,6 +24,15 @@ def uses_functions(request: CreateChatCompletionRequest) -> bool:
     return bool(request.functions) or request.HasField("function_call")
 
 
+def has_functions(request: CreateChatCompletionRequest) -> bool:
+    """Reports whether a request has the deprecated form, in earlier turns too, so that `to_tools` changes it."""
+    return uses_functions(request) or any(map(_has_function, request.messages))
+
+
+def _has_function(message: Message) -> bool:
+    return message.role == "function" or message.HasField("function_call")
+
+
 def conflicts(request: CreateChatCompletionRequest) -> Iterator[int]:
     """Yields the index of each function with the name of an earlier tool or function, but another definition.
 

@@ -19,7 +19,7 @@ class UpstreamCall:
 
     Attributes:
         request: The complete conversation, history and instructions included, with the model's defaults filled in. Its
-            `model` is the model id of the caller.
+            `model` is the model id of the caller. It may be the caller's own message, so that it must not be modified.
         model: The target's name for the model.
         timeouts: The model's timeouts.
         deadline: A time of the event loop's clock in seconds; None sets no limit beyond `timeouts`.

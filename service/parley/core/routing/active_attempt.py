@@ -1,10 +1,10 @@
 """An attempt in progress: the only owner of its slot, its permit and its upstream stream. It records its result."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from enum import Enum, auto
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from parley.core.errors import ContentPolicy, ParleyError, UpstreamRejected
 from parley.core.ports import UpstreamCall
@@ -136,15 +136,27 @@ class ActiveAttempt:
 
         Nothing needs to be waited for, so that a call without streaming is spared the coroutines of the block.
         """
-        self._holds_slot = False
-        self.record.candidate.target.release_slot()
+        if self._holds_slot:
+            self._holds_slot = False
+            self.record.candidate.target.release_slot()
         return self._record_result(error)
 
-    async def complete(self) -> ChatCompletion:
+    def request_answer(self) -> Coroutine[Any, Any, ChatCompletion]:
         """Requests the answer without streaming. Raises the errors of the backend."""
-        completion = await self.record.candidate.target.backend.complete(self.record.call)
-        _record_usage(self.record, completion)
-        return completion
+        return self.record.candidate.target.backend.complete(self.record.call)
+
+    def record_usage(self, completion: ChatCompletion) -> None:
+        """Records the usage of an answer without streaming; estimates what the target does not report."""
+        attempt, used = self.record, completion.usage
+        if used.prompt_tokens and used.completion_tokens:  # nearly every answer
+            attempt.usage = used
+            return
+        attempt.usage = reported_usage(completion)
+        if not usage_cost.is_complete(attempt.usage):
+            size = sum(output_size(choice.message) for choice in completion.choices)
+            attempt.usage = usage_cost.with_estimates(attempt.usage, attempt.call.request.messages, size)
+            attempt.estimated = True
+            completion.usage.CopyFrom(attempt.usage)
 
     async def wait_first_token(self) -> bool:
         """Opens the stream and reads `head`.
@@ -196,7 +208,8 @@ class ActiveAttempt:
                 timer.cancel()
 
     async def _stream_completion(self) -> AsyncGenerator[ChatCompletionChunk, None]:
-        self.completion = await self.complete()
+        self.completion = await self.request_answer()
+        self.record_usage(self.completion)
         self.record.candidate.target.record_streams_unsupported()
         end = ChatCompletionChunk(usage=self.completion.usage)
         for choice in self.completion.choices:
@@ -249,13 +262,3 @@ class ActiveAttempt:
                 await self._stream.aclose()
         finally:
             self.record.candidate.target.release_slot()
-
-
-def _record_usage(attempt: Attempt, completion: ChatCompletion) -> None:
-    """Records the usage of a non-streaming answer; estimates what the target does not report."""
-    attempt.usage = reported_usage(completion)
-    if not usage_cost.is_complete(attempt.usage):
-        size = sum(output_size(choice.message) for choice in completion.choices)
-        attempt.usage = usage_cost.with_estimates(attempt.usage, attempt.call.request.messages, size)
-        attempt.estimated = True
-        completion.usage.CopyFrom(attempt.usage)

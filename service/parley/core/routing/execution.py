@@ -22,7 +22,7 @@ from parley.core.streaming.accumulator import CompletionAccumulator
 from parley.core.streaming.stitching import StitchedStream
 from parley.core.usage import receipts
 from parley.core.usage.attempts import AttemptKind, AttemptOutcome
-from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
+from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
 from parley.v1.receipt_pb2 import Receipt
 
 
@@ -71,7 +71,8 @@ class Execution:
         attempt = await self._start_next(AttemptKind.FIRST)
         while True:
             try:
-                completion = await attempt.complete()
+                completion = await attempt.request_answer()
+                attempt.record_usage(completion)
             except BaseException as error:
                 if not attempt.end_unstreamed(error):
                     raise
@@ -254,6 +255,8 @@ class Execution:
         accepts_prefill = candidate.target.backend.supports_prefill and not non_streaming
         has_prefill = self._continuation_allowed(stitched) and stitched.delivered.usable_as_prefill(call.request)
         if accepts_prefill and has_prefill:
-            prefix.append_prefill(call.request, stitched.delivered)
-            return replace(call, has_prefill=True), AttemptKind.CONTINUATION
+            request = CreateChatCompletionRequest()
+            request.CopyFrom(call.request)
+            prefix.append_prefill(request, stitched.delivered)
+            return replace(call, request=request, has_prefill=True), AttemptKind.CONTINUATION
         return call, self._restart_kind

@@ -55,7 +55,7 @@ class RequestBuilder:
     hops: int = 0
 
     def build(self, candidate: Candidate) -> UpstreamCall:
-        """Builds the call to a target. The caller of this method may modify the result.
+        """Builds the call to a target. Its request is the caller's own, not a copy, if nothing is added or replaced.
 
         Raises:
             UnsupportedParameter: The target's backend cannot continue a final message.
@@ -64,22 +64,39 @@ class RequestBuilder:
         if has_prefill and not target.backend.supports_prefill:
             message = f'`continue_final_message` is not supported by the model "{self.model.id}"'
             raise UnsupportedParameter(message, param="continue_final_message")
-        request = CreateChatCompletionRequest()
-        request.CopyFrom(self.request)
-        request.model = self.model.id
-        defaults = self.defaults[answering.id]
         added: Sequence[str] = ()
-        if defaults.names:
-            added = [name for name in defaults.names if _apply_default(request, defaults.request, name)]
-        source = answering if answering.instructions is not None else self.model
-        if source.instructions or self.messages is not self.request.messages:
-            self._set_messages(request, source)
-        functions.to_tools(request)
+        request = self.request
+        if self._needs_copy(answering):
+            request, added = self._copy(answering)
         name = target.model or answering.id
         coalesce = 0.0 if answering.coalesce == "off" else answering.coalesce
         return UpstreamCall(
             request, name, answering.timeouts, self.deadline, has_prefill, added, self.hops + 1, coalesce
         )
+
+    def _needs_copy(self, answering: Model) -> bool:
+        """Returns whether the request to the answering model differs from the caller's."""
+        return bool(
+            self.defaults[answering.id].names
+            or answering.instructions
+            or self.model.instructions
+            or self.messages is not self.request.messages
+            or self.request.model != self.model.id
+            or functions.has_functions(self.request)
+        )
+
+    def _copy(self, answering: Model) -> tuple[CreateChatCompletionRequest, Sequence[str]]:
+        """Returns a complete request to the answering model, and the names of the fields that its defaults set."""
+        request = CreateChatCompletionRequest()
+        request.CopyFrom(self.request)
+        request.model = self.model.id
+        defaults = self.defaults[answering.id]
+        added = [name for name in defaults.names if _apply_default(request, defaults.request, name)]
+        source = answering if answering.instructions is not None else self.model
+        if source.instructions or self.messages is not self.request.messages:
+            self._set_messages(request, source)
+        functions.to_tools(request)
+        return request, added
 
     def _set_messages(self, request: CreateChatCompletionRequest, source: Model) -> None:
         """Sets the conversation, with the instructions of a model: the answering one, or else the requested one."""

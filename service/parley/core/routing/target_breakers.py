@@ -52,6 +52,7 @@ class TargetBreakers:
         self._clock = clock
         self._own: dict[tuple[str, frozenset[str]], Breaker] = {}
         self._witnesses = FailureWitnesses(clock)
+        self._latest_permit = Permit(INITIAL_PERMIT)  # most calls share one, until the breaker changes its state
 
     def is_closed(self, origin: CallOrigin) -> bool:
         """Returns whether every call of this origin is admitted, apart from a hold."""
@@ -86,7 +87,9 @@ class TargetBreakers:
         if shared is None:
             return None
         if own is None:
-            return Permit(shared)
+            if shared != self._latest_permit.shared:
+                self._latest_permit = Permit(shared)
+            return self._latest_permit
         permit = own.try_acquire_permit()
         if permit is None:
             self.shared.release(shared)

@@ -27,6 +27,7 @@ class LiveTarget:
     Attributes:
         healthy: The result of the latest health check; true without health checks.
         breakers: The circuit breakers.
+        has_no_slots: Whether the target admits any number of calls at a time.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class LiveTarget:
         self._streams_retried_at = float("-inf")
         self._max_queued = target.max_queued
         self._slots = asyncio.Semaphore(target.max_concurrent) if target.max_concurrent else None
+        self.has_no_slots = self._slots is None
         self._queued = 0
 
     def admits(self, origin: CallOrigin = PLAIN_ORIGIN) -> bool:
@@ -72,11 +74,6 @@ class LiveTarget:
         """Records that the target cannot stream, which holds for some minutes."""
         if self.can_stream:
             self._streams_retried_at = self._clock() + _UNSTREAMED_SECONDS
-
-    @property
-    def has_no_slots(self) -> bool:
-        """Whether the target admits any number of calls at a time."""
-        return self._slots is None
 
     async def acquire_slot(self, seconds: float) -> bool:
         """Acquires a slot, waiting up to `seconds`. Returns False if none was free or the queue is full."""
