@@ -1,6 +1,6 @@
 """The record of one attempt, as the receipt and the decisions about its call see it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from parley.core.ports import UpstreamCall
 from parley.core.routing.target_breakers import Permit
@@ -8,7 +8,7 @@ from parley.core.routing.targets import Candidate
 from parley.core.usage.attempts import AttemptKind, AttemptRecord
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
+@dataclass(slots=True, eq=False)
 class Attempt(AttemptRecord):
     """One attempt, with what the next decisions about its call depend on.
 
@@ -23,10 +23,10 @@ class Attempt(AttemptRecord):
 
     candidate: Candidate
     permit: Permit
-    retries: int = 0
-    honored_retry_after: bool = False
-    non_streaming: bool = False
-    is_late: bool = False
+    retries: int = field(default=0, init=False)
+    honored_retry_after: bool = field(default=False, init=False)
+    non_streaming: bool = field(default=False, init=False)
+    is_late: bool = field(default=False, init=False)
 
     @property
     def was_slow(self) -> bool:
@@ -39,9 +39,7 @@ class Attempt(AttemptRecord):
         return self.ended is not None and self.ended - self.started > limit
 
 
-def new_attempt(
-    candidate: Candidate, call: UpstreamCall, kind: AttemptKind, *, started: float, permit: Permit
-) -> Attempt:
+def new_attempt(candidate: Candidate, call: UpstreamCall, kind: AttemptKind, started: float, permit: Permit) -> Attempt:
     """Returns the record of an attempt that starts now.
 
     Args:
@@ -52,15 +50,16 @@ def new_attempt(
         permit: The permit of the target's breakers.
     """
     target = candidate.target
+    is_continuation = kind is AttemptKind.CONTINUATION
     return Attempt(
-        candidate=candidate,
-        model_id=candidate.model.id,
-        backend=target.backend_name,
-        target_model=target.model,
-        price=target.price,
-        call=call,
-        kind=kind,
-        started=started,
-        permit=permit,
-        is_continuation=kind is AttemptKind.CONTINUATION,
+        candidate.model.id,
+        target.backend_name,
+        target.model,
+        target.price,
+        call,
+        kind,
+        started,
+        is_continuation,
+        candidate,
+        permit,
     )

@@ -5,7 +5,6 @@ in `failure_policy`.
 """
 
 import random
-from collections import deque
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -73,20 +72,19 @@ class RetryState:
         "has_alternatives",
     )
 
-    def __init__(  # noqa: PLR0913 - what the state of a call depends on
+    def __init__(  # noqa: PLR0913, PLR0917 - what the state of a call depends on
         self,
         model_id: str,
         candidates: Sequence[Candidate],
         retries: Retries,
         budget: RetryBudget,
-        *,
         deadline: float | None,
         clock: Clock,
         origin: CallOrigin = PLAIN_ORIGIN,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._model_id = model_id
-        self._pending = deque(candidates)
+        self._pending = list(candidates)
         self._attempts_left = retries.attempts
         self._budget = budget
         self._deadline = deadline
@@ -145,7 +143,7 @@ class RetryState:
         if self._deadline is not None:
             self._check_deadline()
         while self._pending and self._attempts_left > 0:
-            candidate = self._pending.popleft()
+            candidate = self._pending.pop(0)
             if candidate.target.admits(self._origin):
                 return candidate
             self._call_error.skipped_unhealthy = True
@@ -181,7 +179,7 @@ class RetryState:
         if permit is None:
             return None
         self._attempts_left -= 1
-        attempt = new_attempt(candidate, call, kind, started=self._clock(), permit=permit)
+        attempt = new_attempt(candidate, call, kind, self._clock(), permit)
         if previous is not None:
             attempt.retries, attempt.honored_retry_after = previous.retries, previous.honored_retry_after
             attempt.is_continuation, attempt.non_streaming = previous.is_continuation, previous.non_streaming
@@ -266,7 +264,7 @@ class RetryState:
             raise error
         self._call_error.add(error)
         if policy.next is NextTargets.FALLBACKS:
-            self._pending = deque(other for other in self._pending if other.model is not attempt.candidate.model)
+            self._pending = [other for other in self._pending if other.model is not attempt.candidate.model]
         if not was_sent:
             self._attempts_left += 1
         if isinstance(error, UpstreamMisconfigured | UpstreamQuotaExhausted):

@@ -111,14 +111,14 @@ class Router:
             account: The caller's account.
             hops: The number of Parleys before this one.
         """
-        retry_state = RetryState(
+        retry_state = RetryState(  # without keywords, which cost as much as the rest of the constructor
             model.id,
             self._ordered_candidates(model, session_id),
             model.retries,
             self._budgets[model.id].of(account),
-            deadline=deadline,
-            clock=self._clock,
-            origin=CallOrigin(account, request, messages),
+            deadline,
+            self._clock,
+            CallOrigin(account, request, messages),
         )
         builder = RequestBuilder(self._defaults, model, request, messages, deadline, hops)
         return Execution(retry_state, model, builder)
