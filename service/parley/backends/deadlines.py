@@ -22,18 +22,21 @@ class Deadlines:
 
     Attributes:
         end: Deadline of the call: `total`, or the caller's deadline if that is earlier.
-        first_token: Deadline of the first token.
     """
 
-    __slots__ = ("_call", "_loop", "end", "first_token")
+    __slots__ = ("_call", "_loop", "_start", "end")
 
     def __init__(self, call: UpstreamCall) -> None:
         self._call = call
         self._loop = asyncio.get_running_loop()
-        now = self._loop.time()
+        self._start = now = self._loop.time()
         end = now + call.timeouts.total
         self.end = end if call.deadline is None else min(end, call.deadline)
-        self.first_token = min(self.end, now + call.timeouts.first_token)
+
+    @property
+    def first_token(self) -> float:
+        """The deadline of the first token."""
+        return min(self.end, self._start + self._call.timeouts.first_token)
 
     def remaining(self) -> float:
         """Returns the seconds until `end`, at least 0."""

@@ -186,7 +186,7 @@ class HttpBackend:
 
     def _read_completion(self, data: bytes, call: UpstreamCall) -> ChatCompletion:
         """Parses a complete body, which may be JSON or events. Raises what `_completion` raises."""
-        if body_shapes.are_events(data):
+        if not data.startswith(b"{") and body_shapes.are_events(data):
             return body_shapes.accumulate(self._reader(call), data)
         return self._completion(data, call)
 

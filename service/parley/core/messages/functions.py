@@ -26,11 +26,9 @@ def uses_functions(request: CreateChatCompletionRequest) -> bool:
 
 def has_functions(request: CreateChatCompletionRequest) -> bool:
     """Reports whether a request has the deprecated form, in earlier turns too, so that `to_tools` changes it."""
-    return uses_functions(request) or any(map(_has_function, request.messages))
-
-
-def _has_function(message: Message) -> bool:
-    return message.role == "function" or message.HasField("function_call")
+    return uses_functions(request) or any(
+        message.role == "function" or message.HasField("function_call") for message in request.messages
+    )
 
 
 def conflicts(request: CreateChatCompletionRequest) -> Iterator[int]:

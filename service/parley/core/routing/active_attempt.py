@@ -136,9 +136,13 @@ class ActiveAttempt:
 
         Nothing needs to be waited for, so that a call without streaming is spared the coroutines of the block.
         """
-        if self._holds_slot:
-            self._holds_slot = False
-            self.record.candidate.target.release_slot()
+        self._holds_slot = False
+        target = self.record.candidate.target
+        if not target.has_no_slots:
+            target.release_slot()
+        if error is None:
+            self._retry_state.completed(self.record)
+            return False
         return self._record_result(error)
 
     def request_answer(self) -> Coroutine[Any, Any, ChatCompletion]:

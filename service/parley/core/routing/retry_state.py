@@ -224,7 +224,8 @@ class RetryState:
 
     def completed(self, attempt: Attempt) -> None:
         """Records that an attempt has completed."""
-        self._finish(attempt, AttemptOutcome.COMPLETED)
+        attempt.ended = self._clock()
+        attempt.outcome = AttemptOutcome.COMPLETED
         attempt.candidate.target.breakers.record_success(self._origin, attempt.permit)
 
     def cancelled(self, attempt: Attempt) -> None:
