@@ -103,9 +103,9 @@ _METHODS = {
     ("burst-off", "grpc"): "StreamChatCompletion",
 }
 _LIMITS = {
-    ("unary-off", "rest"): Limits(289, 44, 14),
-    ("unary-auto", "rest"): Limits(375, 44, 14),
-    ("unary-off", "grpc"): Limits(283, 44, 14),
+    ("unary-off", "rest"): Limits(265, 44, 14),
+    ("unary-auto", "rest"): Limits(355, 44, 14),
+    ("unary-off", "grpc"): Limits(265, 44, 14),
     ("burst-off", "rest"): Limits(528, 94, 14),
     ("burst-off", "grpc"): Limits(526, 94, 14),
 }

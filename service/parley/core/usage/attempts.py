@@ -1,6 +1,6 @@
 """The record of one request to one target, for receipts: its reason, outcome and usage."""
 
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass
 from enum import StrEnum
 
 from parley.config import Price
@@ -29,7 +29,7 @@ class AttemptOutcome(StrEnum):
     PREFIX_MISMATCH = "prefix_mismatch"
 
 
-@dataclass(slots=True, eq=False)  # without keywords, which would triple the time to make one
+@dataclass(slots=True, eq=False)
 class AttemptRecord:
     """One attempt. Times are seconds of the routing clock.
 
@@ -58,11 +58,12 @@ class AttemptRecord:
     call: UpstreamCall
     kind: AttemptKind
     started: float
-    is_continuation: bool
-    first_token: float | None = field(default=None, init=False)
-    ended: float | None = field(default=None, init=False)
-    outcome: AttemptOutcome | None = field(default=None, init=False)
-    error: ParleyError | None = field(default=None, init=False)
-    usage: Usage | None = field(default=None, init=False)
-    estimated: bool = field(default=False, init=False)
-    cost: float | None = field(default=None, init=False)
+    _: KW_ONLY
+    is_continuation: bool = False
+    first_token: float | None = None
+    ended: float | None = None
+    outcome: AttemptOutcome | None = None
+    error: ParleyError | None = None
+    usage: Usage | None = None
+    estimated: bool = False
+    cost: float | None = None
