@@ -106,6 +106,15 @@ async def test_protocols(secured: Secured, listener: str, offered: list[str]) ->
         await asyncio.open_connection("localhost", port, ssl=context)
 
 
+async def test_large_handshake(secured: Secured) -> None:
+    """A handshake that is larger than the first read of the edge, here 8 KB of protocols, succeeds."""
+    context = secured.context()
+    context.set_alpn_protocols([f"{number:0200}" for number in range(40)] + ["http/1.1"])
+    _, writer = await asyncio.open_connection("localhost", secured.edge.port, ssl=context)
+    assert "http/1.1" == writer.get_extra_info("ssl_object").selected_alpn_protocol()
+    writer.close()
+
+
 async def test_plain_http_is_refused(secured: Secured, worker: Worker) -> None:
     """A request without TLS gets no answer, and reaches no worker."""
     async with aiohttp.ClientSession() as session:
