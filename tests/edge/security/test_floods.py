@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 import yaml
 
+from parley.supervisor import envoy
 from parley.supervisor.edge_settings import EdgeSettings
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
@@ -44,8 +45,10 @@ def target(edge: Edge) -> Target:
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def edge(the_worker: tuple[Worker, Path], run_dir: Path) -> AsyncIterator[Edge]:
     """One Envoy for all tests of this file, with room for more than the large bodies of one caller."""
-    async with conftest.started(run_dir, [the_worker[1]], EdgeSettings(max_heap=HEAP)) as running:
-        yield running
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(envoy, "_threads", lambda: 2)
+        async with conftest.started(run_dir, [the_worker[1]], EdgeSettings(max_heap=HEAP)) as running:
+            yield running
 
 
 async def call(edge: Edge) -> None:
