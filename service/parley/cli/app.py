@@ -37,6 +37,7 @@ app.command(
     help="Run one worker, gRPC only, without Envoy.",
     help_epilogue="Example:\n  parley serve --listen 127.0.0.1:50052 --config parley.yaml",
 )
+app.command("parley.cli.edge:app", name="edge", help="Run Envoy on its own, in front of workers on other machines.")
 app.command(
     "parley.cli.models:models",
     name="models",

@@ -15,7 +15,7 @@ from parley.supervisor.edge_settings import MAX_BODY, MAX_STREAMS, EdgeSettings
 from parley.supervisor.limits import restrict_new_files
 from parley.supervisor.liveness import HangLimits
 from parley.supervisor.messages import Claim, StoreOpened
-from parley.supervisor.paths import Paths
+from parley.supervisor.paths import Paths, ShutdownTimes
 from parley.supervisor.plan import Plan
 from parley.supervisor.store_wait import StoreStartup
 
@@ -32,6 +32,8 @@ def serve(  # noqa: PLR0913 - one parameter an option
     log_level: options.LogLevelOption = "info",
     quiet: options.QuietOption = False,
     hang_timeout: options.HangTimeoutOption = "5s",
+    shutdown_grace: options.ShutdownGraceOption = "10s",
+    behind_edge: options.BehindEdgeOption = False,
     insecure: options.InsecureOption = False,
 ) -> None:
     """Run one worker, gRPC only, without Envoy; for example one per container. Starts the built-in model if configured.
@@ -52,7 +54,8 @@ def serve(  # noqa: PLR0913 - one parameter an option
     level = options.log_level(log_level, quiet)
     supervisor = connection.supervisor()
     run_dir = supervisor.request(Claim(None))
-    paths = Paths(state, run_dir, None, listen, limits, level, hang_limits=hang)
+    times = ShutdownTimes(0, options.seconds(shutdown_grace, "--shutdown-grace"))
+    paths = Paths(state, run_dir, None, listen, limits, level, times, hang, behind_edge)
     supervisor.send(Plan(process_settings(checked), paths, workers=1, quiet=quiet))
     restrict_new_files()
     store = StoreStartup(checked.store, state, inf)

@@ -136,6 +136,34 @@ class Certificates:
         return found
 
 
+def publish_names(files: TlsFiles, folder: Path) -> None:
+    """Writes secrets that name the files, for an Envoy that follows them itself.
+
+    Envoy reads them again when a file is moved into their folder, as Kubernetes does with a changed Secret.
+
+    Raises:
+        CommandError: A file cannot be used.
+        OSError: The folder cannot be written.
+    """
+    check(files)
+    pair = {"certificate_chain": _named(files.certificate), "private_key": _named(files.key)}
+    found: dict[str, dict[str, Any]] = {_SERVER: {"tls_certificate": pair | _watched(files.certificate)}}
+    for name, path in ((CLIENTS, files.client_ca), (ADMINS, files.admin_ca)):
+        if path is not None:
+            found[name] = {"validation_context": {"trusted_ca": _named(path)} | _watched(path)}
+    for name, secret in found.items():
+        resource = {"@type": _KIND, "name": name} | secret
+        write_private(_file(folder, name), json.dumps({"resources": [resource]}))
+
+
+def _named(path: Path) -> dict[str, str]:
+    return {"filename": str(path.absolute())}
+
+
+def _watched(path: Path) -> dict[str, Any]:
+    return {"watched_directory": {"path": str(path.absolute().parent)}}
+
+
 def _file(folder: Path, name: str) -> Path:
     return folder / f"tls-{name}.json"
 

@@ -52,6 +52,19 @@ async def traffic(admin: Path) -> tuple[int, int]:
     return connections, requests
 
 
+async def running_calls(admin: Path) -> int:
+    """Returns the number of running calls of callers. Raises OSError."""
+    body = json.loads(
+        await _ask(admin, f"/stats?format=json&filter={quote('^http[.](http|grpc)[.]downstream_rq_active$')}")
+    )
+    return sum(stat["value"] for stat in body["stats"] if "name" in stat)
+
+
+async def fail_readiness(admin: Path) -> None:
+    """Has `/readyz` and `/healthz` return 503, and each response end its connection. Raises OSError."""
+    await _ask(admin, "/healthcheck/fail", "POST")
+
+
 async def drain_listeners(admin: Path) -> None:
     """Has responses end their connection: more and more of them during the drain time, then all. Raises OSError."""
     await _ask(admin, "/drain_listeners?graceful&inboundonly", "POST")
@@ -59,7 +72,7 @@ async def drain_listeners(admin: Path) -> None:
 
 async def close_listeners(admin: Path) -> None:
     """Accepts no more connections, and has each response end its connection. Raises OSError."""
-    await _ask(admin, "/healthcheck/fail", "POST")
+    await fail_readiness(admin)
     await _ask(admin, "/drain_listeners?inboundonly", "POST")
 
 

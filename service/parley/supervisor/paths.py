@@ -35,6 +35,7 @@ class Paths:
         log_level: The log level of the workers.
         shutdown: The times of a shutdown.
         hang_limits: When a process counts as hanging, and is replaced; None for never.
+        behind_edge: Whether all calls of a worker without an Envoy of its own come from another machine's Envoy.
     """
 
     state_dir: Path
@@ -45,3 +46,4 @@ class Paths:
     log_level: Level = "info"
     shutdown: ShutdownTimes = ShutdownTimes()
     hang_limits: HangLimits | None = DEFAULT_HANG_LIMITS
+    behind_edge: bool = False

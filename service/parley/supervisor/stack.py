@@ -21,7 +21,7 @@ from parley.supervisor.process import Child, print_notice, restore_dir
 from parley.supervisor.worker import WorkerSpec
 from parley.supervisor.workers import Worker
 
-_WORKER_GRACE_SECONDS = 20.0  # a worker without Envoy drains for half of it after SIGTERM
+_WORKER_GRACE_SECONDS = 10.0  # for the end of a worker, beyond the time of its running calls
 _GRACE_SECONDS = 5.0
 _POLL_SECONDS = 0.1
 _LOST_SOCKET = "its socket was removed"
@@ -161,7 +161,7 @@ class Stack:
         """Sends callers away, waits for running calls, then stops all processes and waits for their ends."""
         if self._envoy is not None and self._envoy.up.is_set():
             await self._drain(self._envoy)
-        await _all(worker.stop(_WORKER_GRACE_SECONDS) for worker in self._all_workers())
+        await _all(worker.stop(self._paths.shutdown.grace + _WORKER_GRACE_SECONDS) for worker in self._all_workers())
         if self._envoy is not None:
             await self._envoy.stop(_GRACE_SECONDS)
         await _all(models.stop() for models in self._all_models())
@@ -232,7 +232,8 @@ class Stack:
                 admin=str(admin_socket(socket)),
                 remote_admin=str(remote_admin_socket(socket)) if paths.edge.admin else None,
                 log_level=paths.log_level,
-                limits=None if self._envoy else _server_limits(paths.edge),
+                limits=None if self._envoy or paths.behind_edge else _server_limits(paths.edge),
+                grace=paths.shutdown.grace,
                 store_identity=identity,
             )
 

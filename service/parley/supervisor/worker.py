@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from parley.logs.output import Output
 from parley.rpc.server_options import ServerLimits
-from parley.rpc.shutdown import Shutdown
+from parley.rpc.shutdown import GRACE_SECONDS, Shutdown
 
 if TYPE_CHECKING:
     from parley.logs import Level
@@ -46,6 +46,7 @@ class WorkerSpec:
         log_level: The log level.
         limits: The limits of a worker without Envoy; None behind one.
         store_identity: The identity of the store; None if it is unknown yet.
+        grace: How many seconds running calls may take to finish after SIGTERM.
     """
 
     config: str
@@ -57,6 +58,7 @@ class WorkerSpec:
     log_level: "Level" = "info"
     limits: ServerLimits | None = None
     store_identity: str | None = None
+    grace: float = GRACE_SECONDS
 
     def to_json(self) -> bytes:
         """Returns the JSON object that the worker reads."""
@@ -124,16 +126,16 @@ def _run(spec: WorkerSpec, output: Output) -> None:
             on_ready=lambda address: _report(output, f"ready {address}"),
             on_alive=lambda: _report(output, ALIVE),
             server_limits=spec.limits,
-            shutdown=_shutdown(lambda: _report(output, "idle")),
+            shutdown=_shutdown(spec.grace, lambda: _report(output, "idle")),
         )
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run())
 
 
-def _shutdown(on_idle: Callable[[], None]) -> Shutdown:
+def _shutdown(grace: float, on_idle: Callable[[], None]) -> Shutdown:
     """Returns a shutdown that the signals of this process request."""
-    shutdown = Shutdown(on_idle=on_idle)
+    shutdown = Shutdown(grace=grace, on_idle=on_idle)
 
     def terminate() -> None:
         if shutdown.leave.is_set() or shutdown.stop.is_set():

@@ -9,7 +9,22 @@ import pytest
 
 from tests.processes import ANY_PORTS, run, run_here
 
-COMMANDS = ["", "up", "serve", "keys", "keys create", "keys list", "keys revoke", "models", "config", "config check"]
+COMMANDS = [
+    "",
+    "up",
+    "serve",
+    "edge",
+    "edge render",
+    "edge run",
+    "edge drain",
+    "keys",
+    "keys create",
+    "keys list",
+    "keys revoke",
+    "models",
+    "config",
+    "config check",
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

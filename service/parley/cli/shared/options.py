@@ -40,14 +40,14 @@ StateDirOption = Annotated[
         help="Folder for sessions and keys. Default: ./.parley if it exists, else ~/.local/state/parley.",
     ),
 ]
-_ADDRESS_PARAMETER = Parameter(converter=_to_address, show_default=str, n_tokens=1, accepts_keys=False)
+ADDRESS_PARAMETER = Parameter(converter=_to_address, show_default=str, n_tokens=1, accepts_keys=False)
 _REST_HELP = "REST address, HOST:PORT; port 0 picks a free one."
 _GRPC_HELP = "gRPC address, HOST:PORT; port 0 picks a free one."
-HttpOption = Annotated[Address, _ADDRESS_PARAMETER, Parameter(name="--http", env_var="PARLEY_HTTP", help=_REST_HELP)]
-GrpcOption = Annotated[Address, _ADDRESS_PARAMETER, Parameter(name="--grpc", env_var="PARLEY_GRPC", help=_GRPC_HELP)]
+HttpOption = Annotated[Address, ADDRESS_PARAMETER, Parameter(name="--http", env_var="PARLEY_HTTP", help=_REST_HELP)]
+GrpcOption = Annotated[Address, ADDRESS_PARAMETER, Parameter(name="--grpc", env_var="PARLEY_GRPC", help=_GRPC_HELP)]
 AdminOption = Annotated[
     Address | None,
-    _ADDRESS_PARAMETER,
+    ADDRESS_PARAMETER,
     Parameter(
         name="--admin",
         env_var="PARLEY_ADMIN",
@@ -64,7 +64,7 @@ AdminKeyFileOption = Annotated[
     ),
 ]
 ListenOption = Annotated[
-    Address, _ADDRESS_PARAMETER, Parameter(name="--listen", env_var="PARLEY_LISTEN", help=_GRPC_HELP)
+    Address, ADDRESS_PARAMETER, Parameter(name="--listen", env_var="PARLEY_LISTEN", help=_GRPC_HELP)
 ]
 LogLevelOption = Annotated[
     Level,
@@ -112,6 +112,16 @@ HangTimeoutOption = Annotated[
         env_var="PARLEY_HANG_TIMEOUT",
         help="A process that leaves its liveness checks unanswered for this time is killed and replaced: 5s, 1m. 0 for "
         "never, for example while a debugger stops it.",
+    ),
+]
+BehindEdgeOption = Annotated[
+    bool,
+    Parameter(
+        name="--behind-edge",
+        env_var="PARLEY_BEHIND_EDGE",
+        negative=(),
+        help="All calls come from an Envoy of `parley edge`: it limits them, and the worker trusts the client's "
+        "address and certificate that it names. Nothing else may reach the address.",
     ),
 ]
 InsecureOption = Annotated[

@@ -1,0 +1,211 @@
+"""`parley edge`: Envoy on its own, in front of workers of `parley serve --behind-edge` on other machines."""
+
+import asyncio
+import os
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter, Token
+
+from parley.cli.shared import options
+from parley.cli.shared.checks import require_private
+from parley.cli.shared.edge_options import (
+    CorsOriginOption,
+    DialectHostOption,
+    GrpcWebOption,
+    MaxBodyOption,
+    MaxConnectionAgeOption,
+    MaxHeapOption,
+    MaxStreamsOption,
+    NoReflectionOption,
+    TrustedHopsOption,
+)
+from parley.supervisor import environment, envoy, static_edge
+from parley.supervisor.addresses import Address
+from parley.supervisor.certificates import TlsFiles
+from parley.supervisor.edge_settings import MAX_BODY, MAX_STREAMS, EdgeSettings
+from parley.supervisor.errors import CommandError
+from parley.supervisor.limits import default_heap, raise_descriptor_limit
+from parley.supervisor.static_edge import Listeners
+
+_HTTP, _GRPC = Address("127.0.0.1", 8080), Address("127.0.0.1", 50051)
+_RUN = "parley edge run /run/parley --workers dns:parley-workers:50051 --http 0.0.0.0:8080 --insecure"
+_RENDER = "parley edge render /etc/parley/edge --workers dns:parley-workers:50051"
+_DRAIN = "parley edge drain /run/parley --shutdown-grace 60s"
+app = App(
+    name="edge",
+    help="Run Envoy on its own, in front of workers of `parley serve --behind-edge` on other machines.",
+    help_epilogue=f"Example:\n  {_RUN}",
+    help_format="plaintext",
+)
+
+
+def _to_workers(_type: object, tokens: Sequence[Token]) -> tuple[str, ...]:
+    """Checks the addresses of the workers for cyclopts; a variable separates several by spaces."""
+    texts = tuple(token.value for token in tokens)
+    static_edge.parse_workers(texts)
+    return texts
+
+
+Folder = Annotated[Path, Parameter(help="The folder of Envoy's configuration, its Lua files and its admin socket.")]
+Workers = Annotated[
+    tuple[str, ...],
+    Parameter(
+        name="--workers",
+        env_var="PARLEY_EDGE_WORKERS",
+        converter=_to_workers,
+        negative=(),
+        show_default=False,
+        help="dns:HOST:PORT, where each address of the name is a worker, resolved every second; repeatable. Or a file "
+        "with Envoy's list of the endpoints of the cluster `workers` (EDS), which is followed.",
+    ),
+]
+MetricsOption = Annotated[
+    Address | None,
+    options.ADDRESS_PARAMETER,
+    Parameter(
+        name="--metrics",
+        env_var="PARLEY_EDGE_METRICS",
+        help="Address of Envoy's statistics for Prometheus, at /metrics, HOST:PORT. Default: none.",
+    ),
+]
+TlsCertificate = Annotated[
+    Path | None,
+    Parameter(
+        name="--tls-certificate",
+        env_var="PARLEY_TLS_CERTIFICATE",
+        help="PEM file with the certificate of both listeners and its intermediate certificates. Envoy reads it again "
+        "when a file is moved into its folder.",
+    ),
+]
+TlsKey = Annotated[
+    Path | None,
+    Parameter(name="--tls-key", env_var="PARLEY_TLS_KEY", help="PEM file with the private key, without a passphrase."),
+]
+ClientCa = Annotated[
+    Path | None,
+    Parameter(
+        name="--client-ca",
+        env_var="PARLEY_CLIENT_CA",
+        help="PEM file of the authorities of client certificates on the gRPC listener; the workers need `auth.mtls`.",
+    ),
+]
+ClientRequired = Annotated[
+    bool,
+    Parameter(
+        name="--client-required",
+        env_var="PARLEY_CLIENT_REQUIRED",
+        negative=(),
+        help="Refuse connections of gRPC without a client certificate.",
+    ),
+]
+ClientName = Annotated[
+    Literal["san_dns", "san_uri", "san_email"],
+    Parameter(
+        name="--client-name", env_var="PARLEY_CLIENT_NAME", help="What of a client certificate names its account."
+    ),
+]
+ResourceMetadata = Annotated[
+    str | None,
+    Parameter(
+        name="--resource-metadata",
+        env_var="PARLEY_RESOURCE_METADATA",
+        help="URL or path of the metadata for access tokens (RFC 9728) in challenges. Set it if `auth.issuers` is set.",
+    ),
+]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EdgeOptions:
+    """The options of `render` and `run`, one field each."""
+
+    workers: Workers
+    http: options.HttpOption = _HTTP
+    grpc: options.GrpcOption = _GRPC
+    metrics: MetricsOption = None
+    tls_certificate: TlsCertificate = None
+    tls_key: TlsKey = None
+    client_ca: ClientCa = None
+    client_required: ClientRequired = False
+    client_name: ClientName = "san_dns"
+    resource_metadata: ResourceMetadata = None
+    cors_origin: CorsOriginOption = ()
+    max_body: MaxBodyOption = MAX_BODY
+    max_streams: MaxStreamsOption = MAX_STREAMS
+    max_connection_age: MaxConnectionAgeOption = "10m"
+    max_heap: MaxHeapOption = None
+    grpc_web: GrpcWebOption = False
+    no_reflection: NoReflectionOption = False
+    dialect_host: DialectHostOption = ()
+    trusted_hops: TrustedHopsOption = 0
+    insecure: options.InsecureOption = False
+
+    def tls(self) -> TlsFiles | None:
+        """Returns the files of TLS. Raises CommandError if one is missing."""
+        if self.tls_certificate is None and self.tls_key is None and self.client_ca is None:
+            return None
+        if self.tls_certificate is None or self.tls_key is None:
+            raise CommandError("TLS needs a certificate and its key; give --tls-certificate and --tls-key")
+        return TlsFiles(self.tls_certificate, self.tls_key, self.client_ca, self.client_required, self.client_name)
+
+    def settings(self) -> EdgeSettings:
+        """Returns the settings of the listeners. Raises CommandError."""
+        return EdgeSettings(
+            self.cors_origin,
+            self.max_body,
+            self.dialect_host,
+            self.max_streams,
+            options.seconds(self.max_connection_age, "--max-connection-age"),
+            self.grpc_web,
+            self.tls(),
+            self.trusted_hops,
+            self.resource_metadata,
+            reflection=not self.no_reflection,
+            max_heap=self.max_heap or default_heap(self.max_body),
+        )
+
+
+@app.command(help_epilogue=f"Example:\n  {_RENDER}")
+def render(folder: Folder, /, *, edge: EdgeOptions) -> None:
+    """Write Envoy's configuration and what it reads; print the command that starts Envoy in that folder."""
+    config = _write(folder, edge)
+    print(f"cd {shlex.quote(str(config.parent))} && {shlex.join(envoy.command(config))}")
+
+
+@app.command(help_epilogue=f"Example:\n  {_RUN}")
+def run(folder: Folder, /, *, edge: EdgeOptions, shutdown_delay: options.ShutdownDelayOption = "5s") -> None:
+    """Write Envoy's configuration, and become Envoy. SIGTERM ends it at once: run `parley edge drain` before."""
+    drain_seconds = options.seconds(shutdown_delay, "--shutdown-delay")
+    config = _write(folder, edge)
+    raise_descriptor_limit()
+    arguments = envoy.command(config, drain_seconds)
+    os.chdir(config.parent)
+    os.execve(arguments[0], arguments, environment.for_envoy())  # noqa: S606 - the arguments are made above
+
+
+@app.command(help_epilogue=f"Example:\n  {_DRAIN}")
+def drain(
+    folder: Folder,
+    /,
+    *,
+    shutdown_delay: options.ShutdownDelayOption = "5s",
+    shutdown_grace: options.ShutdownGraceOption = "15s",
+) -> None:
+    """Send the callers of `parley edge run` away and wait for their running calls, as a preStop hook does."""
+    delay = options.seconds(shutdown_delay, "--shutdown-delay")
+    grace = options.seconds(shutdown_grace, "--shutdown-grace")
+    asyncio.run(static_edge.drain(folder, delay, grace))
+
+
+def _write(folder: Path, edge: EdgeOptions) -> Path:
+    """Checks the options and writes the files of Envoy. Returns the configuration. Raises CommandError."""
+    settings = edge.settings()
+    if not (settings.tls or edge.insecure):
+        for address, option in ((edge.http, "--http"), (edge.grpc, "--grpc")):
+            require_private(address, option, "give --tls-certificate and --tls-key")
+    listeners = Listeners(edge.http, edge.grpc, edge.metrics)
+    return static_edge.write(folder, listeners, static_edge.parse_workers(edge.workers), settings)
