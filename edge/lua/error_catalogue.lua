@@ -41,6 +41,7 @@ return {
     ACCOUNT_NOT_FOUND = { status = 404, grpc_status = 5, type = "invalid_request_error", should_retry = false },
     ACCOUNT_EXISTS = { status = 409, grpc_status = 6, type = "invalid_request_error", should_retry = false },
     INVALID_ADMIN_KEY = { status = 401, grpc_status = 16, type = "invalid_request_error", should_retry = false },
+    CALL_CANCELLED = { status = 403, grpc_status = 7, type = "invalid_request_error", should_retry = false },
     UPSTREAM_QUOTA_EXHAUSTED = { status = 429, grpc_status = 8, type = "insufficient_quota", should_retry = false },
     LOCAL_RESOURCES = { status = 503, grpc_status = 14, type = "server_error", should_retry = true },
     LOOP_DETECTED = { status = 508, grpc_status = 9, type = "server_error", should_retry = false },

@@ -42,6 +42,7 @@ from parley.core.usage.delivery import AlertDelivery
 from parley.core.usage.limits import RateLimiter
 from parley.core.usage.recorder import UsageRecorder
 from parley.rpc.admin import AdminSockets, admin_servers
+from parley.rpc.operations import Operations
 from parley.rpc.server import Server
 from parley.rpc.server_options import ServerLimits
 from parley.rpc.shutdown import Shutdown
@@ -147,10 +148,11 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
     certificates = config.auth.mtls is not None and server_limits is None
     backends = {name: _backend(name, backend, run_dir) for name, backend in config.backends.items()}
     router = Router(config, backends, states=shared_states(run_dir))
+    operations = Operations(router)
     try:
         async with (
             open_existing_store(config.store, state_dir, store_identity) as store,
-            admin_servers(admin, store, Rules.of(config), config.admin, on_alive=on_alive),
+            admin_servers(admin, store, Rules.of(config), config.admin, operations, on_alive=on_alive),
             _authenticator(config, store, run_dir, certificates=certificates) as authenticator,
         ):
             turns, limits = Turns(store, config.limits.session.bytes), RateLimiter(store)
@@ -158,7 +160,16 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
             usage = UsageRecorder(store, budgets.add)
             chat = Chat(router, turns, limits, store, usage)
             access = AccessChecker(store, Callers(config.plans, config.limits))
-            server = Server(chat, router, store, authenticator, access, auth=config.auth, limits=server_limits)
+            server = Server(
+                chat,
+                router,
+                store,
+                authenticator,
+                access,
+                auth=config.auth,
+                limits=server_limits,
+                running=operations.running,
+            )
             address = await server.start(address)
             _tune_garbage_collector()
             async with (

@@ -69,6 +69,7 @@ REASONS: list[tuple[str, grpc.StatusCode, str, str | None, str | None]] = [
     ("CONCURRENCY_LIMITED", STATUS.RESOURCE_EXHAUSTED, "This key may run 2 calls at once", None, "1"),
     ("QUOTA_EXHAUSTED", STATUS.RESOURCE_EXHAUSTED, "This key may spend 9 a month: 0 is left", None, "86400"),
     ("STORAGE_LIMIT_EXCEEDED", STATUS.RESOURCE_EXHAUSTED, "This account may store 2 sessions", None, None),
+    ("CALL_CANCELLED", STATUS.PERMISSION_DENIED, "An administrator has cancelled the call", None, None),
     ("INVALID_ADMIN_KEY", STATUS.UNAUTHENTICATED, "Missing or invalid admin key", None, None),
     ("KEY_NOT_FOUND", STATUS.NOT_FOUND, "No key has this id", "id", None),
     ("KEY_REVOKED", STATUS.FAILED_PRECONDITION, "The key is revoked", "id", None),

@@ -1,5 +1,6 @@
 """The admin servers: keys, accounts, audit log, channelz and reflection, on sockets of the owner's."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,21 +16,26 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc_channelz.v1 import channelz_pb2, channelz_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from parley.admin.v1 import accounts_pb2, audit_pb2, keys_pb2, usage_pb2
+from parley.admin.v1 import accounts_pb2, audit_pb2, keys_pb2, operations_pb2, usage_pb2
+from parley.config import parse
 from parley.config.admin import AdminConfig
 from parley.core.administration import os_user
 from parley.core.ports import AuditFilter
+from parley.core.routing.router import Router
 from parley.rpc.admin import AdminSockets, admin_servers
+from parley.rpc.call import Call
+from parley.rpc.operations import Operations
 from parley.stores.sqlite import SqliteStore
 from parley.v1 import models_pb2
 from parley.v1.models_pb2_grpc import ModelsStub
 from tests.keys import rules
-from tests.rpc.conftest import serving
+from tests.rpc.conftest import CONFIG, serving
+from tests.rpc.scripted import ScriptedBackend
 
 CHANNELZ = "grpc.channelz.v1.Channelz"
 METHODS: dict[str, MethodDescriptor] = {
     method.name: method
-    for module in (keys_pb2, accounts_pb2, audit_pb2, usage_pb2)
+    for module in (keys_pb2, accounts_pb2, audit_pb2, usage_pb2, operations_pb2)
     for service in module.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 }
@@ -71,14 +77,22 @@ def _message(method: MethodDescriptor) -> Message:
     return GetMessageClass(method.input_type)()
 
 
+def _operations() -> Operations:
+    """Returns the state of a worker with one target and one call, whose request has the id `running`."""
+    call = Call("CreateChatCompletion", "running", "running", {}, asyncio.ensure_future(asyncio.sleep(60)))
+    return Operations(Router(parse(CONFIG, "test.yaml"), {"scripted": ScriptedBackend()}), {call})
+
+
 @asynccontextmanager
-async def administering(folder: Path, *, remote: bool = False) -> AsyncIterator[Admin]:
+async def administering(
+    folder: Path, *, remote: bool = False, operations: Operations | None = None
+) -> AsyncIterator[Admin]:
     """Serves the admin services of a store, on the owner's socket or on that of the admin listener."""
     store = SqliteStore(folder / "parley.db")
     sockets = AdminSockets(folder / "local.sock", folder / "remote.sock")
     socket = sockets.remote if remote else sockets.local
     async with (
-        admin_servers(sockets, store, rules(["m1", "m2"]), ACCESS, on_alive=lambda: None),
+        admin_servers(sockets, store, rules(["m1", "m2"]), ACCESS, operations or _operations(), on_alive=lambda: None),
         grpc.aio.insecure_channel(f"unix:{socket}") as channel,
     ):
         yield Admin(channel, store)
@@ -138,6 +152,7 @@ async def _change_everything(admin: Admin, metadata: Any = ()) -> list[str]:
         "UpdateAccount": {"account": {"name": "beta", "plan": "free"}},
         "SuspendAccount": {"name": "beta"},
         "ResumeAccount": {"name": "beta"},
+        "CancelCall": {"request_id": "running"},
     }
     for name, request in requests.items():
         await admin.call(name, metadata, **request)

@@ -15,6 +15,7 @@ from parley.core.streaming.plain_text import PlainText
 from parley.core.streaming.shaper import StreamShaper, stamp
 from parley.core.usage.admission import RateLimitStatus
 from parley.core.usage.attempts import AttemptRecord
+from parley.core.usage.tokens import estimate_tokens
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
 from parley.v1.receipt_pb2 import Receipt
 
@@ -44,6 +45,7 @@ class CallOutcome:
         receipt: The attempts and their cost, set when the call ends; None if it ends before the routing.
         attempts: The records of the receipt's attempts, which also have the internal causes of their failures.
         is_access_revoked: Whether the call was cancelled because its caller has lost access.
+        running: What is known of the answer while the call runs; None for calls without one.
     """
 
     rate_limits: Sequence[RateLimitStatus] | None = None
@@ -51,6 +53,7 @@ class CallOutcome:
     receipt: Receipt | None = None
     attempts: Sequence[AttemptRecord] = ()
     is_access_revoked: bool = False
+    running: "ChatCall | None" = None
 
 
 @dataclass(slots=True, eq=False)
@@ -111,6 +114,11 @@ class ChatCall:
         self.accumulator = CompletionAccumulator(self.completion) if self.lease.is_persisted else None
         self.shaper = StreamShaper(self.completion)
         return self.shaper
+
+    @property
+    def tokens(self) -> int:
+        """The completion tokens so far, estimated from the delivered output."""
+        return estimate_tokens(self.execution.delivered_size) if self.execution else 0
 
     def accumulated(self) -> ChatCompletion | None:
         """Returns the answer of a stream so far; None if nothing is stored."""

@@ -135,7 +135,9 @@ class Chat:
         if reply is not None:
             await self._admit_replay(caller, outcome)
         uses_functions = functions.uses_functions(request)
-        return ChatCall(request, caller, options, outcome, model, lease, reply or _NO_ANSWER, uses_functions)
+        call = ChatCall(request, caller, options, outcome, model, lease, reply or _NO_ANSWER, uses_functions)
+        outcome.running = call
+        return call
 
     async def _admit_replay(self, caller: Caller, outcome: CallOutcome) -> None:
         """Charges one request for a stored answer."""

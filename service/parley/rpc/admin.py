@@ -10,24 +10,28 @@ import grpc
 from grpc_channelz.v1 import channelz, channelz_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from parley.admin.v1 import accounts_pb2, audit_pb2, keys_pb2, usage_pb2
+from parley.admin.v1 import accounts_pb2, audit_pb2, keys_pb2, operations_pb2, usage_pb2
 from parley.admin.v1.accounts_pb2_grpc import add_AccountsServicer_to_server
 from parley.admin.v1.audit_pb2_grpc import add_AuditLogServicer_to_server
 from parley.admin.v1.keys_pb2_grpc import add_KeysServicer_to_server
+from parley.admin.v1.operations_pb2_grpc import add_OperationsServicer_to_server
 from parley.admin.v1.usage_pb2_grpc import add_UsageServicer_to_server
 from parley.config.admin import AdminConfig
 from parley.core.administration import Accounts, Keys, Rules, os_user
 from parley.core.ports import Store
 from parley.rpc.admin_access import local_interceptor, remote_interceptor
+from parley.rpc.operations import Operations
+from parley.rpc.peers import Peers
 from parley.rpc.reflection import add_reflection
 from parley.rpc.services.admin_accounts import AccountsServicer
 from parley.rpc.services.admin_audit import AuditLogServicer
 from parley.rpc.services.admin_keys import KeysServicer
+from parley.rpc.services.operations import OperationsServicer
 from parley.rpc.services.usage import UsageServicer
 
 _SERVICES = tuple(
     service.full_name
-    for module in (keys_pb2, accounts_pb2, audit_pb2, usage_pb2)
+    for module in (keys_pb2, accounts_pb2, audit_pb2, usage_pb2, operations_pb2)
     for service in module.DESCRIPTOR.services_by_name.values()
 )
 _CHANNELZ = tuple(service.full_name for service in channelz_pb2.DESCRIPTOR.services_by_name.values())
@@ -50,11 +54,12 @@ _ALIVE_SECONDS = 1.0  # between two calls to the worker's own server, and the lo
 
 
 @asynccontextmanager
-async def admin_servers(
+async def admin_servers(  # noqa: PLR0913 - what the services serve
     sockets: AdminSockets,
     store: Store,
     rules: Rules,
     access: AdminConfig,
+    operations: Operations,
     *,
     on_alive: Callable[[], None],
 ) -> AsyncIterator[None]:
@@ -67,33 +72,40 @@ async def admin_servers(
         store: Holds keys, accounts and the audit log.
         rules: What keys and accounts may name.
         access: The admin keys and certificates, one of which every call of the remote socket must have.
+        operations: The running service.
         on_alive: Called every second while calls of the local socket are answered.
 
     Raises:
         RuntimeError: A socket cannot be bound.
     """
-    local = _server(store, rules, local_interceptor(os_user()))
+    peers = Peers(sockets.local)
+    servicer = OperationsServicer(operations, store, peers)
+    local = _server(store, rules, servicer, local_interceptor(os_user()))
     channelz.add_channelz_servicer(local)
     health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), local)
     add_reflection((*_SERVICES, *_CHANNELZ, health.SERVICE_NAME), local)
     async with AsyncExitStack() as running:
         await running.enter_async_context(_serving(local, sockets.local))
         if sockets.remote is not None:
-            remote = _server(store, rules, remote_interceptor(access))
+            remote = _server(store, rules, servicer, remote_interceptor(access))
             await running.enter_async_context(_serving(remote, sockets.remote))
         check = asyncio.create_task(_check_alive(sockets.local, on_alive))
         try:
             yield
         finally:
             check.cancel()
+            await peers.close()
 
 
-def _server(store: Store, rules: Rules, interceptor: grpc.aio.ServerInterceptor) -> grpc.aio.Server:
+def _server(
+    store: Store, rules: Rules, operations: OperationsServicer, interceptor: grpc.aio.ServerInterceptor
+) -> grpc.aio.Server:
     server = grpc.aio.server(interceptors=[interceptor])
     add_KeysServicer_to_server(KeysServicer(Keys(store, rules)), server)
     add_AccountsServicer_to_server(AccountsServicer(Accounts(store, rules)), server)
     add_AuditLogServicer_to_server(AuditLogServicer(store), server)
     add_UsageServicer_to_server(UsageServicer(store), server)
+    add_OperationsServicer_to_server(operations, server)
     return server
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from parley.core.call import CallOutcome
-from parley.core.errors import ParleyError, ShuttingDown
+from parley.core.errors import CallCancelled, ParleyError, ShuttingDown
 from parley.core.ports import Caller, Credentials, Origin
 
 
@@ -32,6 +32,7 @@ class Call:
         outcome: What the core returns besides the answer: rate limits, replay, receipt.
         log_fields: Further fields of the log line.
         is_logged: Whether the call has a log line of its own.
+        started: When the call began, in seconds of `time.perf_counter`.
     """
 
     method: str
@@ -50,6 +51,7 @@ class Call:
     outcome: CallOutcome = field(default_factory=CallOutcome)
     log_fields: dict[str, Any] = field(default_factory=dict)
     is_logged: bool = True
+    started: float = 0.0
 
     @property
     def known_caller(self) -> Caller:
@@ -62,16 +64,18 @@ class Call:
         """Cancels the call, which ends with the error `cause`."""
         if self.cancel_cause is None:
             self.cancel_cause = cause
-            self.outcome.is_access_revoked = not isinstance(cause, ShuttingDown)
+            self.outcome.is_access_revoked = not isinstance(cause, ShuttingDown | CallCancelled)
             self.task.cancel()
 
     def end(self) -> None:
         """Drops the task, whose context has the call: otherwise only the garbage collector would free the two.
 
-        Drops the records of attempts too: a background task may keep the context of the call that started it.
+        Drops the records of attempts and the state of the answer too: a background task may keep the context of the
+        call that started it.
         """
         del self.task
         self.outcome.attempts = ()
+        self.outcome.running = None  # it refers to the outcome
 
 
 _current: ContextVar[Call] = ContextVar("call")

@@ -128,6 +128,8 @@ SERVICE: dict[ErrorReason.ValueType, ServiceError] = {
     reasons.ERROR_REASON_ACCOUNT_NOT_FOUND: _invalid(404, StatusCode.NOT_FOUND),
     reasons.ERROR_REASON_ACCOUNT_EXISTS: _invalid(409, StatusCode.ALREADY_EXISTS),
     reasons.ERROR_REASON_INVALID_ADMIN_KEY: _invalid(401, StatusCode.UNAUTHENTICATED),
+    # Not 499, which proxies take for a caller that has disconnected.
+    reasons.ERROR_REASON_CALL_CANCELLED: _invalid(403, StatusCode.PERMISSION_DENIED),
     # Not retried: the quota does not come back within minutes.
     reasons.ERROR_REASON_UPSTREAM_QUOTA_EXHAUSTED: ServiceError(StatusCode.RESOURCE_EXHAUSTED, 429, QUOTA, QUOTA),
     reasons.ERROR_REASON_LOCAL_RESOURCES: _unavailable(),

@@ -94,8 +94,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         decode = decoder(handler.request_deserializer, name)
 
         async def run(_messages: Any, context: Context) -> Any:
-            started = time.perf_counter()
             call = current()
+            call.started = time.perf_counter()
             if not self._behind_edge:
                 call.metadata[CLIENT_ADDRESS] = _address(context.peer())
             self._running.add(call)
@@ -119,7 +119,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 return answer
             finally:
                 self._running.discard(call)
-                call_log.write(call, (time.perf_counter() - started) * 1000)
+                call_log.write(call, (time.perf_counter() - call.started) * 1000)
                 call.end()
 
         return run

@@ -66,6 +66,7 @@ class Server:
         access: Finds running calls whose callers have lost access.
         auth: What callers learn about access tokens.
         limits: The limits of a server without an edge; None behind one.
+        running: Kept up to date with the running calls.
         keep_alive_seconds: Silence in a stream of events before a keep-alive comment.
         stalled_seconds: How long a piece of a stream may stay unread before its call is cancelled.
     """
@@ -80,10 +81,11 @@ class Server:
         *,
         auth: Auth | None = None,
         limits: ServerLimits | None = None,
+        running: set[Call] | None = None,
         keep_alive_seconds: float = _KEEP_ALIVE_SECONDS,
         stalled_seconds: float = _STALLED_SECONDS,
     ) -> None:
-        self._running: set[Call] = set()
+        self._running: set[Call] = set() if running is None else running
         auth = auth or Auth()
         authentication = Authentication(authenticator, Challenges(auth.metadata_url))
         interceptor = CallInterceptor(

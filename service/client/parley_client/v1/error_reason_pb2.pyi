@@ -222,6 +222,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """For administrators: the call of the admin listener has no admin key, or an unknown one.
     Example: UNAUTHENTICATED, 401, "Missing or invalid admin key; send it as `authorization: Bearer <admin key>`".
     """
+    ERROR_REASON_CALL_CANCELLED: _ErrorReason.ValueType  # 48
+    """An administrator has cancelled the call. Its upstream connection is closed; its turn, if it has one, is kept as incomplete.
+    Example: PERMISSION_DENIED, 403, "An administrator of this service has cancelled the call".
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` of the `google.rpc.ErrorInfo` (domain `parley`) in every failed call, without the prefix
@@ -429,5 +433,9 @@ Example: ALREADY_EXISTS, 409, "An account named "acme" exists; update it, or cho
 ERROR_REASON_INVALID_ADMIN_KEY: ErrorReason.ValueType  # 47
 """For administrators: the call of the admin listener has no admin key, or an unknown one.
 Example: UNAUTHENTICATED, 401, "Missing or invalid admin key; send it as `authorization: Bearer <admin key>`".
+"""
+ERROR_REASON_CALL_CANCELLED: ErrorReason.ValueType  # 48
+"""An administrator has cancelled the call. Its upstream connection is closed; its turn, if it has one, is kept as incomplete.
+Example: PERMISSION_DENIED, 403, "An administrator of this service has cancelled the call".
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -33,6 +33,7 @@ _REASONS: dict[ErrorReason.ValueType, Classification] = {
     reasons.ERROR_REASON_INVALID_TOKEN: Classification(Kind.MISCONFIGURED, is_suspect=False),
     reasons.ERROR_REASON_INSUFFICIENT_SCOPE: Classification(Kind.MISCONFIGURED, is_suspect=False),
     reasons.ERROR_REASON_ISSUER_UNAVAILABLE: Classification(Kind.UNAVAILABLE, is_suspect=False),
+    reasons.ERROR_REASON_CALL_CANCELLED: Classification(Kind.REJECTED, is_suspect=False),
     reasons.ERROR_REASON_MODEL_NOT_FOUND: Classification(Kind.MISCONFIGURED, is_suspect=False),
     reasons.ERROR_REASON_RATE_LIMITED: Classification(Kind.RATE_LIMITED, is_suspect=False),
     reasons.ERROR_REASON_CONCURRENCY_LIMITED: Classification(Kind.RATE_LIMITED, is_suspect=False),

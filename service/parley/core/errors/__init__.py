@@ -19,6 +19,7 @@ ParleyError
 ├── KeyRevoked               the key cannot be changed, for administrators
 ├── AccountNotFound          no account has this name, for administrators
 ├── AccountExists            an account has this name, for administrators
+├── CallCancelled             an administrator has cancelled the running call
 ├── InvalidAdminKey          no admin key, or an unknown one
 ├── LimitExceeded
 │   ├── RateLimited           the key or its account has used up its limit a minute
@@ -70,6 +71,7 @@ from parley.core.errors.access import (
 from parley.core.errors.administration import (
     AccountExists,
     AccountNotFound,
+    CallCancelled,
     InvalidAdminKey,
     KeyNotFound,
     KeyRevoked,
@@ -122,6 +124,7 @@ __all__ = [
     "AccountNotFound",
     "AccountSuspended",
     "AddedParameterRejected",
+    "CallCancelled",
     "ConcurrencyLimited",
     "ContentPolicy",
     "ContextLengthExceeded",

@@ -53,6 +53,15 @@ class InvalidAdminKey(ParleyError):
         super().__init__("Missing or invalid admin key; send it as `authorization: Bearer <admin key>`")
 
 
+class CallCancelled(ParleyError):
+    """An administrator has cancelled the running call."""
+
+    reason = reasons.ERROR_REASON_CALL_CANCELLED
+
+    def __init__(self) -> None:
+        super().__init__("An administrator of this service has cancelled the call")
+
+
 class PlanConflict(InvalidRequest):
     """A new key names another plan than that of its existing account."""
 

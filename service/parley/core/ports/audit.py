@@ -1,4 +1,4 @@
-"""The audit log: the record of all changes of keys and accounts."""
+"""The audit log: the record of all changes of keys, accounts and the running service."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class AuditEvent:
-    """A change of a key or an account, without secrets.
+    """A change of a key, an account or the running service, without secrets.
 
     Attributes:
         id: A UUID of version 7.
@@ -30,7 +30,7 @@ class AuditEvent:
         actor: See `Origin`.
         source: See `Origin`.
         method: The RPC of `parley.admin.v1` that makes such a change.
-        subject: `key:ID` or `account:NAME`.
+        subject: `key:ID`, `account:NAME`, `target:NAME`, `call:ID`, or `service`.
         changes: The values before and after of each field that changed, as JSON values.
     """
 
@@ -61,7 +61,7 @@ class AuditFilter:
 
 
 class AuditStore(Protocol):
-    """Reads the audit log. Every method raises StoreUnavailable if the store cannot be reached."""
+    """Reads and extends the audit log. Every method raises StoreUnavailable if the store cannot be reached."""
 
     async def list_audit_events(
         self, chosen: AuditFilter, *, page_size: int, page_token: str | None
@@ -71,4 +71,8 @@ class AuditStore(Protocol):
         Raises:
             InvalidRequest: The token is invalid.
         """
+        ...
+
+    async def add_audit_event(self, event: AuditEvent) -> None:
+        """Adds the event of a change that the store does not hold."""
         ...

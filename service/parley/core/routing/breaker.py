@@ -61,6 +61,11 @@ class Breaker:
             self._close()
         return self._opened_at is None
 
+    @property
+    def is_half_open(self) -> bool:
+        """Whether the probe is running."""
+        return self._half_open
+
     def admits(self) -> bool:
         """Returns whether a call would be admitted now."""
         now = self._clock()

@@ -39,7 +39,7 @@ class Execution:
             caller; it follows a restart otherwise.
     """
 
-    __slots__ = ("_accumulator", "_builder", "_completion", "_model", "_retry_state", "model_id")
+    __slots__ = ("_accumulator", "_builder", "_completion", "_model", "_retry_state", "_stitched", "model_id")
 
     def __init__(self, retry_state: RetryState, model: Model, builder: RequestBuilder) -> None:
         self.model_id = model.id
@@ -50,6 +50,7 @@ class Execution:
             None  # of an answer that is requested as a stream for a non-streaming caller
         )
         self._completion: ChatCompletion | None = None  # the answer of a target that cannot stream
+        self._stitched: StitchedStream | None = None  # the stream so far
 
     def receipt(self) -> Receipt:
         """Returns the receipt of a call that has ended."""
@@ -59,6 +60,11 @@ class Execution:
     def attempts(self) -> Sequence[Attempt]:
         """The records of the attempts so far."""
         return self._retry_state.attempts
+
+    @property
+    def delivered_size(self) -> int:
+        """The output so far in bytes; 0 for an answer that is not requested as a stream."""
+        return self._stitched.delivered.size if self._stitched else 0
 
     async def complete(self) -> ChatCompletion:
         """Returns the answer.
@@ -113,7 +119,7 @@ class Execution:
         """
         attempt = await self._open_stream()
         self.model_id = attempt.record.model_id
-        stitched = StitchedStream(self._retry_state.attempts, attempt.record.call.request)
+        stitched = self._stitched = StitchedStream(self._retry_state.attempts, attempt.record.call.request)
         while True:
             record = attempt.record
             try:

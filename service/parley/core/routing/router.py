@@ -89,6 +89,10 @@ class Router:
         """The targets of all models, each once."""
         return list(self._targets.values())
 
+    def models_of(self, target: str) -> list[str]:
+        """Returns the ids of the models that name a target."""
+        return [model.id for model in self._models.values() if any(one.name == target for one in model.targets)]
+
     def new_execution(  # noqa: PLR0913 - what a call depends on
         self,
         model: Model,

@@ -54,6 +54,11 @@ class TargetBreakers:
         self._witnesses = FailureWitnesses(clock)
         self._latest_permit = Permit(INITIAL_PERMIT)  # most calls share one, until the breaker changes its state
 
+    @property
+    def open_origins(self) -> int:
+        """The number of origins whose own breaker is not closed."""
+        return sum(not breaker.is_closed for breaker in self._own.values())
+
     def is_closed(self, origin: CallOrigin) -> bool:
         """Returns whether every call of this origin is admitted, apart from a hold."""
         return all(breaker.is_closed for breaker in self._breakers(origin))

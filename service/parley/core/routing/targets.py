@@ -28,6 +28,8 @@ class LiveTarget:
         healthy: The result of the latest health check; true without health checks.
         breakers: The circuit breakers.
         has_no_slots: Whether the target admits any number of calls at a time.
+        max_calls: The most calls at a time; None for no limit.
+        weight: The configured weight.
     """
 
     def __init__(
@@ -49,6 +51,8 @@ class LiveTarget:
         self._clock = clock
         self._streams_retried_at = float("-inf")
         self._max_queued = target.max_queued
+        self.max_calls = target.max_concurrent
+        self.weight = target.weight
         self._slots = asyncio.Semaphore(target.max_concurrent) if target.max_concurrent else None
         self.has_no_slots = self._slots is None
         self._queued = 0
@@ -64,6 +68,11 @@ class LiveTarget:
     def is_only_slow(self, origin: CallOrigin) -> bool:
         """Returns whether calls of this origin are rejected only because the target is slow."""
         return self.healthy and self.breakers.is_only_slow(origin)
+
+    @property
+    def queued(self) -> int:
+        """The number of calls that wait for a slot."""
+        return self._queued
 
     @property
     def can_stream(self) -> bool:

@@ -79,6 +79,10 @@ class PostgresKeyStore(ABC):
             return None
         return await self._pool.run(lambda db: keys.update_account(db, name, change, audit))
 
+    async def add_audit_event(self, event: AuditEvent) -> None:
+        """Adds an event."""
+        await self._pool.run(lambda db: events.add_event(db, event))
+
     async def list_audit_events(
         self, chosen: AuditFilter, *, page_size: int, page_token: str | None
     ) -> tuple[list[AuditEvent], str | None]:

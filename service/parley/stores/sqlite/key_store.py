@@ -73,6 +73,10 @@ class SqliteKeyStore(ABC):
         """Replaces an account. Raises what `change` raises."""
         return await self._writer.submit(lambda db: keys.update_account(db, name, change, audit))
 
+    async def add_audit_event(self, event: AuditEvent) -> None:
+        """Adds an event."""
+        await self._writer.submit(lambda db: events.add_event(db, event))
+
     async def list_audit_events(
         self, chosen: AuditFilter, *, page_size: int, page_token: str | None
     ) -> tuple[list[AuditEvent], str | None]:

@@ -1,0 +1,136 @@
+"""The state of one worker, for administrators: its targets and its running calls."""
+
+import time
+from collections import Counter
+
+from parley.admin.v1 import operations_pb2 as messages
+from parley.core.errors import CallCancelled
+from parley.core.routing.breaker import Breaker
+from parley.core.routing.router import Router
+from parley.core.routing.targets import LiveTarget
+from parley.rpc.call import Call
+from parley.rpc.error_catalogue import reason_name
+
+
+class Operations:
+    """The running service of one worker.
+
+    Args:
+        router: Holds the targets.
+        running: The running calls of callers, kept up to date by the server.
+    """
+
+    def __init__(self, router: Router, running: set[Call] | None = None) -> None:
+        self._router = router
+        self.running: set[Call] = set() if running is None else running
+
+    def targets(self) -> messages.ListTargetsResponse:
+        """Returns the targets of this worker."""
+        calls = Counter(target for call in self.running if (target := _target(call)))
+        return messages.ListTargetsResponse(
+            targets=[self._describe(target, calls[target.name]) for target in self._router.targets]
+        )
+
+    def calls(self, request: messages.ListCallsRequest, worker: str) -> messages.ListCallsResponse:
+        """Returns the running calls of this worker that the request selects."""
+        found = [running_call(call, worker) for call in list(self.running)]
+        return messages.ListCallsResponse(calls=[call for call in found if _selects(request, call)])
+
+    def cancel(self, request_id: str, worker: str) -> messages.CancelCallResponse:
+        """Cancels the running calls with this id. Returns them as they were."""
+        chosen = [call for call in list(self.running) if call.request_id == request_id]
+        cancelled = [running_call(call, worker) for call in chosen]
+        for call in chosen:
+            call.cancel(CallCancelled())
+        return messages.CancelCallResponse(calls=cancelled)
+
+    def _describe(self, target: LiveTarget, calls: int) -> messages.Target:
+        breaker = target.breakers.shared
+        found = messages.Target(
+            name=target.name,
+            backend=target.backend_name,
+            model=target.model,
+            models=self._router.models_of(target.name),
+            breaker=_state(breaker),
+            workers=1,
+            workers_open=int(not breaker.is_closed),
+            callers_open=target.breakers.open_origins,
+            unhealthy=not target.healthy,
+            calls=calls,
+            queued=target.queued,
+            max_calls=target.max_calls,
+            weight=target.weight,
+        )
+        if (cause := breaker.cause()) is not None:
+            found.cause = reason_name(cause.reason)
+        if (delay := breaker.remaining_delay()) > 0:
+            found.admits_in = delay
+        return found
+
+
+def running_call(call: Call, worker: str) -> messages.RunningCall:
+    """Describes a running call."""
+    found = messages.RunningCall(
+        request_id=call.request_id,
+        method=call.method,
+        age=time.perf_counter() - call.started,
+        worker=worker,
+        target=_target(call),
+    )
+    if call.caller is not None:
+        found.account, found.key = call.caller.account, call.caller.key_id
+    if (chat := call.outcome.running) is not None:
+        found.model, found.tokens = chat.model.id, chat.tokens
+        if (session_id := chat.lease.session_id) is not None:
+            found.session_id = session_id
+    return found
+
+
+def _target(call: Call) -> str | None:
+    """Returns the name of the target of the latest attempt; None before it."""
+    chat = call.outcome.running
+    attempts = chat.execution.attempts if chat is not None and chat.execution is not None else ()
+    return attempts[-1].candidate.target.name if attempts else None
+
+
+def _selects(request: messages.ListCallsRequest, call: messages.RunningCall) -> bool:
+    """Returns whether a call has the account and the model of the request."""
+    is_account = not request.HasField("account") or request.account == call.account
+    return is_account and (not request.HasField("model") or request.model == call.model)
+
+
+def _state(breaker: Breaker) -> messages.BreakerState.ValueType:
+    if breaker.is_closed:
+        return messages.BREAKER_STATE_CLOSED
+    return messages.BREAKER_STATE_HALF_OPEN if breaker.is_half_open else messages.BREAKER_STATE_OPEN
+
+
+_SEVERITY = (messages.BREAKER_STATE_OPEN, messages.BREAKER_STATE_HALF_OPEN, messages.BREAKER_STATE_CLOSED)
+
+
+def merge_targets(answers: list[messages.ListTargetsResponse]) -> messages.ListTargetsResponse:
+    """Merges the answers of several workers: counts are added, and the worst state of a breaker is kept."""
+    merged: dict[str, messages.Target] = {}
+    for answer in answers:
+        for target in answer.targets:
+            known = merged.setdefault(target.name, target)
+            if known is not target:
+                _add(known, target)
+    return messages.ListTargetsResponse(targets=merged.values())
+
+
+def _add(known: messages.Target, other: messages.Target) -> None:
+    """Adds the state of a target in another worker."""
+    if _SEVERITY.index(other.breaker) < _SEVERITY.index(known.breaker):
+        known.breaker = other.breaker
+        known.ClearField("cause")
+        known.ClearField("admits_in")
+        if other.HasField("admits_in"):
+            known.admits_in = other.admits_in
+    if other.HasField("cause") and not known.HasField("cause"):
+        known.cause = other.cause
+    known.unhealthy |= other.unhealthy
+    for name in ("workers", "workers_open", "callers_open", "calls", "queued"):
+        setattr(known, name, getattr(known, name) + getattr(other, name))
+    if known.HasField("max_calls"):
+        known.max_calls += other.max_calls

@@ -1,0 +1,122 @@
+"""Administration of the running service: one worker answers for all workers of its Parley."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from parley.core.errors import UpstreamUnavailable
+from parley.core.routing.call_origin import PLAIN_ORIGIN
+from parley.core.routing.failure_policy import HealthEffect
+from parley.core.routing.target_breakers import Permit
+from parley.rpc.admin import AdminSockets, admin_servers
+from parley.rpc.call import Call
+from parley.rpc.operations import Operations
+from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
+from tests.keys import rules
+from tests.rpc.calling import chat_request
+from tests.rpc.conftest import Worker, serving
+from tests.rpc.scripted import chunks
+from tests.rpc.test_admin import ACCESS, Admin
+
+
+@asynccontextmanager
+async def _worker(folder: Path, number: int) -> AsyncIterator[tuple[Worker, Admin]]:
+    """Runs a worker with its admin socket in the folder."""
+    running: set[Call] = set()
+    (folder / f"store-{number}").mkdir()
+    async with serving(folder / f"store-{number}", running=running) as worker:
+        socket = folder / f"worker-{number}-admin.sock"
+        operations = Operations(worker.router, running)
+        async with (
+            admin_servers(AdminSockets(socket), worker.store, rules(["m"]), ACCESS, operations, on_alive=lambda: None),
+            grpc.aio.insecure_channel(f"unix:{socket}") as channel,
+        ):
+            yield worker, Admin(channel, worker.store)
+
+
+@asynccontextmanager
+async def _two_workers(folder: Path) -> AsyncIterator[list[tuple[Worker, Admin]]]:
+    """Runs two workers, beside the socket of one that was killed."""
+    (folder / "worker-9-admin.sock").touch()
+    async with AsyncExitStack() as running:
+        yield [await running.enter_async_context(_worker(folder, number)) for number in (1, 2)]
+
+
+@asynccontextmanager
+async def _stream(worker: Worker, request_id: str) -> AsyncIterator[Any]:
+    """Streams an answer that stops after its first chunks. Yields the call, which has them."""
+    gate = asyncio.Event()
+    worker.backend.answer = lambda _: [*chunks("Hello, how are you")[:-1], gate]
+    metadata = (("authorization", f"Bearer {worker.keys['ada']}"), ("x-request-id", request_id))
+    async with grpc.aio.insecure_channel(worker.address) as channel:
+        stub: Any = ChatCompletionsStub(channel)
+        call = stub.StreamChatCompletion(chat_request(), metadata=metadata)
+        while not (await call.read()).choices[0].delta.content:
+            pass
+        yield call
+        gate.set()
+
+
+async def test_one_worker_lists_the_calls_of_all(tmp_path: Path) -> None:
+    """A call has its ids, its model, target and session, its age and its tokens so far, whichever worker runs it."""
+    async with _two_workers(tmp_path) as workers, _stream(workers[0][0], "one"), _stream(workers[1][0], "two"):
+        for _, admin in workers:
+            answer = await admin.call("ListCalls")
+            assert "unreachable_workers" not in answer
+            one, two = answer["calls"]
+            assert ("one", "worker-1", "two", "worker-2") == (
+                *(one["request_id"], one["worker"]),
+                *(two["request_id"], two["worker"]),
+            )
+            assert ("ada", "kept", "scripted/upstream") == (one["account"], one["model"], one["target"])
+            assert ("StreamChatCompletion", True, True) == (one["method"], one["age"] > 0, "session_id" in one)
+            assert one["tokens"] >= 4
+        assert "calls" not in await admin.call("ListCalls", account="bob")
+        assert 2 == len((await admin.call("ListCalls", account="ada", model="kept"))["calls"])
+        assert "calls" not in await admin.call("ListCalls", model="other")
+        [target] = [t for t in (await admin.call("ListTargets"))["targets"] if t["name"] == "scripted/upstream"]
+        assert (2, 2, "BREAKER_STATE_CLOSED", ["kept"]) == (
+            *(target["calls"], target["workers"]),
+            *(target["breaker"], target["models"]),
+        )
+
+
+async def test_a_call_is_cancelled_at_the_worker_that_runs_it(tmp_path: Path) -> None:
+    """The caller gets the reason, the upstream connection is closed, and the audit log has one event."""
+    async with _two_workers(tmp_path) as [(_, admin), (other, _)], _stream(other, "two") as call:
+        assert "calls" not in await admin.call("CancelCall", request_id="one")
+        answer = await admin.call("CancelCall", request_id="two")
+        assert ["worker-2"] == [cancelled["worker"] for cancelled in answer["calls"]]
+        assert (grpc.StatusCode.PERMISSION_DENIED, "An administrator of this service has cancelled the call") == (
+            await call.code(),
+            await call.details(),
+        )
+        await asyncio.wait_for(other.backend.closed.wait(), 10)
+        [event] = (await admin.call("ListAuditEvents", subject="call:two"))["events"]
+        assert "CancelCall" == event["method"]
+        assert "calls" not in await admin.call("ListCalls")
+
+
+async def test_the_worst_breaker_of_all_workers_is_shown(tmp_path: Path) -> None:
+    """A breaker that is open in one worker is shown as open, with its cause and the delay until its probe."""
+    async with _two_workers(tmp_path) as [(_, admin), (other, _)]:
+        target = next(one for one in other.router.targets if one.name == "scripted/upstream")
+        for _ in range(5):
+            permit = target.breakers.try_acquire_permit(PLAIN_ORIGIN) or Permit(0)
+            target.breakers.record_failure(PLAIN_ORIGIN, permit, HealthEffect.FAILURE, UpstreamUnavailable)
+        [shown] = [t for t in (await admin.call("ListTargets"))["targets"] if t["name"] == "scripted/upstream"]
+        assert ("BREAKER_STATE_OPEN", 1, 2, "UPSTREAM_UNAVAILABLE", True) == (
+            *(shown["breaker"], shown["workers_open"], shown["workers"]),
+            *(shown["cause"], 0 < shown["admits_in"] <= 10),
+        )
+
+
+async def test_an_outage_of_the_store_does_not_keep_an_operator_from_acting(tmp_path: Path) -> None:
+    """Without the store, calls are listed and cancelled."""
+    async with _two_workers(tmp_path) as [(worker, admin), _], _stream(worker, "one"):
+        await worker.store.close()
+        assert 1 == len((await admin.call("CancelCall", request_id="one"))["calls"])
