@@ -16,7 +16,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test test-unit fuzz faults probe bench gen client lock audit sbom check fix clean
-.PHONY: check-code check-types check-imports check-protos check-docs
+.PHONY: check-code check-types check-imports check-protos check-docs check-chart
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -107,6 +107,7 @@ gen: install ## Regenerate code, edge/{*.binpb,openapi.json,lua/…}, docs/confi
 	@$(call name,edge/parley.binpb,edge/lua/fields.lua)
 	@$(call catalogue,edge/lua/error_catalogue.lua)
 	@$(call refer,docs/configuration.md)
+	@$(BIN)/python -m tests.kubernetes write
 
 client: install ## Build the client's distribution into dist/
 	@cd service/client && "$(CURDIR)/$(BIN)/python" -m hatchling build -d "$(CURDIR)/dist"
@@ -121,7 +122,7 @@ audit: install ## Look up the locked packages in public advisories; needs the ne
 sbom: install ## Write the bill of materials to dist/parley.cdx.json (CycloneDX)
 	@$(BIN)/python -m supply_chain.sbom dist/parley.cdx.json
 
-check: install check-code check-types check-imports check-protos check-docs ## Run every check
+check: install check-code check-types check-imports check-protos check-docs check-chart ## Run every check
 	@echo "All checks passed"
 
 check-code: install
@@ -137,6 +138,9 @@ check-imports: install
 check-docs: install
 	@new=$$(mktemp) && trap 'rm -f "$$new"' EXIT && $(call refer,$$new) && cmp "$$new" docs/configuration.md || \
 		{ echo "docs/configuration.md is stale: run 'make gen' and commit the changes" >&2; exit 1; }
+
+check-chart: install
+	@$(BIN)/python -m tests.kubernetes
 
 # Generates into a temporary folder and compares; does not change the checkout.
 check-protos: install

@@ -14,6 +14,7 @@ from tests.pages import PAGES, ROOT, blocks, configurations, shell_lines
 LINKED = [
     *PAGES,
     ROOT / "service" / "client" / "README.md",
+    ROOT / "edge" / "kubernetes" / "README.md",
     ROOT / "tests" / "load" / "README.md",
     ROOT / "tests" / "faults" / "README.md",
 ]

@@ -48,10 +48,13 @@ def _require_trusted(folder: Path) -> None:
     """Raises CommandError if another user can change the files of the state folder, or replace the folder.
 
     A folder of root that only a group of this process can write to is accepted: Kubernetes (`fsGroup`) and OpenShift
-    mount volumes so. Root accepts folders of other users, as containers mount them.
+    mount volumes so. If it is a mount point, all may write to it: so Kubernetes mounts an `emptyDir`, which only the
+    containers of the pod see. Root accepts folders of other users, as containers mount them.
     """
     status = folder.stat()
     is_mount = status.st_uid == 0 and status.st_gid in {os.getegid(), *os.getgroups()}
+    if is_mount and os.geteuid() != 0 and folder.is_mount():
+        return
     if status.st_uid != os.geteuid() and os.geteuid() != 0 and not is_mount:
         owner = f"belongs to another user (uid {status.st_uid})"
         raise CommandError(f"{folder} {owner}; run `chown {os.geteuid()} {folder}`, or choose another --state-dir")

@@ -84,20 +84,24 @@ def test_a_state_folder_that_others_can_replace_is_rejected(tmp_path: Path) -> N
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give folders to other users")
 @pytest.mark.parametrize(
-    ("owner", "group", "mode", "accepted"),
+    ("owner", "group", "mode", "is_mount", "accepted"),
     [
-        (0, 4000, 0o2775, True),  # Kubernetes with fsGroup: the volume belongs to root and the pod's group
-        (0, 4001, 0o2775, False),
-        (0, 4000, 0o2777, False),
-        (65534, 4000, 0o2770, False),
-        (65534, 4000, 0o755, False),
-        (4000, 4001, 0o700, True),
+        (0, 4000, 0o2775, False, True),  # Kubernetes with fsGroup: the volume belongs to root and the pod's group
+        (0, 4001, 0o2775, False, False),
+        (0, 4000, 0o2777, False, False),
+        (0, 4000, 0o2777, True, True),  # an emptyDir with fsGroup
+        (0, 4001, 0o2777, True, False),
+        (65534, 4000, 0o2777, True, False),
+        (65534, 4000, 0o2770, False, False),
+        (65534, 4000, 0o755, False, False),
+        (4000, 4001, 0o700, False, True),
     ],
 )
-def test_the_owner_of_a_state_folder(owner: int, group: int, mode: int, *, accepted: bool) -> None:
+def test_the_owner_of_a_state_folder(owner: int, group: int, mode: int, *, is_mount: bool, accepted: bool) -> None:
     """A folder of another user is rejected, except a mounted volume of root that this process's group may write to."""
     program = (
         "import os, sys; from pathlib import Path; from parley.supervisor.folders import state_dir\n"
+        f"Path.is_mount = lambda self: {is_mount}\n"
         "os.setgroups([4000]); os.setgid(4000); os.setuid(4000); state_dir(Path(sys.argv[1]))"
     )
     with tempfile.TemporaryDirectory(prefix="p", dir="/tmp") as folder:
