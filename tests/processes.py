@@ -25,6 +25,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 from parley.cli.main import main
 
@@ -38,7 +39,8 @@ _RESERVATIONS: list[socket.socket] = []
 
 def environment(**more: str) -> dict[str, str]:
     """Returns the environment of this process without `PARLEY_…` variables, updated by `more`."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("PARLEY_")} | more
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PARLEY_")}
+    return kept | {"PARLEY_METRICS": "127.0.0.1:0"} | more
 
 
 def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
@@ -101,6 +103,7 @@ class Parley:
     folder: Path
     http: str = ""
     grpc: str = ""
+    metrics: str = ""
     code: int | None = None
 
     @property
@@ -149,6 +152,11 @@ class Parley:
     def headers(self, key: str | None = None) -> dict[str, str]:
         """Returns the headers of every call."""
         return {"Authorization": f"Bearer {key or self.key}", "Content-Type": "application/json"}
+
+    def scrape(self) -> str:
+        """Returns the metrics, in Prometheus' text format."""
+        with urlopen(f"{self.metrics}/metrics", timeout=PATIENCE) as response:
+            return str(response.read().decode())
 
     @contextmanager
     def connection(self) -> Iterator[HTTPConnection]:
@@ -236,7 +244,7 @@ def wait_ready(parley: Parley) -> None:
     assert parley.process.poll() is None, f"parley up has ended\n{parley.log}"
     addresses = json.loads(ready.read_text())
     assert parley.process.pid == addresses["pid"]
-    parley.http, parley.grpc = addresses["http"], addresses["grpc"]
+    parley.http, parley.grpc, parley.metrics = addresses["http"], addresses["grpc"], addresses.get("metrics", "")
 
 
 @contextmanager

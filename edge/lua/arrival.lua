@@ -155,7 +155,8 @@ function envoy_on_request(handle)
   if not is_served then
     found:set("parley", "unserved", headers:get(":method") .. " " .. (headers:get(":path") or ""):match("^[^?]*"))
   end
-  found:set("parley", "dialect", choose_dialect(headers, host:get("dialect"), is_served))
+  local dialect = choose_dialect(headers, host:get("dialect"), is_served)
+  found:set("parley", "dialect", dialect)
   local length = tonumber(headers:get("content-length") or "0") or 0
   local failure = is_served and credentials.failure(handle, headers)
   if handle:metadata():get("rpc") then
@@ -168,6 +169,7 @@ function envoy_on_request(handle)
     end
     return
   end
+  headers:replace("parley-dialect", dialect) -- for metrics; a caller's own was removed
   local status, message = refusal(headers)
   if status then
     if message then

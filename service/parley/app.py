@@ -3,7 +3,7 @@
 import gc
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 
 from parley.auth.access import AccessChecker
@@ -41,6 +41,7 @@ from parley.core.usage.budgets import BudgetMonitor
 from parley.core.usage.delivery import AlertDelivery
 from parley.core.usage.limits import RateLimiter
 from parley.core.usage.recorder import UsageRecorder
+from parley.metrics.worker import WorkerMetrics
 from parley.rpc.admin import AdminSockets, admin_servers
 from parley.rpc.operations import Operations
 from parley.rpc.server import Server
@@ -119,6 +120,7 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
     run_dir: Path,
     address: str,
     admin: AdminSockets,
+    metrics: Path | None = None,
     on_ready: Callable[[str], None],
     on_alive: Callable[[], None],
     server_limits: ServerLimits | None = None,
@@ -133,6 +135,7 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
         run_dir: Holds sockets and the state that the workers of a machine share.
         address: Where to listen: `unix:/path` or `HOST:PORT`, port 0 for any.
         admin: The sockets of the admin servers.
+        metrics: The socket of the metrics; None for none.
         on_ready: Called once with the bound address, when the worker serves.
         on_alive: Called every second while the worker's event loop and gRPC answer.
         server_limits: The limits of a worker without an edge; None behind one.
@@ -160,6 +163,7 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
             usage = UsageRecorder(store, budgets.add)
             chat = Chat(router, turns, limits, store, usage)
             access = AccessChecker(store, Callers(config.plans, config.limits))
+            measured = WorkerMetrics(config) if metrics is not None else None
             server = Server(
                 chat,
                 router,
@@ -169,6 +173,7 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
                 auth=config.auth,
                 limits=server_limits,
                 running=operations.running,
+                metrics=measured.calls if measured else None,
             )
             address = await server.start(address)
             _tune_garbage_collector()
@@ -176,6 +181,7 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
                 _store_tasks(store, server, config),
                 _alerts(config, store, budgets),
                 _health_checks(config, backends, router),
+                measured.serving(metrics) if measured and metrics else nullcontext(),
             ):
                 usage.start()
                 on_ready(address)

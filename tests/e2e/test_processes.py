@@ -69,11 +69,12 @@ def test_ready_means_that_a_call_succeeds_however_slowly_the_model_loads(tmp_pat
 
 
 def test_the_ready_file_is_there_while_parley_serves(scripted_config: Path) -> None:
-    """The ready file has both addresses and the process id, and is removed at the end; port 0 selects free ports."""
+    """The ready file has the addresses and the process id, and is removed at the end; port 0 selects free ports."""
     with started("--config", str(scripted_config)) as parley:
         ready = parley.folder / "ready.json"
         content = json.loads(ready.read_text())
-        assert {"http": parley.http, "grpc": parley.grpc, "pid": parley.process.pid} == content
+        addresses = {"http": parley.http, "grpc": parley.grpc, "metrics": parley.metrics}
+        assert addresses | {"pid": parley.process.pid} == content
         assert parley.http.startswith("http://127.0.0.1:")
         assert "0" != parley.grpc.rpartition(":")[2]
         assert 0 == parley.stop()

@@ -25,6 +25,7 @@ def serve(  # noqa: PLR0913 - one parameter an option
     config: options.ConfigOption = None,
     state_dir: options.StateDirOption = None,
     listen: options.ListenOption = Address("127.0.0.1", 50051),  # noqa: B008 - a constant
+    metrics: options.MetricsOption = None,
     max_body: MaxBodyOption = MAX_BODY,
     max_streams: MaxStreamsOption = MAX_STREAMS,
     max_connection_age: MaxConnectionAgeOption = "10m",
@@ -56,11 +57,12 @@ def serve(  # noqa: PLR0913 - one parameter an option
     run_dir = supervisor.request(Claim(None))
     times = ShutdownTimes(0, options.seconds(shutdown_grace, "--shutdown-grace"))
     paths = Paths(state, run_dir, None, listen, limits, level, times, hang, behind_edge)
-    supervisor.send(Plan(process_settings(checked), paths, workers=1, quiet=quiet))
+    supervisor.send(Plan(process_settings(checked), paths, workers=1, quiet=quiet, metrics=metrics))
     restrict_new_files()
     store = StoreStartup(checked.store, state, inf)
     supervisor.send(StoreOpened(asyncio.run(store.first_identity())))
     serving = connection.wait_serving(quiet=quiet)
-    Output(1).write(f"gRPC  {serving.grpc}\n\nCtrl-C stops it.\n".encode())
+    more = f"\nmetrics  http://{serving.metrics.to_call()}/metrics" if metrics and serving.metrics else ""
+    Output(1).write(f"gRPC  {serving.grpc}{more}\n\nCtrl-C stops it.\n".encode())
     asyncio.run(store.end())
     supervisor.send(StoreOpened(store.identity))

@@ -42,6 +42,7 @@ def up(  # noqa: PLR0913 - one parameter an option
     state_dir: options.StateDirOption = None,
     http: options.HttpOption = Address("127.0.0.1", 8080),  # noqa: B008 - a constant
     grpc: options.GrpcOption = Address("127.0.0.1", 50051),  # noqa: B008 - a constant
+    metrics: options.MetricsOption = None,
     admin: options.AdminOption = None,
     admin_key_file: options.AdminKeyFileOption = None,
     workers: Annotated[
@@ -118,6 +119,7 @@ def up(  # noqa: PLR0913 - one parameter an option
         reloads=True,
         ready_file=ready_file,
         scheme=first_key.scheme(checked),
+        metrics=metrics,
     )
     supervisor.send(plan)
     restrict_new_files()

@@ -46,6 +46,7 @@ class CallOutcome:
         attempts: The records of the receipt's attempts, which also have the internal causes of their failures.
         is_access_revoked: Whether the call was cancelled because its caller has lost access.
         running: What is known of the answer while the call runs; None for calls without one.
+        model_id: The id of the model that the request resolves to; empty before, and if there is none.
     """
 
     rate_limits: Sequence[RateLimitStatus] | None = None
@@ -54,6 +55,7 @@ class CallOutcome:
     attempts: Sequence[AttemptRecord] = ()
     is_access_revoked: bool = False
     running: "ChatCall | None" = None
+    model_id: str = ""
 
 
 @dataclass(slots=True, eq=False)

@@ -129,6 +129,7 @@ class Chat:
         else:
             session = await access.find_session(self._store, caller, request.session_id)
             model = self._router.model(caller, session.model)
+        outcome.model_id = model.id
         lease, reply = CallLease(), None
         if options.key is not None:
             lease, reply = await self._turns.claim(options.key, request, caller)

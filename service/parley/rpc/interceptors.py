@@ -13,6 +13,7 @@ from urllib.parse import unquote
 import grpc
 
 from parley.core.errors import DeadlineExceeded, ParleyError
+from parley.metrics.calls import CallMetrics
 from parley.rpc import call_log, errors
 from parley.rpc.admission import COMPLETIONS, Admission, require_scope
 from parley.rpc.authentication import CLIENT_ADDRESS
@@ -28,6 +29,7 @@ Authenticate = Callable[[Call], Awaitable[None]]
 MethodHandler = Any  # grpc.RpcMethodHandler, whose stubs hide its attributes
 
 _MAX_ID_LENGTH = 256
+_DIALECT = "parley-dialect"  # set by the edge
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
@@ -38,15 +40,17 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         challenges: Writes the challenges of failed authentications.
         admission: Admits the calls, and requires the scopes of their methods; None for calls of administrators.
         running: Kept up to date with the running calls.
+        metrics: Counts the calls; None for no metrics.
         behind_edge: Whether the metadata has the client's address; otherwise the connection has it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of a call
         self,
         authenticate: Authenticate,
         challenges: Challenges,
         admission: Admission | None,
         running: set[Call],
+        metrics: CallMetrics | None = None,
         *,
         behind_edge: bool,
     ) -> None:
@@ -54,6 +58,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._challenges = challenges
         self._admission = admission
         self._running = running
+        self._metrics = metrics
         self._behind_edge = behind_edge
         self._wrapped: dict[str, tuple[str, MethodHandler]] = {}
 
@@ -92,6 +97,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         is_public, scope = name in PUBLIC, SCOPES.get(name)
         admission = None if is_public or name in COMPLETIONS else self._admission
         decode = decoder(handler.request_deserializer, name)
+        metrics = self._metrics
 
         async def run(_messages: Any, context: Context) -> Any:
             call = current()
@@ -119,7 +125,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 return answer
             finally:
                 self._running.discard(call)
-                call_log.write(call, (time.perf_counter() - call.started) * 1000)
+                seconds = time.perf_counter() - call.started
+                call_log.write(call, seconds * 1000)
+                if metrics is not None:
+                    dialect = call.metadata.get(_DIALECT)
+                    metrics.observe(call.method, dialect, call.status, call.failure, call.outcome, seconds)
                 call.end()
 
         return run

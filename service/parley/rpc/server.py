@@ -12,6 +12,7 @@ from parley.core.chat import Chat
 from parley.core.errors import ShuttingDown
 from parley.core.ports import AccessChecker, Authenticator, Store
 from parley.core.routing.router import Router
+from parley.metrics.calls import CallMetrics
 from parley.rpc.admission import Admission
 from parley.rpc.authentication import Authentication
 from parley.rpc.authorization import add_authorization
@@ -67,6 +68,7 @@ class Server:
         auth: What callers learn about access tokens.
         limits: The limits of a server without an edge; None behind one.
         running: Kept up to date with the running calls.
+        metrics: Counts the calls; None for no metrics.
         keep_alive_seconds: Silence in a stream of events before a keep-alive comment.
         stalled_seconds: How long a piece of a stream may stay unread before its call is cancelled.
     """
@@ -82,6 +84,7 @@ class Server:
         auth: Auth | None = None,
         limits: ServerLimits | None = None,
         running: set[Call] | None = None,
+        metrics: CallMetrics | None = None,
         keep_alive_seconds: float = _KEEP_ALIVE_SECONDS,
         stalled_seconds: float = _STALLED_SECONDS,
     ) -> None:
@@ -93,6 +96,7 @@ class Server:
             authentication.challenges,
             Admission(chat.limits),
             self._running,
+            metrics,
             behind_edge=limits is None,
         )
         self._server = grpc.aio.server(interceptors=[interceptor], options=server_options(limits))

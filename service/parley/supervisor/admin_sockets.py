@@ -1,4 +1,4 @@
-"""The admin sockets of the workers, and the link in the state folder to one of them."""
+"""The sockets of the workers besides those of their calls, and the link in the state folder to one of them."""
 
 import os
 from collections.abc import Sequence
@@ -16,6 +16,11 @@ def admin_socket(worker: Path) -> Path:
 def remote_admin_socket(worker: Path) -> Path:
     """Returns the path of a worker's socket for Envoy's admin listener."""
     return worker.with_name(f"{worker.stem}-remote-admin.sock")
+
+
+def metrics_socket(worker: Path) -> Path:
+    """Returns the path of a worker's socket for metrics."""
+    return worker.with_name(f"{worker.stem}-metrics.sock")
 
 
 class AdminLink:

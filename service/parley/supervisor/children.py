@@ -95,6 +95,11 @@ class Envoy(Child):
         """Reports whether the admin socket of the running Envoy was removed, after which it takes no more changes."""
         return self.up.is_set() and not _exists(self._admin)
 
+    @property
+    def admin(self) -> Path:
+        """The socket of Envoy's admin interface."""
+        return self._admin
+
     def set_workers(self, addresses: Iterable[str]) -> None:
         """Routes calls to the workers at these addresses (`unix:/path.sock`) only."""
         self._sockets = [Path(address.removeprefix("unix:")) for address in addresses]

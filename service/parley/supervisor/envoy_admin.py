@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 _TIMEOUT_SECONDS = 2
 _HEADERS = "Host: envoy\r\nContent-Length: 0\r\nConnection: close\r\n"
+_STATISTICS = "^(server|http|cluster|listener)[.]"
 _WORKERS = ("workers", "storing_workers")  # the clusters whose health decides
 
 
@@ -63,6 +64,11 @@ async def running_calls(admin: Path) -> int:
 async def fail_readiness(admin: Path) -> None:
     """Has `/readyz` and `/healthz` return 503, and each response end its connection. Raises OSError."""
     await _ask(admin, "/healthcheck/fail", "POST")
+
+
+async def statistics(admin: Path) -> str:
+    """Returns the statistics that have changed since the start, in Prometheus' text format. Raises OSError."""
+    return await _ask(admin, f"/stats/prometheus?usedonly&filter={quote(_STATISTICS)}")
 
 
 async def drain_listeners(admin: Path) -> None:

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from parley.supervisor import environment, folders, preparation
+from parley.supervisor import environment, folders, metrics, preparation
 from parley.supervisor.errors import CommandError
 from parley.supervisor.limits import raise_descriptor_limit, restrict_new_files
 from parley.supervisor.messages import Claim, Progress, Reload, Serving, Start
@@ -46,10 +46,17 @@ async def _run(
     spare: Callable[[Mapping[str, str]], Process | None],
     reloaded: Callable[[str], Coroutine[Any, Any, ProcessSettings]],
 ) -> None:
-    stack = Stack(plan, prepared.store_identity, spare)
+    async with metrics.listening(plan.metrics) as listener:
+        stack = Stack(plan, prepared.store_identity, spare, listener.address)
+        listener.collect = stack.scrape
+        await _run_stack(plan, stack, prepared, reloaded)
 
+
+async def _run_stack(
+    plan: Plan, stack: Stack, prepared: Preparation, reloaded: Callable[[str], Coroutine[Any, Any, ProcessSettings]]
+) -> None:
     async def ready() -> None:
-        prepared.send(Serving(stack.http, stack.grpc))
+        prepared.send(Serving(stack.http, stack.grpc, stack.metrics))
         if plan.paths.http is not None:
             await prepared.wait_store()
             await prepared.wait_end()
@@ -132,6 +139,8 @@ def _ready(path: Path | None, stack: Stack, scheme: str) -> Iterator[None]:
     content: dict[str, str | int] = {"http": f"{scheme}://{stack.http.to_call()}", "grpc": str(stack.grpc.to_call())}
     if stack.admin is not None:
         content["admin"] = str(stack.admin.to_call())
+    if stack.metrics is not None:
+        content["metrics"] = f"http://{stack.metrics.to_call()}"
     content["pid"] = os.getpid()
     draft.write_text(json.dumps(content) + "\n", encoding="utf-8")
     draft.chmod(0o644)  # it holds no secret, and other users' programs may wait for it

@@ -55,10 +55,11 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """To the preparation: all processes serve, on these addresses."""
+    """To the preparation: all processes serve, on these addresses; `metrics` is None without metrics."""
 
     http: Address | None
     grpc: Address
+    metrics: Address | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from parley.supervisor.addresses import Address
 from parley.supervisor.paths import Paths
+
+DEFAULT_METRICS = Address("127.0.0.1", 9464)
+"""Where the metrics are by default: the port of OpenTelemetry's exporters for Prometheus."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,7 @@ class Plan:
         reloads: Whether SIGHUP reloads the configuration. Otherwise it stops all processes.
         ready_file: The file that exists while the processes serve; None for none.
         scheme: The scheme of the REST listener.
+        metrics: The address of the metrics; None for the default, which another Parley may use.
     """
 
     settings: ProcessSettings
@@ -47,3 +52,4 @@ class Plan:
     reloads: bool = False
     ready_file: Path | None = None
     scheme: str = "http"
+    metrics: Address | None = None

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from parley.rpc.server_options import ServerLimits
-from parley.supervisor.addresses import parse_address
-from parley.supervisor.admin_sockets import AdminLink, admin_socket, remote_admin_socket
+from parley.supervisor.addresses import Address, parse_address
+from parley.supervisor.admin_sockets import AdminLink, admin_socket, metrics_socket, remote_admin_socket
 from parley.supervisor.children import Envoy, ModelServer
 from parley.supervisor.edge_settings import EdgeSettings
 from parley.supervisor.errors import CommandError
 from parley.supervisor.folders import private_dir
 from parley.supervisor.liveness import HangLimits
+from parley.supervisor.metrics import collect
 from parley.supervisor.paths import Paths
 from parley.supervisor.plan import Plan, ProcessSettings
 from parley.supervisor.process import Child, print_notice, restore_dir
@@ -58,6 +59,7 @@ class Stack:
         store_identity: Returns the identity of the store; None while it is unknown. Raises CommandError if the store
             is unusable.
         spare: Returns a process for a worker with this environment that has been started already; None for none.
+        metrics: Where metrics are served; None for no metrics.
     """
 
     def __init__(
@@ -65,9 +67,11 @@ class Stack:
         plan: Plan,
         store_identity: Callable[[], Awaitable[str | None]],
         spare: Callable[[Mapping[str, str]], Process | None],
+        metrics: Address | None = None,
     ) -> None:
         paths = self._paths = plan.paths
         self.http, self.grpc, self.admin = paths.http, paths.grpc, paths.edge.admin
+        self.metrics = metrics
         self._settings = plan.settings
         self._store_identity, self._spare = store_identity, spare
         self._changing = asyncio.Lock()
@@ -230,6 +234,7 @@ class Stack:
                 str(models.run_dir),
                 address=f"unix:{socket}" if self._envoy else str(self.grpc),
                 admin=str(admin_socket(socket)),
+                metrics=str(metrics_socket(socket)) if self.metrics else None,
                 remote_admin=str(remote_admin_socket(socket)) if paths.edge.admin else None,
                 log_level=paths.log_level,
                 limits=None if self._envoy or paths.behind_edge else _server_limits(paths.edge),
@@ -241,6 +246,14 @@ class Stack:
         return Worker(
             name, settings.environment, spec, self._publish, hang_limits=limits, folder=folder, spare=self._spare
         )
+
+    async def scrape(self) -> bytes:
+        """Returns the metrics of all processes. A replaced worker has a label of its own until it ends."""
+        workers = {worker.name.removeprefix("worker "): worker for worker in self._workers}
+        sockets = {label: worker.metrics for label, worker in workers.items() if worker.metrics is not None}
+        draining = [other.metrics for other in self._others if isinstance(other, Worker) and other.metrics is not None]
+        sockets |= {f"draining-{socket.name.split('-')[1]}": socket for socket in draining}
+        return await collect(sockets, self._envoy.admin if self._envoy is not None else None)
 
     async def _successor(self, worker: Worker) -> Worker:
         """Starts the replacement of a worker and waits until Envoy uses it. Raises CommandError."""

@@ -42,6 +42,7 @@ class WorkerSpec:
         run_dir: The folder of the model servers' sockets.
         address: The address to listen on: `unix:/path.sock` or `HOST:PORT`.
         admin: The path of the admin server's socket.
+        metrics: The path of the socket for metrics; None for none.
         remote_admin: The path of the socket for Envoy's admin listener; None without one.
         log_level: The log level.
         limits: The limits of a worker without Envoy; None behind one.
@@ -54,6 +55,7 @@ class WorkerSpec:
     run_dir: str
     address: str
     admin: str
+    metrics: str | None = None
     remote_admin: str | None = None
     log_level: "Level" = "info"
     limits: ServerLimits | None = None
@@ -125,6 +127,7 @@ def _run(spec: WorkerSpec, output: Output) -> None:
             admin=AdminSockets(Path(spec.admin), Path(spec.remote_admin) if spec.remote_admin else None),
             on_ready=lambda address: _report(output, f"ready {address}"),
             on_alive=lambda: _report(output, ALIVE),
+            metrics=Path(spec.metrics) if spec.metrics else None,
             server_limits=spec.limits,
             shutdown=_shutdown(spec.grace, lambda: _report(output, "idle")),
         )

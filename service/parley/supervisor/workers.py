@@ -17,6 +17,8 @@ from parley.supervisor.worker import ALIVE, DRAIN_SECONDS, WorkerSpec, command
 class Worker(Child):
     """One worker. Each of its processes listens on a new socket, so that Envoy never confuses two of them.
 
+    `metrics` is the socket of its process for metrics; None without metrics.
+
     Args:
         name: The name in notices.
         environment: The environment of its processes.
@@ -41,6 +43,7 @@ class Worker(Child):
         super().__init__(name, hang_limits, folder)
         self._environment = dict(environment)
         self.address: str | None = None
+        self.metrics: Path | None = None
         self._spec = spec
         self._changed, self._spare = changed, spare
         self._bound = ""
@@ -68,7 +71,11 @@ class Worker(Child):
         spec, stopped = asyncio.ensure_future(self._spec()), asyncio.create_task(self._stopping.wait())
         await asyncio.wait({spec, stopped}, return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
-        return spec.result().to_json() if spec.done() else b""
+        if not spec.done():
+            return b""
+        metrics = spec.result().metrics
+        self.metrics = Path(metrics) if metrics else None
+        return spec.result().to_json()
 
     async def _discard(self, process: Process) -> None:
         """Kills a process that is not needed, and waits for its end."""

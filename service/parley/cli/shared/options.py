@@ -11,6 +11,7 @@ from parley.config.types import Duration
 from parley.logs import Level
 from parley.supervisor.addresses import Address, parse_address
 from parley.supervisor.errors import CommandError
+from parley.supervisor.plan import DEFAULT_METRICS
 
 
 def _to_address(_type: object, tokens: object) -> Address:
@@ -134,6 +135,16 @@ InsecureOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON.")]
+MetricsOption = Annotated[
+    Address | None,
+    ADDRESS_PARAMETER,
+    Parameter(
+        name="--metrics",
+        env_var="PARLEY_METRICS",
+        help=f"Address of the metrics for Prometheus, HOST:PORT; port 0 picks a free one. Default: {DEFAULT_METRICS}; "
+        "if that is in use, a warning and no metrics.",
+    ),
+]
 ReadyFileOption = Annotated[
     Path | None,
     Parameter(

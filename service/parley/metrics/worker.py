@@ -1,0 +1,69 @@
+"""All metrics of one worker."""
+
+import asyncio
+import platform
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from parley.config import Config
+from parley.core.background import PeriodicTask
+from parley.metrics.calls import CallMetrics
+from parley.metrics.series import Histogram
+from parley.metrics.server import serving
+
+_LAG_SECONDS = 0.25  # between two measurements of the event loop's lag
+_LAG = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+
+class WorkerMetrics(Collector):
+    """The metrics of a worker: `calls`, to which calls add, and what is collected at a scrape.
+
+    Args:
+        config: The configuration.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.calls = CallMetrics({name: backend.kind for name, backend in config.backends.items()})
+        self._lag = Histogram(
+            "parley_event_loop_lag_seconds", "How much later than requested the event loop runs a timer.", _LAG
+        )
+        self._lag_task = PeriodicTask("the measurement of the event loop", self._measure_lag, 0)
+        self.registry = CollectorRegistry(auto_describe=False)
+        self.registry.register(self)
+        ProcessCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+
+    @asynccontextmanager
+    async def serving(self, socket: Path) -> AsyncIterator[None]:
+        """Answers scrapes on a Unix socket; see `parley.metrics.server`."""
+        self._lag_task.start()
+        try:
+            async with serving(self.registry, socket):
+                yield
+        finally:
+            await self._lag_task.stop()
+
+    def collect(self) -> Iterator[Metric]:
+        """Yields the families, for prometheus-client."""
+        yield _build_info()
+        yield from self.calls.collect()
+        yield from self._lag.collect()
+
+    async def _measure_lag(self) -> None:
+        loop = asyncio.get_running_loop()
+        due = loop.time() + _LAG_SECONDS
+        await asyncio.sleep(_LAG_SECONDS)
+        self._lag.add(max(0.0, loop.time() - due))
+
+
+def _build_info() -> GaugeMetricFamily:
+    names = ("version", "python", "grpc")
+    family = GaugeMetricFamily("parley_build_info", "The versions of the worker; always 1.", labels=names)
+    family.add_metric((version("parley-gateway"), platform.python_version(), version("grpcio")), 1)
+    return family
