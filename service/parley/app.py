@@ -41,9 +41,12 @@ from parley.core.usage.budgets import BudgetMonitor
 from parley.core.usage.delivery import AlertDelivery
 from parley.core.usage.limits import RateLimiter
 from parley.core.usage.recorder import UsageRecorder
+from parley.logs import Level
+from parley.logs.configuration import set_level
 from parley.metrics.worker import WorkerMetrics
 from parley.rpc.admin import AdminSockets, admin_servers
 from parley.rpc.operations import Operations
+from parley.rpc.overrides import OverridesFile
 from parley.rpc.server import Server
 from parley.rpc.server_options import ServerLimits
 from parley.rpc.shutdown import Shutdown
@@ -125,6 +128,7 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
     on_alive: Callable[[], None],
     server_limits: ServerLimits | None = None,
     shutdown: Shutdown,
+    log_level: Level = "info",
 ) -> None:
     """Runs one worker until its shutdown is requested and complete.
 
@@ -140,6 +144,7 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
         on_alive: Called every second while the worker's event loop and gRPC answer.
         server_limits: The limits of a worker without an edge; None behind one.
         shutdown: Ends the worker.
+        log_level: The log level, until an administrator sets another one.
 
     Raises:
         ConfigError: A backend cannot be created from its configuration.
@@ -151,7 +156,8 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
     certificates = config.auth.mtls is not None and server_limits is None
     backends = {name: _backend(name, backend, run_dir) for name, backend in config.backends.items()}
     router = Router(config, backends, states=shared_states(run_dir))
-    operations = Operations(router)
+    overrides = OverridesFile(admin.local.with_name("overrides.json"))
+    operations = Operations(router, overrides, log_level, set_level)
     try:
         async with (
             open_existing_store(config.store, state_dir, store_identity) as store,

@@ -25,6 +25,7 @@ from parley.core.routing.router import Router
 from parley.rpc.admin import AdminSockets, admin_servers
 from parley.rpc.call import Call
 from parley.rpc.operations import Operations
+from parley.rpc.overrides import OverridesFile
 from parley.stores.sqlite import SqliteStore
 from parley.v1 import models_pb2
 from parley.v1.models_pb2_grpc import ModelsStub
@@ -77,10 +78,11 @@ def _message(method: MethodDescriptor) -> Message:
     return GetMessageClass(method.input_type)()
 
 
-def _operations() -> Operations:
+def _operations(folder: Path) -> Operations:
     """Returns the state of a worker with one target and one call, whose request has the id `running`."""
     call = Call("CreateChatCompletion", "running", "running", {}, asyncio.ensure_future(asyncio.sleep(60)))
-    return Operations(Router(parse(CONFIG, "test.yaml"), {"scripted": ScriptedBackend()}), {call})
+    router = Router(parse(CONFIG, "test.yaml"), {"scripted": ScriptedBackend()})
+    return Operations(router, OverridesFile(folder / "overrides.json"), running={call})
 
 
 @asynccontextmanager
@@ -92,7 +94,9 @@ async def administering(
     sockets = AdminSockets(folder / "local.sock", folder / "remote.sock")
     socket = sockets.remote if remote else sockets.local
     async with (
-        admin_servers(sockets, store, rules(["m1", "m2"]), ACCESS, operations or _operations(), on_alive=lambda: None),
+        admin_servers(
+            sockets, store, rules(["m1", "m2"]), ACCESS, operations or _operations(folder), on_alive=lambda: None
+        ),
         grpc.aio.insecure_channel(f"unix:{socket}") as channel,
     ):
         yield Admin(channel, store)
@@ -153,6 +157,10 @@ async def _change_everything(admin: Admin, metadata: Any = ()) -> list[str]:
         "SuspendAccount": {"name": "beta"},
         "ResumeAccount": {"name": "beta"},
         "CancelCall": {"request_id": "running"},
+        "OpenTarget": {"name": "scripted"},
+        "CloseTarget": {"name": "scripted"},
+        "SetTargetWeight": {"name": "scripted", "weight": 2},
+        "SetLogLevel": {"level": "debug"},
     }
     for name, request in requests.items():
         await admin.call(name, metadata, **request)

@@ -1,6 +1,7 @@
 """Administration of the running service: one worker answers for all workers of its Parley."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from parley.core.routing.target_breakers import Permit
 from parley.rpc.admin import AdminSockets, admin_servers
 from parley.rpc.call import Call
 from parley.rpc.operations import Operations
+from parley.rpc.overrides import OverridesFile
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from tests.keys import rules
 from tests.rpc.calling import chat_request
@@ -24,13 +26,14 @@ from tests.rpc.test_admin import ACCESS, Admin
 
 
 @asynccontextmanager
-async def _worker(folder: Path, number: int) -> AsyncIterator[tuple[Worker, Admin]]:
+async def _worker(folder: Path, number: int, levels: list[str]) -> AsyncIterator[tuple[Worker, Admin]]:
     """Runs a worker with its admin socket in the folder."""
     running: set[Call] = set()
     (folder / f"store-{number}").mkdir()
     async with serving(folder / f"store-{number}", running=running) as worker:
         socket = folder / f"worker-{number}-admin.sock"
-        operations = Operations(worker.router, running)
+        overrides = OverridesFile(folder / "overrides.json")
+        operations = Operations(worker.router, overrides, "info", levels.append, running)
         async with (
             admin_servers(AdminSockets(socket), worker.store, rules(["m"]), ACCESS, operations, on_alive=lambda: None),
             grpc.aio.insecure_channel(f"unix:{socket}") as channel,
@@ -43,7 +46,7 @@ async def _two_workers(folder: Path) -> AsyncIterator[list[tuple[Worker, Admin]]
     """Runs two workers, beside the socket of one that was killed."""
     (folder / "worker-9-admin.sock").touch()
     async with AsyncExitStack() as running:
-        yield [await running.enter_async_context(_worker(folder, number)) for number in (1, 2)]
+        yield [await running.enter_async_context(_worker(folder, number, [])) for number in (1, 2)]
 
 
 @asynccontextmanager
@@ -120,3 +123,95 @@ async def test_an_outage_of_the_store_does_not_keep_an_operator_from_acting(tmp_
     async with _two_workers(tmp_path) as [(worker, admin), _], _stream(worker, "one"):
         await worker.store.close()
         assert 1 == len((await admin.call("CancelCall", request_id="one"))["calls"])
+
+
+async def _shown(admin: Admin) -> dict[str, Any]:
+    """Returns the target `scripted` as an administrator sees it."""
+    [shown] = [t for t in (await admin.call("ListTargets"))["targets"] if t["name"] == "scripted"]
+    found: dict[str, Any] = shown
+    return found
+
+
+async def _answer(worker: Worker) -> grpc.StatusCode:
+    """Returns the status of a call that only the target `scripted` may answer."""
+    metadata = (("authorization", f"Bearer {worker.keys['ada']}"),)
+    async with grpc.aio.insecure_channel(worker.address) as channel:
+        stub: Any = ChatCompletionsStub(channel)
+        call = stub.CreateChatCompletion(chat_request(model="stateless"), metadata=metadata)
+        code: grpc.StatusCode = await call.code()
+        return code
+
+
+async def test_an_opened_target_gets_no_call_until_it_is_closed(tmp_path: Path) -> None:
+    """It is open in all workers as soon as the call returns, whatever succeeds meanwhile, and in later workers."""
+    ok, unavailable = grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE
+    async with _two_workers(tmp_path) as [(one, admin), (two, other)]:
+        opened = await other.call("OpenTarget", name="scripted")
+        assert ("BREAKER_STATE_OPEN", True, 2) == (opened["breaker"], opened["opened"], opened["workers_open"])
+        assert [unavailable] * 2 == [await _answer(one), await _answer(two)]
+        for worker in (one, two):
+            next(t for t in worker.router.targets if t.name == "scripted").breakers.reset()  # as after a recovery
+        assert [unavailable] * 2 == [await _answer(one), await _answer(two)]
+        async with _worker(tmp_path, 3, []) as (later, _):
+            assert unavailable == await _answer(later)
+        closed = await admin.call("CloseTarget", name="scripted")
+        assert ("BREAKER_STATE_CLOSED", False) == (closed["breaker"], closed.get("opened", False))
+        assert [ok] * 2 == [await _answer(one), await _answer(two)]
+
+
+async def test_closing_a_target_resets_the_breakers_that_failures_have_opened(tmp_path: Path) -> None:
+    """The breakers of all workers close, those of single callers included, and a hold ends; a later failure counts."""
+    async with _two_workers(tmp_path) as [(_, admin), (two, _)]:
+        breakers = next(t for t in two.router.targets if t.name == "scripted").breakers
+        for effect in (HealthEffect.FAILURE, HealthEffect.SUSPECT):
+            for _ in range(5):
+                permit = breakers.try_acquire_permit(PLAIN_ORIGIN) or Permit(1)
+                breakers.record_failure(PLAIN_ORIGIN, permit, effect, UpstreamUnavailable)
+        breakers.hold(PLAIN_ORIGIN, 60, UpstreamUnavailable)
+        before = await _shown(admin)
+        assert ("BREAKER_STATE_OPEN", True) == (before["breaker"], before["admits_in"] > 30)
+        closed = await admin.call("CloseTarget", name="scripted")
+        assert ("BREAKER_STATE_CLOSED", None, None) == (
+            *(closed["breaker"], closed.get("admits_in")),
+            closed.get("callers_open"),
+        )
+        assert breakers.admits(PLAIN_ORIGIN)
+
+
+async def test_a_weight_holds_until_it_is_cleared(tmp_path: Path) -> None:
+    """A weight holds in all workers and in a later one; without it the configured one holds again."""
+    async with _two_workers(tmp_path) as [(one, admin), (two, _)]:
+
+        def weights() -> list[float]:
+            return [worker.router.candidates("stateless")[0].weight for worker in (one, two)]
+
+        assert 0.25 == (await admin.call("SetTargetWeight", name="scripted", weight=0.25))["weight_override"]
+        assert [0.25, 0.25] == weights()
+        async with _worker(tmp_path, 3, []) as (later, _):
+            assert 0.25 == later.router.candidates("stateless")[0].weight
+        assert "weight_override" not in await admin.call("SetTargetWeight", name="scripted")
+        assert [1.0, 1.0] == weights()
+        text = '`name`: no target is named "nothing"; use one of: scripted/upstream, scripted'
+        assert ("INVALID_REQUEST", text) == await admin.fail("OpenTarget", name="nothing")
+        text = "`weight` must be between 0 and 1,000,000"
+        for weight in (-1, "NaN", "Infinity"):
+            assert ("INVALID_REQUEST", text) == await admin.fail("SetTargetWeight", name="scripted", weight=weight)
+
+
+async def test_a_log_level_holds_in_all_workers_until_its_time(tmp_path: Path) -> None:
+    """The level is set in all workers, also later ones; after its time the level of the start holds again."""
+    one: list[str] = []
+    two: list[str] = []
+    later: list[str] = []
+    async with _worker(tmp_path, 1, one) as (_, admin), _worker(tmp_path, 2, two):
+        assert {"level": "info", "configured": "info"} == await admin.call("GetLogLevel")
+        end = int(time.time()) + 3600
+        expected = {"level": "debug", "configured": "info", "until": end}
+        assert expected == await admin.call("SetLogLevel", level="debug", until=end)
+        assert (["debug"], ["debug"]) == (one, two)
+        async with _worker(tmp_path, 3, later) as (_, third):
+            assert (["debug"], expected) == (later, await third.call("GetLogLevel"))
+        await admin.call("SetLogLevel", level="error", until=int(time.time()) - 1)
+        assert (["debug", "info"], ["debug", "info"]) == (one, two)
+        text = "`level` must be one of: debug, info, warning, error"
+        assert ("INVALID_REQUEST", text) == await admin.fail("SetLogLevel", level="loud")

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 import structlog
 
+from parley.logs import Level
 from parley.logs import configuration as logs
 from parley.logs.output import Output
 from parley.logs.terminal import render
 from parley.supervisor.process import print_notice
 
+_LEVELS: tuple[Level, ...] = ("debug", "error", "info")
 ID = "dde8f28b-d7e1-49f7-8a9c-92b82c92de32"
 CALL: dict[str, Any] = {
     "event": "call",
@@ -142,3 +144,23 @@ def test_a_full_disk_loses_lines() -> None:
     descriptor = os.open("/dev/full", os.O_WRONLY)
     Output(descriptor).write(b"one\n")
     os.close(descriptor)
+
+
+def test_a_new_level_holds_for_the_loggers_in_use() -> None:
+    """A logger that has been used, and is cached, follows each change of the level."""
+    reading, writing = os.pipe()
+    logs.configure(level="warning", human=False, output=Output(writing))
+    logger = structlog.get_logger()
+    logger.info("before")
+    for level in _LEVELS:
+        logs.set_level(level)
+        logger.debug("debug", of=level)
+        logger.info("info", of=level)
+        logger.error("error", of=level)
+    events = [json.loads(text) for text in os.read(reading, 65_536).splitlines()]
+    assert ["debug debug", "debug info", "debug error", "error error", "info info", "info error"] == [
+        f"{event['of']} {event['event']}" for event in events
+    ]
+    structlog.reset_defaults()
+    os.close(reading)
+    os.close(writing)

@@ -32,13 +32,26 @@ def configure(*, level: Level = "info", human: bool | None = None, output: Outpu
     """
     if human is None:
         human = sys.stdout.isatty()
+    set_level(level)
     lines = _Lines(output or Output(sys.stdout.fileno()))
     structlog.configure(
         processors=[_line(render if human else _json)],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        wrapper_class=_Logger,
         logger_factory=lambda *_names: lines,
         cache_logger_on_first_use=True,
     )
+
+
+class _Logger(structlog.make_filtering_bound_logger(logging.NOTSET)):  # type: ignore[misc] # a class made at run time
+    """The logger of this process. Loggers are cached, so that only their class can change their level."""
+
+
+def set_level(level: Level) -> None:
+    """Sets the lowest level that is written, also for the loggers in use."""
+    methods = vars(structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]))
+    for name, method in methods.items():
+        if not name.startswith("__"):
+            setattr(_Logger, name, method)
 
 
 class _Lines:

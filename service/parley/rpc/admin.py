@@ -89,11 +89,13 @@ async def admin_servers(  # noqa: PLR0913 - what the services serve
         if sockets.remote is not None:
             remote = _server(store, rules, servicer, remote_interceptor(access))
             await running.enter_async_context(_serving(remote, sockets.remote))
+        operations.start()
         check = asyncio.create_task(_check_alive(sockets.local, on_alive))
         try:
             yield
         finally:
             check.cancel()
+            await operations.stop()
             await peers.close()
 
 

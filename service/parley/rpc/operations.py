@@ -2,14 +2,20 @@
 
 import time
 from collections import Counter
+from collections.abc import Callable
 
 from parley.admin.v1 import operations_pb2 as messages
+from parley.core.background import PeriodicTask
 from parley.core.errors import CallCancelled
 from parley.core.routing.breaker import Breaker
 from parley.core.routing.router import Router
 from parley.core.routing.targets import LiveTarget
+from parley.logs import Level
 from parley.rpc.call import Call
 from parley.rpc.error_catalogue import reason_name
+from parley.rpc.overrides import OverridesFile
+
+_REFRESH_SECONDS = 0.5
 
 
 class Operations:
@@ -17,15 +23,57 @@ class Operations:
 
     Args:
         router: Holds the targets.
+        overrides: What an administrator has set.
+        level: The log level that this worker was started with.
+        set_level: Sets the log level of this worker.
         running: The running calls of callers, kept up to date by the server.
     """
 
-    def __init__(self, router: Router, running: set[Call] | None = None) -> None:
+    def __init__(
+        self,
+        router: Router,
+        overrides: OverridesFile,
+        level: Level = "info",
+        set_level: Callable[[Level], None] = lambda _: None,
+        running: set[Call] | None = None,
+    ) -> None:
         self._router = router
+        self.overrides = overrides
+        self.configured_level: Level = level
+        self.level: Level = level
+        self._set_level = set_level
+        self._closed = overrides.read().targets.closed  # before this worker started, with closed breakers
+        self.refresh()
+        self._refreshing = PeriodicTask("the application of overrides", self._refresh, _REFRESH_SECONDS)
         self.running: set[Call] = set() if running is None else running
+
+    def start(self) -> None:
+        """Starts to apply what an administrator sets at another worker."""
+        self._refreshing.start()
+
+    async def stop(self) -> None:
+        """Ends what `start` has started."""
+        await self._refreshing.stop()
+
+    def refresh(self) -> None:
+        """Applies what an administrator has set since the last time."""
+        current = self.overrides.read()
+        self._router.override(current.targets)
+        for target, time_closed in current.targets.closed.items():
+            if self._closed.get(target) != time_closed:
+                self._router.close(target)
+        self._closed = current.targets.closed
+        level = current.level() or self.configured_level
+        if level != self.level:
+            self.level = level
+            self._set_level(level)
+
+    async def _refresh(self) -> None:
+        self.refresh()
 
     def targets(self) -> messages.ListTargetsResponse:
         """Returns the targets of this worker."""
+        self.refresh()
         calls = Counter(target for call in self.running if (target := _target(call)))
         return messages.ListTargetsResponse(
             targets=[self._describe(target, calls[target.name]) for target in self._router.targets]
@@ -51,15 +99,17 @@ class Operations:
             backend=target.backend_name,
             model=target.model,
             models=self._router.models_of(target.name),
-            breaker=_state(breaker),
+            breaker=messages.BREAKER_STATE_OPEN if target.is_opened else _state(breaker),
+            opened=target.is_opened,
             workers=1,
-            workers_open=int(not breaker.is_closed),
+            workers_open=int(target.is_opened or not breaker.is_closed),
             callers_open=target.breakers.open_origins,
             unhealthy=not target.healthy,
             calls=calls,
             queued=target.queued,
             max_calls=target.max_calls,
             weight=target.weight,
+            weight_override=self.overrides.read().targets.weights.get(target.name),
         )
         if (cause := breaker.cause()) is not None:
             found.cause = reason_name(cause.reason)
@@ -130,6 +180,7 @@ def _add(known: messages.Target, other: messages.Target) -> None:
     if other.HasField("cause") and not known.HasField("cause"):
         known.cause = other.cause
     known.unhealthy |= other.unhealthy
+    known.opened |= other.opened
     for name in ("workers", "workers_open", "callers_open", "calls", "queued"):
         setattr(known, name, getattr(known, name) + getattr(other, name))
     if known.HasField("max_calls"):

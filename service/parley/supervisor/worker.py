@@ -130,6 +130,7 @@ def _run(spec: WorkerSpec, output: Output) -> None:
             metrics=Path(spec.metrics) if spec.metrics else None,
             server_limits=spec.limits,
             shutdown=_shutdown(spec.grace, lambda: _report(output, "idle")),
+            log_level=spec.log_level,
         )
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

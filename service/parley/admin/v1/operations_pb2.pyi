@@ -115,6 +115,8 @@ class Target(_message.Message):
     QUEUED_FIELD_NUMBER: _builtins.int
     MAX_CALLS_FIELD_NUMBER: _builtins.int
     WEIGHT_FIELD_NUMBER: _builtins.int
+    WEIGHT_OVERRIDE_FIELD_NUMBER: _builtins.int
+    OPENED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name, `BACKEND` or `BACKEND/MODEL`, as in the prices of the configuration."""
     backend: _builtins.str
@@ -145,6 +147,10 @@ class Target(_message.Message):
     """The most calls at a time in all workers. Absent: no limit."""
     weight: _builtins.float
     """The weight of the configuration, that of the first model that names the target."""
+    weight_override: _builtins.float
+    """The weight that an administrator has set in place of the configured one. Absent: none."""
+    opened: _builtins.bool
+    """Whether an administrator has opened the breaker, which then counts as open in all workers."""
     @_builtins.property
     def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The ids of the models that name this target."""
@@ -167,10 +173,12 @@ class Target(_message.Message):
         queued: _builtins.int = ...,
         max_calls: _builtins.int | None = ...,
         weight: _builtins.float = ...,
+        weight_override: _builtins.float | None = ...,
+        opened: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_admits_in", b"_admits_in", "_cause", b"_cause", "_max_calls", b"_max_calls", "admits_in", b"admits_in", "cause", b"cause", "max_calls", b"max_calls"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_admits_in", b"_admits_in", "_cause", b"_cause", "_max_calls", b"_max_calls", "_weight_override", b"_weight_override", "admits_in", b"admits_in", "cause", b"cause", "max_calls", b"max_calls", "weight_override", b"weight_override"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_admits_in", b"_admits_in", "_cause", b"_cause", "_max_calls", b"_max_calls", "admits_in", b"admits_in", "backend", b"backend", "breaker", b"breaker", "callers_open", b"callers_open", "calls", b"calls", "cause", b"cause", "max_calls", b"max_calls", "model", b"model", "models", b"models", "name", b"name", "queued", b"queued", "unhealthy", b"unhealthy", "weight", b"weight", "workers", b"workers", "workers_open", b"workers_open"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_admits_in", b"_admits_in", "_cause", b"_cause", "_max_calls", b"_max_calls", "_weight_override", b"_weight_override", "admits_in", b"admits_in", "backend", b"backend", "breaker", b"breaker", "callers_open", b"callers_open", "calls", b"calls", "cause", b"cause", "max_calls", b"max_calls", "model", b"model", "models", b"models", "name", b"name", "opened", b"opened", "queued", b"queued", "unhealthy", b"unhealthy", "weight", b"weight", "weight_override", b"weight_override", "workers", b"workers", "workers_open", b"workers_open"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__admits_in: _TypeAlias = _typing.Literal["admits_in"]  # noqa: Y015
     _WhichOneofArgType__admits_in: _TypeAlias = _typing.Literal["_admits_in", b"_admits_in"]  # noqa: Y015
@@ -178,12 +186,16 @@ class Target(_message.Message):
     _WhichOneofArgType__cause: _TypeAlias = _typing.Literal["_cause", b"_cause"]  # noqa: Y015
     _WhichOneofReturnType__max_calls: _TypeAlias = _typing.Literal["max_calls"]  # noqa: Y015
     _WhichOneofArgType__max_calls: _TypeAlias = _typing.Literal["_max_calls", b"_max_calls"]  # noqa: Y015
+    _WhichOneofReturnType__weight_override: _TypeAlias = _typing.Literal["weight_override"]  # noqa: Y015
+    _WhichOneofArgType__weight_override: _TypeAlias = _typing.Literal["_weight_override", b"_weight_override"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__admits_in) -> _WhichOneofReturnType__admits_in | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cause) -> _WhichOneofReturnType__cause | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_calls) -> _WhichOneofReturnType__max_calls | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__weight_override) -> _WhichOneofReturnType__weight_override | None: ...
 
 Global___Target: _TypeAlias = Target  # noqa: Y015
 
@@ -378,3 +390,163 @@ class CancelCallResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CancelCallResponse: _TypeAlias = CancelCallResponse  # noqa: Y015
+
+@_typing.final
+class OpenTargetRequest(_message.Message):
+    """The target to open."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The target's name. Required."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OpenTargetRequest: _TypeAlias = OpenTargetRequest  # noqa: Y015
+
+@_typing.final
+class CloseTargetRequest(_message.Message):
+    """The target to close."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The target's name. Required."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CloseTargetRequest: _TypeAlias = CloseTargetRequest  # noqa: Y015
+
+@_typing.final
+class SetTargetWeightRequest(_message.Message):
+    """The weight of a target."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The target's name. Required."""
+    weight: _builtins.float
+    """The weight, 0 or more. With 0, a target gets the calls that no other target of the model takes. Absent: the configured weight."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        weight: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_weight", b"_weight", "weight", b"weight"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_weight", b"_weight", "name", b"name", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__weight: _TypeAlias = _typing.Literal["weight"]  # noqa: Y015
+    _WhichOneofArgType__weight: _TypeAlias = _typing.Literal["_weight", b"_weight"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__weight) -> _WhichOneofReturnType__weight | None: ...
+
+Global___SetTargetWeightRequest: _TypeAlias = SetTargetWeightRequest  # noqa: Y015
+
+@_typing.final
+class GetLogLevelRequest(_message.Message):
+    """No parameters."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetLogLevelRequest: _TypeAlias = GetLogLevelRequest  # noqa: Y015
+
+@_typing.final
+class SetLogLevelRequest(_message.Message):
+    """The log level to set."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEVEL_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    level: _builtins.str
+    """`debug`, `info`, `warning` or `error`. Absent or empty: the level that Parley was started with."""
+    until: _builtins.int
+    """When the level of the start holds again: Unix time in seconds. Absent: with the next SetLogLevel, or a restart of Parley."""
+    def __init__(
+        self,
+        *,
+        level: _builtins.str | None = ...,
+        until: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_level", b"_level", "_until", b"_until", "level", b"level", "until", b"until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_level", b"_level", "_until", b"_until", "level", b"level", "until", b"until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__level: _TypeAlias = _typing.Literal["level"]  # noqa: Y015
+    _WhichOneofArgType__level: _TypeAlias = _typing.Literal["_level", b"_level"]  # noqa: Y015
+    _WhichOneofReturnType__until: _TypeAlias = _typing.Literal["until"]  # noqa: Y015
+    _WhichOneofArgType__until: _TypeAlias = _typing.Literal["_until", b"_until"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__level) -> _WhichOneofReturnType__level | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__until) -> _WhichOneofReturnType__until | None: ...
+
+Global___SetLogLevelRequest: _TypeAlias = SetLogLevelRequest  # noqa: Y015
+
+@_typing.final
+class LogLevel(_message.Message):
+    """The log level of the workers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEVEL_FIELD_NUMBER: _builtins.int
+    CONFIGURED_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    UNREACHABLE_WORKERS_FIELD_NUMBER: _builtins.int
+    level: _builtins.str
+    """The lowest level that is written: `debug`, `info`, `warning` or `error`."""
+    configured: _builtins.str
+    """The level that Parley was started with."""
+    until: _builtins.int
+    """When the level of the start holds again: Unix time in seconds. Absent: without end."""
+    @_builtins.property
+    def unreachable_workers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Workers that did not answer within two seconds: they apply a change as soon as they run again."""
+
+    def __init__(
+        self,
+        *,
+        level: _builtins.str = ...,
+        configured: _builtins.str = ...,
+        until: _builtins.int | None = ...,
+        unreachable_workers: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_until", b"_until", "until", b"until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_until", b"_until", "configured", b"configured", "level", b"level", "unreachable_workers", b"unreachable_workers", "until", b"until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__until: _TypeAlias = _typing.Literal["until"]  # noqa: Y015
+    _WhichOneofArgType__until: _TypeAlias = _typing.Literal["_until", b"_until"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__until) -> _WhichOneofReturnType__until | None: ...
+
+Global___LogLevel: _TypeAlias = LogLevel  # noqa: Y015

@@ -42,6 +42,21 @@ class OperationsStub:
                 request_serializer=parley_dot_admin_dot_v1_dot_operations__pb2.ListTargetsRequest.SerializeToString,
                 response_deserializer=parley_dot_admin_dot_v1_dot_operations__pb2.ListTargetsResponse.FromString,
                 _registered_method=True)
+        self.OpenTarget = channel.unary_unary(
+                '/parley.admin.v1.Operations/OpenTarget',
+                request_serializer=parley_dot_admin_dot_v1_dot_operations__pb2.OpenTargetRequest.SerializeToString,
+                response_deserializer=parley_dot_admin_dot_v1_dot_operations__pb2.Target.FromString,
+                _registered_method=True)
+        self.CloseTarget = channel.unary_unary(
+                '/parley.admin.v1.Operations/CloseTarget',
+                request_serializer=parley_dot_admin_dot_v1_dot_operations__pb2.CloseTargetRequest.SerializeToString,
+                response_deserializer=parley_dot_admin_dot_v1_dot_operations__pb2.Target.FromString,
+                _registered_method=True)
+        self.SetTargetWeight = channel.unary_unary(
+                '/parley.admin.v1.Operations/SetTargetWeight',
+                request_serializer=parley_dot_admin_dot_v1_dot_operations__pb2.SetTargetWeightRequest.SerializeToString,
+                response_deserializer=parley_dot_admin_dot_v1_dot_operations__pb2.Target.FromString,
+                _registered_method=True)
         self.ListCalls = channel.unary_unary(
                 '/parley.admin.v1.Operations/ListCalls',
                 request_serializer=parley_dot_admin_dot_v1_dot_operations__pb2.ListCallsRequest.SerializeToString,
@@ -51,6 +66,16 @@ class OperationsStub:
                 '/parley.admin.v1.Operations/CancelCall',
                 request_serializer=parley_dot_admin_dot_v1_dot_operations__pb2.CancelCallRequest.SerializeToString,
                 response_deserializer=parley_dot_admin_dot_v1_dot_operations__pb2.CancelCallResponse.FromString,
+                _registered_method=True)
+        self.GetLogLevel = channel.unary_unary(
+                '/parley.admin.v1.Operations/GetLogLevel',
+                request_serializer=parley_dot_admin_dot_v1_dot_operations__pb2.GetLogLevelRequest.SerializeToString,
+                response_deserializer=parley_dot_admin_dot_v1_dot_operations__pb2.LogLevel.FromString,
+                _registered_method=True)
+        self.SetLogLevel = channel.unary_unary(
+                '/parley.admin.v1.Operations/SetLogLevel',
+                request_serializer=parley_dot_admin_dot_v1_dot_operations__pb2.SetLogLevelRequest.SerializeToString,
+                response_deserializer=parley_dot_admin_dot_v1_dot_operations__pb2.LogLevel.FromString,
                 _registered_method=True)
 
 
@@ -62,6 +87,30 @@ class OperationsServicer:
 
     def ListTargets(self, request, context):
         """Lists the targets with the states of their breakers.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def OpenTarget(self, request, context):
+        """Opens the breaker of a target in all workers: no call is sent to it, and running calls go on. It stays open, also in workers
+        that start later, until it is closed or Parley itself is restarted. An unknown name is INVALID_ARGUMENT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CloseTarget(self, request, context):
+        """Closes the breakers of a target in all workers, whatever opened them, and ends its hold after a `Retry-After`. Failures open
+        them again as usual. An unknown name is INVALID_ARGUMENT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetTargetWeight(self, request, context):
+        """Sets the weight of a target in all workers and models, until it is cleared or Parley itself is restarted. An unknown name is
+        INVALID_ARGUMENT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -82,6 +131,20 @@ class OperationsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetLogLevel(self, request, context):
+        """Reads the log level.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetLogLevel(self, request, context):
+        """Sets the log level of all workers, also of those that start later.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OperationsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -89,6 +152,21 @@ def add_OperationsServicer_to_server(servicer, server):
                     servicer.ListTargets,
                     request_deserializer=parley_dot_admin_dot_v1_dot_operations__pb2.ListTargetsRequest.FromString,
                     response_serializer=parley_dot_admin_dot_v1_dot_operations__pb2.ListTargetsResponse.SerializeToString,
+            ),
+            'OpenTarget': grpc.unary_unary_rpc_method_handler(
+                    servicer.OpenTarget,
+                    request_deserializer=parley_dot_admin_dot_v1_dot_operations__pb2.OpenTargetRequest.FromString,
+                    response_serializer=parley_dot_admin_dot_v1_dot_operations__pb2.Target.SerializeToString,
+            ),
+            'CloseTarget': grpc.unary_unary_rpc_method_handler(
+                    servicer.CloseTarget,
+                    request_deserializer=parley_dot_admin_dot_v1_dot_operations__pb2.CloseTargetRequest.FromString,
+                    response_serializer=parley_dot_admin_dot_v1_dot_operations__pb2.Target.SerializeToString,
+            ),
+            'SetTargetWeight': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetTargetWeight,
+                    request_deserializer=parley_dot_admin_dot_v1_dot_operations__pb2.SetTargetWeightRequest.FromString,
+                    response_serializer=parley_dot_admin_dot_v1_dot_operations__pb2.Target.SerializeToString,
             ),
             'ListCalls': grpc.unary_unary_rpc_method_handler(
                     servicer.ListCalls,
@@ -99,6 +177,16 @@ def add_OperationsServicer_to_server(servicer, server):
                     servicer.CancelCall,
                     request_deserializer=parley_dot_admin_dot_v1_dot_operations__pb2.CancelCallRequest.FromString,
                     response_serializer=parley_dot_admin_dot_v1_dot_operations__pb2.CancelCallResponse.SerializeToString,
+            ),
+            'GetLogLevel': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetLogLevel,
+                    request_deserializer=parley_dot_admin_dot_v1_dot_operations__pb2.GetLogLevelRequest.FromString,
+                    response_serializer=parley_dot_admin_dot_v1_dot_operations__pb2.LogLevel.SerializeToString,
+            ),
+            'SetLogLevel': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetLogLevel,
+                    request_deserializer=parley_dot_admin_dot_v1_dot_operations__pb2.SetLogLevelRequest.FromString,
+                    response_serializer=parley_dot_admin_dot_v1_dot_operations__pb2.LogLevel.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -131,6 +219,87 @@ class Operations:
             '/parley.admin.v1.Operations/ListTargets',
             parley_dot_admin_dot_v1_dot_operations__pb2.ListTargetsRequest.SerializeToString,
             parley_dot_admin_dot_v1_dot_operations__pb2.ListTargetsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def OpenTarget(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.admin.v1.Operations/OpenTarget',
+            parley_dot_admin_dot_v1_dot_operations__pb2.OpenTargetRequest.SerializeToString,
+            parley_dot_admin_dot_v1_dot_operations__pb2.Target.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CloseTarget(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.admin.v1.Operations/CloseTarget',
+            parley_dot_admin_dot_v1_dot_operations__pb2.CloseTargetRequest.SerializeToString,
+            parley_dot_admin_dot_v1_dot_operations__pb2.Target.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetTargetWeight(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.admin.v1.Operations/SetTargetWeight',
+            parley_dot_admin_dot_v1_dot_operations__pb2.SetTargetWeightRequest.SerializeToString,
+            parley_dot_admin_dot_v1_dot_operations__pb2.Target.FromString,
             options,
             channel_credentials,
             insecure,
@@ -185,6 +354,60 @@ class Operations:
             '/parley.admin.v1.Operations/CancelCall',
             parley_dot_admin_dot_v1_dot_operations__pb2.CancelCallRequest.SerializeToString,
             parley_dot_admin_dot_v1_dot_operations__pb2.CancelCallResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetLogLevel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.admin.v1.Operations/GetLogLevel',
+            parley_dot_admin_dot_v1_dot_operations__pb2.GetLogLevelRequest.SerializeToString,
+            parley_dot_admin_dot_v1_dot_operations__pb2.LogLevel.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetLogLevel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.admin.v1.Operations/SetLogLevel',
+            parley_dot_admin_dot_v1_dot_operations__pb2.SetLogLevelRequest.SerializeToString,
+            parley_dot_admin_dot_v1_dot_operations__pb2.LogLevel.FromString,
             options,
             channel_credentials,
             insecure,

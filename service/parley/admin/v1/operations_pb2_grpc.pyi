@@ -38,12 +38,28 @@ class OperationsStub:
     def __new__(cls, channel: _aio.Channel) -> OperationsAsyncStub: ...
     ListTargets: _grpc.UnaryUnaryMultiCallable[_operations_pb2.ListTargetsRequest, _operations_pb2.ListTargetsResponse]
     """Lists the targets with the states of their breakers."""
+    OpenTarget: _grpc.UnaryUnaryMultiCallable[_operations_pb2.OpenTargetRequest, _operations_pb2.Target]
+    """Opens the breaker of a target in all workers: no call is sent to it, and running calls go on. It stays open, also in workers
+    that start later, until it is closed or Parley itself is restarted. An unknown name is INVALID_ARGUMENT.
+    """
+    CloseTarget: _grpc.UnaryUnaryMultiCallable[_operations_pb2.CloseTargetRequest, _operations_pb2.Target]
+    """Closes the breakers of a target in all workers, whatever opened them, and ends its hold after a `Retry-After`. Failures open
+    them again as usual. An unknown name is INVALID_ARGUMENT.
+    """
+    SetTargetWeight: _grpc.UnaryUnaryMultiCallable[_operations_pb2.SetTargetWeightRequest, _operations_pb2.Target]
+    """Sets the weight of a target in all workers and models, until it is cleared or Parley itself is restarted. An unknown name is
+    INVALID_ARGUMENT.
+    """
     ListCalls: _grpc.UnaryUnaryMultiCallable[_operations_pb2.ListCallsRequest, _operations_pb2.ListCallsResponse]
     """Lists the running calls, the oldest first."""
     CancelCall: _grpc.UnaryUnaryMultiCallable[_operations_pb2.CancelCallRequest, _operations_pb2.CancelCallResponse]
     """Cancels a running call, which ends with PERMISSION_DENIED (`CALL_CANCELLED`). Its upstream connection is closed. Its turn, if
     it has one, is kept as incomplete. If no call has the id, the answer has no calls.
     """
+    GetLogLevel: _grpc.UnaryUnaryMultiCallable[_operations_pb2.GetLogLevelRequest, _operations_pb2.LogLevel]
+    """Reads the log level."""
+    SetLogLevel: _grpc.UnaryUnaryMultiCallable[_operations_pb2.SetLogLevelRequest, _operations_pb2.LogLevel]
+    """Sets the log level of all workers, also of those that start later."""
 
 @_typing.type_check_only
 class OperationsAsyncStub(OperationsStub):
@@ -55,12 +71,28 @@ class OperationsAsyncStub(OperationsStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListTargets: _aio.UnaryUnaryMultiCallable[_operations_pb2.ListTargetsRequest, _operations_pb2.ListTargetsResponse]  # type: ignore[assignment]
     """Lists the targets with the states of their breakers."""
+    OpenTarget: _aio.UnaryUnaryMultiCallable[_operations_pb2.OpenTargetRequest, _operations_pb2.Target]  # type: ignore[assignment]
+    """Opens the breaker of a target in all workers: no call is sent to it, and running calls go on. It stays open, also in workers
+    that start later, until it is closed or Parley itself is restarted. An unknown name is INVALID_ARGUMENT.
+    """
+    CloseTarget: _aio.UnaryUnaryMultiCallable[_operations_pb2.CloseTargetRequest, _operations_pb2.Target]  # type: ignore[assignment]
+    """Closes the breakers of a target in all workers, whatever opened them, and ends its hold after a `Retry-After`. Failures open
+    them again as usual. An unknown name is INVALID_ARGUMENT.
+    """
+    SetTargetWeight: _aio.UnaryUnaryMultiCallable[_operations_pb2.SetTargetWeightRequest, _operations_pb2.Target]  # type: ignore[assignment]
+    """Sets the weight of a target in all workers and models, until it is cleared or Parley itself is restarted. An unknown name is
+    INVALID_ARGUMENT.
+    """
     ListCalls: _aio.UnaryUnaryMultiCallable[_operations_pb2.ListCallsRequest, _operations_pb2.ListCallsResponse]  # type: ignore[assignment]
     """Lists the running calls, the oldest first."""
     CancelCall: _aio.UnaryUnaryMultiCallable[_operations_pb2.CancelCallRequest, _operations_pb2.CancelCallResponse]  # type: ignore[assignment]
     """Cancels a running call, which ends with PERMISSION_DENIED (`CALL_CANCELLED`). Its upstream connection is closed. Its turn, if
     it has one, is kept as incomplete. If no call has the id, the answer has no calls.
     """
+    GetLogLevel: _aio.UnaryUnaryMultiCallable[_operations_pb2.GetLogLevelRequest, _operations_pb2.LogLevel]  # type: ignore[assignment]
+    """Reads the log level."""
+    SetLogLevel: _aio.UnaryUnaryMultiCallable[_operations_pb2.SetLogLevelRequest, _operations_pb2.LogLevel]  # type: ignore[assignment]
+    """Sets the log level of all workers, also of those that start later."""
 
 class OperationsServicer(metaclass=_abc_1.ABCMeta):
     """Shows and steers the running service. One worker serves the call and asks the others, so that an answer covers all workers of
@@ -75,6 +107,36 @@ class OperationsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.ListTargetsResponse, _abc.Awaitable[_operations_pb2.ListTargetsResponse]]:
         """Lists the targets with the states of their breakers."""
+
+    @_abc_1.abstractmethod
+    def OpenTarget(
+        self,
+        request: _operations_pb2.OpenTargetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operations_pb2.Target, _abc.Awaitable[_operations_pb2.Target]]:
+        """Opens the breaker of a target in all workers: no call is sent to it, and running calls go on. It stays open, also in workers
+        that start later, until it is closed or Parley itself is restarted. An unknown name is INVALID_ARGUMENT.
+        """
+
+    @_abc_1.abstractmethod
+    def CloseTarget(
+        self,
+        request: _operations_pb2.CloseTargetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operations_pb2.Target, _abc.Awaitable[_operations_pb2.Target]]:
+        """Closes the breakers of a target in all workers, whatever opened them, and ends its hold after a `Retry-After`. Failures open
+        them again as usual. An unknown name is INVALID_ARGUMENT.
+        """
+
+    @_abc_1.abstractmethod
+    def SetTargetWeight(
+        self,
+        request: _operations_pb2.SetTargetWeightRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operations_pb2.Target, _abc.Awaitable[_operations_pb2.Target]]:
+        """Sets the weight of a target in all workers and models, until it is cleared or Parley itself is restarted. An unknown name is
+        INVALID_ARGUMENT.
+        """
 
     @_abc_1.abstractmethod
     def ListCalls(
@@ -93,5 +155,21 @@ class OperationsServicer(metaclass=_abc_1.ABCMeta):
         """Cancels a running call, which ends with PERMISSION_DENIED (`CALL_CANCELLED`). Its upstream connection is closed. Its turn, if
         it has one, is kept as incomplete. If no call has the id, the answer has no calls.
         """
+
+    @_abc_1.abstractmethod
+    def GetLogLevel(
+        self,
+        request: _operations_pb2.GetLogLevelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operations_pb2.LogLevel, _abc.Awaitable[_operations_pb2.LogLevel]]:
+        """Reads the log level."""
+
+    @_abc_1.abstractmethod
+    def SetLogLevel(
+        self,
+        request: _operations_pb2.SetLogLevelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operations_pb2.LogLevel, _abc.Awaitable[_operations_pb2.LogLevel]]:
+        """Sets the log level of all workers, also of those that start later."""
 
 def add_OperationsServicer_to_server(servicer: OperationsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -175,6 +175,11 @@ class Breaker:
         if not self.is_closed and not self._half_open:
             self._schedule.probe_now(self._clock())
 
+    def reset(self) -> None:
+        """Closes the breaker and ends the hold, as an administrator has requested."""
+        self._schedule.reset(self._clock())
+        self._close()
+
     def _failure_rate_exceeded(self) -> bool:
         full = len(self._results) == WINDOW and self._results[0][0] >= self._clock() - WINDOW_SECONDS
         return full and 2 * sum(failed for _, failed in self._results) >= WINDOW

@@ -60,7 +60,8 @@ class CallError:
 
     def _unavailable(self) -> ParleyError:
         """Returns the error if no target admits the call, with the cause of the target that is available soonest."""
-        healthy = [candidate.target for candidate in self._candidates if candidate.target.healthy]
+        targets = [candidate.target for candidate in self._candidates]
+        healthy = [target for target in targets if target.healthy and not target.is_opened]
         soonest = min(healthy, key=self._remaining_delay, default=None)
         wait = max(1.0, self._remaining_delay(soonest)) if soonest else 1.0
         cause = soonest.breakers.cause(self._origin) if soonest else None
@@ -69,7 +70,7 @@ class CallError:
         if cause is UpstreamQuotaExhausted:
             return UpstreamQuotaExhausted(self._model_id, cause="no target was called: their quota is used up")
         message = f'The model "{self._model_id}" is not available; try again later'
-        reason = "no target was called: each has failed lately, or its health check fails"
+        reason = "no target was called: each has failed lately, its health check fails, or it is opened"
         return UpstreamUnavailable(message, retry_after=wait, cause=reason)
 
     def _rate_limited(self, wait: float, cause: str) -> UpstreamRateLimited:

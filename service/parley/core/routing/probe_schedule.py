@@ -114,6 +114,11 @@ class ProbeSchedule:
         """Closes the breakers of all workers, because the target answers."""
         self._state.update(lambda old: old._replace(next_probe=0.0, interval=INITIAL_INTERVAL, recovered_at=now))
 
+    def reset(self, now: float) -> None:
+        """Closes the breakers of all workers, and ends the hold."""
+        self._cached_at = float("-inf")
+        self._state.update(lambda _: ProbeTimes(recovered_at=now))
+
     def recovered_since(self, then: float) -> bool:
         """Returns whether the target has recovered since the time `then`."""
         return self._state.read().recovered_at > then

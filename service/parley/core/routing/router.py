@@ -12,6 +12,7 @@ from parley.core.routing.breaker import Clock
 from parley.core.routing.budget import ModelBudgets
 from parley.core.routing.call_origin import CallOrigin
 from parley.core.routing.execution import Execution
+from parley.core.routing.overrides import TargetOverrides
 from parley.core.routing.probe_schedule import InMemoryState, SharedState
 from parley.core.routing.request import RequestBuilder
 from parley.core.routing.retry_state import RetryState
@@ -89,9 +90,26 @@ class Router:
         """The targets of all models, each once."""
         return list(self._targets.values())
 
+    def candidates(self, model: str) -> Sequence[Candidate]:
+        """Returns the candidates of a model, without those of its fallbacks."""
+        return self._candidates[model]
+
     def models_of(self, target: str) -> list[str]:
         """Returns the ids of the models that name a target."""
         return [model.id for model in self._models.values() if any(one.name == target for one in model.targets)]
+
+    def override(self, overrides: TargetOverrides) -> None:
+        """Applies the settings of an administrator: opens targets, and sets weights."""
+        for target in self._targets.values():
+            target.is_opened = target.name in overrides.opened
+        for model in self._models.values():
+            for configured, candidate in zip(model.targets, self._candidates[model.id], strict=True):
+                candidate.weight = overrides.weights.get(configured.name, configured.weight)
+
+    def close(self, target: str) -> None:
+        """Closes the breakers of a target."""
+        if target in self._targets:
+            self._targets[target].breakers.reset()
 
     def new_execution(  # noqa: PLR0913 - what a call depends on
         self,

@@ -59,6 +59,11 @@ class TargetBreakers:
         """The number of origins whose own breaker is not closed."""
         return sum(not breaker.is_closed for breaker in self._own.values())
 
+    def reset(self) -> None:
+        """Closes all breakers and ends all holds, as an administrator has requested."""
+        for breaker in (self.shared, *self._own.values()):
+            breaker.reset()
+
     def is_closed(self, origin: CallOrigin) -> bool:
         """Returns whether every call of this origin is admitted, apart from a hold."""
         return all(breaker.is_closed for breaker in self._breakers(origin))

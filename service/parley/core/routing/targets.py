@@ -26,6 +26,7 @@ class LiveTarget:
 
     Attributes:
         healthy: The result of the latest health check; true without health checks.
+        is_opened: Whether an administrator has opened the breaker: no call is admitted until it is closed.
         breakers: The circuit breakers.
         has_no_slots: Whether the target admits any number of calls at a time.
         max_calls: The most calls at a time; None for no limit.
@@ -46,6 +47,7 @@ class LiveTarget:
         self.backend = backend
         self.price = price
         self.healthy = True
+        self.is_opened = False
         self.breakers = TargetBreakers(clock, state)
         self.first_token_latency = FirstTokenLatency()
         self._clock = clock
@@ -59,15 +61,15 @@ class LiveTarget:
 
     def admits(self, origin: CallOrigin = PLAIN_ORIGIN) -> bool:
         """Returns whether a call of this origin would be admitted now, if a slot is free."""
-        return self.healthy and self.breakers.admits(origin)
+        return self.healthy and not self.is_opened and self.breakers.admits(origin)
 
     def try_acquire_permit(self, origin: CallOrigin) -> Permit | None:
         """Admits a call of this origin and returns its permit; None if the call is rejected."""
-        return self.breakers.try_acquire_permit(origin) if self.healthy else None
+        return self.breakers.try_acquire_permit(origin) if self.healthy and not self.is_opened else None
 
     def is_only_slow(self, origin: CallOrigin) -> bool:
         """Returns whether calls of this origin are rejected only because the target is slow."""
-        return self.healthy and self.breakers.is_only_slow(origin)
+        return self.healthy and not self.is_opened and self.breakers.is_only_slow(origin)
 
     @property
     def queued(self) -> int:

@@ -1,6 +1,8 @@
 """The `Operations` service, for administrators: one worker answers for all."""
 
 import time
+from collections.abc import Callable
+from typing import Any, get_args
 
 import structlog
 
@@ -9,12 +11,17 @@ from parley.admin.v1 import operations_pb2_grpc as services
 from parley.core.errors import InvalidRequest, ParleyError
 from parley.core.messages.ids import event_id
 from parley.core.ports import AuditEvent, AuditStore
+from parley.logs import Level
+from parley.rpc import overrides
 from parley.rpc.call import current, origin
 from parley.rpc.interceptors import Context
 from parley.rpc.operations import Operations, merge_targets
+from parley.rpc.overrides import Overrides
 from parley.rpc.peers import Peers, is_from_peer
 
 _log = structlog.get_logger()
+
+_MAX_WEIGHT = 1_000_000
 
 
 class OperationsServicer(services.OperationsServicer):
@@ -40,6 +47,41 @@ class OperationsServicer(services.OperationsServicer):
         merged = merge_targets(answers)
         merged.unreachable_workers.extend(silent)
         return merged
+
+    async def OpenTarget(self, request: messages.OpenTargetRequest, context: Context) -> messages.Target:
+        """Opens the breaker of a target."""
+        return await self._change_target(request.name, overrides.open_target(request.name), _breaker)
+
+    async def CloseTarget(self, request: messages.CloseTargetRequest, context: Context) -> messages.Target:
+        """Closes the breakers of a target."""
+        return await self._change_target(request.name, overrides.close_target(request.name), _breaker)
+
+    async def SetTargetWeight(self, request: messages.SetTargetWeightRequest, context: Context) -> messages.Target:
+        """Sets the weight of a target, or clears it."""
+        weight = request.weight if request.HasField("weight") else None
+        if weight is not None and not 0 <= weight <= _MAX_WEIGHT:
+            raise InvalidRequest(f"`weight` must be between 0 and {_MAX_WEIGHT:,}", param="weight")
+        return await self._change_target(request.name, overrides.set_weight(request.name, weight), _weight)
+
+    async def _change_target(
+        self, name: str, change: Callable[[Overrides], Overrides], field: Callable[[messages.Target], dict[str, Any]]
+    ) -> messages.Target:
+        """Makes a change of a target in all workers, and records a field of it before and after."""
+        before = await self._target(name)
+        self._operations.overrides.update(change)
+        after = await self._target(name)
+        old, new = field(before), field(after)
+        await self._record(f"target:{name}", {key: (old[key], value) for key, value in new.items()})
+        return after
+
+    async def _target(self, name: str) -> messages.Target:
+        """Returns a target as all workers see it, which apply the overrides first. Raises InvalidRequest."""
+        answers, _ = await self._peers.ask("ListTargets", messages.ListTargetsRequest(), self._operations.targets)
+        targets = {target.name: target for target in merge_targets(answers).targets}
+        if name not in targets:
+            text = f'`name`: no target is named "{name}"; use one of: {", ".join(targets)}'
+            raise InvalidRequest(text, param="name")
+        return targets[name]
 
     async def ListCalls(self, request: messages.ListCallsRequest, context: Context) -> messages.ListCallsResponse:
         """Lists the running calls, the oldest first."""
@@ -70,6 +112,34 @@ class OperationsServicer(services.OperationsServicer):
             await self._record(f"call:{request.request_id}", {"running": (True, False)})
         return messages.CancelCallResponse(calls=calls, unreachable_workers=silent)
 
+    async def GetLogLevel(self, request: messages.GetLogLevelRequest, context: Context) -> messages.LogLevel:
+        """Reads the log level."""
+        _is_from_peer()
+        return self._log_level()
+
+    async def SetLogLevel(self, request: messages.SetLogLevelRequest, context: Context) -> messages.LogLevel:
+        """Sets the log level of all workers."""
+        if request.level not in ("", *get_args(Level)):
+            raise InvalidRequest(f"`level` must be one of: {', '.join(get_args(Level))}", param="level")
+        level: Any = request.level or None
+        until = request.until if level is not None and request.HasField("until") else None
+        before = self._log_level()
+        self._operations.overrides.update(overrides.set_log_level(level, until))
+        answers, silent = await self._peers.ask("GetLogLevel", messages.GetLogLevelRequest(), self._log_level)
+        await self._record("service", {"log_level": (before.level, answers[0].level), "until": (None, until)})
+        answers[0].unreachable_workers.extend(silent)
+        return answers[0]
+
+    def _log_level(self) -> messages.LogLevel:
+        self._operations.refresh()
+        until = self._operations.overrides.read().log_level_until
+        has_end = until is not None and self._operations.level != self._operations.configured_level
+        return messages.LogLevel(
+            level=self._operations.level,
+            configured=self._operations.configured_level,
+            until=int(until) if until is not None and has_end else None,
+        )
+
     async def _record(self, subject: str, changes: dict[str, tuple[object, object]]) -> None:
         """Adds the event of a change that was made. Without the store, the log has the event instead.
 
@@ -90,6 +160,14 @@ def _is_from_peer() -> bool:
     found = is_from_peer(call)
     call.is_logged = call.is_logged and not found
     return found
+
+
+def _breaker(target: messages.Target) -> dict[str, Any]:
+    return {"breaker": "open" if target.workers_open else "closed", "opened": target.opened}
+
+
+def _weight(target: messages.Target) -> dict[str, Any]:
+    return {"weight": target.weight_override if target.HasField("weight_override") else None}
 
 
 def _hide_read() -> None:
