@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import App, Parameter, Token
+from cyclopts.validators import Number
 
 from parley.cli.shared import options
 from parley.cli.shared.checks import require_private
@@ -70,6 +71,16 @@ MetricsOption = Annotated[
         name="--metrics",
         env_var="PARLEY_EDGE_METRICS",
         help="Address of Envoy's statistics for Prometheus, at /metrics, HOST:PORT. Default: none.",
+    ),
+]
+ThreadsOption = Annotated[
+    int,
+    Parameter(
+        name="--threads",
+        env_var="PARLEY_EDGE_THREADS",
+        validator=Number(gte=0, lte=256),
+        help="Number of Envoy's threads; large bodies in progress share its heap among them. 0 for a quarter of the "
+        "machine's cores, at least two; in a container, set its share.",
     ),
 ]
 TlsCertificate = Annotated[
@@ -142,6 +153,7 @@ class EdgeOptions:
     no_reflection: NoReflectionOption = False
     dialect_host: DialectHostOption = ()
     trusted_hops: TrustedHopsOption = 0
+    threads: ThreadsOption = 0
     insecure: options.InsecureOption = False
 
     def tls(self) -> TlsFiles | None:
@@ -166,6 +178,7 @@ class EdgeOptions:
             self.resource_metadata,
             reflection=not self.no_reflection,
             max_heap=self.max_heap or default_heap(self.max_body),
+            threads=self.threads,
         )
 
 
@@ -173,7 +186,7 @@ class EdgeOptions:
 def render(folder: Folder, /, *, edge: EdgeOptions) -> None:
     """Write Envoy's configuration and what it reads; print the command that starts Envoy in that folder."""
     config = _write(folder, edge)
-    print(f"cd {shlex.quote(str(config.parent))} && {shlex.join(envoy.command(config))}")
+    print(f"cd {shlex.quote(str(config.parent))} && {shlex.join(envoy.command(config, threads=edge.threads))}")
 
 
 @app.command(help_epilogue=f"Example:\n  {_RUN}")
@@ -182,7 +195,7 @@ def run(folder: Folder, /, *, edge: EdgeOptions, shutdown_delay: options.Shutdow
     drain_seconds = options.seconds(shutdown_delay, "--shutdown-delay")
     config = _write(folder, edge)
     raise_descriptor_limit()
-    arguments = envoy.command(config, drain_seconds)
+    arguments = envoy.command(config, drain_seconds, edge.threads)
     os.chdir(config.parent)
     os.execve(arguments[0], arguments, environment.for_envoy())  # noqa: S606 - the arguments are made above
 

@@ -41,6 +41,7 @@ class EdgeSettings:
         reflection: Whether gRPC reflection is served.
         max_heap: The limit of Envoy's heap in bytes; 0 for 160 MiB, or 20 bodies of the largest size.
         max_connections_per_address: The most connections of one client address; 0 for no limit.
+        threads: The number of Envoy's threads; 0 for a quarter of the cores, at least two.
     """
 
     cors_origins: tuple[str, ...] = ()
@@ -56,6 +57,7 @@ class EdgeSettings:
     reflection: bool = True
     max_heap: int = 0
     max_connections_per_address: int = MAX_CONNECTIONS_PER_ADDRESS
+    threads: int = 0
 
     @property
     def address_limit(self) -> int:

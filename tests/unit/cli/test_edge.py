@@ -58,6 +58,19 @@ def test_each_address_of_a_name_is_a_worker(tmp_path: Path) -> None:
         assert found[name]["health_checks"]
 
 
+def test_threads_share_the_heap(tmp_path: Path) -> None:
+    """The number of threads is Envoy's concurrency, and divides what large bodies in progress may fill."""
+    sizes = []
+    for threads in (1, 2):
+        arguments = ["--workers", "dns:a:1", "--max-heap", "960MiB", "--threads", str(threads)]
+        done = run_here("edge", "render", str(tmp_path), *arguments)
+        assert f"--concurrency {threads} " in done.stdout
+        listener = json.loads((tmp_path / "envoy.yaml").read_text())["static_resources"]["listeners"][0]
+        host = listener["filter_chains"][0]["filters"][-1]["typed_config"]["route_config"]["virtual_hosts"][0]
+        sizes.append(host["metadata"]["filter_metadata"]["lua"]["of_all"])
+    assert [80 * 2**20, 40 * 2**20] == sizes
+
+
 def test_workers_may_be_listed_in_a_file(tmp_path: Path) -> None:
     """A file is the source of the endpoints of every cluster of workers."""
     config = rendered(tmp_path, workers=str(tmp_path / "list.yaml"))
