@@ -169,7 +169,7 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
             usage = UsageRecorder(store, budgets.add)
             chat = Chat(router, turns, limits, store, usage)
             access = AccessChecker(store, Callers(config.plans, config.limits))
-            measured = WorkerMetrics(config) if metrics is not None else None
+            measured = WorkerMetrics(config, operations.running) if metrics is not None else None
             server = Server(
                 chat,
                 router,

@@ -1,6 +1,7 @@
 """`parley edge` and `parley serve --behind-edge`: Envoy apart from its workers, as on several machines."""
 
 import json
+import re
 import socket
 import struct
 import subprocess
@@ -83,7 +84,7 @@ def workers(the_upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFac
     folder, port = tmp_path_factory.mktemp("apart"), reserved_port()
     common = ["--config", str(write_config(folder, the_upstream)), "--state-dir", str(folder / "state")]
     key = json.loads(run_here("keys", "create", "--name", "apart", "--json", *common).stdout)["key"]
-    serve = [COMMAND, "serve", *common, "--behind-edge", "--hang-timeout", "0", "--listen"]
+    serve = [COMMAND, "serve", *common, "--behind-edge", "--hang-timeout", "0", "--metrics", "127.0.0.1:0", "--listen"]
     logs = folder / "first.log", folder / "second.log"
     with running([*serve, f"127.0.0.2:{port}"], logs[0]) as first, running([*serve, f"127.0.0.3:{port}"], logs[1]):
         yield Workers(port, key, first, logs)
@@ -182,9 +183,17 @@ def test_a_drain_waits_for_running_calls(
         assert 404 == request(metrics, "/clusters")[0]
         call = pool.submit(chat, http, workers.key)
         upstream.received()
+        assert 'parley_calls_in_flight{worker="1"} 1.0\n' in _metrics(workers.logs[1])
         drained = pool.submit(run, "edge", "drain", str(folder), "--shutdown-delay", "0", "--shutdown-grace", "60s")
         until(lambda: request(http, "/readyz")[0] == 0, "the listener is closed")
         assert (False, False) == (call.done(), drained.done())
         gate.set()
         assert (200, 0) == (call.result(PATIENCE), drained.result(PATIENCE).returncode)
         assert edge.poll() is None
+
+
+def _metrics(log: Path) -> str:
+    """Returns the metrics of the worker with this log, of which an autoscaler reads one."""
+    found = re.search(r"^metrics  http://127.0.0.1:(\d+)/metrics$", log.read_text(), re.MULTILINE)
+    assert found, log.read_text()
+    return str(request(int(found[1]), "/metrics")[1])

@@ -2,7 +2,7 @@
 
 import asyncio
 import platform
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sized
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -26,9 +26,11 @@ class WorkerMetrics(Collector):
 
     Args:
         config: The configuration.
+        running: The running calls.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, running: Sized) -> None:
+        self._running = running
         self.calls = CallMetrics({name: backend.kind for name, backend in config.backends.items()})
         self._lag = Histogram(
             "parley_event_loop_lag_seconds", "How much later than requested the event loop runs a timer.", _LAG
@@ -52,6 +54,7 @@ class WorkerMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yields the families, for prometheus-client."""
         yield _build_info()
+        yield GaugeMetricFamily("parley_calls_in_flight", "Calls that run now.", len(self._running))
         yield from self.calls.collect()
         yield from self._lag.collect()
 
