@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from parley.supervisor import environment, folders, metrics, preparation
+from parley.supervisor import environment, folders, metrics, preparation, systemd
 from parley.supervisor.errors import CommandError
 from parley.supervisor.limits import raise_descriptor_limit, restrict_new_files
 from parley.supervisor.messages import Claim, Progress, Reload, Serving, Start
@@ -67,6 +67,7 @@ async def _run_stack(
         waiting = asyncio.create_task(prepared.wait_store()) if plan.paths.http is None else None
         try:
             with _ready(plan.ready_file, stack, plan.scheme):
+                systemd.notify("READY=1", f"STATUS={_status(stack)}")
                 yield
         finally:
             if waiting is not None:
@@ -126,6 +127,12 @@ async def _spare_worker() -> AsyncIterator[Callable[[Mapping[str, str]], Process
             with suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
+
+
+def _status(stack: Stack) -> str:
+    """Returns the line that `systemctl status` shows."""
+    rest = f"REST {stack.http.to_call()}, " if stack.http else ""
+    return f"serving {rest}gRPC {stack.grpc.to_call()}"
 
 
 @contextmanager

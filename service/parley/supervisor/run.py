@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
+from parley.supervisor import systemd
 from parley.supervisor.errors import CommandError
 from parley.supervisor.plan import ProcessSettings
 from parley.supervisor.process import print_notice
@@ -25,7 +26,7 @@ async def run(
     show: Callable[[str], None],
     ready: Callable[[], Coroutine[Any, Any, None]],
 ) -> None:
-    """Runs the stack until SIGINT or SIGTERM. A second signal kills its processes.
+    """Runs the stack until SIGINT or SIGTERM. A second signal kills its processes. systemd learns each state.
 
     SIGINT comes from a terminal, which has no load balancer to wait for: it skips the delay of the shutdown.
 
@@ -70,6 +71,7 @@ async def run(
             async with serving():
                 await _until(stop, _operate(stack, hangup, read))
     finally:
+        systemd.notify("STOPPING=1")
         await stack.stop()
 
 
@@ -92,6 +94,7 @@ async def _operate(
 ) -> None:
     """Reloads the configuration when requested, and repairs the stack."""
     async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(systemd.feed_watchdog())
         tasks.create_task(_reloads(stack, hangup, read))
         tasks.create_task(_repairs(stack))
 
@@ -117,12 +120,15 @@ async def _reloads(
     while True:
         await hangup.wait()
         hangup.clear()
+        systemd.notify_reloading()
         try:
             if read is not None:
                 await stack.reload(await read())
                 print_notice("the new configuration is in use")
         except CommandError as error:
             print_notice(f"the old configuration stays in use: {' / '.join(str(error).splitlines())}")
+        finally:
+            systemd.notify("READY=1")
 
 
 def _terminal_is_gone() -> bool:
