@@ -123,7 +123,11 @@ class Server:
 
     def sql(self, statement: str, database: str = "postgres") -> str:
         """Runs SQL as the superuser; returns the values, one row per line."""
-        command = [str(self._bin / "psql"), "-XAtq", "-v", "ON_ERROR_STOP=1", "-c", statement, self.url(database)]
+        return self.program("psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-c", statement, self.url(database))
+
+    def program(self, name: str, *arguments: str) -> str:
+        """Runs a program of PostgreSQL, such as `pg_dump`; returns its output."""
+        command = [str(self._bin / name), *arguments]
         return subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE).stdout.strip()
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""`parley db`: upgrades the schema of the database, and copies the data from SQLite to PostgreSQL."""
+"""`parley db`: upgrades the schema, backs up SQLite, and copies the data from SQLite to PostgreSQL."""
 
 import asyncio
 import sys
@@ -21,7 +21,7 @@ _STEPS = 10
 
 app = App(
     name="db",
-    help="Upgrade the database, or move it from SQLite to PostgreSQL.",
+    help="Upgrade the database, back it up, or move it from SQLite to PostgreSQL.",
     help_epilogue="Example:\n  parley db upgrade --config parley.yaml",
     help_format="plaintext",
 )
@@ -76,6 +76,34 @@ def copy(
     print("Copied; the numbers of rows in both databases are equal:")
     for count in counts:
         print(f"  {count.target} {count.name}")
+
+
+@app.command(
+    help_epilogue="Examples:\n"
+    "  parley db backup --to /backup/parley-2026-11-27.db\n"
+    "  parley db backup --config parley.yaml --to /backup/parley.db"
+)
+def backup(
+    *,
+    to: Annotated[Path, Parameter(name="--to", help="The new file; an existing one is not replaced.")],
+    config: ConfigOption = None,
+    state_dir: StateDirOption = None,
+) -> None:
+    """Copy the SQLite file while Parley runs, as one snapshot. For PostgreSQL use pg_dump."""
+    from parley.stores.sqlite.backup import backup as run
+
+    checked = load(config)
+    source = store_file(checked.store, _folder(checked, state_dir))
+    if source is None:
+        raise CommandError("the store is a PostgreSQL database; back it up with pg_dump or pg_basebackup")
+    if not source.exists():
+        raise CommandError(f"{source} does not exist; name the configuration or the state folder of the store")
+    target = to.expanduser().absolute()
+    try:
+        run(source, target)
+    except StoreUnavailable as error:
+        raise CommandError(error.cause or error.message) from error
+    print(f"Copied {source} to {target} ({target.stat().st_size:,} bytes).")
 
 
 def _folder(config: Config, chosen: Path | None) -> Path:

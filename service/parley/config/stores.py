@@ -38,6 +38,9 @@ class PostgresConfig(Strict):
     pooling: Literal["session", "transaction"] = "session"
     """Mode of the connection pooler. With `transaction` (PgBouncer in that mode) no connection listens, and each call
     needs more round trips."""
+    distributed: bool = False
+    """Whether the tables of sessions are distributed over several servers, as by `edge/postgres/distribute.sql`. Each
+    statement of a turn is then for one shard, and turns share no statements."""
 
 
 StoreConfig = Annotated[SqliteConfig | PostgresConfig, Field(discriminator="kind")]

@@ -110,7 +110,12 @@ async def _open(config: StoreConfig, state_dir: Path, *, allow_unavailable: bool
 
     pooled = config.pooling == "transaction"
     return await PostgresStore.open(
-        config.url, config.pool, pooled=pooled, allow_unavailable=allow_unavailable, identity=identity
+        config.url,
+        config.pool,
+        pooled=pooled,
+        distributed=config.distributed,
+        allow_unavailable=allow_unavailable,
+        identity=identity,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Self, TypeVar
 
 import structlog
 
-from parley.core.errors import SessionNotFound, StoreUnavailable
+from parley.core.errors import StoreUnavailable
 from parley.core.ports import (
     Charge,
     Claim,
@@ -26,13 +26,14 @@ from parley.core.ports.sessions import UNLIMITED_STORAGE
 from parley.stores import paging
 from parley.stores.postgres import claims, deletion, limits, reaper, schema, sessions
 from parley.stores.postgres.alerts import AlertMethods
+from parley.stores.postgres.batches import all_together, each_alone
 from parley.stores.postgres.claims import renew_claims
 from parley.stores.postgres.database import Connection, Database, Timeouts, WrongSchema
 from parley.stores.postgres.key_store import PostgresKeyStore
 from parley.stores.postgres.pool import Pool
 from parley.stores.postgres.releases import LeaseWaiters
 from parley.stores.postgres.replication import warn_of_asynchronous_standbys
-from parley.stores.postgres.rows import Now
+from parley.stores.postgres.rows import Now, require_valid_id
 from parley.stores.postgres.turns import Turns, renew_turns
 from parley.stores.postgres.usage import UsageMethods
 from parley.stores.purging import PURGE_SECONDS, PurgeCursor, purge_all, purge_session
@@ -62,6 +63,7 @@ class PostgresStore(PostgresKeyStore, UsageMethods, AlertMethods):
         wall: Callable[[], float] | None = None,
         timeouts: Timeouts = _TIMEOUTS,
         pooled: bool = False,
+        distributed: bool = False,
         purge_seconds: float = PURGE_SECONDS,
     ) -> None:
         """Creates a store that connects on first use. See `open` for the arguments."""
@@ -72,7 +74,8 @@ class PostgresStore(PostgresKeyStore, UsageMethods, AlertMethods):
         self._database = Database(url, timeouts, pooled=pooled)
         self._pool = Pool(self._database, size)
         self._lease_waiters = LeaseWaiters(self._database, self._pool, self._clock)
-        self._turns = Turns(self._pool, self._clock)
+        self._turns = Turns(self._pool, self._clock, distributed=distributed)
+        self._together: Callable[[Iterable[T]], Sequence[Sequence[T]]] = each_alone if distributed else all_together
 
     @classmethod
     async def open(  # noqa: PLR0913 - the first two are the configuration's, the others for tests
@@ -84,6 +87,7 @@ class PostgresStore(PostgresKeyStore, UsageMethods, AlertMethods):
         wall: Callable[[], float] | None = None,
         timeouts: Timeouts = _TIMEOUTS,
         pooled: bool = False,
+        distributed: bool = False,
         allow_unavailable: bool = False,
         identity: str | None = None,
         purge_seconds: float = PURGE_SECONDS,
@@ -97,6 +101,7 @@ class PostgresStore(PostgresKeyStore, UsageMethods, AlertMethods):
             wall: Replaces this process's wall clock (Unix seconds) in tests.
             timeouts: The timeouts of the server.
             pooled: Whether a pooler in transaction mode is in front of the server; see `Database`.
+            distributed: Whether the sessions are in several shards: each statement of a turn is for one of them.
             allow_unavailable: Opens the store even if the server is unreachable or has lost the schema, and creates
                 nothing; it connects once the server and the schema are available.
             identity: The identity of the tables that existed before, see `identity()`; None for a new database.
@@ -105,7 +110,16 @@ class PostgresStore(PostgresKeyStore, UsageMethods, AlertMethods):
         Raises:
             StoreUnavailable: The server is unreachable, or its schema cannot be used.
         """
-        store = cls(url, size, clock=clock, wall=wall, timeouts=timeouts, pooled=pooled, purge_seconds=purge_seconds)
+        store = cls(
+            url,
+            size,
+            clock=clock,
+            wall=wall,
+            timeouts=timeouts,
+            pooled=pooled,
+            distributed=distributed,
+            purge_seconds=purge_seconds,
+        )
         store._database.expect(identity, is_constant=allow_unavailable)
         try:
             await (schema.check if allow_unavailable else schema.ensure)(store._database)
@@ -119,7 +133,7 @@ class PostgresStore(PostgresKeyStore, UsageMethods, AlertMethods):
 
     async def begin_turn(self, begin: TurnBegin, lease_seconds: float) -> Turn:
         """Leases the session and adds the turn. Raises SessionNotFound, SessionBusy, InvalidRequest."""
-        _require_valid_id(begin.session_id)
+        require_valid_id(begin.session_id)
         return await self._turns.begin(begin, lease_seconds)
 
     def defer_turn(self, begin: TurnBegin, lease_seconds: float) -> Turn | None:
@@ -131,25 +145,25 @@ class PostgresStore(PostgresKeyStore, UsageMethods, AlertMethods):
 
     async def renew_leases(self, turns: Iterable[Turn], claims: Iterable[Claim], lease_seconds: float) -> None:
         """Extends the leases that are still held."""
-        held, keys_held = list(turns), list(claims)
+        held, keys_held = self._together(turns), self._together(claims)
 
         async def work(db: Connection) -> None:
-            if held:
-                await renew_turns(db, held, self._clock(), lease_seconds)
-            if keys_held:
-                await renew_claims(db, keys_held, self._clock(), lease_seconds)
+            for some_turns in held:
+                await renew_turns(db, some_turns, self._clock(), lease_seconds)
+            for some_claims in keys_held:
+                await renew_claims(db, some_claims, self._clock(), lease_seconds)
 
         if held or keys_held:
             await self._pool.run(work)
 
     async def wait_for_release(self, session_id: str, seconds: float) -> None:
         """Waits for the database's notification that the session is free."""
-        _require_valid_id(session_id)
+        require_valid_id(session_id)
         await self._lease_waiters.wait(session_id, seconds)
 
     async def get_session(self, account: str, session_id: str) -> Session:
         """Reads one session. Raises SessionNotFound."""
-        _require_valid_id(session_id)
+        require_valid_id(session_id)
         return await self._read(lambda db: sessions.find_session(db, account, session_id))
 
     async def list_sessions(
@@ -163,13 +177,13 @@ class PostgresStore(PostgresKeyStore, UsageMethods, AlertMethods):
         self, account: str, session_id: str, *, page_size: int, page_token: str | None
     ) -> tuple[list[SessionMessage], str | None]:
         """Reads a page, oldest first. Raises SessionNotFound, InvalidRequest."""
-        _require_valid_id(session_id)
+        require_valid_id(session_id)
         after = paging.decode(page_token, int, int) if page_token else []
         return await self._read(lambda db: sessions.list_messages(db, account, session_id, page_size, after))
 
     async def history_tokens(self, account: str, session_id: str, window: Window) -> int:
         """Estimates the tokens of the next turn's history."""
-        _require_valid_id(session_id)
+        require_valid_id(session_id)
         return await self._read(lambda db: sessions.history_tokens(db, account, session_id, window))
 
     async def fork_session(  # noqa: PLR0913, PLR0917 - the port's arguments
@@ -182,7 +196,7 @@ class PostgresStore(PostgresKeyStore, UsageMethods, AlertMethods):
         storage: StorageLimits = UNLIMITED_STORAGE,
     ) -> Session:
         """Copies completed turns. Raises SessionNotFound, InvalidRequest, StorageLimitExceeded, TurnLost."""
-        _require_valid_id(session_id)
+        require_valid_id(session_id)
         return await self._pool.run(
             lambda db: sessions.fork_session(
                 db, account, session_id, new_id, through_turn, self._clock(), claim, storage
@@ -193,7 +207,7 @@ class PostgresStore(PostgresKeyStore, UsageMethods, AlertMethods):
         self, account: str, session_id: str, claim: Claim | None = None, reply: bytes = b""
     ) -> None:
         """Deletes a session without a turn in progress. Raises SessionNotFound, SessionBusy, TurnLost."""
-        _require_valid_id(session_id)
+        require_valid_id(session_id)
         self._turns.forget(session_id)
         await self._pool.run(lambda db: deletion.mark_deleted(db, account, session_id, self._clock(), claim, reply))
         with suppress(StoreUnavailable):  # the session is deleted; `purge` removes the rest
@@ -280,9 +294,3 @@ class PostgresStore(PostgresKeyStore, UsageMethods, AlertMethods):
 async def upgrade(url: str, *, pooled: bool = False) -> tuple[int, int]:
     """Applies pending migrations and returns the schema versions before and after. Raises StoreUnavailable."""
     return await schema.upgrade(Database(url, _TIMEOUTS, pooled=pooled))
-
-
-def _require_valid_id(session_id: str) -> None:
-    """Raises SessionNotFound for an id with a NUL character, which PostgreSQL cannot store."""
-    if "\0" in session_id:
-        raise SessionNotFound(session_id)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from parley.core.errors import StoreUnavailable
@@ -31,6 +31,7 @@ class Batchable(Protocol):
 
 C = TypeVar("C", bound=Batchable)
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class Batches(Generic[C, R]):
@@ -40,15 +41,19 @@ class Batches(Generic[C, R]):
         self,
         run: Callable[[Sequence[C]], Awaitable[Sequence[R]]],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
+        *,
+        shared: bool = True,
     ) -> None:
         """Creates an empty queue.
 
         Args:
             run: Runs a batch in one transaction, sorted by session, and returns the result of each call.
             spawn: Runs a batch in a task.
+            shared: Whether calls share statements; otherwise each runs at once in a statement of its own.
         """
         self._run = run
         self._spawn = spawn
+        self._max_calls = _MAX_CALLS if shared else 1
         self._waiting: deque[tuple[C, asyncio.Future[R]]] = deque()
         self._running = 0  # without the slow ones
 
@@ -64,7 +69,7 @@ class Batches(Generic[C, R]):
         return future
 
     def _start(self) -> None:
-        if self._waiting and not self._running:
+        if self._waiting and (self._max_calls == 1 or not self._running):
             self._running += 1
             self._spawn(self._run_next())
 
@@ -72,7 +77,7 @@ class Batches(Generic[C, R]):
         """Removes the next batch from the queue: at least one call, and at most one of each session."""
         batch: dict[str, tuple[C, asyncio.Future[R]]] = {}
         size = 0
-        while self._waiting and len(batch) < _MAX_CALLS and size < _MAX_BYTES:
+        while self._waiting and len(batch) < self._max_calls and size < _MAX_BYTES:
             call = self._waiting[0][0]
             if call.session_id in batch:
                 break
@@ -117,3 +122,13 @@ class Batches(Generic[C, R]):
             for (_, future), result in zip(batch, results, strict=True):
                 if not future.done():
                     future.set_result(result)
+
+
+def all_together(leases: Iterable[T]) -> Sequence[Sequence[T]]:
+    """Returns the leases that one statement renews: all of them."""
+    return [held] if (held := list(leases)) else []
+
+
+def each_alone(leases: Iterable[T]) -> Sequence[Sequence[T]]:
+    """Returns each lease for a statement of its own."""
+    return [[lease] for lease in leases]

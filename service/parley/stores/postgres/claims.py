@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import asyncpg
+
 from parley.core.errors import KeyInUse, KeyReused, ReplyDeleted, TurnLost
 from parley.core.ports import Claim
 from parley.stores.postgres.database import Connection
@@ -16,11 +18,11 @@ WHERE claim.digest = excluded.digest AND claim.lease_expires <= excluded.updated
 RETURNING fence
 """
 _FIND = f"""
-SELECT digest, lease_expires, lease_expires - {now(4)} AS lease_remaining, CASE WHEN NOT EXISTS (
-  SELECT FROM parley.sessions WHERE id = claims.session_id AND deleted IS NOT NULL
-) THEN reply END AS reply
+SELECT digest, lease_expires, lease_expires - {now(4)} AS lease_remaining, session_id, reply
 FROM parley.claims WHERE account = $1 AND method = $2 AND key = $3
 """
+# A statement of its own, because a distributed database has the session and the claim in different shards.
+_EXISTS = "SELECT EXISTS (SELECT FROM parley.sessions WHERE id = $1 AND deleted IS NULL)"
 _HELD = "account = $1 AND method = $2 AND key = $3 AND fence = $4 AND lease_expires IS NOT NULL"
 _STORE_REPLY = f"""
 UPDATE parley.claims SET lease_expires = NULL, reply = $5, session_id = $6, updated = {now(7)}
@@ -51,15 +53,16 @@ async def claim(  # noqa: PLR0913, PLR0917 - the port's arguments
         if found["digest"] != digest:
             raise KeyReused
         if found["lease_expires"] is None:
-            return _stored(found["reply"])
+            return await _stored(db, found)
         remaining = found["lease_remaining"]
         if remaining > 0:
             break
     raise KeyInUse(remaining)
 
 
-def _stored(reply: bytes | None) -> bytes:
-    if reply is None:
+async def _stored(db: Connection, found: asyncpg.Record) -> bytes:
+    reply, session_id = found["reply"], found["session_id"]
+    if reply is None or (session_id is not None and not await db.fetchval(_EXISTS, session_id)):
         raise ReplyDeleted
     return bytes(reply)
 

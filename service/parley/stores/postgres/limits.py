@@ -13,6 +13,7 @@ _RESERVE = "SELECT granted, used, moment FROM parley.reserve($1, $2, $3, $4, $5,
 _SETTLE = """
 SELECT set_config('synchronous_commit', 'off', true), parley.settle($1, $2, $3, $4, $5, $6, $7)
 """
+_SETTLE_WITH_TURN = "SELECT parley.settle($1, $2, $3, $4, $5, $6, $7)"
 _CORRECT = "SELECT parley.correct($1, $2, $3, $4, $5, $6, $7)"
 _RENEW = f"""
 UPDATE parley.running_calls SET lease_expires = {now(1)} + $2
@@ -42,6 +43,11 @@ async def reserve(
 async def settle(db: Connection, settlement: Settlement, now: Now) -> None:
     """Ends the call and applies the difference between used and reserved amounts."""
     await db.fetchrow(_SETTLE, settlement.call_id, *charge_columns(settlement.charges), now)
+
+
+async def settle_with_turn(db: Connection, settlement: Settlement, now: Now) -> None:
+    """Settles in the transaction of a turn, whose commit waits for the disk."""
+    await db.fetchrow(_SETTLE_WITH_TURN, settlement.call_id, *charge_columns(settlement.charges), now)
 
 
 async def renew(db: Connection, call_ids: Sequence[str], now: Now, lease_seconds: float) -> None:

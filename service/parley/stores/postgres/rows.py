@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TypeAlias
 
+from parley.core.errors import SessionNotFound
 from parley.core.messages.roles import is_system
 from parley.v1.message_pb2 import Message
 
@@ -18,3 +19,9 @@ def now(parameter: int) -> str:
 def columns(messages: Sequence[Message]) -> tuple[list[bytes], list[bool]]:
     """Returns the columns of messages: serialized, and whether they are system messages."""
     return [message.SerializeToString() for message in messages], [is_system(message) for message in messages]
+
+
+def require_valid_id(session_id: str) -> None:
+    """Raises SessionNotFound for an id with a NUL character, which PostgreSQL cannot store."""
+    if "\0" in session_id:
+        raise SessionNotFound(session_id)

@@ -1,7 +1,7 @@
 """The statements that begin and end turns, each for several turns at once."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import Any, NamedTuple, TypeAlias
 
@@ -12,8 +12,9 @@ from parley.core.ports import Settlement, Turn, TurnBegin, TurnEnd
 from parley.core.sessions import history
 from parley.stores import records
 from parley.stores.postgres import turn_statements as statements
+from parley.stores.postgres.claims import end_claim
 from parley.stores.postgres.database import Connection
-from parley.stores.postgres.limits import charge_columns
+from parley.stores.postgres.limits import charge_columns, settle_with_turn
 from parley.stores.postgres.rows import Now
 from parley.stores.serialized import Serialized
 from parley.v1.message_pb2 import Message
@@ -122,6 +123,32 @@ async def end(db: Connection, endings: Sequence[Ending], now: Now) -> list[bool]
         found = await db.fetch(statements.END_WITH_CLAIM, now, *values, *key)
     ended = {row["id"] for row in found}
     return [ending.session_id in ended for ending in endings]
+
+
+async def end_distributed(db: Connection, ending: Ending, now: Now) -> bool:
+    """Ends a turn in one transaction with a statement for each shard: that of the session, and those of the account.
+
+    Args:
+        db: The connection.
+        ending: The end.
+        now: The current time.
+
+    Returns:
+        Whether the turn still held its lease; otherwise nothing is written.
+
+    Raises:
+        TurnLost: The claim is no longer held.
+    """
+    claim, settlement = ending.end.claim, ending.end.settlement
+    alone = replace(ending, end=replace(ending.end, claim=None, settlement=None))
+    async with db.transaction():
+        (ended,) = await end(db, [alone], now)
+        if ended and claim is not None:
+            reply = ending.end.reply if ending.end.state == "completed" else None
+            await end_claim(db, claim, reply, now, ending.session_id)
+        if ended and settlement is not None:
+            await settle_with_turn(db, settlement, now)
+    return ended
 
 
 def _parameters(rows: Sequence[_Row], messages: Sequence[_Messages]) -> tuple[bool, tuple[Any, ...]]:

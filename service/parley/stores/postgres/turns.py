@@ -34,14 +34,21 @@ Write = Callable[[Connection, Sequence[Addition], Now], Coroutine[Any, Any, list
 class Turns:
     """Begins and ends the turns of one worker. Turns that begin or end at the same time share a statement."""
 
-    def __init__(self, pool: Pool, clock: Callable[[], Now]) -> None:
-        """Writes over the pool's connections, at the times of the clock."""
+    def __init__(self, pool: Pool, clock: Callable[[], Now], *, distributed: bool = False) -> None:
+        """Writes over the pool's connections, at the times of the clock.
+
+        Args:
+            pool: The connections.
+            clock: The clock.
+            distributed: Whether the database has its sessions in several shards: each statement is for one of them.
+        """
         self._pool = pool
         self._clock = clock
+        self._distributed = distributed
         self._windows = WindowCache()
-        self._created: Batches[Addition, None] = Batches(self._run(turn_writes.create), pool.spawn)
-        self._leased: Batches[Addition, asyncpg.Record | None] = Batches(self._run(turn_writes.lease), pool.spawn)
-        self._ended: Batches[Ending, bool] = Batches(self._run(turn_writes.end), pool.spawn)
+        self._created: Batches[Addition, None] = self._batches(turn_writes.create)
+        self._leased: Batches[Addition, asyncpg.Record | None] = self._batches(turn_writes.lease)
+        self._ended: Batches[Ending, bool] = self._batches(turn_writes.end)
 
     async def begin(self, begin: TurnBegin, lease_seconds: float) -> Turn:
         """Leases the session and adds the turn, in one round trip for a new session, otherwise in two.
@@ -87,7 +94,9 @@ class Turns:
             StoreUnavailable: The server is unavailable; the end may or may not have been committed.
         """
         ending = Ending(turn, end, serialize(end.answer))
-        if end.claim is None:
+        if self._distributed and (end.claim or end.settlement):
+            ended = await self._pool.run(lambda db: turn_writes.end_distributed(db, ending, self._clock()))
+        elif end.claim is None:
             ended = await self._ended.submit(ending)
         else:
             (ended,) = await self._pool.run(lambda db: turn_writes.end(db, [ending], self._clock()))
@@ -163,9 +172,13 @@ class Turns:
             rows = await self._pool.read(lambda db, piece=piece: db.fetch(statements.HISTORY, turn.session_id, *piece))  # type: ignore[misc]
             turn.history += _parsed([row["message"] for row in rows])
 
-    def _run(self, write: Callable[[Connection, Sequence[Any], Now], Coroutine[Any, Any, list[Any]]]) -> Any:
-        """Returns a function that writes a batch over a connection of the pool."""
-        return lambda batch: self._pool.run_in_task(lambda db: write(db, batch, self._clock()))
+    def _batches(self, write: Callable[[Connection, Sequence[Any], Now], Coroutine[Any, Any, list[Any]]]) -> Any:
+        """Returns batches that are written over connections of the pool."""
+        return Batches(
+            lambda batch: self._pool.run_in_task(lambda db: write(db, batch, self._clock())),
+            self._pool.spawn,
+            shared=not self._distributed,
+        )
 
 
 def _turn(addition: Addition, leased: asyncpg.Record, past: list[Message]) -> Turn:
