@@ -15,7 +15,7 @@ BASE ?= origin/main main
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-unit fuzz faults probe bench gen client lock audit sbom check fix clean
+.PHONY: help install run test test-unit fuzz faults probe bench scale sizing gen client lock audit sbom check fix clean
 .PHONY: check-code check-types check-imports check-protos check-docs check-chart
 
 help: ## Show this list
@@ -60,6 +60,12 @@ probe: install ## Flood a Parley as strangers would, and race for its limits; ab
 
 bench: install ## Run the load benchmarks of tests/load; one JSON line each
 	@$(BIN)/python -m tests.load $(ARGS)
+
+scale: install ## Fill PostgreSQL with rows, and measure space, plans and turns (MESSAGES=100000000)
+	@$(BIN)/python -m tests.load.scale --messages $(or $(MESSAGES),2000000)
+
+sizing: install ## Work out what a load needs, from measured figures (ARGS="--sessions 1000000 --streams 100000")
+	@$(BIN)/python -m tests.load.sizing $(ARGS)
 
 # $(call generate,folder for the code,file for the descriptor)
 define generate

