@@ -15,6 +15,7 @@ from typing import Any
 import grpc
 import pytest
 
+from parley.cli.main import main
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from parley.v1.models_pb2 import ListModelsRequest
@@ -138,6 +139,49 @@ def _streaming(parley: Parley, secret: str) -> Iterator[HTTPResponse]:
         start = response.read(6)
         assert b"data: " == start, start + response.read()
         yield response
+
+
+def test_the_commands_show_and_steer_all_workers(
+    admin_stack: Parley, upstream: ScriptedUpstream, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`parley calls`, `targets`, `log-level` and `top` answer for both workers, within 80 columns on a terminal."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def parley(*arguments: str) -> str:
+        with pytest.raises(SystemExit):
+            main([*arguments, "--state-dir", str(admin_stack.folder / "state")])
+        return capsys.readouterr().out
+
+    def is_opened() -> bool:
+        error = admin_stack.request("POST", "/v1/chat/completions", QUESTION)[1]["error"]
+        return bool(error["code"] == "upstream_unavailable")
+
+    upstream.answer(*[Events([*chunks("Hel"), Stall()])] * 2)
+    with _streaming(admin_stack, admin_stack.key) as one, _streaming(admin_stack, admin_stack.key) as two:
+        until(lambda: 2 == len(json.loads(parley("calls", "--json"))), "two calls")
+        found = json.loads(parley("calls", "--json"))
+        assert {"scripted"} == {call["model"] for call in found}
+        shown = parley("top", "--once")
+        assert "2 calls" in shown
+        assert all(len(line) <= 80 for line in shown.splitlines())
+        for call in found:
+            parley("calls", "cancel", call["request_id"])
+        for stream in (one, two):
+            events, is_done = sse.read(b"data: " + stream.read())
+            assert ("call_cancelled", False) == (events[-1]["error"]["code"], is_done)
+    [target] = json.loads(parley("targets", "--json"))
+    assert 2 == target["workers"]
+    assert "open (operator)" in parley("targets", "open", target["name"])
+    assert [True] * 4 == [is_opened() for _ in range(4)]
+    for pid in admin_stack.workers():
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: _accepts(admin_stack.folder / "state" / "admin.sock"), "another worker")
+    until(lambda: 2 == json.loads(parley("targets", "--json"))[0]["workers"], "both workers")
+    assert "open (operator)" in parley("targets")
+    assert is_opened()
+    assert "closed" in parley("targets", "close", target["name"])
+    assert "debug until" in parley("log-level", "debug", "--for", "1h")
+    assert "info (started with info)" in parley("log-level", "--clear")
 
 
 @pytest.mark.parametrize(

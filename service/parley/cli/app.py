@@ -70,5 +70,19 @@ app.command(
     "  parley usage --by day --by model --account acme --csv > usage.csv\n"
     "  parley usage --by key --since 2026-11-01 --json | jq 'map(.cost) | add'",
 )
+app.command("parley.cli.targets:app", name="targets", help="Show, open, close and weight the targets.")
+app.command("parley.cli.calls:app", name="calls", help="List the running calls; cancel one.")
+app.command(
+    "parley.cli.top:top",
+    name="top",
+    help="Watch calls, tokens, targets and sessions live.",
+    help_epilogue="Examples:\n  parley top\n  parley top --once",
+)
+app.command(
+    "parley.cli.log_level:log_level",
+    name="log-level",
+    help="Show or set the log level of the running service.",
+    help_epilogue="Examples:\n  parley log-level\n  parley log-level debug --for 10m\n  parley log-level --clear",
+)
 app.command("parley.cli.db:app", name="db", help="Upgrade the database, or move it to PostgreSQL.")
 app.command("parley.cli.config:app", name="config", help="Check a configuration file.")

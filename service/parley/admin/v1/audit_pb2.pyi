@@ -21,7 +21,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class AuditEvent(_message.Message):
-    """A change of a key or an account."""
+    """A change of a key, an account or the running service."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -48,7 +48,7 @@ class AuditEvent(_message.Message):
     method: _builtins.str
     """The RPC, or the RPC that is equivalent to the command, for example `RevokeKey`."""
     subject: _builtins.str
-    """What was changed: `key:ID` or `account:NAME`."""
+    """What was changed: `key:ID`, `account:NAME`, `target:NAME`, `call:ID` or `service`."""
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditChange]:
         """The fields that changed. Empty where everything was as requested already."""

@@ -26,8 +26,9 @@ if _version_not_supported:
 
 
 class AuditLogStub:
-    """Reads the record of all changes of keys and accounts, by RPC or command. It has one event for each change, written in the
-    transaction of the change. Events are never changed or deleted, and have no secrets.
+    """Reads the record of all changes of keys, accounts and the running service, by RPC or command. It has one event for each
+    change, written in the transaction of the change; that of a change of the running service follows it. Events are never changed
+    or deleted, and have no secrets.
     """
 
     def __init__(self, channel):
@@ -44,8 +45,9 @@ class AuditLogStub:
 
 
 class AuditLogServicer:
-    """Reads the record of all changes of keys and accounts, by RPC or command. It has one event for each change, written in the
-    transaction of the change. Events are never changed or deleted, and have no secrets.
+    """Reads the record of all changes of keys, accounts and the running service, by RPC or command. It has one event for each
+    change, written in the transaction of the change; that of a change of the running service follows it. Events are never changed
+    or deleted, and have no secrets.
     """
 
     def ListAuditEvents(self, request, context):
@@ -72,8 +74,9 @@ def add_AuditLogServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AuditLog:
-    """Reads the record of all changes of keys and accounts, by RPC or command. It has one event for each change, written in the
-    transaction of the change. Events are never changed or deleted, and have no secrets.
+    """Reads the record of all changes of keys, accounts and the running service, by RPC or command. It has one event for each
+    change, written in the transaction of the change; that of a change of the running service follows it. Events are never changed
+    or deleted, and have no secrets.
     """
 
     @staticmethod

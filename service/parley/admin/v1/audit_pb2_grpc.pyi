@@ -27,8 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AuditLogStub:
-    """Reads the record of all changes of keys and accounts, by RPC or command. It has one event for each change, written in the
-    transaction of the change. Events are never changed or deleted, and have no secrets.
+    """Reads the record of all changes of keys, accounts and the running service, by RPC or command. It has one event for each
+    change, written in the transaction of the change; that of a change of the running service follows it. Events are never changed
+    or deleted, and have no secrets.
     """
 
     @_typing.overload
@@ -40,8 +41,9 @@ class AuditLogStub:
 
 @_typing.type_check_only
 class AuditLogAsyncStub(AuditLogStub):
-    """Reads the record of all changes of keys and accounts, by RPC or command. It has one event for each change, written in the
-    transaction of the change. Events are never changed or deleted, and have no secrets.
+    """Reads the record of all changes of keys, accounts and the running service, by RPC or command. It has one event for each
+    change, written in the transaction of the change; that of a change of the running service follows it. Events are never changed
+    or deleted, and have no secrets.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -49,8 +51,9 @@ class AuditLogAsyncStub(AuditLogStub):
     """Lists events, the latest first."""
 
 class AuditLogServicer(metaclass=_abc_1.ABCMeta):
-    """Reads the record of all changes of keys and accounts, by RPC or command. It has one event for each change, written in the
-    transaction of the change. Events are never changed or deleted, and have no secrets.
+    """Reads the record of all changes of keys, accounts and the running service, by RPC or command. It has one event for each
+    change, written in the transaction of the change; that of a change of the running service follows it. Events are never changed
+    or deleted, and have no secrets.
     """
 
     @_abc_1.abstractmethod
