@@ -51,6 +51,7 @@ from parley.rpc.server import Server
 from parley.rpc.server_options import ServerLimits
 from parley.rpc.shutdown import Shutdown
 from parley.stores.open import open_existing_store
+from parley.tracing.opening import open_tracer, with_spans
 
 _SWITCH_SECONDS = 0.0005  # how long the store's thread waits for the loop after a statement; Python's default: 5 ms
 
@@ -160,7 +161,9 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
     operations = Operations(router, overrides, log_level, set_level)
     try:
         async with (
-            open_existing_store(config.store, state_dir, store_identity) as store,
+            open_tracer(config) as tracer,
+            open_existing_store(config.store, state_dir, store_identity) as opened,
+            nullcontext(with_spans(opened, config, tracer)) as store,
             admin_servers(admin, store, Rules.of(config), config.admin, operations, on_alive=on_alive),
             _authenticator(config, store, run_dir, certificates=certificates) as authenticator,
         ):
@@ -180,6 +183,7 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
                 limits=server_limits,
                 running=operations.running,
                 metrics=measured.calls if measured else None,
+                tracer=tracer,
             )
             address = await server.start(address)
             _tune_garbage_collector()

@@ -31,6 +31,7 @@ from parley.supervisor.edge_settings import MAX_BODY, MAX_STREAMS, EdgeSettings
 from parley.supervisor.errors import CommandError
 from parley.supervisor.limits import default_heap, raise_descriptor_limit
 from parley.supervisor.static_edge import Listeners
+from parley.tracing import settings as tracing_settings
 
 _HTTP, _GRPC = Address("127.0.0.1", 8080), Address("127.0.0.1", 50051)
 _RUN = "parley edge run /run/parley --workers dns:parley-workers:50051 --http 0.0.0.0:8080 --insecure"
@@ -179,6 +180,7 @@ class EdgeOptions:
             reflection=not self.no_reflection,
             max_heap=self.max_heap or default_heap(self.max_body),
             threads=self.threads,
+            tracing=tracing_settings.read(os.environ),
         )
 
 

@@ -1,6 +1,7 @@
 """`parley serve`: one worker without Envoy."""
 
 import asyncio
+import os
 from math import inf
 
 from parley.cli.shared import connection, options
@@ -18,6 +19,7 @@ from parley.supervisor.messages import Claim, StoreOpened
 from parley.supervisor.paths import Paths, ShutdownTimes
 from parley.supervisor.plan import Plan
 from parley.supervisor.store_wait import StoreStartup
+from parley.tracing import settings as tracing_settings
 
 
 def serve(  # noqa: PLR0913 - one parameter an option
@@ -43,6 +45,7 @@ def serve(  # noqa: PLR0913 - one parameter an option
     """
     checked = load(config)
     check_config(checked, config)
+    tracing_settings.read(os.environ)  # an error is reported before any process starts
     if not insecure:
         require_private(listen, "--listen", "run `parley up` with `tls` in the configuration")
     check_address(listen, "--listen")

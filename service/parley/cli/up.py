@@ -1,6 +1,7 @@
 """`parley up`: starts, supervises and stops all processes."""
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -34,6 +35,7 @@ from parley.supervisor.messages import Claim, Reload, Serving, StoreOpened
 from parley.supervisor.paths import Paths, ShutdownTimes
 from parley.supervisor.plan import Plan
 from parley.supervisor.store_wait import StoreStartup
+from parley.tracing import settings as tracing_settings
 
 
 def up(  # noqa: PLR0913 - one parameter an option
@@ -104,6 +106,7 @@ def up(  # noqa: PLR0913 - one parameter an option
         not no_reflection,
         max_heap or default_heap(max_body),
         max_connections_per_address,
+        tracing=tracing_settings.read(os.environ),
     )
     times = ShutdownTimes(
         options.seconds(shutdown_delay, "--shutdown-delay"), options.seconds(shutdown_grace, "--shutdown-grace")

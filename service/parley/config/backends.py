@@ -41,6 +41,8 @@ ExtraBody = Annotated[
     Literal["preset", "all", "off"] | list[Annotated[str, Field(min_length=1)]], BeforeValidator(restore_off)
 ]
 """Which vendor parameters a backend passes on: those of its preset, all, none, or further names beside the preset."""
+TraceContext = Annotated[Literal["auto", "full", "traceparent", "off"], BeforeValidator(restore_off)]
+"""Which trace context a backend receives."""
 Connections = Annotated[int, Field(ge=1, le=10_000)]
 
 
@@ -106,6 +108,10 @@ class OpenAIBackend(Strict):
     extra_body: ExtraBody = "preset"
     """Vendor parameters of callers that are passed on: those known to be harmless (`preset`), further names beside them
     (a list), all (`all`, for callers that you trust), or none (`off`). Others are rejected."""
+    trace_context: TraceContext = "auto"
+    """Which trace context the backend receives, if traces are exported: `traceparent` and `tracestate` (`full`), only
+    `traceparent`, which has random ids and nothing else, or none (`off`). Default: `full` for a host of the own network
+    (a private address, a name without a dot or of a local domain), `traceparent` for all others."""
 
 
 class AnthropicBackend(Strict):
@@ -132,6 +138,10 @@ class AnthropicBackend(Strict):
     extra_body: ExtraBody = "preset"
     """Vendor parameters of callers that are passed on: those known to be harmless (`preset`), further names beside them
     (a list), all (`all`, for callers that you trust), or none (`off`). Others are rejected."""
+    trace_context: TraceContext = "auto"
+    """Which trace context the backend receives, if traces are exported: `traceparent` and `tracestate` (`full`), only
+    `traceparent`, which has random ids and nothing else, or none (`off`). Default: `full` for a host of the own network
+    (a private address, a name without a dot or of a local domain), `traceparent` for all others."""
 
 
 class ParleyBackend(Strict):
@@ -154,6 +164,10 @@ class ParleyBackend(Strict):
     """PEM file of the certificate authorities. Default: those of the system."""
     health: HealthCheck | None = None
     """Active health check. Default: none; calls alone decide."""
+    trace_context: TraceContext = "auto"
+    """Which trace context the backend receives, if traces are exported: `traceparent` and `tracestate` (`full`), only
+    `traceparent`, which has random ids and nothing else, or none (`off`). Default: `full` for a host of the own network
+    (a private address, a name without a dot or of a local domain), `traceparent` for all others."""
 
 
 class AnyLLMBackend(Strict):

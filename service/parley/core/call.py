@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from parley.config import Model
 from parley.core.messages import functions
-from parley.core.ports import Caller
+from parley.core.ports import Caller, CallTrace
 from parley.core.routing.execution import Execution
 from parley.core.sessions.idempotency import Key
 from parley.core.sessions.turns import CallLease
@@ -27,11 +27,13 @@ class CallOptions(NamedTuple):
         deadline: When the caller gives up, in seconds of the event loop's clock; None without a deadline.
         key: The `Idempotency-Key`; None for a call without one.
         hops: The number of Parleys that the call has passed through before this one.
+        trace: The trace of the call; None without tracing.
     """
 
     deadline: float | None = None
     key: Key | None = None
     hops: int = 0
+    trace: CallTrace | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -47,6 +49,7 @@ class CallOutcome:
         is_access_revoked: Whether the call was cancelled because its caller has lost access.
         running: What is known of the answer while the call runs; None for calls without one.
         model_id: The id of the model that the request resolves to; empty before, and if there is none.
+        answer: The answer, or its part, if the trace captures content.
     """
 
     rate_limits: Sequence[RateLimitStatus] | None = None
@@ -56,6 +59,7 @@ class CallOutcome:
     is_access_revoked: bool = False
     running: "ChatCall | None" = None
     model_id: str = ""
+    answer: ChatCompletion | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -73,7 +77,7 @@ class ChatCall:
         uses_functions: Whether the request uses `functions` instead of `tools`.
         execution: Runs the attempts; None before the turn has begun.
         shaper: Shapes the chunks of a stream; None before the first chunk.
-        accumulator: Collects the chunks of a stream; None if nothing is stored.
+        accumulator: Collects the chunks of a stream; None if nothing is stored or traced.
     """
 
     request: CreateChatCompletionRequest
@@ -113,7 +117,7 @@ class ChatCall:
         assert self.execution is not None  # noqa: S101 - only an execution yields chunks
         self.completion = ChatCompletion()
         stamp(self.completion, self.execution.model_id, self.lease.session_id)
-        self.accumulator = CompletionAccumulator(self.completion) if self.lease.is_persisted else None
+        self.accumulator = CompletionAccumulator(self.completion) if self._is_kept else None
         self.shaper = StreamShaper(self.completion)
         return self.shaper
 
@@ -122,12 +126,21 @@ class ChatCall:
         """The completion tokens so far, estimated from the delivered output."""
         return estimate_tokens(self.execution.delivered_size) if self.execution else 0
 
+    @property
+    def _is_kept(self) -> bool:
+        """Whether the answer is needed after it was sent: for the store, or for a trace with content."""
+        trace = self.options.trace
+        return self.lease.is_persisted or (trace is not None and trace.captures_content)
+
     def accumulated(self) -> ChatCompletion | None:
-        """Returns the answer of a stream so far; None if nothing is stored."""
+        """Returns the answer of a stream so far; None if nothing is kept."""
         return self.accumulator.completion() if self.accumulator else None
 
     def record_receipt(self) -> None:
-        """Writes the attempts to the outcome."""
+        """Writes the attempts to the outcome, and the answer if the trace captures content."""
+        trace = self.options.trace
+        if trace is not None and trace.captures_content:
+            self.outcome.answer = self.accumulated() or self.completion
         if self.execution:
             self.outcome.receipt = self.execution.receipt()
             self.outcome.attempts = self.execution.attempts

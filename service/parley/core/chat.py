@@ -170,6 +170,7 @@ class Chat:
             deadline=call.options.deadline,
             account=call.caller.account,
             hops=call.options.hops,
+            trace=call.options.trace,
         )
         return call.execution
 

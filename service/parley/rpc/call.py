@@ -7,7 +7,7 @@ from typing import Any
 
 from parley.core.call import CallOutcome
 from parley.core.errors import CallCancelled, ParleyError, ShuttingDown
-from parley.core.ports import Caller, Credentials, Origin
+from parley.core.ports import Caller, CallFacts, CallTrace, Credentials, Origin
 
 
 @dataclass(slots=True, eq=False)
@@ -33,6 +33,7 @@ class Call:
         log_fields: Further fields of the log line.
         is_logged: Whether the call has a log line of its own.
         started: When the call began, in seconds of `time.perf_counter`.
+        trace: The trace of the call; None without tracing.
     """
 
     method: str
@@ -52,6 +53,7 @@ class Call:
     log_fields: dict[str, Any] = field(default_factory=dict)
     is_logged: bool = True
     started: float = 0.0
+    trace: CallTrace | None = None
 
     @property
     def known_caller(self) -> Caller:
@@ -68,14 +70,29 @@ class Call:
             self.task.cancel()
 
     def end(self) -> None:
-        """Drops the task, whose context has the call: otherwise only the garbage collector would free the two.
+        """Ends the trace, and drops the task.
+
+        The context of the task has the call: otherwise only the garbage collector would free the two.
 
         Drops the records of attempts and the state of the answer too: a background task may keep the context of the
         call that started it.
         """
+        if self.trace is not None:
+            self._end_trace(self.trace)
         del self.task
         self.outcome.attempts = ()
         self.outcome.running = None  # it refers to the outcome
+        self.outcome.answer = None
+
+    def _end_trace(self, trace: CallTrace) -> None:
+        account = self.caller.account if self.caller is not None else ""
+        outcome = self.outcome
+        facts = CallFacts(
+            self.method, self.status, self.failure, self.request_id, account, self.log_fields, outcome.attempts
+        )
+        facts.answer = outcome.answer
+        trace.end(facts)
+        self.trace = None
 
 
 _current: ContextVar[Call] = ContextVar("call")

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 import grpc
 
 from parley.core.errors import DeadlineExceeded, ParleyError
+from parley.core.ports import Tracer
 from parley.metrics.calls import CallMetrics
 from parley.rpc import call_log, errors
 from parley.rpc.admission import COMPLETIONS, Admission, require_scope
@@ -42,6 +43,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         running: Kept up to date with the running calls.
         metrics: Counts the calls; None for no metrics.
         behind_edge: Whether the metadata has the client's address; otherwise the connection has it.
+        tracer: Traces the calls; None without tracing.
     """
 
     def __init__(  # noqa: PLR0913 - the parts of a call
@@ -53,6 +55,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         metrics: CallMetrics | None = None,
         *,
         behind_edge: bool,
+        tracer: Tracer | None = None,
     ) -> None:
         self._authenticate = authenticate
         self._challenges = challenges
@@ -60,6 +63,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._running = running
         self._metrics = metrics
         self._behind_edge = behind_edge
+        self._tracer = tracer
         self._wrapped: dict[str, tuple[str, MethodHandler]] = {}
 
     async def intercept_service(
@@ -77,7 +81,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             name = method.rpartition("/")[2]
             known = self._wrapped[method] = name, self._wrap(handler, name)
         name, wrapped = known
-        set_current(_new_call(name, handler_call_details.invocation_metadata))
+        call = _new_call(name, handler_call_details.invocation_metadata)
+        if self._tracer is not None:
+            call.trace = self._tracer.start(method[1:].partition("/")[0], call.metadata)
+            call.log_fields["trace_id"] = call.trace.trace_id
+        set_current(call)
         return wrapped
 
     def _wrap(self, handler: MethodHandler, name: str) -> MethodHandler:

@@ -10,7 +10,7 @@ from parley.config import Auth
 from parley.core.background import PeriodicTask
 from parley.core.chat import Chat
 from parley.core.errors import ShuttingDown
-from parley.core.ports import AccessChecker, Authenticator, Store
+from parley.core.ports import AccessChecker, Authenticator, Store, Tracer
 from parley.core.routing.router import Router
 from parley.metrics.calls import CallMetrics
 from parley.rpc.admission import Admission
@@ -69,6 +69,7 @@ class Server:
         limits: The limits of a server without an edge; None behind one.
         running: Kept up to date with the running calls.
         metrics: Counts the calls; None for no metrics.
+        tracer: Traces the calls; None without tracing.
         keep_alive_seconds: Silence in a stream of events before a keep-alive comment.
         stalled_seconds: How long a piece of a stream may stay unread before its call is cancelled.
     """
@@ -85,6 +86,7 @@ class Server:
         limits: ServerLimits | None = None,
         running: set[Call] | None = None,
         metrics: CallMetrics | None = None,
+        tracer: Tracer | None = None,
         keep_alive_seconds: float = _KEEP_ALIVE_SECONDS,
         stalled_seconds: float = _STALLED_SECONDS,
     ) -> None:
@@ -98,6 +100,7 @@ class Server:
             self._running,
             metrics,
             behind_edge=limits is None,
+            tracer=tracer,
         )
         self._server = grpc.aio.server(interceptors=[interceptor], options=server_options(limits))
         self._chat = chat

@@ -2,9 +2,13 @@
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from parley.supervisor.addresses import Address
 from parley.supervisor.certificates import TlsFiles
+
+if TYPE_CHECKING:
+    from parley.tracing.settings import TracingSettings
 
 _UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 10**3, "MB": 10**6}
 _SIZE = re.compile(r"(\d+) *([A-Za-z]*)")
@@ -42,6 +46,7 @@ class EdgeSettings:
         max_heap: The limit of Envoy's heap in bytes; 0 for 160 MiB, or 20 bodies of the largest size.
         max_connections_per_address: The most connections of one client address; 0 for no limit.
         threads: The number of Envoy's threads; 0 for a quarter of the cores, at least two.
+        tracing: Where Envoy sends traces; None for none.
     """
 
     cors_origins: tuple[str, ...] = ()
@@ -58,6 +63,7 @@ class EdgeSettings:
     max_heap: int = 0
     max_connections_per_address: int = MAX_CONNECTIONS_PER_ADDRESS
     threads: int = 0
+    tracing: "TracingSettings | None" = None
 
     @property
     def address_limit(self) -> int:

@@ -78,6 +78,10 @@ def render(
         if "eds_cluster_config" in cluster:
             file = admin_endpoints(endpoints) if cluster["name"] in _ADMIN else endpoints
             cluster["eds_cluster_config"]["eds_config"]["path_config_source"]["path"] = str(file)
+    if settings.tracing is not None:
+        from parley.supervisor import edge_tracing
+
+        edge_tracing.apply(config, settings.tracing)
     return json.dumps(config)
 
 

@@ -78,7 +78,7 @@ class HttpBackend:
         response = None
         try:
             response = await self._endpoint.post(
-                body, call.timeouts.connect, deadlines.end, compressed=True, hops=call.hops
+                body, call.timeouts.connect, deadlines.end, compressed=True, hops=call.hops, trace=call.trace
             )
             if not _can_be_read(response):
                 raise await self._response_error(response, call)
@@ -198,7 +198,9 @@ class HttpBackend:
         """Requests a stream and returns once the response head has arrived."""
         response = None
         try:
-            response = await self._endpoint.post(body, call.timeouts.connect, deadlines.first_token, hops=call.hops)
+            response = await self._endpoint.post(
+                body, call.timeouts.connect, deadlines.first_token, hops=call.hops, trace=call.trace
+            )
             if _can_be_read(response):
                 response.expire_at(_NEVER)  # from here on the watchdog limits the silence
                 return response

@@ -17,7 +17,7 @@ from parley.backends.http.errors import FAILURES, Disconnected, RetriedOnFreshCo
 from parley.backends.http.pool import Pool
 from parley.backends.http.proxies import proxy_for
 from parley.backends.http.response import Response
-from parley.core.ports import HOPS
+from parley.core.ports import HOPS, AttemptTrace
 
 _MAX_AGE_SECONDS = 300.0  # maximum age of a connection; a new one picks up changed DNS records
 _DNS_SECONDS = 10.0
@@ -68,7 +68,7 @@ class Endpoint:
         self._heads: dict[_RequestLine, bytes] = {}
         self._post = f"POST {self._target(url)}"
 
-    def post(
+    def post(  # noqa: PLR0913 - what requests differ in
         self,
         body: bytes,
         connect_seconds: float,
@@ -76,6 +76,7 @@ class Endpoint:
         *,
         compressed: bool = False,
         hops: int | None = None,
+        trace: AttemptTrace | None = None,
     ) -> Coroutine[Any, Any, Response]:
         """Sends a POST request and returns once the response head has arrived.
 
@@ -88,6 +89,7 @@ class Endpoint:
                 `Response.expire_at` moves it.
             compressed: Whether the response may be compressed.
             hops: The number of Parleys that the call has passed through; None to send none.
+            trace: The trace context that is sent; None for none.
 
         Raises:
             FAILURES: If the exchange fails.
@@ -96,7 +98,10 @@ class Endpoint:
             TimeoutError: If the deadline passed.
         """
         line = (self._post, ENCODINGS if compressed else "identity", hops)
-        return self._send(line, body, connect_seconds, deadline)
+        if trace is None:
+            return self._send(line, body, connect_seconds, deadline)
+        more = "".join(f"{name}: {value}\r\n" for name, value in trace.headers)
+        return self._send(line, body, connect_seconds, deadline, more.encode())
 
     async def get(self, path: str, connect_seconds: float) -> Response:
         """Sends a GET request for the absolute path `path`; otherwise like `post`."""
@@ -109,10 +114,12 @@ class Endpoint:
             self._pool.close()
             self._pool = None
 
-    async def _send(self, line: _RequestLine, body: bytes, connect_seconds: float, deadline: float) -> Response:
+    async def _send(
+        self, line: _RequestLine, body: bytes, connect_seconds: float, deadline: float, more_headers: bytes = b""
+    ) -> Response:
         pool = self._pool or self._open()
         head = self._heads.get(line) or self._make_head(line)
-        request = b"%s%d\r\n\r\n%s" % (head, len(body), body)
+        request = b"%s%d\r\n%s\r\n%s" % (head, len(body), more_headers, body)
         is_retry = False
         while True:
             connection = pool.take_idle()

@@ -100,7 +100,7 @@ class Parley:
         """Returns the complete answer; see the port."""
         deadlines = Deadlines(call)
         await self._connected(deadlines)
-        metadata = (*self._metadata, (HOPS, str(call.hops)))
+        metadata = (*self._metadata, (HOPS, str(call.hops)), *(call.trace.headers if call.trace else ()))
         rpc = self._create(_request(call, stream=False), timeout=deadlines.remaining(), metadata=metadata)
         try:
             return _completion(await rpc)
@@ -114,7 +114,7 @@ class Parley:
         deadlines = Deadlines(call)
         await self._connected(deadlines)
         answer = _StreamState()
-        metadata = (*self._metadata, (HOPS, str(call.hops)))
+        metadata = (*self._metadata, (HOPS, str(call.hops)), *(call.trace.headers if call.trace else ()))
         rpc = self._stream(_request(call, stream=True), timeout=deadlines.remaining(), metadata=metadata)
         buffer = _MessageBuffer(rpc)
         silence_timer = SilenceTimer(call, deadlines)

@@ -31,6 +31,7 @@ from parley.core.ports.sessions import (
     TurnEnd,
     Window,
 )
+from parley.core.ports.tracing import AttemptTrace, CallFacts, CallTrace, Tracer
 from parley.core.ports.usage import UsageCounts, UsageKey, UsageQuery, UsageRow, UsageStore
 
 __all__ = [
@@ -43,12 +44,15 @@ __all__ = [
     "AlertReceiver",
     "AlertStore",
     "ApiKey",
+    "AttemptTrace",
     "Audit",
     "AuditEvent",
     "AuditFilter",
     "AuditStore",
     "Authenticator",
     "Backend",
+    "CallFacts",
+    "CallTrace",
     "Caller",
     "Charge",
     "Claim",
@@ -72,6 +76,7 @@ __all__ = [
     "Settlement",
     "StorageLimits",
     "Store",
+    "Tracer",
     "Turn",
     "TurnBegin",
     "TurnEnd",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from parley.config import Timeouts
+from parley.core.ports.tracing import AttemptTrace
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
 
 HOPS = "x-parley-hops"
@@ -27,6 +28,7 @@ class UpstreamCall:
         defaults: The names of the fields of `request` that the model's defaults set and the caller did not send.
         hops: The number of Parleys that the call has passed through, this one included.
         coalesce: Seconds within which a stream may collect what arrives after its first token; 0 for none.
+        trace: The trace context of the attempt; None without tracing.
     """
 
     request: CreateChatCompletionRequest
@@ -37,6 +39,7 @@ class UpstreamCall:
     defaults: Sequence[str] = ()
     hops: int = 1
     coalesce: float = 0.0
+    trace: AttemptTrace | None = None
 
 
 class Backend(Protocol):

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine, Sequence
+from dataclasses import replace
 from enum import Enum, auto
 from types import TracebackType
 from typing import Any, Self
@@ -107,6 +108,8 @@ class ActiveAttempt:
         if not (target.has_no_slots or await target.acquire_slot(retry_state.remaining_seconds(seconds))):
             retry_state.no_capacity()
             return None
+        if retry_state.trace is not None:
+            call = replace(call, trace=retry_state.trace.start_attempt(target.backend_name))
         record = None
         try:
             record = retry_state.start_attempt(candidate, call, kind, previous)

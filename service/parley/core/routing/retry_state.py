@@ -18,7 +18,7 @@ from parley.core.errors import (
     UpstreamQuotaExhausted,
     UpstreamUnavailable,
 )
-from parley.core.ports import UpstreamCall
+from parley.core.ports import CallTrace, UpstreamCall
 from parley.core.routing import added_parameters
 from parley.core.routing.attempts import Attempt, new_attempt
 from parley.core.routing.breaker import Clock
@@ -54,6 +54,7 @@ class RetryState:
     Attributes:
         has_alternatives: Whether the call has more than one target or fallback.
         attempts: All attempts in the order of their start.
+        trace: The trace of the call; None without tracing.
     """
 
     __slots__ = (
@@ -70,6 +71,7 @@ class RetryState:
         "_slow_candidates",
         "attempts",
         "has_alternatives",
+        "trace",
     )
 
     def __init__(  # noqa: PLR0913, PLR0917 - what the state of a call depends on
@@ -96,6 +98,7 @@ class RetryState:
         self._candidates = candidates
         self.has_alternatives = len(candidates) > 1
         self.attempts: list[Attempt] = []
+        self.trace: CallTrace | None = None
         budget.deposit()
 
     @property

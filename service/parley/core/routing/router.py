@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from parley.config import Config, Model, Price
 from parley.core.errors import InvalidRequest, ModelNotFound
-from parley.core.ports import Backend, Caller
+from parley.core.ports import Backend, Caller, CallTrace
 from parley.core.routing import request as upstream_request
 from parley.core.routing.balancing import order_by_weight
 from parley.core.routing.breaker import Clock
@@ -121,6 +121,7 @@ class Router:
         deadline: float | None,
         account: str = "",
         hops: int = 0,
+        trace: CallTrace | None = None,
     ) -> Execution:
         """Prepares the execution of one call.
 
@@ -132,6 +133,7 @@ class Router:
             deadline: The caller's deadline as a time of the event loop's clock; None for no deadline.
             account: The caller's account.
             hops: The number of Parleys before this one.
+            trace: The trace of the call; None without tracing.
         """
         retry_state = RetryState(  # without keywords, which cost as much as the rest of the constructor
             model.id,
@@ -142,6 +144,7 @@ class Router:
             self._clock,
             CallOrigin(account, request, messages),
         )
+        retry_state.trace = trace
         builder = RequestBuilder(self._defaults, model, request, messages, deadline, hops)
         return Execution(retry_state, model, builder)
 

@@ -58,7 +58,7 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
 
     async def _complete(self, call: Call, request: CreateChatCompletionRequest, context: Context) -> ChatCompletion:
         key = await self._prepare(call, request, is_stream=False)
-        options = CallOptions(remaining(context), key, hops(call.metadata))
+        options = CallOptions(remaining(context), key, hops(call.metadata), call.trace)
         completion = await self._chat.complete(request, call.known_caller, options, call.outcome)
         await headers.send_with_answer(call, context, completion)
         _record_answer(call, completion)
@@ -129,7 +129,7 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
         self, request: CreateChatCompletionRequest, context: Context, key: Key | None, output: StreamOutput
     ) -> None:
         call = current()
-        options = CallOptions(remaining(context), key, hops(call.metadata))
+        options = CallOptions(remaining(context), key, hops(call.metadata), call.trace)
         async with aclosing(self._chat.stream(request, call.known_caller, options, call.outcome)) as chunks:
             async for batch in chunks:
                 if output.size > MAX_PENDING:
