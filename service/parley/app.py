@@ -32,6 +32,7 @@ from parley.config import (
 from parley.core.administration import Rules
 from parley.core.chat import Chat
 from parley.core.ports import Authenticator, Backend, Store
+from parley.core.ports.statistics import CommitStatistics
 from parley.core.routing.health import HealthChecker
 from parley.core.routing.router import Router
 from parley.core.sessions.reaper import Reaper
@@ -43,6 +44,7 @@ from parley.core.usage.limits import RateLimiter
 from parley.core.usage.recorder import UsageRecorder
 from parley.logs import Level
 from parley.logs.configuration import set_level
+from parley.metrics.runtime import Runtime
 from parley.metrics.worker import WorkerMetrics
 from parley.rpc.admin import AdminSockets, admin_servers
 from parley.rpc.operations import Operations
@@ -172,6 +174,8 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
             usage = UsageRecorder(store, budgets.add)
             chat = Chat(router, turns, limits, store, usage)
             access = AccessChecker(store, Callers(config.plans, config.limits))
+            commits = getattr(store, "commits", None) or CommitStatistics()
+            runtime = Runtime(router, backends, turns, budgets, commits)
             measured = WorkerMetrics(config, operations.running) if metrics is not None else None
             server = Server(
                 chat,
@@ -191,7 +195,7 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
                 _store_tasks(store, server, config),
                 _alerts(config, store, budgets),
                 _health_checks(config, backends, router),
-                measured.serving(metrics) if measured and metrics else nullcontext(),
+                measured.serving(metrics, runtime) if measured and metrics else nullcontext(),
             ):
                 usage.start()
                 on_ready(address)

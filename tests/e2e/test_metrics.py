@@ -1,17 +1,24 @@
 """The metrics of a running Parley: real scrapes, read by Prometheus' own parsers."""
 
 import os
+import re
+import shutil
 import signal
+import socket
+import subprocess
 from collections.abc import Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.e2e.conftest import write_config
-from tests.processes import Parley, started, until
+from tests.processes import ANY_PORTS, PATIENCE, Parley, run, started, until
 from tests.upstream import ScriptedUpstream
 
-Sample = tuple[str, frozenset[tuple[str, str]]]
+PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +73,55 @@ def test_a_replaced_worker_begins_anew_under_the_same_number(parley: Parley) -> 
     until(lambda: total(parley, "parley_build_info") == 2, "the metrics of both workers")
     assert 1 == total(parley, "parley_build_info", worker="1")
     assert 1 == total(parley, "parley_build_info", worker="2")
+
+
+def test_the_page_lists_exactly_the_metrics_of_a_scrape(parley: Parley) -> None:
+    """Each metric of docs/metrics.md is in a scrape, with its type and its labels, and the other way around."""
+    parley.chat("Hello", model="scripted")
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| ([^|]*)\|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    documented = {name: (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
+    families = [
+        family
+        for family in text_string_to_metric_families(parley.scrape())
+        if not family.name.startswith(("envoy_", "process_", "python_"))
+    ]
+    assert {name: kind for name, (kind, _) in documented.items()} == {each.name: each.type for each in families}
+    for family in families:
+        for sample in family.samples:
+            assert documented[family.name][1] == sample.labels.keys() - {"worker", "le"}, family.name
+
+
+def test_promtool_accepts_a_scrape(parley: Parley) -> None:
+    """Prometheus' own checker can read the text, Envoy's part included, and finds each family once."""
+    parley.chat("Hello", model="scripted")
+    text = parley.scrape()
+    types = [line for line in text.splitlines() if line.startswith("# TYPE ")]
+    assert sorted(set(types)) == sorted(types)
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("needs promtool of Debian's package prometheus")
+    done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, text=True, check=False)
+    assert "error while linting" not in done.stderr, done.stderr
+
+
+def test_other_paths_and_methods_have_no_metrics(parley: Parley) -> None:
+    """Only GET and HEAD of /metrics are answered with metrics."""
+    connection = HTTPConnection(urlsplit(parley.metrics).netloc, timeout=PATIENCE)
+    for method, path, expected in (("GET", "/", 404), ("POST", "/metrics", 405), ("HEAD", "/metrics?x=1", 200)):
+        connection.request(method, path)
+        response = connection.getresponse()
+        assert (expected, response.will_close) == (response.status, True), (method, path)
+        response.read()
+        connection.close()
+
+
+def test_an_address_that_is_given_must_be_free(scripted_config: Path, tmp_path: Path) -> None:
+    """`--metrics` with an address in use ends the start with one line that names the option."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        more = ("--config", str(scripted_config), "--state-dir", str(tmp_path / "state"), "--metrics", address)
+        done = run("up", *ANY_PORTS, *more)
+    assert 1 == done.returncode
+    assert f"{address} is in use; stop what uses it or choose another with --metrics" in done.stderr

@@ -49,6 +49,8 @@ def serve(  # noqa: PLR0913 - one parameter an option
     if not insecure:
         require_private(listen, "--listen", "run `parley up` with `tls` in the configuration")
     check_address(listen, "--listen")
+    if metrics is not None:
+        check_address(metrics, "--metrics")
     state = folders.state_dir(state_dir)
     age = options.seconds(max_connection_age, "--max-connection-age")
     limits = EdgeSettings(

@@ -88,6 +88,8 @@ def up(  # noqa: PLR0913 - one parameter an option
     wait_seconds = options.seconds(wait_for_store, "--wait-for-store")
     run_dir = supervisor.request(Claim(state))
     checked = _check(config, http, grpc, ready_file)
+    if metrics is not None:
+        check_address(metrics, "--metrics")
     if not (checked.tls or insecure):
         for address, option in ((http, "--http"), (grpc, "--grpc"), (admin, "--admin")):
             require_private(address or http, option, "set `tls` in the configuration")

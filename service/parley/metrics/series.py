@@ -6,6 +6,7 @@ call. Only one thread adds to these, so that they need no lock; a scrape reads c
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.utils import floatToGoString
@@ -68,12 +69,18 @@ class Histogram:
     def collect(self) -> Iterator[HistogramMetricFamily]:
         """Yields the family, for prometheus-client."""
         family = HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
-        names = [*map(floatToGoString, self.bounds), "+Inf"]
         for values, numbers in list(self._series.items()):
-            *counts, total = list(numbers)
-            sums = [sum(counts[: index + 1]) for index in range(len(counts))]
-            family.add_metric(values, list(zip(names, sums, strict=True)), total)
+            add_histogram(family, values, self.bounds, numbers)
         yield family
+
+
+def add_histogram(
+    family: HistogramMetricFamily, values: Sequence[str], bounds: Sequence[float], numbers: Sequence[float]
+) -> None:
+    """Adds a histogram to its family: the count of each bucket, then the sum."""
+    names = [*map(floatToGoString, bounds), "+Inf"]
+    *counts, total = list(numbers)
+    family.add_metric(values, list(zip(names, accumulate(counts), strict=True)), total)
 
 
 def _find(known: dict[tuple[str, ...], list[float]], values: tuple[str, ...], size: int, most: int) -> list[float]:

@@ -1,7 +1,7 @@
 """Answers scrapes of one worker on a Unix socket."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -12,12 +12,13 @@ _REQUEST_SECONDS = 5.0
 
 
 @asynccontextmanager
-async def serving(registry: CollectorRegistry, socket: Path) -> AsyncIterator[None]:
+async def serving(prepare: Callable[[], None], registry: CollectorRegistry, socket: Path) -> AsyncIterator[None]:
     """Serves the metrics of a registry with HTTP, whatever the request.
 
     The text is made in a thread, which the event loop interrupts every half millisecond.
 
     Args:
+        prepare: Called on the event loop before each text.
         registry: The metrics.
         socket: The socket to create, in a folder that others may not enter.
     """
@@ -28,6 +29,7 @@ async def serving(registry: CollectorRegistry, socket: Path) -> AsyncIterator[No
             async with asyncio.timeout(_REQUEST_SECONDS):
                 await reader.readuntil(b"\r\n\r\n")
             async with at_a_time:
+                prepare()
                 text = await asyncio.to_thread(generate_latest, registry)
             writer.write(_HEAD + text)
             await writer.drain()

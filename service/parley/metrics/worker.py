@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 from parley.config import Config
 from parley.core.background import PeriodicTask
 from parley.metrics.calls import CallMetrics
+from parley.metrics.runtime import Runtime
 from parley.metrics.series import Histogram
 from parley.metrics.server import serving
 
@@ -36,17 +37,20 @@ class WorkerMetrics(Collector):
             "parley_event_loop_lag_seconds", "How much later than requested the event loop runs a timer.", _LAG
         )
         self._lag_task = PeriodicTask("the measurement of the event loop", self._measure_lag, 0)
+        self._runtime: Runtime | None = None
+        self._collected: list[Metric] = []
         self.registry = CollectorRegistry(auto_describe=False)
         self.registry.register(self)
         ProcessCollector(registry=self.registry)
         GCCollector(registry=self.registry)
 
     @asynccontextmanager
-    async def serving(self, socket: Path) -> AsyncIterator[None]:
-        """Answers scrapes on a Unix socket; see `parley.metrics.server`."""
+    async def serving(self, socket: Path, runtime: Runtime) -> AsyncIterator[None]:
+        """Answers scrapes on a Unix socket, with the state of these parts; see `parley.metrics.server`."""
+        self._runtime = runtime
         self._lag_task.start()
         try:
-            async with serving(self.registry, socket):
+            async with serving(self._read_runtime, self.registry, socket):
                 yield
         finally:
             await self._lag_task.stop()
@@ -55,8 +59,14 @@ class WorkerMetrics(Collector):
         """Yields the families, for prometheus-client."""
         yield _build_info()
         yield GaugeMetricFamily("parley_calls_in_flight", "Calls that run now.", len(self._running))
+        yield from self._collected
         yield from self.calls.collect()
         yield from self._lag.collect()
+
+    def _read_runtime(self) -> None:
+        """Reads the state that only the event loop may read, before the text is made in a thread."""
+        if self._runtime is not None:
+            self._collected = list(self._runtime.collect())
 
     async def _measure_lag(self) -> None:
         loop = asyncio.get_running_loop()

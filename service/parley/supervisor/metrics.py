@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -69,8 +70,8 @@ async def listening(address: Address | None) -> AsyncIterator[Listener]:
         server = await asyncio.start_server(listener.answer, wanted.host, wanted.port)
     except OSError as error:
         if address is not None:
-            raise CommandError(f"--metrics: {wanted} cannot be bound ({error.strerror}); choose another") from error
-        cause = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be bound ({error.strerror})"
+            raise CommandError(f"--metrics: {wanted} cannot be bound ({_cause(error)}); choose another") from error
+        cause = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be bound ({_cause(error)})"
         print_notice(f"there are no metrics, because {wanted} {cause}; choose another address with --metrics")
         yield listener
         return
@@ -79,6 +80,11 @@ async def listening(address: Address | None) -> AsyncIterator[Listener]:
         yield listener
     finally:
         server.close()
+
+
+def _cause(error: OSError) -> str:
+    """Returns the system's text: asyncio's own repeats the address."""
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
 
 
 def _response(status: str, body: bytes, *, has_body: bool = True) -> bytes:

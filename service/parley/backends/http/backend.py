@@ -71,6 +71,11 @@ class HttpBackend:
         self._health = health or HttpHealthCheck()
         self._errors = ErrorFactory(secret)
 
+    @property
+    def connection_counts(self) -> tuple[int, int, int]:
+        """The used connections, the idle ones, and the calls that wait for one."""
+        return self._endpoint.counts
+
     async def complete(self, call: UpstreamCall) -> ChatCompletion:
         """Returns the complete answer; see the port."""
         body = await offload(self._body, call, stream=False) if is_large() else self._body(call, stream=False)

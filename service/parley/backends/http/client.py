@@ -68,6 +68,11 @@ class Endpoint:
         self._heads: dict[_RequestLine, bytes] = {}
         self._post = f"POST {self._target(url)}"
 
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """The used connections, the idle ones, and the calls that wait for one."""
+        return self._pool.counts if self._pool is not None else (0, 0, 0)
+
     def post(  # noqa: PLR0913 - what requests differ in
         self,
         body: bytes,

@@ -32,6 +32,11 @@ class Pool:
         self._sweeper: asyncio.TimerHandle | None = None
         self._is_closed = False
 
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """The used connections, the idle ones, and the calls that wait for one."""
+        return len(self._lent), len(self._idle), len(self._waiters)
+
     def take_idle(self) -> Connection | None:
         """Returns an idle connection; None if there is none, or all connections are in use."""
         if not self._slots:

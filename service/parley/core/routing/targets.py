@@ -72,6 +72,11 @@ class LiveTarget:
         return self.healthy and not self.is_opened and self.breakers.is_only_slow(origin)
 
     @property
+    def slots_used(self) -> int:
+        """The number of slots in use; 0 without slots."""
+        return self.max_calls - self._slots._value if self._slots and self.max_calls else 0  # noqa: SLF001 - it has no accessor
+
+    @property
     def queued(self) -> int:
         """The number of calls that wait for a slot."""
         return self._queued

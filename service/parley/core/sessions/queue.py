@@ -26,6 +26,11 @@ class Queue:
         self._store = store
         self._waiters: dict[str, _Waiters] = {}
 
+    @property
+    def waiting(self) -> int:
+        """The number of calls that wait for any session, the first of each included."""
+        return sum(waiters.length for waiters in self._waiters.values())
+
     def length(self, session_id: str) -> int:
         """Returns how many calls wait for a session, the first included."""
         waiters = self._waiters.get(session_id)

@@ -75,7 +75,9 @@ class CallLease:
 
 
 class Turns:
-    """Begins, renews and ends the leases of one worker's calls. `queue` holds the calls that wait for a session.
+    """Begins, renews and ends the leases of one worker's calls.
+
+    `queue` holds the calls that wait for a session; `leases_lost` counts the turns that another call has ended.
 
     Args:
         store: The store.
@@ -87,9 +89,15 @@ class Turns:
         self._store = store
         self.session_bytes = session_bytes
         self.queue = Queue(store)
+        self.leases_lost = 0
         self._running: set[CallLease] = set()
         self._ending: set[asyncio.Task[None]] = set()
         self._renewal = PeriodicTask("lease renewal", self._renew, renew_seconds)
+
+    @property
+    def held(self) -> int:
+        """The number of calls that hold a lease."""
+        return len(self._running)
 
     async def claim(
         self, key: Key, request: CreateChatCompletionRequest, caller: Caller
@@ -255,6 +263,7 @@ class Turns:
         try:
             await self._write(lease, end)
         except TurnLost:
+            self.leases_lost += 1
             await self._release(lease, end.settlement)
             raise
 
@@ -264,6 +273,7 @@ class Turns:
         except ParleyError as error:
             turn = lease.turn
             position = {"session": turn.session_id, "turn": turn.number} if turn else {}
+            self.leases_lost += isinstance(error, TurnLost)
             _log.warning("turn not stored", **position, error=error.message, cause=error.cause)
             await self._release(lease, end.settlement if isinstance(error, TurnLost) else None)
 

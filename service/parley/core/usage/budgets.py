@@ -7,6 +7,7 @@ the store makes sure that each share is reported once in each period.
 import json
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -60,7 +61,10 @@ class _Budget:
 
 
 class BudgetMonitor:
-    """Compares usage with limits. One for each worker."""
+    """Compares usage with limits. One for each worker.
+
+    `alerts` counts what it has reported, by limit and share.
+    """
 
     def __init__(
         self,
@@ -88,6 +92,7 @@ class BudgetMonitor:
         self._pending: dict[str, dict[str, Caller]] = {}
         self._checked: dict[str, float] = {}
         self._reported: set[tuple[str, str, str, float]] = set()
+        self.alerts: Counter[tuple[str, float]] = Counter()
         self._task = PeriodicTask("budgets", self.check, min(_CHECK_SECONDS, pause_seconds), jitter=0.1)
 
     def start(self) -> None:
@@ -138,6 +143,7 @@ class BudgetMonitor:
         is_new = await self._store.add_alert(alert, deliver=self._deliver)
         self._reported = {each for each in self._reported if budget.period.startswith(each[2][:7])} | {place}
         if is_new:
+            self.alerts[budget.limit, threshold] += 1
             _log.warning("budget reached", **_fields(budget, threshold))
 
 

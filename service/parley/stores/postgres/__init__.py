@@ -76,6 +76,7 @@ class PostgresStore(PostgresKeyStore, UsageMethods, AlertMethods):
         self._lease_waiters = LeaseWaiters(self._database, self._pool, self._clock)
         self._turns = Turns(self._pool, self._clock, distributed=distributed)
         self._together: Callable[[Iterable[T]], Sequence[Sequence[T]]] = each_alone if distributed else all_together
+        self.commits = self._turns.commits
 
     @classmethod
     async def open(  # noqa: PLR0913 - the first two are the configuration's, the others for tests

@@ -1,11 +1,13 @@
 """Batches: calls that arrive while a statement runs share the next one, its round trip and its commit."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from parley.core.errors import StoreUnavailable
+from parley.core.ports.statistics import CommitStatistics
 
 _MAX_CALLS = 64
 _MAX_BYTES = 256 * 1024
@@ -41,6 +43,7 @@ class Batches(Generic[C, R]):
         self,
         run: Callable[[Sequence[C]], Awaitable[Sequence[R]]],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
+        commits: CommitStatistics | None = None,
         *,
         shared: bool = True,
     ) -> None:
@@ -49,11 +52,13 @@ class Batches(Generic[C, R]):
         Args:
             run: Runs a batch in one transaction, sorted by session, and returns the result of each call.
             spawn: Runs a batch in a task.
+            commits: Records the batches; None for no statistics.
             shared: Whether calls share statements; otherwise each runs at once in a statement of its own.
         """
         self._run = run
         self._spawn = spawn
         self._max_calls = _MAX_CALLS if shared else 1
+        self._commits = commits or CommitStatistics()
         self._waiting: deque[tuple[C, asyncio.Future[R]]] = deque()
         self._running = 0  # without the slow ones
 
@@ -108,6 +113,7 @@ class Batches(Generic[C, R]):
 
     async def _perform(self, batch: Sequence[tuple[C, asyncio.Future[R]]]) -> None:
         """Runs a batch. If a call fails, each call runs alone, so that only that one fails."""
+        began = time.perf_counter()
         try:
             results = await self._run([call for call, _ in batch])
         except Exception as error:  # noqa: BLE001 - raised by the futures
@@ -119,6 +125,7 @@ class Batches(Generic[C, R]):
                 if not future.done():
                     future.set_exception(error)
         else:
+            self._commits.record(len(batch), time.perf_counter() - began)
             for (_, future), result in zip(batch, results, strict=True):
                 if not future.done():
                     future.set_result(result)

@@ -25,6 +25,7 @@ from parley.core.ports import (
     Window,
 )
 from parley.core.ports.sessions import UNLIMITED_STORAGE
+from parley.core.ports.statistics import CommitStatistics
 from parley.stores import paging
 from parley.stores.purging import PURGE_SECONDS, PurgeCursor, purge_all, purge_session
 from parley.stores.sqlite import claims, deletion, limits, reaper, sessions, turns
@@ -94,6 +95,11 @@ class SqliteStore(TurnMethods, SqliteKeyStore, UsageMethods, AlertMethods):
     def counts(self) -> Counts:
         """The numbers of commits and of jobs in them."""
         return self._writer.counts
+
+    @property
+    def commits(self) -> CommitStatistics:
+        """The sizes and durations of the commits."""
+        return self._writer.commits
 
     async def wait_for_release(self, session_id: str, seconds: float) -> None:
         """Returns at once if this process ends a turn of the session; polls for releases by other processes."""

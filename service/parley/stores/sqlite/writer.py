@@ -12,6 +12,7 @@ from typing import TypeVar
 import apsw
 
 from parley.core.errors import StoreUnavailable
+from parley.core.ports.statistics import CommitStatistics
 from parley.stores.sqlite.database import Database, wait_for_lock
 from parley.stores.sqlite.jobs import Job, PartialWriteError, deliver, fail, run_in_savepoint, run_together
 from parley.stores.sqlite.maintenance import Maintenance
@@ -53,6 +54,7 @@ class Writer:
             prepare: Runs once per connection, in the transaction of its first jobs.
         """
         self.counts = Counts()
+        self.commits = CommitStatistics()
         self.is_failing = False  # whether the latest transaction, or check of the file, has failed
         self._database = database
         self._prepare = prepare
@@ -116,6 +118,7 @@ class Writer:
             jobs: list[Job] = []
             if self._is_shared:
                 time.sleep(_COLLECT_SECONDS)
+            began = time.perf_counter()
             try:
                 with self._transaction() as connection:
                     # Collected inside the transaction: jobs queued while another process wrote join this commit.
@@ -123,6 +126,7 @@ class Writer:
                     self._perform(connection, jobs)
                 self._prepared = connection
                 self.is_failing = False
+                self.commits.record(len(jobs), time.perf_counter() - began)
             except Exception as error:  # noqa: BLE001 - reported by the jobs; the thread must survive
                 jobs, stopping = (jobs, stopping) if jobs else self._collect_batch(first)
                 fail(jobs, error)

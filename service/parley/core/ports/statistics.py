@@ -1,0 +1,29 @@
+"""Statistics that a store keeps of its commits."""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+
+SIZES: Sequence[float] = (1, 2, 4, 8, 16, 32, 64, 128)
+"""Upper bounds of the buckets of `CommitStatistics.sizes`."""
+SECONDS: Sequence[float] = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+"""Upper bounds of the buckets of `CommitStatistics.seconds`."""
+
+
+class CommitStatistics:
+    """The commits of a store, each of which may have several calls' changes.
+
+    Attributes:
+        sizes: Commits by the number of changes: the count of each bucket, and of larger ones, then the sum.
+        seconds: Commits by their duration, in the same form.
+    """
+
+    def __init__(self) -> None:
+        self.sizes = [0.0] * (len(SIZES) + 2)
+        self.seconds = [0.0] * (len(SECONDS) + 2)
+
+    def record(self, size: int, seconds: float) -> None:
+        """Records a commit."""
+        self.sizes[bisect_left(SIZES, size)] += 1
+        self.sizes[-1] += size
+        self.seconds[bisect_left(SECONDS, seconds)] += 1
+        self.seconds[-1] += seconds

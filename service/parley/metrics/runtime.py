@@ -1,0 +1,116 @@
+"""The state of a worker that is collected at a scrape: targets, connections, sessions, commits, budgets."""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+
+from parley.core.ports import Backend
+from parley.core.ports.statistics import SECONDS, SIZES, CommitStatistics
+from parley.core.routing.router import Router
+from parley.core.routing.targets import LiveTarget
+from parley.core.sessions.turns import Turns
+from parley.core.usage.budgets import BudgetMonitor
+from parley.metrics.series import MAX_HISTOGRAMS, add_histogram
+
+_STATES = ("closed", "half_open", "open")
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """The parts of a worker whose state is collected.
+
+    Attributes:
+        router: Has the targets. Those beyond the first `MAX_HISTOGRAMS` are left out, so that a scrape stays bounded.
+        backends: The backends, by name.
+        turns: Has the leases.
+        budgets: Has the alerts.
+        commits: The store's statistics.
+    """
+
+    router: Router
+    backends: Mapping[str, Backend]
+    turns: Turns
+    budgets: BudgetMonitor
+    commits: CommitStatistics
+
+    def collect(self) -> Iterator[Metric]:
+        """Yields the families. Runs on the event loop, whose state it reads."""
+        yield from _targets(list(islice(self.router.targets, MAX_HISTOGRAMS)))
+        yield from self._connections()
+        yield from self._sessions()
+        yield from self._commits()
+        yield self._alerts()
+
+    def _connections(self) -> Iterator[Metric]:
+        connections = GaugeMetricFamily(
+            "parley_upstream_connections", "Connections to backends.", labels=("backend", "state")
+        )
+        waiting = GaugeMetricFamily(
+            "parley_upstream_waiting", "Calls that wait for a connection to a backend.", labels=("backend",)
+        )
+        for name, backend in islice(self.backends.items(), MAX_HISTOGRAMS):
+            state = getattr(backend, "connection_counts", None)  # backends that use HTTP have it
+            if state is not None:
+                used, idle, queued = state
+                connections.add_metric((name, "used"), used)
+                connections.add_metric((name, "idle"), idle)
+                waiting.add_metric((name,), queued)
+        yield from (connections, waiting)
+
+    def _sessions(self) -> Iterator[Metric]:
+        turns = self.turns
+        yield _gauge("parley_leases_held", "Calls that hold a session or an idempotency key.", turns.held)
+        yield _gauge("parley_session_queue_length", "Calls that wait for their session.", turns.queue.waiting)
+        lost = CounterMetricFamily("parley_leases_lost", "Calls that lost the lease of their session before their end.")
+        lost.add_metric((), turns.leases_lost)
+        yield lost
+
+    def _commits(self) -> Iterator[Metric]:
+        sizes = HistogramMetricFamily("parley_store_commit_size", "Changes of calls in one commit of the store.")
+        add_histogram(sizes, (), SIZES, self.commits.sizes)
+        seconds = HistogramMetricFamily(
+            "parley_store_commit_duration_seconds", "Duration of a transaction of the store, with its commit."
+        )
+        add_histogram(seconds, (), SECONDS, self.commits.seconds)
+        yield from (sizes, seconds)
+
+    def _alerts(self) -> Metric:
+        alerts = CounterMetricFamily(
+            "parley_budget_alerts", "Budgets that reached a share of their limit.", labels=("limit", "share")
+        )
+        for (limit, share), count in self.budgets.alerts.items():
+            alerts.add_metric((limit, str(share)), count)
+        return alerts
+
+
+def _targets(targets: Collection[LiveTarget]) -> Iterator[Metric]:
+    breakers = GaugeMetricFamily(
+        "parley_breaker_state", "1 for the state of the target's breaker.", labels=("target", "state")
+    )
+    healthy = GaugeMetricFamily("parley_target_healthy", "Whether the latest health check passed.", labels=("target",))
+    slots = GaugeMetricFamily("parley_target_slots", "Calls that a target may have at a time.", labels=("target",))
+    used = GaugeMetricFamily("parley_target_slots_used", "Slots of a target in use.", labels=("target",))
+    queued = GaugeMetricFamily("parley_target_queue_length", "Calls that wait for a slot.", labels=("target",))
+    for target in targets:
+        state = _state(target)
+        for name in _STATES:
+            breakers.add_metric((target.name, name), name == state)
+        healthy.add_metric((target.name,), target.healthy)
+        if not target.has_no_slots:
+            slots.add_metric((target.name,), target.max_calls or 0)
+            used.add_metric((target.name,), target.slots_used)
+            queued.add_metric((target.name,), target.queued)
+    yield from (breakers, healthy, slots, used, queued)
+
+
+def _state(target: LiveTarget) -> str:
+    breaker = target.breakers.shared
+    if breaker.is_half_open:
+        return "half_open"
+    return "closed" if breaker.is_closed else "open"
+
+
+def _gauge(name: str, documentation: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, documentation, value=value)

@@ -1,0 +1,39 @@
+"""The listener of metrics, and the text that it merges."""
+
+import asyncio
+import socket
+
+import pytest
+
+from parley.supervisor import metrics
+from parley.supervisor.addresses import Address
+
+
+def test_families_of_workers_are_merged() -> None:
+    """Each family is once in the text, with the samples of all workers, which have the label `worker`."""
+    one = b'# HELP a_total A.\n# TYPE a_total counter\na_total{x="{1} 2"} 3.0\n# HELP b B.\n# TYPE b gauge\nb 1.0\n'
+    two = b"# HELP b B.\n# TYPE b gauge\nb 2.0\n"
+    expected = (
+        b'# HELP a_total A.\n# TYPE a_total counter\na_total{worker="1",x="{1} 2"} 3.0\n'
+        b'# HELP b B.\n# TYPE b gauge\nb{worker="1"} 1.0\nb{worker="2"} 2.0\n'
+    )
+    assert expected == metrics.merged([("1", one), ("2", two), ("3", b"")])
+
+
+def test_without_the_default_address_there_are_no_metrics(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """If another program has the default address, Parley starts with a warning that names the option."""
+
+    async def listen() -> Address | None:
+        async with metrics.listening(None) as listener:
+            return listener.address
+
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        taken = Address(*other.getsockname())
+        monkeypatch.setattr(metrics, "DEFAULT_METRICS", taken)
+        assert asyncio.run(listen()) is None
+    expected = f"parley: there are no metrics, because {taken} is in use; choose another address with --metrics\n"
+    assert expected == capfd.readouterr().err

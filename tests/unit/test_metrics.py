@@ -1,0 +1,40 @@
+"""The counters and histograms of calls."""
+
+from parley.core.call import CallOutcome
+from parley.metrics.calls import DIALECTS, CallMetrics
+from parley.metrics.series import MAX_COUNTERS, Counter, Histogram
+from parley.supervisor import edge_settings
+
+
+def test_the_dialects_are_those_of_the_edge() -> None:
+    """Each dialect of the edge is a value of the label."""
+    assert set(edge_settings.DIALECTS) == DIALECTS
+
+
+def test_a_family_has_a_bounded_number_of_label_sets() -> None:
+    """Label sets beyond the limit share one, whose values are `other`."""
+    counter = Counter("x", "X.", ("model",))
+    for number in range(MAX_COUNTERS + 10):
+        counter.series(str(number))[0] += 1
+    (family,) = counter.collect()
+    values = {sample.labels["model"]: sample.value for sample in family.samples}
+    assert MAX_COUNTERS + 1 == len(values)
+    assert 10 == values["other"]
+
+
+def test_buckets_are_cumulative() -> None:
+    """A bucket counts the values up to its bound, the bound included."""
+    histogram = Histogram("x", "X.", (1, 2))
+    for value in (0.5, 1, 1.5, 3):
+        histogram.add(value)
+    (family,) = histogram.collect()
+    values = [sample.value for sample in family.samples]
+    assert [2, 3, 4, 4, 6] == values
+
+
+def test_a_dialect_of_a_caller_without_an_edge_is_no_label() -> None:
+    """Metadata that names no dialect of the edge counts as gRPC."""
+    metrics = CallMetrics({})
+    metrics.observe("ListModels", "made up", "OK", None, CallOutcome(), 0.1)
+    text = [sample.labels for family in metrics.calls.collect() for sample in family.samples]
+    assert [{"rpc": "ListModels", "dialect": "grpc", "model": "", "status": "OK", "reason": ""}] == text
