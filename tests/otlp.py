@@ -81,14 +81,26 @@ class _Service(TraceServiceServicer):
 
 
 class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
     def do_POST(self) -> None:
         """Receives spans over HTTP."""
         assert self.path == "/v1/traces"
-        data = self.rfile.read(int(self.headers["content-length"]))
+        length = self.headers["content-length"]
+        data = self._chunks() if length is None else self.rfile.read(int(length))
         _write(ExportTraceServiceRequest.FromString(data), {name.lower(): text for name, text in self.headers.items()})
         self.send_response(200)
         self.send_header("content-length", "0")
         self.end_headers()
+
+    def _chunks(self) -> bytes:
+        """Reads a chunked body, which Envoy sends."""
+        data = b""
+        while size := int(self.rfile.readline(), 16):
+            data += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return data
 
     def log_message(self, *_arguments: Any) -> None:
         """Logs nothing."""
