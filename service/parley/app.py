@@ -132,6 +132,7 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
     server_limits: ServerLimits | None = None,
     shutdown: Shutdown,
     log_level: Level = "info",
+    reloads: bool = False,
 ) -> None:
     """Runs one worker until its shutdown is requested and complete.
 
@@ -148,6 +149,7 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
         server_limits: The limits of a worker without an edge; None behind one.
         shutdown: Ends the worker.
         log_level: The log level, until an administrator sets another one.
+        reloads: Whether SIGHUP to the parent process has the configuration read again.
 
     Raises:
         ConfigError: A backend cannot be created from its configuration.
@@ -160,7 +162,7 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
     backends = {name: _backend(name, backend, run_dir) for name, backend in config.backends.items()}
     router = Router(config, backends, states=shared_states(run_dir))
     overrides = OverridesFile(admin.local.with_name("overrides.json"))
-    operations = Operations(router, overrides, log_level, set_level)
+    operations = Operations(router, overrides, log_level, set_level, reloads=reloads)
     try:
         async with (
             open_tracer(config) as tracer,

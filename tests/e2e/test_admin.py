@@ -182,6 +182,8 @@ def test_the_commands_show_and_steer_all_workers(
     assert "closed" in parley("targets", "close", target["name"])
     assert "debug until" in parley("log-level", "debug", "--for", "1h")
     assert "info (started with info)" in parley("log-level", "--clear")
+    parley("reload")
+    admin_stack.wait_for_log("the new configuration is in use")
 
 
 @pytest.mark.parametrize(
@@ -244,3 +246,13 @@ def test_the_admin_listener_needs_a_key_to_start(tmp_path: Path, upstream: Scrip
     assert "parley: --admin needs an admin key: set admin.keys in the configuration" in missing.stderr
     assert "an admin key must have at least 32 characters" in short.stderr
     assert "secret" not in short.stderr
+
+
+def test_a_drain_stops_parley(tmp_path: Path, upstream: ScriptedUpstream, capsys: pytest.CaptureFixture[str]) -> None:
+    """`parley drain` ends Parley as SIGTERM does."""
+    with started("--config", str(write_config(tmp_path, upstream)), "--workers", "1", folder=tmp_path) as parley:
+        with pytest.raises(SystemExit):
+            main(["drain", "--state-dir", str(tmp_path / "state")])
+        assert "Requested" in capsys.readouterr().out
+        until(lambda: not (tmp_path / "state" / "admin.sock").exists(), "the end")
+        assert parley.process.wait(30) == 0

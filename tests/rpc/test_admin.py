@@ -82,7 +82,9 @@ def _operations(folder: Path) -> Operations:
     """Returns the state of a worker with one target and one call, whose request has the id `running`."""
     call = Call("CreateChatCompletion", "running", "running", {}, asyncio.ensure_future(asyncio.sleep(60)))
     router = Router(parse(CONFIG, "test.yaml"), {"scripted": ScriptedBackend()})
-    return Operations(router, OverridesFile(folder / "overrides.json"), running={call})
+    return Operations(
+        router, OverridesFile(folder / "overrides.json"), running={call}, signal_parley=lambda _: None, reloads=True
+    )
 
 
 @asynccontextmanager
@@ -161,6 +163,8 @@ async def _change_everything(admin: Admin, metadata: Any = ()) -> list[str]:
         "CloseTarget": {"name": "scripted"},
         "SetTargetWeight": {"name": "scripted", "weight": 2},
         "SetLogLevel": {"level": "debug"},
+        "Reload": {},
+        "Drain": {},
     }
     for name, request in requests.items():
         await admin.call(name, metadata, **request)

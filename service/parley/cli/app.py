@@ -84,5 +84,17 @@ app.command(
     help="Show or set the log level of the running service.",
     help_epilogue="Examples:\n  parley log-level\n  parley log-level debug --for 10m\n  parley log-level --clear",
 )
+app.command(
+    "parley.cli.control:reload",
+    name="reload",
+    help="Have the running service read its configuration again.",
+    help_epilogue="Example:\n  parley config check parley.yaml && parley reload",
+)
+app.command(
+    "parley.cli.control:drain",
+    name="drain",
+    help="Stop the running service after its running calls have finished.",
+    help_epilogue="Example:\n  parley drain",
+)
 app.command("parley.cli.db:app", name="db", help="Upgrade the database, or move it to PostgreSQL.")
 app.command("parley.cli.config:app", name="config", help="Check a configuration file.")

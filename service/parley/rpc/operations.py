@@ -1,5 +1,6 @@
 """The state of one worker, for administrators: its targets and its running calls."""
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -26,17 +27,24 @@ class Operations:
         overrides: What an administrator has set.
         level: The log level that this worker was started with.
         set_level: Sets the log level of this worker.
+        signal_parley: Sends a signal to the process that supervises the workers; by default to the parent.
+        reloads: Whether the configuration can be read again.
         running: The running calls of callers, kept up to date by the server.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of the service
         self,
         router: Router,
         overrides: OverridesFile,
         level: Level = "info",
         set_level: Callable[[Level], None] = lambda _: None,
         running: set[Call] | None = None,
+        *,
+        signal_parley: Callable[[int], None] | None = None,
+        reloads: bool = False,
     ) -> None:
+        self.signal_parley = signal_parley or _signal_parent()
+        self.reloads = reloads
         self._router = router
         self.overrides = overrides
         self.configured_level: Level = level
@@ -116,6 +124,17 @@ class Operations:
         if (delay := breaker.remaining_delay()) > 0:
             found.admits_in = delay
         return found
+
+
+def _signal_parent() -> Callable[[int], None]:
+    """Returns a function that sends the present parent a signal, unless it has ended."""
+    parent = os.getppid()
+
+    def send(number: int) -> None:
+        if os.getppid() == parent:
+            os.kill(parent, number)
+
+    return send
 
 
 def running_call(call: Call, worker: str) -> messages.RunningCall:

@@ -72,7 +72,7 @@ class Stack:
         paths = self._paths = plan.paths
         self.http, self.grpc, self.admin = paths.http, paths.grpc, paths.edge.admin
         self.metrics = metrics
-        self._settings = plan.settings
+        self._settings, self._reloads = plan.settings, plan.reloads
         self._store_identity, self._spare = store_identity, spare
         self._changing = asyncio.Lock()
         self._numbers = count(1)
@@ -240,6 +240,7 @@ class Stack:
                 limits=None if self._envoy or paths.behind_edge else _server_limits(paths.edge),
                 grace=paths.shutdown.grace,
                 store_identity=identity,
+                reloads=self._reloads,
             )
 
         limits, folder = self._paths.hang_limits, self._paths.run_dir

@@ -47,6 +47,7 @@ class WorkerSpec:
         log_level: The log level.
         limits: The limits of a worker without Envoy; None behind one.
         store_identity: The identity of the store; None if it is unknown yet.
+        reloads: Whether SIGHUP to the supervisor has the configuration read again.
         grace: How many seconds running calls may take to finish after SIGTERM.
     """
 
@@ -60,6 +61,7 @@ class WorkerSpec:
     log_level: "Level" = "info"
     limits: ServerLimits | None = None
     store_identity: str | None = None
+    reloads: bool = False
     grace: float = GRACE_SECONDS
 
     def to_json(self) -> bytes:
@@ -131,6 +133,7 @@ def _run(spec: WorkerSpec, output: Output) -> None:
             server_limits=spec.limits,
             shutdown=_shutdown(spec.grace, lambda: _report(output, "idle")),
             log_level=spec.log_level,
+            reloads=spec.reloads,
         )
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

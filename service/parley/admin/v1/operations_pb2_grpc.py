@@ -77,6 +77,16 @@ class OperationsStub:
                 request_serializer=parley_dot_admin_dot_v1_dot_operations__pb2.SetLogLevelRequest.SerializeToString,
                 response_deserializer=parley_dot_admin_dot_v1_dot_operations__pb2.LogLevel.FromString,
                 _registered_method=True)
+        self.Reload = channel.unary_unary(
+                '/parley.admin.v1.Operations/Reload',
+                request_serializer=parley_dot_admin_dot_v1_dot_operations__pb2.ReloadRequest.SerializeToString,
+                response_deserializer=parley_dot_admin_dot_v1_dot_operations__pb2.ReloadResponse.FromString,
+                _registered_method=True)
+        self.Drain = channel.unary_unary(
+                '/parley.admin.v1.Operations/Drain',
+                request_serializer=parley_dot_admin_dot_v1_dot_operations__pb2.DrainRequest.SerializeToString,
+                response_deserializer=parley_dot_admin_dot_v1_dot_operations__pb2.DrainResponse.FromString,
+                _registered_method=True)
 
 
 class OperationsServicer:
@@ -145,6 +155,21 @@ class OperationsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Reload(self, request, context):
+        """Requests that the configuration is read again, as SIGHUP does. The answer does not wait for it: the log has the outcome. `parley
+        serve` answers INVALID_ARGUMENT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Drain(self, request, context):
+        """Requests that Parley stops after the running calls have finished, as SIGTERM does. The answer does not wait for it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OperationsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -187,6 +212,16 @@ def add_OperationsServicer_to_server(servicer, server):
                     servicer.SetLogLevel,
                     request_deserializer=parley_dot_admin_dot_v1_dot_operations__pb2.SetLogLevelRequest.FromString,
                     response_serializer=parley_dot_admin_dot_v1_dot_operations__pb2.LogLevel.SerializeToString,
+            ),
+            'Reload': grpc.unary_unary_rpc_method_handler(
+                    servicer.Reload,
+                    request_deserializer=parley_dot_admin_dot_v1_dot_operations__pb2.ReloadRequest.FromString,
+                    response_serializer=parley_dot_admin_dot_v1_dot_operations__pb2.ReloadResponse.SerializeToString,
+            ),
+            'Drain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Drain,
+                    request_deserializer=parley_dot_admin_dot_v1_dot_operations__pb2.DrainRequest.FromString,
+                    response_serializer=parley_dot_admin_dot_v1_dot_operations__pb2.DrainResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -408,6 +443,60 @@ class Operations:
             '/parley.admin.v1.Operations/SetLogLevel',
             parley_dot_admin_dot_v1_dot_operations__pb2.SetLogLevelRequest.SerializeToString,
             parley_dot_admin_dot_v1_dot_operations__pb2.LogLevel.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Reload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.admin.v1.Operations/Reload',
+            parley_dot_admin_dot_v1_dot_operations__pb2.ReloadRequest.SerializeToString,
+            parley_dot_admin_dot_v1_dot_operations__pb2.ReloadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Drain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.admin.v1.Operations/Drain',
+            parley_dot_admin_dot_v1_dot_operations__pb2.DrainRequest.SerializeToString,
+            parley_dot_admin_dot_v1_dot_operations__pb2.DrainResponse.FromString,
             options,
             channel_credentials,
             insecure,

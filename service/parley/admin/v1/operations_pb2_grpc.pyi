@@ -60,6 +60,12 @@ class OperationsStub:
     """Reads the log level."""
     SetLogLevel: _grpc.UnaryUnaryMultiCallable[_operations_pb2.SetLogLevelRequest, _operations_pb2.LogLevel]
     """Sets the log level of all workers, also of those that start later."""
+    Reload: _grpc.UnaryUnaryMultiCallable[_operations_pb2.ReloadRequest, _operations_pb2.ReloadResponse]
+    """Requests that the configuration is read again, as SIGHUP does. The answer does not wait for it: the log has the outcome. `parley
+    serve` answers INVALID_ARGUMENT.
+    """
+    Drain: _grpc.UnaryUnaryMultiCallable[_operations_pb2.DrainRequest, _operations_pb2.DrainResponse]
+    """Requests that Parley stops after the running calls have finished, as SIGTERM does. The answer does not wait for it."""
 
 @_typing.type_check_only
 class OperationsAsyncStub(OperationsStub):
@@ -93,6 +99,12 @@ class OperationsAsyncStub(OperationsStub):
     """Reads the log level."""
     SetLogLevel: _aio.UnaryUnaryMultiCallable[_operations_pb2.SetLogLevelRequest, _operations_pb2.LogLevel]  # type: ignore[assignment]
     """Sets the log level of all workers, also of those that start later."""
+    Reload: _aio.UnaryUnaryMultiCallable[_operations_pb2.ReloadRequest, _operations_pb2.ReloadResponse]  # type: ignore[assignment]
+    """Requests that the configuration is read again, as SIGHUP does. The answer does not wait for it: the log has the outcome. `parley
+    serve` answers INVALID_ARGUMENT.
+    """
+    Drain: _aio.UnaryUnaryMultiCallable[_operations_pb2.DrainRequest, _operations_pb2.DrainResponse]  # type: ignore[assignment]
+    """Requests that Parley stops after the running calls have finished, as SIGTERM does. The answer does not wait for it."""
 
 class OperationsServicer(metaclass=_abc_1.ABCMeta):
     """Shows and steers the running service. One worker serves the call and asks the others, so that an answer covers all workers of
@@ -171,5 +183,23 @@ class OperationsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.LogLevel, _abc.Awaitable[_operations_pb2.LogLevel]]:
         """Sets the log level of all workers, also of those that start later."""
+
+    @_abc_1.abstractmethod
+    def Reload(
+        self,
+        request: _operations_pb2.ReloadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operations_pb2.ReloadResponse, _abc.Awaitable[_operations_pb2.ReloadResponse]]:
+        """Requests that the configuration is read again, as SIGHUP does. The answer does not wait for it: the log has the outcome. `parley
+        serve` answers INVALID_ARGUMENT.
+        """
+
+    @_abc_1.abstractmethod
+    def Drain(
+        self,
+        request: _operations_pb2.DrainRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operations_pb2.DrainResponse, _abc.Awaitable[_operations_pb2.DrainResponse]]:
+        """Requests that Parley stops after the running calls have finished, as SIGTERM does. The answer does not wait for it."""
 
 def add_OperationsServicer_to_server(servicer: OperationsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,5 +1,6 @@
 """The `Operations` service, for administrators: one worker answers for all."""
 
+import signal
 import time
 from collections.abc import Callable
 from typing import Any, get_args
@@ -129,6 +130,20 @@ class OperationsServicer(services.OperationsServicer):
         await self._record("service", {"log_level": (before.level, answers[0].level), "until": (None, until)})
         answers[0].unreachable_workers.extend(silent)
         return answers[0]
+
+    async def Reload(self, request: messages.ReloadRequest, context: Context) -> messages.ReloadResponse:
+        """Requests that the configuration is read again."""
+        if not self._operations.reloads:
+            raise InvalidRequest("`parley serve` does not read its configuration again; restart it")
+        await self._record("service", {"configuration": (None, "reload")})
+        self._operations.signal_parley(signal.SIGHUP)
+        return messages.ReloadResponse()
+
+    async def Drain(self, request: messages.DrainRequest, context: Context) -> messages.DrainResponse:
+        """Requests that Parley stops after the running calls."""
+        await self._record("service", {"serving": (True, False)})
+        self._operations.signal_parley(signal.SIGTERM)
+        return messages.DrainResponse()
 
     def _log_level(self) -> messages.LogLevel:
         self._operations.refresh()
