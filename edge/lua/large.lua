@@ -9,6 +9,21 @@ package.path = "lua/?.lua"
 local progress = require("progress")
 local refusals = require("refusals")
 
+-- A short JSON value needs as much memory as this many bytes of text.
+local VALUE_BYTES = 6
+-- A body of this size counts as it is: `expansion.lua` limits its values to what this size needs.
+local MOST_VALUES = 768 * 1024
+
+-- Returns about how many JSON values the text has. It also counts commas and brackets within strings.
+local function values(text)
+  local count, at = 0, 0
+  repeat
+    at = string.find(text, "[,{%[]", at + 1)
+    count = count + 1
+  until not at
+  return count
+end
+
 -- The response to a request whose declared size exceeds a limit is sent at once.
 local function refuse_declared(handle, request, known)
   local length = not known.gzip and tonumber(handle:headers():get("content-length") or "")
@@ -25,15 +40,18 @@ function envoy_on_request(handle)
     return
   end
   local request = progress.begin(handle:headers():get("authorization") or "", handle:virtualHost():metadata())
-  local counted, size, is_over = refuse_declared(handle, request, known), 0, false
+  local counted, size, needed, is_over = refuse_declared(handle, request, known), 0, 0, false
   for chunk in handle:bodyChunks() do
     size = size + chunk:length()
+    if size <= MOST_VALUES then
+      needed = needed + VALUE_BYTES * values(chunk:getBytes(0, chunk:length()))
+    end
     if not is_over and known.max_body and size > known.max_body then
       handle:streamInfo():dynamicMetadata():set("parley", "too_large", true)
       is_over = true
-    elseif not is_over and size > counted then
-      counted = size
-      local failure = progress.grow(request, size, handle:timestamp())
+    elseif not is_over and math.max(size, needed) > counted then
+      counted = math.max(size, needed)
+      local failure = progress.grow(request, counted, handle:timestamp())
       if failure then
         handle:streamInfo():dynamicMetadata():set("parley", "refusal", refusals.keep(failure))
         is_over = true

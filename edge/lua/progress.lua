@@ -3,8 +3,6 @@
 
 local progress = {}
 
--- A request up to this size is counted as it is, a larger one as LEAST at least: short values of JSON are larger in protobuf.
-local SMALL, LEAST = 128 * 1024, 768 * 1024
 -- Milliseconds between two searches for ended requests.
 local INTERVAL = 5
 
@@ -52,7 +50,7 @@ end
 -- Counts a request whose size is now known to be this one. Returns a failure (see credentials.lua) if it exceeds a limit, and
 -- does not count it then. A request that alone exceeds it is larger than any body may be, for which another filter rejects it.
 function progress.grow(request, size, now)
-  local more = (size <= SMALL and size or math.min(math.max(size, LEAST), request.of_caller)) - request.size
+  local more = math.min(size, request.of_caller) - request.size
   if more <= 0 then
     return nil
   end

@@ -86,7 +86,9 @@ async def started(
     anywhere = ("127.0.0.1", 0)
     rendered = envoy.render(http=anywhere, grpc=anywhere, endpoints=endpoints, admin=admin, settings=settings)
     config.write_text(change(_patient(rendered, drain)))
-    process = await asyncio.create_subprocess_exec(*envoy.command(config), cwd=envoy.edge_dir())
+    process = await asyncio.create_subprocess_exec(
+        *envoy.command(config, threads=settings.threads), cwd=envoy.edge_dir()
+    )
     try:
         await until(lambda: envoy_admin.ready(admin))
         ports = await envoy_admin.bound_ports(admin)

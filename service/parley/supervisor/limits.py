@@ -9,7 +9,7 @@ from parley.supervisor.process import print_notice
 
 _FEW_DESCRIPTORS = 4096
 _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
-_LEAST_HEAP, _MOST_HEAP = 160 * 2**20, 512 * 2**20
+_LEAST_HEAP, _MOST_HEAP = 160 * 2**20, 2 * 2**30
 _HEAP_PART = 8
 _BODIES = 20
 
@@ -17,7 +17,8 @@ _BODIES = 20
 def default_heap(max_body: int) -> int:
     """Returns the default limit of Envoy's heap in bytes.
 
-    It is an eighth of the memory, up to 512 MiB, where 2,000 open streams need a third; or the least, if that is more.
+    It is an eighth of the memory, up to 2 GiB, which is only used while many large requests are in progress; or the
+    least, if that is more.
     """
     return max(least_heap(max_body), min(_MOST_HEAP, memory() // _HEAP_PART))
 

@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 import yaml
 
-from parley.supervisor import envoy
+from parley.supervisor.edge_settings import EdgeSettings
 from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from tests.edge import conftest
@@ -42,10 +42,10 @@ def low(rendered: str) -> str:
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def edge(the_worker: tuple[Worker, Path], run_dir: Path) -> AsyncIterator[Edge]:
     """One Envoy of one thread with low limits."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(envoy, "_threads", lambda: 1)
-        async with conftest.started(subfolder(run_dir, "low"), [the_worker[1]], change=low) as running:
-            yield running
+    async with conftest.started(
+        subfolder(run_dir, "low"), [the_worker[1]], EdgeSettings(threads=1), change=low
+    ) as running:
+        yield running
 
 
 class Gate:
@@ -108,6 +108,18 @@ async def test_large_bodies_of_a_caller_have_a_limit(edge: Edge, worker: Worker)
         await gate.wait_for(5)
         gate.opened.set()
         assert [(200, None, "")] * 5 == await asyncio.gather(*first, *small)
+
+
+async def test_many_bodies_of_moderate_size_are_in_progress(edge: Edge, worker: Worker) -> None:
+    """A body counts as its size, such as the history of an agent; one of many short values counts as more."""
+    gate = Gate(worker)
+    history, dense = text(200 * 1024), b'{"model":"m","stop":[%b1]}' % (b"1," * 100_000)
+    async with aiohttp.ClientSession(edge.http) as session:
+        agents = [asyncio.ensure_future(post(session, "a", history)) for _ in range(14)]
+        await gate.wait_for(14)
+        assert (429, "1", OWN) == await post(session, "a", dense)
+        gate.opened.set()
+        assert [(200, None, "")] * 14 == await asyncio.gather(*agents)
 
 
 async def test_an_ended_request_no_longer_counts(edge: Edge, worker: Worker) -> None:

@@ -94,7 +94,7 @@ MaxHeapOption = Annotated[
         accepts_keys=False,
         help="The limit of Envoy's heap: 512MiB, 2GiB. Large requests in progress may fill half of it; further ones "
         "get 429. Close to it, calls get 503. 1,000 open streams need 90 MiB. Default: an eighth of the memory, from "
-        "160MiB to 512MiB, but at least 20 times --max-body.",
+        "160MiB to 2GiB, but at least 20 times --max-body.",
     ),
 ]
 MaxConnectionsPerAddressOption = Annotated[
