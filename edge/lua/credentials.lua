@@ -59,13 +59,13 @@ function credentials.failure(handle, headers)
   if reason == nil then
     return nil
   end
-  local wait = failures.record(handle, headers, { reason = reason, message = message, fault = fault })
+  local wait = failures.record(handle, { reason = reason, message = message, fault = fault })
   return failure_of(reason, message, wait)
 end
 
 -- Begins the check of a credential that no worker has accepted yet. Returns the failure if its address is over its limit, or nil.
-function credentials.begin_check(handle, headers)
-  local wait = failures.begin_check(handle, headers)
+function credentials.begin_check(handle)
+  local wait = failures.begin_check(handle)
   return wait and failure_of(nil, nil, wait)
 end
 

@@ -1,8 +1,6 @@
 -- Counts the failed credentials of each client address, and logs them. An address may fail BURST times at once and then once a
 -- second; more are answered with a delay. Each thread of Envoy counts for itself. The workers count those that they find.
 
-local text = require("text")
-
 local failures = {}
 
 local BURST = 100
@@ -84,22 +82,15 @@ local function take_line(now)
   return true
 end
 
--- Writes the fields of a worker's log line; the supervisor completes the line.
-local function log(handle, headers, client, count, failure)
-  local fields = {
-    { "method", (headers:get(":method") or "") .. " " .. (headers:get(":path") or ""):match("^[^?]*"):sub(1, 100) },
-    { "status", "UNAUTHENTICATED" },
-    { "request_id", headers:get("x-request-id") },
-    { "reason", failure.reason },
-    { "error", failure.message },
-    { "credential", failure.fault },
-    { "client", client },
-  }
-  local parts = {}
-  for place, field in ipairs(fields) do
-    parts[place] = ('"%s":%s'):format(field[1], text.quote(field[2]))
-  end
-  handle:logWarn(('{%s,"failures":%d}'):format(table.concat(parts, ","), count))
+-- Sets the fields of the access log of envoy.yaml, which writes the line.
+local function log(handle, client, count, failure)
+  handle:streamInfo():dynamicMetadata():set("parley", "refused", {
+    reason = failure.reason,
+    error = failure.message,
+    credential = failure.fault,
+    client = client,
+    failures = count,
+  })
 end
 
 local function state_of_caller(handle)
@@ -112,18 +103,20 @@ local function seconds_until_token(state)
 end
 
 -- Counts a failure, and logs it.
-local function add(handle, headers, state, now, client, failure)
+local function add(handle, state, now, client, failure)
   state.count = state.count + 1
   if is_logged(state.count) and take_line(now) then
-    log(handle, headers, client, state.count, failure)
+    log(handle, client, state.count, failure)
+  else
+    handle:streamInfo():dynamicMetadata():set("parley", "unlogged", true)
   end
 end
 
 -- Records a failure and logs it. Returns the seconds until the client should try again if it is over its limit, else nil.
 --   failure   its reason, message, and fault: `missing` or `malformed`
-function failures.record(handle, headers, failure)
+function failures.record(handle, failure)
   local state, now, client = state_of_caller(handle)
-  add(handle, headers, state, now, client, failure)
+  add(handle, state, now, client, failure)
   if state.tokens < 1 then
     return seconds_until_token(state)
   end
@@ -133,10 +126,10 @@ end
 -- Begins a worker's check of a credential that no worker has accepted yet. Checks whose results are not known count like
 -- failures if one has failed: a flood of them ends before all have reached a worker. Beyond the limit there is a check each
 -- CHECK_INTERVAL, so that a valid credential finds its way. Returns the seconds until the client should try again, or nil.
-function failures.begin_check(handle, headers)
+function failures.begin_check(handle)
   local state, now, client = state_of_caller(handle)
   if state.tokens < 1 and state.has_failed and now < (state.checked_at or 0) + CHECK_INTERVAL then
-    add(handle, headers, state, now, client, UNCHECKED)
+    add(handle, state, now, client, UNCHECKED)
     return seconds_until_token(state)
   end
   state.tokens, state.checked_at = math.max(0, state.tokens - 1), now

@@ -50,7 +50,7 @@ local function authenticate(handle, headers)
   if not failure and is_small(headers) then
     return
   elseif not failure and not trust.is_known(credential) then
-    failure = credentials.begin_check(handle, headers)
+    failure = credentials.begin_check(handle)
   end
   if failure then
     return refuse(handle, failure)

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -42,6 +43,11 @@ class Secured:
         chain = client.cert_chain_pems[0].bytes() if client else None
         credentials = grpc.ssl_channel_credentials(self.authority.cert_pem.bytes(), key, chain)
         return grpc.secure_channel((address or self.parley.grpc).replace("127.0.0.1", "localhost"), credentials)
+
+    @property
+    def port(self) -> int:
+        """The port of the REST listener."""
+        return int(self.parley.http.rpartition(":")[2])
 
     def list_keys(self, client: trustme.LeafCert | None, metadata: tuple[tuple[str, str], ...] = ()) -> Any:
         """Lists the API keys at the admin listener; returns the answer, or the status of the failure."""
@@ -85,6 +91,17 @@ def test_rest(secured: Secured) -> None:
         openai.OpenAI(base_url=f"{base}/v1", api_key=secured.parley.key, http_client=http) as client,
     ):
         assert client.chat.completions.create(model="scripted", messages=[{"role": "user", "content": "Hi"}]).choices
+
+
+def test_a_failed_handshake_has_its_line(secured: Secured) -> None:
+    """A client that does not trust the certificate, or speaks no TLS, has a line; other connections have none."""
+    with pytest.raises(ssl.SSLError), socket.create_connection(("127.0.0.1", secured.port)) as plain:
+        ssl.create_default_context().wrap_socket(plain, server_hostname="localhost")
+    secured.parley.wait_for_log('"reason":"TLS_FAILED"')
+    lines = [json.loads(line) for line in secured.parley.log.splitlines() if '"event":"connection refused"' in line]
+    assert {("127.0.0.1", "info")} == {(line["client"], line["level"]) for line in lines}
+    test_rest(secured)
+    assert len(lines) == secured.parley.log.count('"event":"connection refused"')
 
 
 def test_the_certificate_of_an_administrator(secured: Secured) -> None:

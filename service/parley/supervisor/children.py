@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from parley.backends.llama_cpp import command as llama_cpp
+from parley.logs import Level
 from parley.supervisor import environment, envoy, envoy_admin
 from parley.supervisor.address_limit import AddressLimit
 from parley.supervisor.addresses import Address
@@ -17,9 +18,11 @@ from parley.supervisor.certificates import Certificates
 from parley.supervisor.edge_settings import EdgeSettings
 from parley.supervisor.liveness import HangLimits
 from parley.supervisor.probes import poll, probe_socket, status_line
-from parley.supervisor.process import Child, print_call, print_notice, spawn
+from parley.supervisor.process import Child, print_event, print_notice, spawn
+from parley.supervisor.refused_calls import RefusedCalls
 
 _SETTLE_SECONDS = 10.0
+_REPORT_SECONDS = 10.0
 # A server of llama.cpp answers no check while all of its threads compute for callers.
 _BUSY_FACTOR = 8
 
@@ -68,6 +71,7 @@ class Envoy(Child):
         settings: The settings of the listeners.
         drain_seconds: The duration of a graceful drain.
         hang_limits: When the process counts as hanging; None for never.
+        log_level: The lowest level of the lines that are forwarded.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - the settings of Envoy
@@ -78,6 +82,7 @@ class Envoy(Child):
         settings: EdgeSettings,
         drain_seconds: float,
         hang_limits: HangLimits | None,
+        log_level: Level = "info",
     ) -> None:
         super().__init__("Envoy", hang_limits, run_dir)
         self.http, self.grpc = addresses
@@ -88,6 +93,7 @@ class Envoy(Child):
         if settings.address_limit:
             self._files.append(AddressLimit(settings.address_limit, run_dir, lambda: (self.http, self.grpc)))
         self._following: list[asyncio.Task[None]] = []
+        self._log_level, self._refused = log_level, RefusedCalls(print_event, log_level)
         self.set_workers([])
 
     @property
@@ -136,7 +142,7 @@ class Envoy(Child):
         self.restore_files()
         self._admin.unlink(missing_ok=True)
         self._file.write_text(envoy.with_ports(self._config, self._ports()), encoding="utf-8")
-        argv = envoy.command(self._file, self._drain_seconds)
+        argv = envoy.command(self._file, self._drain_seconds, level=self._log_level)
         process = await spawn(argv, environment.for_envoy(), cwd=envoy.edge_dir())
         self.listen(process, self._forward_log)
         return process
@@ -149,9 +155,20 @@ class Envoy(Child):
         """Requests the state of the server periodically."""
         await probe_socket(self._admin, "/ready", self.record_answer)
 
+    async def _report_closed(self) -> None:
+        """Logs how many connections Envoy closes because of its limits, for which it has no access log."""
+        before = 0
+        while True:
+            await asyncio.sleep(_REPORT_SECONDS)
+            with suppress(OSError):
+                now = await envoy_admin.closed_connections(self._admin)
+                self._refused.report_closed(now - before)
+                before = now
+
     def on_serving(self) -> None:
-        """Begins to publish changed certificates and refused addresses."""
+        """Begins to publish changed certificates and refused addresses, and to report closed connections."""
         self._following = [asyncio.create_task(file.follow()) for file in self._files]
+        self._following.append(asyncio.create_task(self._report_closed()))
 
     def on_stopped(self) -> None:
         """Publishes nothing more."""
@@ -179,14 +196,11 @@ class Envoy(Child):
         return 0, 0
 
     def _forward_log(self, line: str) -> None:
-        """Forwards a log line, except while Envoy stops. The lines of its scripts are those of refused calls."""
+        """Forwards a log line, except while Envoy stops. Its access log has refused calls."""
         if self.stopping:
             return
-        call = envoy.refused_call(line)
-        if call is None:
+        if not self._refused.write(line):
             print_notice(f"envoy: {line}")
-        else:
-            print_call(call)
 
     async def serving(self, _process: Process) -> None:
         """Polls until Envoy is ready, then reads the bound ports."""

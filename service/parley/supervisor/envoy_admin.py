@@ -71,6 +71,13 @@ async def statistics(admin: Path) -> str:
     return await _ask(admin, f"/stats/prometheus?usedonly&filter={quote(_STATISTICS)}")
 
 
+async def closed_connections(admin: Path) -> int:
+    """Returns the number of connections so far that were closed because there were too many. Raises OSError."""
+    filters = "^listener[.].*[.]downstream_(cx_overflow|global_cx_overflow|cx_overload_reject)$"
+    body = json.loads(await _ask(admin, f"/stats?format=json&filter={quote(filters)}"))
+    return sum(stat["value"] for stat in body["stats"] if "name" in stat)
+
+
 async def drain_listeners(admin: Path) -> None:
     """Has responses end their connection: more and more of them during the drain time, then all. Raises OSError."""
     await _ask(admin, "/drain_listeners?graceful&inboundonly", "POST")

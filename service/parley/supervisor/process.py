@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from parley.logs.characters import mark_controls
+from parley.logs.characters import escape_controls, mark_controls
 from parley.logs.output import Output
 from parley.logs.terminal import render
 from parley.supervisor.errors import CommandError
@@ -36,11 +36,11 @@ def print_notice(text: str) -> None:
     _stderr().write(f"parley: {mark_controls(text)}\n".encode(errors="replace"))
 
 
-def print_call(fields: dict[str, Any]) -> None:
-    """Writes the log line of a call that Envoy has refused, as a worker would."""
-    timestamp = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-    event = fields | {"event": "call", "level": "info", "timestamp": timestamp}
-    line = render(event) if sys.stderr.isatty() else json.dumps(event, separators=(",", ":")).encode()
+def print_event(event: dict[str, Any]) -> None:
+    """Writes a log line as a worker would. An event without a timestamp gets that of now."""
+    event.setdefault("timestamp", datetime.now(UTC).isoformat().replace("+00:00", "Z"))
+    is_terminal = sys.stderr.isatty()
+    line = render(event) if is_terminal else escape_controls(json.dumps(event, separators=(",", ":")).encode())
     _stderr().write(line + b"\n")
 
 
@@ -261,7 +261,7 @@ class Child(ABC):
         while line := await _readline(stream):
             text = line.decode(errors="replace").rstrip()
             if text:
-                if keep:
+                if keep and not text.startswith("{"):  # an access log explains no end
                     self.last_lines.append(text)
                 forward(text)
 

@@ -296,7 +296,8 @@ class Stack:
 def _make_envoy(config: str, paths: Paths) -> Envoy | None:
     if paths.http is None:
         return None
-    return Envoy(config, paths.run_dir, (paths.http, paths.grpc), paths.edge, paths.shutdown.delay, paths.hang_limits)
+    addresses, delay = (paths.http, paths.grpc), paths.shutdown.delay
+    return Envoy(config, paths.run_dir, addresses, paths.edge, delay, paths.hang_limits, paths.log_level)
 
 
 def _server_limits(settings: EdgeSettings) -> ServerLimits:
