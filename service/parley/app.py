@@ -196,7 +196,7 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
             async with (
                 _store_tasks(store, server, config),
                 _alerts(config, store, budgets),
-                _health_checks(config, backends, router),
+                _health_checks(config, backends, router, server),
                 measured.serving(metrics, runtime) if measured and metrics else nullcontext(),
             ):
                 usage.start()
@@ -270,10 +270,21 @@ async def _alerts(config: Config, store: Store, budgets: BudgetMonitor) -> Async
 
 
 @asynccontextmanager
-async def _health_checks(config: Config, backends: Mapping[str, Backend], router: Router) -> AsyncIterator[None]:
-    """Runs the health checks of the backends that have one configured."""
+async def _health_checks(
+    config: Config, backends: Mapping[str, Backend], router: Router, server: Server
+) -> AsyncIterator[None]:
+    """Runs the health checks of the backends that have one configured.
+
+    Only models of this machine count for the health of the server. An outage of a vendor is the same for all replicas:
+    if they all left the load balancer, callers would get no error that says so, and no model of another vendor.
+    """
+    own = {name for name, one in config.backends.items() if isinstance(one, LlamaCppBackend)}
+
+    async def report() -> None:
+        await server.models_changed(any(one.healthy or one.backend_name not in own for one in router.targets))
+
     checks = {name: check for name, one in config.backends.items() if (check := getattr(one, "health", None))}
-    checker = HealthChecker(backends, checks, router.targets)
+    checker = HealthChecker(backends, checks, router.targets, report)
     checker.start()
     try:
         yield

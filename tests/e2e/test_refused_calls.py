@@ -5,7 +5,6 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -120,8 +119,10 @@ def test_bytes_that_are_not_http_have_their_line(parley: Parley) -> None:
 def test_a_refused_rpc_has_its_line(parley: Parley) -> None:
     """An unknown method of gRPC has a line with its name."""
     metadata = (("x-request-id", "rpc-1"), ("authorization", f"Bearer {parley.key}"))
-    with grpc.insecure_channel(parley.grpc) as channel, pytest.raises(grpc.RpcError):
-        channel.unary_unary("/x.Unknown/Method")(b"", metadata=metadata)
+    with grpc.insecure_channel(parley.grpc) as channel:
+        call: Any = channel.unary_unary("/x.Unknown/Method")
+        with pytest.raises(grpc.RpcError):
+            call(b"", metadata=metadata)
     (line,) = wait_events(parley, 1, request_id="rpc-1")
     assert ("UNIMPLEMENTED", "UNKNOWN_METHOD") == (line["status"], line["reason"])
     assert line["method"].startswith("POST /x.Unknown/Method")

@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from parley.core.sessions.store_monitor import StoreMonitor
 from parley.rpc.shutdown import Shutdown
@@ -21,6 +22,16 @@ from tests.rpc.test_lifecycle import Running
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 SERVICES = ("parley.v1.ChatCompletions", "parley.v1.Sessions", "parley.v1.Models")
+
+
+async def listed(channel: grpc.aio.Channel) -> list[str]:
+    """Returns the services that reflection lists."""
+    stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
+    call = stub.ServerReflectionInfo()
+    await call.write(reflection_pb2.ServerReflectionRequest(list_services=""))
+    await call.done_writing()
+    answer = await call.read()
+    return [service.name for service in answer.list_services_response.service]
 
 
 class Watched(Running):
@@ -70,6 +81,24 @@ async def test_health_follows_the_store(watched: Watched) -> None:
     await watched.becomes(NOT_SERVING)
     assert SERVING == await watched.health("")
     watched.bring_back()
+    await watched.becomes(SERVING)
+
+
+async def test_every_service_has_its_health(watched: Watched) -> None:
+    """Each service that reflection lists has a health; Identity needs no store."""
+    names = [name for name in await listed(watched.channel) if name.startswith("parley.")]
+    assert 5 == len(names)
+    assert {SERVING} == {await watched.health(name) for name in names}
+    watched.take_away()
+    await watched.becomes(NOT_SERVING)
+    assert SERVING == await watched.health("parley.v1.Identity")
+
+
+async def test_completions_need_a_model(watched: Watched) -> None:
+    """Without a model that can be called, chat completions are NOT_SERVING, and sessions serve on."""
+    await watched.server.models_changed(is_callable=False)
+    assert [NOT_SERVING, SERVING, SERVING] == [await watched.health(name) for name in SERVICES]
+    await watched.server.models_changed(is_callable=True)
     await watched.becomes(SERVING)
 
 

@@ -82,7 +82,10 @@ async def admin_servers(  # noqa: PLR0913 - what the services serve
     servicer = OperationsServicer(operations, store, peers)
     local = _server(store, rules, servicer, local_interceptor(os_user()))
     channelz.add_channelz_servicer(local)
-    health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), local)
+    healthy = health.aio.HealthServicer()
+    for service in _SERVICES:
+        await healthy.set(service, health_pb2.HealthCheckResponse.SERVING)
+    health_pb2_grpc.add_HealthServicer_to_server(healthy, local)
     add_reflection((*_SERVICES, *_CHANNELZ, health.SERVICE_NAME), local)
     async with AsyncExitStack() as running:
         await running.enter_async_context(_serving(local, sockets.local))

@@ -12,15 +12,15 @@ from parley.rpc.metadata import receipts
 _log = structlog.get_logger("parley")
 # REST has methods of its own for some operations, named after the operation with one of these suffixes.
 _OPERATION = re.compile(r"(?P<name>\w+?)(?P<form>Json|Events)?")
-# The level of a failed call by its gRPC status; `info` for what the caller can correct.
+# The level of a failed call by its gRPC status; `info` for what the caller can correct (docs/logs.md).
 _LEVELS = {
     "INTERNAL": "error",
     "UNKNOWN": "error",
     "DATA_LOSS": "error",
     "UNAVAILABLE": "warning",
     "DEADLINE_EXCEEDED": "warning",
-    "RESOURCE_EXHAUSTED": "warning",
 }
+_TARGET_FAILURE = "UPSTREAM_"  # with the status of a caller's limit, it is that of a target
 
 
 def write(call: Call, milliseconds: float) -> None:
@@ -53,7 +53,14 @@ def write(call: Call, milliseconds: float) -> None:
         if call.failure.cause:
             fields["cause"] = call.failure.cause
     logger = _log.bind()  # the proxy itself looks methods up with an exception
-    getattr(logger, _LEVELS.get(call.status, "info"))("call", fields=fields)
+    getattr(logger, _level(call))("call", fields=fields)
+
+
+def _level(call: Call) -> str:
+    """Returns the level of a call's line."""
+    if call.status == "RESOURCE_EXHAUSTED" and call.failure and errors.name(call.failure).startswith(_TARGET_FAILURE):
+        return "warning"
+    return _LEVELS.get(call.status, "info")
 
 
 @cache  # the methods of the protos: no other call gets here

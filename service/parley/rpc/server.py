@@ -45,6 +45,7 @@ _SERVICES = tuple(
         (usage_pb2, "UsageReports"),
     )
 )
+_CHAT = _SERVICES[0]
 _IDENTITY = identity_pb2.DESCRIPTOR.services_by_name["Identity"].full_name  # serves without the store
 
 _NOTICE_SECONDS = 1.5  # until every Envoy has seen NOT_SERVING and sends no new calls
@@ -104,6 +105,7 @@ class Server:
         )
         self._server = grpc.aio.server(interceptors=[interceptor], options=server_options(limits))
         self._chat = chat
+        self._has_store = self._has_model = True
         self._stalled_seconds = stalled_seconds
         self._stall_check = PeriodicTask("the check for stalled streams", self._cancel_stalled, stalled_seconds / 4)
         self._access = access
@@ -140,20 +142,31 @@ class Server:
         self._access_check.start()
         self._keep_alive.start()
         await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
-        await self.store_changed(True)
+        await self._health.set(_IDENTITY, health_pb2.HealthCheckResponse.SERVING)
+        await self._set_health()
         if address.startswith("unix:"):
             return address
         return f"{address.rpartition(':')[0]}:{port}"
 
     async def store_changed(self, is_available: bool) -> None:
-        """Sets the health of all services to that of the store.
+        """Sets the health of the services that need the store.
 
         The health of the worker itself (the service named "") stays SERVING: Envoy checks that one, and must keep
         sending calls, so that callers get the reason at once. After a shutdown has begun this has no effect.
         """
-        status = health_pb2.HealthCheckResponse
+        self._has_store = is_available
+        await self._set_health()
+
+    async def models_changed(self, is_callable: bool) -> None:
+        """Sets the health of the chat completions: without a model that can be called they are NOT_SERVING."""
+        self._has_model = is_callable
+        await self._set_health()
+
+    async def _set_health(self) -> None:
         for service in _SERVICES:
-            await self._health.set(service, status.SERVING if is_available else status.NOT_SERVING)
+            serves = self._has_store and (self._has_model or service != _CHAT)
+            status = health_pb2.HealthCheckResponse
+            await self._health.set(service, status.SERVING if serves else status.NOT_SERVING)
 
     async def run(self, shutdown: Shutdown) -> None:
         """Serves until the shutdown is complete."""

@@ -1,7 +1,7 @@
 """Active health checks: the targets of a backend get no calls while its check fails."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import structlog
 
@@ -16,6 +16,10 @@ _JITTER = 0.2
 _log = structlog.get_logger()
 
 
+async def _ignore() -> None:
+    pass
+
+
 class HealthChecker:
     """Checks backends periodically and updates the health of their targets.
 
@@ -23,13 +27,18 @@ class HealthChecker:
         backends: The backends, by name.
         checks: The configured checks, by the name of the backend.
         targets: The targets of all models.
+        on_change: Called after the health of a backend has changed.
     """
 
     def __init__(
-        self, backends: Mapping[str, Backend], checks: Mapping[str, HealthCheck], targets: Sequence[LiveTarget]
+        self,
+        backends: Mapping[str, Backend],
+        checks: Mapping[str, HealthCheck],
+        targets: Sequence[LiveTarget],
+        on_change: Callable[[], Awaitable[None]] = _ignore,
     ) -> None:
         self._checks = [
-            _BackendCheck(name, backends[name], check, [target for target in targets if target.backend_name == name])
+            _BackendCheck(name, backends[name], check, [one for one in targets if one.backend_name == name], on_change)
             for name, check in checks.items()
         ]
 
@@ -47,7 +56,15 @@ class HealthChecker:
 class _BackendCheck:
     """The periodic check of one backend."""
 
-    def __init__(self, name: str, backend: Backend, check: HealthCheck, targets: Sequence[LiveTarget]) -> None:
+    def __init__(
+        self,
+        name: str,
+        backend: Backend,
+        check: HealthCheck,
+        targets: Sequence[LiveTarget],
+        on_change: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._on_change = on_change
         self._name = name
         self._backend = backend
         self._seconds = check.timeout
@@ -70,6 +87,7 @@ class _BackendCheck:
             target.healthy = self._healthy
             if self._healthy:
                 target.breakers.probe_now()
+        await self._on_change()
 
     async def _failure(self) -> str | None:
         """Checks the backend. Returns the cause of a failure; None if the backend is healthy.
