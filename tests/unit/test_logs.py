@@ -62,6 +62,23 @@ def test_a_line_fits_the_terminal() -> None:
     assert (120, "…", 1) == (len(text), text[-1], len(text.splitlines()))
 
 
+@pytest.mark.parametrize(
+    ("columns", "end"),
+    [
+        (105, "OK  dde8f28b  support → local/qwen3  27+17 tokens  default"),
+        (100, "OK  dde8f28b  support → local/qwen3  27+17 tokens"),
+        (85, "OK  dde8f28b  support  27+17 tokens"),
+        (80, "OK  support  27+17 tokens"),
+    ],
+)
+def test_a_narrow_terminal_has_the_tokens(columns: int, end: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a narrow terminal the account, the target and the request id are left out, in this order."""
+    monkeypatch.setattr(os, "get_terminal_size", lambda _: os.terminal_size((columns, 24)))
+    text = line()
+    assert text.endswith(f"340 ms  {end}")
+    assert len(text) <= columns
+
+
 def test_control_characters_are_replaced() -> None:
     """Control characters in a caller's text are replaced."""
     text = line(model="a\x1b[2J\nb\x9b\u202e", event="other")

@@ -22,6 +22,7 @@ _ORIGIN = {
         "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
     }
 }
+_FAILED_HANDSHAKE = " || has(connection.transport_failure_reason)"
 _PEER_NAMES: dict[SubjectName, str] = {
     "san_dns": "%DOWNSTREAM_PEER_DNS_SAN%",
     "san_uri": "%DOWNSTREAM_PEER_URI_SAN%",
@@ -155,7 +156,8 @@ def _apply_connection(listener: dict[str, Any], settings: EdgeSettings, folder: 
     chain["transport_socket"] = socket
     # Without TLS, every connection has a failure: that of the inspector, which looks for TLS in its first bytes.
     logged = listener["access_log"][0]["filter"]["extension_filter"]["typed_config"]
-    logged["expression"] += " || has(connection.transport_failure_reason)"
+    if not logged["expression"].endswith(_FAILED_HANDSHAKE):  # the listeners share it
+        logged["expression"] += _FAILED_HANDSHAKE
 
 
 def _peer_name(name: SubjectName) -> dict[str, Any]:
