@@ -14,6 +14,7 @@ LEVELS = ("debug", "info", "warning", "error")
 CALLS = {
     "rpc/call_log.py": ("write",),
     "rpc/authentication.py": ("_record",),
+    "rpc/interceptors.py": ("intercept_service",),
     "rpc/admin_access.py": ("_set_origin",),
     "rpc/services/chat_completions.py": ("_record_answer",),
     "rpc/metadata/receipts.py": ("fields",),
