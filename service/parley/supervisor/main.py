@@ -3,15 +3,16 @@
 import asyncio
 import json
 import os
+import signal
 import sys
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from parley.supervisor import environment, folders, metrics, preparation, systemd
+from parley.supervisor import child_signals, environment, folders, metrics, preparation, systemd
 from parley.supervisor.errors import CommandError
 from parley.supervisor.limits import raise_descriptor_limit, restrict_new_files
 from parley.supervisor.messages import Claim, Progress, Reload, Serving, Start
@@ -124,8 +125,7 @@ async def _spare_worker() -> AsyncIterator[Callable[[Mapping[str, str]], Process
         yield take
     finally:
         for process in spares:
-            with suppress(ProcessLookupError):
-                process.kill()
+            child_signals.send(process, signal.SIGKILL)
             await process.wait()
 
 

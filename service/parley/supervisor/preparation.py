@@ -1,6 +1,7 @@
 """The supervisor's end of its preparation, see `parley.supervisor.messages`."""
 
 import asyncio
+import signal
 import socket
 import sys
 from asyncio.subprocess import Process
@@ -8,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from parley.supervisor import messages
+from parley.supervisor import child_signals, messages
 from parley.supervisor.errors import CommandError
 from parley.supervisor.messages import Failure, Reload, Start, StoreOpened
 from parley.supervisor.process import die_with_parent
@@ -70,13 +71,11 @@ class Preparation:
         if self._opening is not None:
             self._opening.cancel()
         self._writer.close()
-        with suppress(ProcessLookupError):
-            self._process.terminate()
+        child_signals.send(self._process, signal.SIGTERM)
         with suppress(TimeoutError):
             await asyncio.wait_for(self._process.wait(), _END_SECONDS)
             return
-        with suppress(ProcessLookupError):
-            self._process.kill()
+        child_signals.send(self._process, signal.SIGKILL)
         await self._process.wait()
 
 

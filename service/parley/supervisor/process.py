@@ -19,6 +19,7 @@ from typing import Any
 from parley.logs.characters import escape_controls, mark_controls
 from parley.logs.output import Output
 from parley.logs.terminal import render
+from parley.supervisor import child_signals
 from parley.supervisor.errors import CommandError
 from parley.supervisor.folders import private_dir
 from parley.supervisor.liveness import HangLimits, wait_hang
@@ -148,9 +149,8 @@ class Child(ABC):
 
     def send(self, number: signal.Signals) -> None:
         """Sends a signal, if the process runs."""
-        if self.process is not None and self.process.returncode is None:
-            with suppress(ProcessLookupError):
-                self.process.send_signal(number)
+        if self.process is not None:
+            child_signals.send(self.process, number)
 
     def kill(self) -> None:
         """Kills the process and does not restart it."""

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from parley.supervisor import child_signals
 from parley.supervisor.errors import CommandError
 from parley.supervisor.liveness import HangLimits
 from parley.supervisor.process import Child, spawn
@@ -81,7 +82,7 @@ class Worker(Child):
         """Kills a process that is not needed, and waits for its end."""
         assert process.stdin  # noqa: S101 - for the type checker
         process.stdin.close()
-        process.kill()
+        child_signals.send(process, signal.SIGKILL)
         await process.wait()
         assert self._reader_task is not None  # noqa: S101 - for the type checker
         await self._reader_task

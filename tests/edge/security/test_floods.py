@@ -14,7 +14,6 @@ import pytest
 import pytest_asyncio
 import yaml
 
-from parley.supervisor import envoy
 from parley.supervisor.edge_settings import EdgeSettings
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
@@ -45,10 +44,8 @@ def target(edge: Edge) -> Target:
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def edge(the_worker: tuple[Worker, Path], run_dir: Path) -> AsyncIterator[Edge]:
     """One Envoy for all tests of this file, with room for more than the large bodies of one caller."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(envoy, "_threads", lambda: 2)
-        async with conftest.started(run_dir, [the_worker[1]], EdgeSettings(max_heap=HEAP)) as running:
-            yield running
+    async with conftest.started(run_dir, [the_worker[1]], EdgeSettings(max_heap=HEAP, threads=2)) as running:
+        yield running
 
 
 async def call(edge: Edge) -> None:

@@ -183,7 +183,7 @@ def test_large_requests_in_progress_fill_half_of_the_heap() -> None:
 
 @pytest.mark.parametrize(
     ("memory", "max_body", "heap"),
-    [(512, 8, 160), (2048, 8, 256), (65536, 8, 512), (512, 30, 600), (2048, 30, 600), (65536, 20, 512)],
+    [(512, 8, 160), (2048, 8, 256), (65536, 8, 2048), (512, 30, 600), (2048, 30, 600), (65536, 20, 2048)],
 )
 def test_the_default_heap_depends_on_the_memory(
     monkeypatch: pytest.MonkeyPatch, memory: int, max_body: int, heap: int
