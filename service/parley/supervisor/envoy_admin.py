@@ -44,9 +44,7 @@ async def ready(admin: Path) -> bool:
 
 async def traffic(admin: Path) -> tuple[int, int]:
     """Returns the open connections of callers, and the number of their requests so far. Raises OSError."""
-    filters = "^http[.](http|grpc)[.]downstream_(cx_active|rq_total)$"
-    body = json.loads(await _ask(admin, f"/stats?format=json&filter={quote(filters)}"))
-    values = {stat["name"]: stat["value"] for stat in body["stats"] if "name" in stat}
+    values = await _values(admin, "^http[.](http|grpc)[.]downstream_(cx_active|rq_total)$")
     connections, requests = (
         sum(value for name, value in values.items() if name.endswith(kind)) for kind in ("cx_active", "rq_total")
     )
@@ -55,10 +53,7 @@ async def traffic(admin: Path) -> tuple[int, int]:
 
 async def running_calls(admin: Path) -> int:
     """Returns the number of running calls of callers. Raises OSError."""
-    body = json.loads(
-        await _ask(admin, f"/stats?format=json&filter={quote('^http[.](http|grpc)[.]downstream_rq_active$')}")
-    )
-    return sum(stat["value"] for stat in body["stats"] if "name" in stat)
+    return sum((await _values(admin, "^http[.](http|grpc)[.]downstream_rq_active$")).values())
 
 
 async def fail_readiness(admin: Path) -> None:
@@ -74,8 +69,7 @@ async def statistics(admin: Path) -> str:
 async def closed_connections(admin: Path) -> int:
     """Returns the number of connections so far that were closed because there were too many. Raises OSError."""
     filters = "^listener[.].*[.]downstream_(cx_overflow|global_cx_overflow|cx_overload_reject)$"
-    body = json.loads(await _ask(admin, f"/stats?format=json&filter={quote(filters)}"))
-    return sum(stat["value"] for stat in body["stats"] if "name" in stat)
+    return sum((await _values(admin, filters)).values())
 
 
 async def drain_listeners(admin: Path) -> None:
@@ -96,18 +90,24 @@ def _is_healthy(status: dict[str, Any]) -> bool:
     )
 
 
+async def _values(admin: Path, filters: str) -> dict[str, int]:
+    """Returns the counters and gauges whose names match a regular expression. Raises OSError."""
+    body = json.loads(await _ask(admin, f"/stats?format=json&filter={quote(filters)}"))
+    return {stat["name"]: stat["value"] for stat in body["stats"] if "name" in stat}
+
+
 async def _ask(admin: Path, path: str, method: str = "GET") -> str:
     """Returns a page of the admin interface. Raises OSError for every failure."""
     try:
         async with asyncio.timeout(_TIMEOUT_SECONDS):
-            return _body(await _exchange(admin, f"{method} {path} HTTP/1.1\r\n{_HEADERS}\r\n")).decode()
+            return _body(await exchange(admin, f"{method} {path} HTTP/1.1\r\n{_HEADERS}\r\n")).decode()
     except (ValueError, OSError) as error:
         raise OSError(f"Envoy's admin socket does not answer: {error}") from error
 
 
-async def _exchange(admin: Path, request: str) -> bytes:
+async def exchange(socket: Path, request: str) -> bytes:
     """Sends a request; returns all that the server sends until it closes the connection."""
-    reader, writer = await asyncio.open_unix_connection(str(admin))
+    reader, writer = await asyncio.open_unix_connection(str(socket))
     try:
         writer.write(request.encode())
         return await reader.read()

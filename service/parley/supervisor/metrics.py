@@ -111,12 +111,8 @@ async def _read(socket: Path) -> bytes:
     """Returns the metrics that a worker serves on its socket; nothing if it does not answer."""
     with suppress(OSError, TimeoutError):
         async with asyncio.timeout(_WORKER_SECONDS):
-            reader, writer = await asyncio.open_unix_connection(str(socket))
-            try:
-                writer.write(b"GET /metrics HTTP/1.1\r\n\r\n")
-                return (await reader.read()).partition(b"\r\n\r\n")[2]
-            finally:
-                writer.close()
+            response = await envoy_admin.exchange(socket, "GET /metrics HTTP/1.1\r\n\r\n")
+            return response.partition(b"\r\n\r\n")[2]
     return b""
 
 
