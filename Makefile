@@ -15,7 +15,7 @@ BASE ?= origin/main main
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-unit fuzz faults probe bench scale sizing gen client lock audit sbom check fix clean
+.PHONY: help install run test test-unit fuzz faults probe bench scale sizing soak gen client lock audit sbom check fix clean
 .PHONY: check-code check-types check-imports check-protos check-docs check-chart
 
 help: ## Show this list
@@ -66,6 +66,9 @@ scale: install ## Fill PostgreSQL with rows, and measure space, plans and turns 
 
 sizing: install ## Work out what a load needs, from measured figures (ARGS="--sessions 1000000 --streams 100000")
 	@$(BIN)/python -m tests.load.sizing $(ARGS)
+
+soak: install ## Call at a steady rate for an hour, and watch memory, descriptors and database (ARGS="--minutes 10")
+	@$(BIN)/python -m tests.load.soak $(ARGS)
 
 # $(call generate,folder for the code,file for the descriptor)
 define generate

@@ -7,10 +7,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -42,7 +43,8 @@ class Upstream:
 class Stack:
     """A running Parley or floor: its addresses (`127.0.0.1:8080`), an API key, and the first process's id.
 
-    `began` is the time of its start on the monotonic clock.
+    `began` is the time of its start on the monotonic clock. Only a Parley has `metrics`, the URL of that listener, and
+    `state`, its state folder.
     """
 
     rest: str
@@ -50,6 +52,8 @@ class Stack:
     key: str
     pid: int
     began: float = 0.0
+    metrics: str = ""
+    state: Path = Path()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +70,8 @@ def model_id(kind: str, sessions: str) -> str:
     return f"{kind}-{sessions}"
 
 
-def configuration(address: str) -> str:
-    """Returns the YAML configuration for an upstream at this address."""
+def configuration(address: str, more: Mapping[str, Any] = MappingProxyType({})) -> str:
+    """Returns the YAML configuration for an upstream at this address, with `more` sections."""
     models: list[dict[str, Any]] = [
         {"id": model_id(kind, sessions), "targets": [{"backend": "bench", "model": kind}], "sessions": sessions}
         for kind in KINDS
@@ -76,7 +80,7 @@ def configuration(address: str) -> str:
     target = {"backend": "bench", "model": COALESCED}
     models.append({"id": model_id(COALESCED, "off"), "targets": [target], "sessions": "off", "coalesce": "50ms"})
     backends = {"bench": {"kind": "openai", "base_url": f"http://{address}/v1"}}
-    return yaml.safe_dump({"backends": backends, "models": models})
+    return yaml.safe_dump({"backends": backends, "models": models, **more})
 
 
 @contextmanager
@@ -102,23 +106,32 @@ def upstream() -> Iterator[Upstream]:
 
 
 @contextmanager
-def parley(upstream_address: str, workers: int | None = None) -> Iterator[Stack]:
-    """Runs `parley up` on free ports, with a new database; yields its addresses and a key. Raises StackError."""
+def parley(
+    upstream_address: str, workers: int | None = None, more: Mapping[str, Any] = MappingProxyType({})
+) -> Iterator[Stack]:
+    """Runs `parley up` on free ports, with a new database; yields its addresses and a key. Raises StackError.
+
+    Args:
+        upstream_address: The address of the upstream.
+        workers: The number of workers; None for the default.
+        more: Further sections of the configuration.
+    """
     with tempfile.TemporaryDirectory(prefix="parley-bench-") as name:
         folder = Path(name)
-        (folder / "parley.yaml").write_text(configuration(upstream_address))
+        (folder / "parley.yaml").write_text(configuration(upstream_address, more))
         common = ["--config", str(folder / "parley.yaml"), "--state-dir", str(folder / "state")]
         key = _create_key(common)
         ready, log = folder / "ready.json", folder / "log"
-        ports = ["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--ready-file", str(ready)]
-        more = ["--workers", str(workers)] if workers else []
+        ports = [word for option in ("--http", "--grpc", "--metrics") for word in (option, "127.0.0.1:0")]
+        chosen = ["--workers", str(workers)] if workers else []
         with log.open("wb") as output:
-            command = [_command(), "up", *common, *ports, *more]
+            command = [_command(), "up", *common, *ports, "--ready-file", str(ready), *chosen]
             began = time.monotonic()
             process = subprocess.Popen(command, stdout=output, stderr=output, cwd=folder, env=_environment())
         try:
             addresses = _wait(process, ready, log)
-            yield Stack(addresses["http"].removeprefix("http://"), addresses["grpc"], key, process.pid, began)
+            rest, metrics = addresses["http"].removeprefix("http://"), addresses["metrics"]
+            yield Stack(rest, addresses["grpc"], key, process.pid, began, metrics, folder / "state")
         finally:
             _stop(process)
 
