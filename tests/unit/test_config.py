@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from parley.config import LimitsConfig, LlamaCppBackend, OpenAIBackend, load, parse
+from parley.config.types import ConfigError
 from tests.unit.configurations import GOOD, ROUTED
 
 
@@ -86,6 +87,28 @@ def test_environment_variables_are_replaced() -> None:
     vllm = config.backends["vllm"]
     assert isinstance(vllm, OpenAIBackend)
     assert f"a-{os.environ['PATH']}-b" == vllm.api_key
+
+
+def test_a_value_may_be_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`${NAME}` is the content of the file that NAME_FILE names, without its line break; NAME has priority."""
+    secret = tmp_path / "secret"
+    secret.write_text("from-a-file\n")
+    monkeypatch.setenv("PARLEY_TEST_KEY_FILE", str(secret))
+    text = GOOD.replace("secret-word", "a-${PARLEY_TEST_KEY}-b")
+    for expected in ("a-from-a-file-b", "a-set-b"):
+        vllm = parse(text, "f").backends["vllm"]
+        assert isinstance(vllm, OpenAIBackend)
+        assert expected == vllm.api_key
+        monkeypatch.setenv("PARLEY_TEST_KEY", "set")
+
+
+def test_an_unreadable_file_of_a_value_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error has the path of the value, the file, its variable and the reason."""
+    monkeypatch.setenv("PARLEY_TEST_KEY_FILE", str(tmp_path / "missing"))
+    with pytest.raises(ConfigError) as caught:
+        parse(GOOD.replace("secret-word", "${PARLEY_TEST_KEY}"), "f")
+    reason = f"{tmp_path}/missing of PARLEY_TEST_KEY_FILE cannot be read (No such file or directory)"
+    assert f"backends.vllm.api_key: {reason}; name a readable file" in str(caught.value)
 
 
 def test_secrets_are_not_shown() -> None:

@@ -97,7 +97,7 @@ def test_an_error_in_routing_settings_names_its_path(old: str, new: str, line: s
         (
             "secret-word",
             "${PARLEY_NOT_SET}",
-            "f: backends.vllm.api_key: the environment variable PARLEY_NOT_SET is not set; set it before starting",
+            "f: backends.vllm.api_key: the variable PARLEY_NOT_SET is not set; set it, or PARLEY_NOT_SET_FILE",
         ),
     ],
 )

@@ -1,13 +1,13 @@
 """Loads and validates the configuration. Errors name file, line and path."""
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from parley.config import variables
 from parley.config.admin import AdminConfig
 from parley.config.auth import Auth, Issuer
 from parley.config.backends import BackendConfig
@@ -15,13 +15,12 @@ from parley.config.budgets import Budgets
 from parley.config.explain import explain
 from parley.config.limits import DEFAULT_PLANS, LimitsConfig, Plan
 from parley.config.models import Model, Price, Target
-from parley.config.source import FieldPath, Source, split_path
+from parley.config.source import Source, split_path
 from parley.config.stores import Retention, SqliteConfig, StoreConfig
 from parley.config.tls import Tls
 from parley.config.types import ConfigError, Strict
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,32}")
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 class Config(Strict):
@@ -187,22 +186,7 @@ def _validate(source: Source) -> Config:
     if not isinstance(source.data, dict):
         raise ConfigError(f"{source.name}: must be a mapping with `backends` and `models`")
     try:
-        return Config.model_validate(_expand_variables(source.data, (), source))
+        return Config.model_validate(variables.expand(source.data, (), source))
     except ValidationError as error:
         problems = [explain(item, Config) for item in error.errors()]
         raise ConfigError("\n".join(source.error(field_path, text) for field_path, text in problems)) from error
-
-
-def _expand_variables(value: Any, field_path: FieldPath, source: Source) -> Any:
-    """Replaces `${NAME}` in every string by the environment variable. Raises ConfigError if one is not set."""
-    if isinstance(value, dict):
-        return {key: _expand_variables(item, (*field_path, str(key)), source) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_expand_variables(item, (*field_path, index), source) for index, item in enumerate(value)]
-    if not isinstance(value, str):
-        return value
-    for variable in _VARIABLE.findall(value):
-        if variable not in os.environ:
-            text = f"the environment variable {variable} is not set; set it before starting"
-            raise ConfigError(source.error(field_path, text))
-    return _VARIABLE.sub(lambda match: os.environ[match[1]], value)
