@@ -32,7 +32,6 @@ from parley.config import (
 from parley.core.administration import Rules
 from parley.core.chat import Chat
 from parley.core.ports import Authenticator, Backend, Store
-from parley.core.ports.statistics import CommitStatistics
 from parley.core.routing.health import HealthChecker
 from parley.core.routing.router import Router
 from parley.core.sessions.reaper import Reaper
@@ -176,8 +175,6 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
             usage = UsageRecorder(store, budgets.add)
             chat = Chat(router, turns, limits, store, usage)
             access = AccessChecker(store, Callers(config.plans, config.limits))
-            commits = getattr(store, "commits", None) or CommitStatistics()
-            runtime = Runtime(router, backends, turns, budgets, commits)
             measured = WorkerMetrics(config, operations.running) if metrics is not None else None
             server = Server(
                 chat,
@@ -191,10 +188,12 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
                 metrics=measured.calls if measured else None,
                 tracer=tracer,
             )
+            monitor = StoreMonitor(store, server.store_changed)
+            runtime = Runtime(router, backends, turns, budgets, store, monitor, shutdown.is_begun)
             address = await server.start(address)
             _tune_garbage_collector()
             async with (
-                _store_tasks(store, server, config),
+                _store_tasks(store, monitor, config),
                 _alerts(config, store, budgets),
                 _health_checks(config, backends, router, server),
                 measured.serving(metrics, runtime) if measured and metrics else nullcontext(),
@@ -238,9 +237,9 @@ async def _bearer(config: Config, store: Store, callers: Callers, run_dir: Path)
 
 
 @asynccontextmanager
-async def _store_tasks(store: Store, server: Server, config: Config) -> AsyncIterator[None]:
+async def _store_tasks(store: Store, monitor: StoreMonitor, config: Config) -> AsyncIterator[None]:
     """Runs the reaper and the monitor of the store."""
-    reaper, monitor = Reaper(store, config.sessions.ttl), StoreMonitor(store, server.store_changed)
+    reaper = Reaper(store, config.sessions.ttl)
     await monitor.check()
     reaper.start()
     monitor.start()

@@ -1,6 +1,7 @@
 """The counters and histograms of calls."""
 
 from parley.core.call import CallOutcome
+from parley.core.errors import RateLimited
 from parley.metrics.calls import DIALECTS, CallMetrics
 from parley.metrics.series import MAX_COUNTERS, Counter, Histogram
 from parley.supervisor import edge_settings
@@ -38,3 +39,13 @@ def test_a_dialect_of_a_caller_without_an_edge_is_no_label() -> None:
     metrics.observe("ListModels", "made up", "OK", None, CallOutcome(), 0.1)
     text = [sample.labels for family in metrics.calls.collect() for sample in family.samples]
     assert [{"rpc": "ListModels", "dialect": "grpc", "model": "", "status": "OK", "reason": ""}] == text
+
+
+def test_a_rejected_call_counts_under_its_limit_and_what_is_limited() -> None:
+    """The subject is the kind of what is limited, never its name."""
+    metrics = CallMetrics({})
+    for subject in ("key:key_1", "account:ada", ""):
+        error = RateLimited("slow down", 3, subject=subject, limit="requests_per_minute")
+        metrics.observe("ListModels", None, "RESOURCE_EXHAUSTED", error, CallOutcome(), 0.1)
+    found = {sample.labels["subject"]: sample.value for each in metrics.rejections.collect() for sample in each.samples}
+    assert {"key": 1, "account": 1, "address": 1} == found

@@ -11,7 +11,7 @@ from prometheus_client.core import Metric
 
 from parley.config import target_name
 from parley.core.call import CallOutcome
-from parley.core.errors import ParleyError
+from parley.core.errors import LimitExceeded, ParleyError
 from parley.core.usage.attempts import AttemptOutcome, AttemptRecord
 from parley.metrics.series import Counter, Histogram
 from parley.v1.error_reason_pb2 import ErrorReason
@@ -95,6 +95,7 @@ class CallMetrics:
             _MODEL,
         )
         self.length = Histogram("parley_stream_length_tokens", "Tokens of complete streams.", _TOKENS, ("model",))
+        self.rejections = Counter("parley_limit_rejections", "Calls that a limit rejected.", ("limit", "subject"))
         self.replays = Counter("parley_replayed_calls", "Calls answered with the stored answer of an Idempotency-Key.")
         self.attempts = Counter(
             "parley_attempts", "Requests to targets.", ("model", "target", "kind", "outcome", "reason")
@@ -153,6 +154,8 @@ class CallMetrics:
         series.count[0] += 1
         series.duration[bisect_left(_SECONDS, seconds)] += 1
         series.duration[-1] += seconds
+        if error is not None and isinstance(error, LimitExceeded):
+            self.rejections.series(error.limit, error.subject.partition(":")[0] or "address")[0] += 1
         if series.request is None:
             return
         series.request[bisect_left(_SECONDS, seconds)] += 1

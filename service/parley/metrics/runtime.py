@@ -1,15 +1,16 @@
-"""The state of a worker that is collected at a scrape: targets, connections, sessions, commits, budgets."""
+"""The state of a worker that is collected at a scrape: targets, connections, sessions, the store, budgets."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
-from parley.core.ports import Backend
-from parley.core.ports.statistics import SECONDS, SIZES, CommitStatistics
+from parley.core.ports import Backend, Store
+from parley.core.ports.statistics import SECONDS, SIZES, StoreStatistics
 from parley.core.routing.router import Router
 from parley.core.routing.targets import LiveTarget
+from parley.core.sessions.store_monitor import StoreMonitor
 from parley.core.sessions.turns import Turns
 from parley.core.usage.budgets import BudgetMonitor
 from parley.metrics.series import MAX_HISTOGRAMS, add_histogram
@@ -26,22 +27,27 @@ class Runtime:
         backends: The backends, by name.
         turns: Has the leases.
         budgets: Has the alerts.
-        commits: The store's statistics.
+        store: Has statistics, unless it is one of a test.
+        monitor: Checks whether the store is available.
+        is_draining: Returns whether the worker ends when its calls have finished.
     """
 
     router: Router
     backends: Mapping[str, Backend]
     turns: Turns
     budgets: BudgetMonitor
-    commits: CommitStatistics
+    store: Store
+    monitor: StoreMonitor
+    is_draining: Callable[[], bool]
 
     def collect(self) -> Iterator[Metric]:
         """Yields the families. Runs on the event loop, whose state it reads."""
         yield from _targets(list(islice(self.router.targets, MAX_HISTOGRAMS)))
         yield from self._connections()
         yield from self._sessions()
-        yield from self._commits()
+        yield from self._store()
         yield self._alerts()
+        yield _gauge("parley_draining", "1 while the worker ends: its calls finish.", float(self.is_draining()))
 
     def _connections(self) -> Iterator[Metric]:
         connections = GaugeMetricFamily(
@@ -67,14 +73,19 @@ class Runtime:
         lost.add_metric((), turns.leases_lost)
         yield lost
 
-    def _commits(self) -> Iterator[Metric]:
+    def _store(self) -> Iterator[Metric]:
+        available = float(self.monitor.is_available)
+        yield _gauge("parley_store_available", "1 if the latest check of the store succeeded.", available)
         sizes = HistogramMetricFamily("parley_store_commit_size", "Changes of calls in one commit of the store.")
-        add_histogram(sizes, (), SIZES, self.commits.sizes)
+        statistics = getattr(self.store, "statistics", None) or StoreStatistics()
+        add_histogram(sizes, (), SIZES, statistics.sizes)
         seconds = HistogramMetricFamily(
             "parley_store_commit_duration_seconds", "Duration of a transaction of the store, with its commit."
         )
-        add_histogram(seconds, (), SECONDS, self.commits.seconds)
-        yield from (sizes, seconds)
+        add_histogram(seconds, (), SECONDS, statistics.seconds)
+        reads = HistogramMetricFamily("parley_store_read_duration_seconds", "Duration of reads of the store.")
+        add_histogram(reads, (), SECONDS, statistics.reads)
+        yield from (sizes, seconds, reads)
 
     def _alerts(self) -> Metric:
         alerts = CounterMetricFamily(

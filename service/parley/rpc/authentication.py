@@ -94,7 +94,7 @@ class Authentication:
 
 def _too_many(seconds: int) -> RateLimited:
     text = f"Too many calls without a valid credential from this address; try again in {seconds} s"
-    return RateLimited(text, seconds)
+    return RateLimited(text, seconds, limit="failed_credentials")
 
 
 def _misplaced(metadata: Mapping[str, str]) -> str | None:

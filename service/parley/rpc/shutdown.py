@@ -28,3 +28,7 @@ class Shutdown:
     grace: float = GRACE_SECONDS
     replaced: bool = False
     on_idle: Callable[[], None] = lambda: None
+
+    def is_begun(self) -> bool:
+        """Returns whether the worker is leaving, or ends when its calls have finished."""
+        return self.leave.is_set() or self.stop.is_set()

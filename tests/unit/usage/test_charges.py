@@ -1,5 +1,6 @@
 """What a completion reserves of each limit, and the errors of exhausted ones."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parley.config import Limits, Price
-from parley.core.errors import ConcurrencyLimited, InvalidRequest, QuotaExhausted, RateLimited
+from parley.core.errors import ConcurrencyLimited, InvalidRequest, LimitExceeded, QuotaExhausted, RateLimited
 from parley.core.ports import Caller, Charge, Reservation
 from parley.core.usage import charges, exceeded
 from parley.core.usage.charges import Demand
@@ -128,6 +129,16 @@ def test_the_error_of_an_exhausted_limit(
         raise found
     assert wait == found.retry_after
     assert "key:key_1" == found.subject  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", sorted(ALL.model_fields_set))
+def test_the_error_has_the_configured_name_of_the_limit(name: str) -> None:
+    """Metrics count the calls that a limit rejects under the name that the configuration gives it."""
+    limited = caller(Limits(**{name: 1}))
+    (charge,) = charges.completion_charges(limited, Demand(1, 0, 1, 1, PRICE))
+    found = exceeded.rejection([replace(charge, amount=2)], Reservation(False, (0,), NOON))
+    assert isinstance(found, LimitExceeded)
+    assert name == found.limit
 
 
 @given(

@@ -10,15 +10,22 @@ class LimitExceeded(ParleyError):
     Args:
         message: The limit, what remains of it, and what to do.
         retry_after: Seconds after which to retry, or None.
-        subject: What is limited: `key:ID`, `account:NAME` or `session`.
+        subject: What is limited: `key:ID`, `account:NAME` or `session`; empty for the address of a client.
+        limit: The name of the limit, for metrics.
         param: The request's field at fault, or None.
     """
 
     def __init__(
-        self, message: str, retry_after: float | None = None, *, subject: str = "", param: str | None = None
+        self,
+        message: str,
+        retry_after: float | None = None,
+        *,
+        subject: str = "",
+        limit: str = "",
+        param: str | None = None,
     ) -> None:
         super().__init__(message, retry_after=retry_after, param=param)
-        self.subject = subject
+        self.subject, self.limit = subject, limit
 
 
 class RateLimited(LimitExceeded):

@@ -39,6 +39,7 @@ def require_session_space(limits: StorageLimits, stored: int, added: int) -> Non
             f"A session may store {limits.session_bytes} bytes: this one has {stored}, and the request adds {added}; "
             "begin a new session",
             subject="session",
+            limit="bytes",
             param="chatSessionId",
         )
 
@@ -46,11 +47,11 @@ def require_session_space(limits: StorageLimits, stored: int, added: int) -> Non
 def require_account_space(limits: StorageLimits, account: str, use: StorageUse, *, sessions: int, added: int) -> None:
     """Raises StorageLimitExceeded if the account cannot receive so many sessions and bytes."""
     if limits.sessions is not None and sessions and use.sessions + sessions > limits.sessions:
-        raise _account_full(account, f"{limits.sessions} sessions and has {use.sessions}")
+        raise _account_full(account, "sessions", f"{limits.sessions} sessions and has {use.sessions}")
     if limits.bytes is not None and use.bytes + added > limits.bytes:
-        raise _account_full(account, f"{limits.bytes} bytes: it has {use.bytes}, and the request adds {added}")
+        raise _account_full(account, "bytes", f"{limits.bytes} bytes: it has {use.bytes}, and the request adds {added}")
 
 
-def _account_full(account: str, what: str) -> StorageLimitExceeded:
+def _account_full(account: str, limit: str, what: str) -> StorageLimitExceeded:
     message = f"This account may store {what}; delete sessions that are not needed"
-    return StorageLimitExceeded(message, subject=f"account:{account}")
+    return StorageLimitExceeded(message, subject=f"account:{account}", limit=limit)

@@ -92,7 +92,8 @@ class BudgetMonitor:
         self._pending: dict[str, dict[str, Caller]] = {}
         self._checked: dict[str, float] = {}
         self._reported: set[tuple[str, str, str, float]] = set()
-        self.alerts: Counter[tuple[str, float]] = Counter()
+        # With zeros, so that a metric shows the first alert as an increase.
+        self.alerts = Counter({(name, share): 0 for name, _, _ in _BUDGETS for share in self._warn_at})
         self._task = PeriodicTask("budgets", self.check, min(_CHECK_SECONDS, pause_seconds), jitter=0.1)
 
     def start(self) -> None:

@@ -40,14 +40,15 @@ def rejection(charges: Sequence[Charge], reservation: Reservation) -> ParleyErro
     if charge.kind == CONCURRENT:
         running = f"{_number(charge.limit - remaining)} are running; try again when one has finished"
         return ConcurrencyLimited(
-            f"{may} run {_number(charge.limit)} calls at once, and {running}", subject=charge.subject
+            f"{may} run {_number(charge.limit)} calls at once, and {running}", subject=charge.subject, limit=charge.kind
         )
     if charge.kind in {REQUESTS, TOKENS}:
         what = _made(charge, remaining) if charge.kind == REQUESTS else _used(charge, remaining)
-        return RateLimited(f"{may} {what}; try again in {seconds} s", seconds, subject=charge.subject)
+        message, limit = f"{may} {what}; try again in {seconds} s", f"{charge.kind}_per_minute"
+        return RateLimited(message, seconds, subject=charge.subject, limit=limit)
     what = _spent(charge, remaining) if charge.kind in COST_KINDS else _used(charge, remaining)
     following = f"the next {_period(charge)} begins in {seconds} s"
-    return QuotaExhausted(f"{may} {what}; {following}", seconds, subject=charge.subject)
+    return QuotaExhausted(f"{may} {what}; {following}", seconds, subject=charge.subject, limit=charge.kind)
 
 
 def _made(charge: Charge, remaining: float) -> str:

@@ -76,7 +76,7 @@ class PostgresStore(PostgresKeyStore, UsageMethods, AlertMethods):
         self._lease_waiters = LeaseWaiters(self._database, self._pool, self._clock)
         self._turns = Turns(self._pool, self._clock, distributed=distributed)
         self._together: Callable[[Iterable[T]], Sequence[Sequence[T]]] = each_alone if distributed else all_together
-        self.commits = self._turns.commits
+        self.statistics = self._turns.statistics
 
     @classmethod
     async def open(  # noqa: PLR0913 - the first two are the configuration's, the others for tests
@@ -289,7 +289,10 @@ class PostgresStore(PostgresKeyStore, UsageMethods, AlertMethods):
         return await self._pool.run(lambda db: deletion.purge_batch(db, session_id, cursor))
 
     async def _read(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        return await self._pool.read(work)
+        began = time.perf_counter()
+        result = await self._pool.read(work)
+        self.statistics.record_read(time.perf_counter() - began)
+        return result
 
 
 async def upgrade(url: str, *, pooled: bool = False) -> tuple[int, int]:

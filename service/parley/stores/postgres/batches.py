@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from parley.core.errors import StoreUnavailable
-from parley.core.ports.statistics import CommitStatistics
+from parley.core.ports.statistics import StoreStatistics
 
 _MAX_CALLS = 64
 _MAX_BYTES = 256 * 1024
@@ -43,7 +43,7 @@ class Batches(Generic[C, R]):
         self,
         run: Callable[[Sequence[C]], Awaitable[Sequence[R]]],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
-        commits: CommitStatistics | None = None,
+        statistics: StoreStatistics | None = None,
         *,
         shared: bool = True,
     ) -> None:
@@ -52,13 +52,13 @@ class Batches(Generic[C, R]):
         Args:
             run: Runs a batch in one transaction, sorted by session, and returns the result of each call.
             spawn: Runs a batch in a task.
-            commits: Records the batches; None for no statistics.
+            statistics: Records the batches; None for no statistics.
             shared: Whether calls share statements; otherwise each runs at once in a statement of its own.
         """
         self._run = run
         self._spawn = spawn
         self._max_calls = _MAX_CALLS if shared else 1
-        self._commits = commits or CommitStatistics()
+        self._statistics = statistics or StoreStatistics()
         self._waiting: deque[tuple[C, asyncio.Future[R]]] = deque()
         self._running = 0  # without the slow ones
 
@@ -125,7 +125,7 @@ class Batches(Generic[C, R]):
                 if not future.done():
                     future.set_exception(error)
         else:
-            self._commits.record(len(batch), time.perf_counter() - began)
+            self._statistics.record(len(batch), time.perf_counter() - began)
             for (_, future), result in zip(batch, results, strict=True):
                 if not future.done():
                     future.set_result(result)

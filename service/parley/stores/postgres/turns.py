@@ -8,7 +8,7 @@ import asyncpg
 from parley.core.errors import SessionBusy, SessionNotFound, SessionOfOtherModel, TurnLost
 from parley.core.messages.roles import is_system
 from parley.core.ports import Turn, TurnBegin, TurnEnd, Window
-from parley.core.ports.statistics import CommitStatistics
+from parley.core.ports.statistics import StoreStatistics
 from parley.core.sessions import history, resent_history, storage
 from parley.core.sessions.history import TurnSize
 from parley.stores import records
@@ -47,7 +47,7 @@ class Turns:
         self._clock = clock
         self._distributed = distributed
         self._windows = WindowCache()
-        self.commits = CommitStatistics()
+        self.statistics = StoreStatistics()
         self._created: Batches[Addition, None] = self._batches(turn_writes.create)
         self._leased: Batches[Addition, asyncpg.Record | None] = self._batches(turn_writes.lease)
         self._ended: Batches[Ending, bool] = self._batches(turn_writes.end)
@@ -179,7 +179,7 @@ class Turns:
         return Batches(
             lambda batch: self._pool.run_in_task(lambda db: write(db, batch, self._clock())),
             self._pool.spawn,
-            self.commits,
+            self.statistics,
             shared=not self._distributed,
         )
 

@@ -25,7 +25,7 @@ from parley.core.ports import (
     Window,
 )
 from parley.core.ports.sessions import UNLIMITED_STORAGE
-from parley.core.ports.statistics import CommitStatistics
+from parley.core.ports.statistics import StoreStatistics
 from parley.stores import paging
 from parley.stores.purging import PURGE_SECONDS, PurgeCursor, purge_all, purge_session
 from parley.stores.sqlite import claims, deletion, limits, reaper, sessions, turns
@@ -97,9 +97,9 @@ class SqliteStore(TurnMethods, SqliteKeyStore, UsageMethods, AlertMethods):
         return self._writer.counts
 
     @property
-    def commits(self) -> CommitStatistics:
-        """The sizes and durations of the commits."""
-        return self._writer.commits
+    def statistics(self) -> StoreStatistics:
+        """The sizes and durations of the commits, and the durations of the reads."""
+        return self._writer.statistics
 
     async def wait_for_release(self, session_id: str, seconds: float) -> None:
         """Returns at once if this process ends a turn of the session; polls for releases by other processes."""
@@ -261,11 +261,14 @@ class SqliteStore(TurnMethods, SqliteKeyStore, UsageMethods, AlertMethods):
         return Times(self._clock.wall(), self._clock.lease_time(db), lease_seconds)
 
     async def _read(self, work: Callable[[apsw.Connection], T]) -> T:
+        began = time.perf_counter()
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._reader, self._query, work)
+            result = await asyncio.get_running_loop().run_in_executor(self._reader, self._query, work)
         except RuntimeError as error:
             # The executor was shut down.
             raise StoreUnavailable("the store is closed") from error
+        self.statistics.record_read(time.perf_counter() - began)
+        return result
 
     def _query(self, work: Callable[[apsw.Connection], T]) -> T:
         with self._readable.use() as connection:

@@ -12,7 +12,7 @@ from typing import TypeVar
 import apsw
 
 from parley.core.errors import StoreUnavailable
-from parley.core.ports.statistics import CommitStatistics
+from parley.core.ports.statistics import StoreStatistics
 from parley.stores.sqlite.database import Database, wait_for_lock
 from parley.stores.sqlite.jobs import Job, PartialWriteError, deliver, fail, run_in_savepoint, run_together
 from parley.stores.sqlite.maintenance import Maintenance
@@ -54,7 +54,7 @@ class Writer:
             prepare: Runs once per connection, in the transaction of its first jobs.
         """
         self.counts = Counts()
-        self.commits = CommitStatistics()
+        self.statistics = StoreStatistics()
         self.is_failing = False  # whether the latest transaction, or check of the file, has failed
         self._database = database
         self._prepare = prepare
@@ -126,7 +126,7 @@ class Writer:
                     self._perform(connection, jobs)
                 self._prepared = connection
                 self.is_failing = False
-                self.commits.record(len(jobs), time.perf_counter() - began)
+                self.statistics.record(len(jobs), time.perf_counter() - began)
             except Exception as error:  # noqa: BLE001 - reported by the jobs; the thread must survive
                 jobs, stopping = (jobs, stopping) if jobs else self._collect_batch(first)
                 fail(jobs, error)
