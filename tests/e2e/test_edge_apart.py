@@ -133,6 +133,7 @@ def test_envoy_follows_the_addresses_of_its_workers(workers: Workers, tmp_path: 
         names.addresses = ["127.0.0.2"]
         until(lambda: request(http, "/readyz")[0] == 200, "the first worker is found")
         assert 200 == chat(http, key)
+        _check_health(http, workers.port)
         with grpc.insecure_channel(f"127.0.0.1:{rpc}") as channel:
             metadata = (("authorization", f"Bearer {key}"),)
             (model,) = ModelsStub(channel).ListModels(ListModelsRequest(), metadata=metadata, timeout=PATIENCE).data
@@ -150,6 +151,23 @@ def test_envoy_follows_the_addresses_of_its_workers(workers: Workers, tmp_path: 
         names.addresses = ["127.0.0.3"]
         statuses.append(chat(http, key))
         assert {200} == set(statuses)
+
+
+def _check_health(http: int, port: int) -> None:
+    """`parley health` reports the health of a listener and of a service, and the status of a page."""
+    healthy = ([f"127.0.0.2:{port}"], [f"127.0.0.2:{port}", "--service", "parley.v1.ChatCompletions"])
+    for arguments in healthy:
+        assert (0, "SERVING\n") == _health(*arguments)[:2]
+    assert (0, "200\n") == _health(f"http://127.0.0.1:{http}/readyz")[:2]
+    code, _, error = _health(f"127.0.0.2:{port}", "--service", "missing")
+    assert (1, True) == (code, "does not serve: NOT_FOUND" in error)
+    code, _, error = _health(f"http://127.0.0.1:{http}/missing")
+    assert (1, True) == (code, "does not serve: HTTP Error 404" in error)
+
+
+def _health(*arguments: str) -> tuple[int, str, str]:
+    done = run_here("health", *arguments)
+    return done.returncode, done.stdout, done.stderr
 
 
 def _check_credentials(http: int, log: Path) -> None:

@@ -37,6 +37,12 @@ app.command(
     help="Run one worker, gRPC only, without Envoy.",
     help_epilogue="Example:\n  parley serve --listen 127.0.0.1:50052 --config parley.yaml",
 )
+app.command(
+    "parley.cli.health:health",
+    name="health",
+    help="Check whether a listener serves, as the health checks of containers do.",
+    help_epilogue="Examples:\n  parley health 127.0.0.1:50051\n  parley health http://127.0.0.1:8080/readyz",
+)
 app.command("parley.cli.edge:app", name="edge", help="Run Envoy on its own, in front of workers on other machines.")
 app.command(
     "parley.cli.models:models",
