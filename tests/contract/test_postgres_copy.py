@@ -237,7 +237,7 @@ class TestUpgrade:
         assert 0 == processes.run_here("db", "upgrade", "--state-dir", str(tmp_path)).returncode
         apsw.Connection(str(tmp_path / "parley.db")).pragma("user_version", 99)
         rejected = processes.run_here("db", "upgrade", "--state-dir", str(tmp_path))
-        assert (1, True) == (rejected.returncode, "install the version that created it" in rejected.stderr)
+        assert (1, True) == (rejected.returncode, "install the one that upgraded the schema" in rejected.stderr)
 
     def test_keys_in_postgres(self, tmp_path: Path, postgres_url: str) -> None:
         """`parley keys` and `parley sessions` use the configured store."""

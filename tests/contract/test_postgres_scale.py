@@ -66,7 +66,7 @@ async def test_an_upgrade_names_the_lock_that_it_did_not_get(
 
 def _add_migration(monkeypatch: pytest.MonkeyPatch) -> Migration:
     """Adds a migration that locks the table of sessions."""
-    step = Migration(len(STEPS) + 1, "ALTER TABLE parley.sessions ADD COLUMN new text")
+    sql = f"-- oldest-worker: {len(STEPS)}\nALTER TABLE parley.sessions ADD COLUMN new text"
+    step = Migration(len(STEPS) + 1, sql)
     monkeypatch.setattr(schema, "migrations", lambda _package: [*STEPS, step])
-    monkeypatch.setattr(schema, "steps", lambda: step.number)
     return step

@@ -85,7 +85,7 @@ class TestSchema:
     @pytest.mark.parametrize(
         ("change", "hint"),
         [
-            ("INSERT INTO parley.migrations VALUES (99)", "install the version that created it"),
+            ("INSERT INTO parley.migrations VALUES (99)", "install the one that upgraded the schema"),
             (f"DELETE FROM parley.migrations WHERE number = {VERSION}", "run `parley db upgrade`"),
         ],
     )

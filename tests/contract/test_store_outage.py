@@ -97,7 +97,7 @@ class TestOutage:
         with pytest.raises(StoreUnavailable) as rejected:
             SqliteStore(file)
         assert "its schema has version 99" in str(rejected.value.cause)
-        assert "install the version that created it" in str(rejected.value.cause)
+        assert "install the one that upgraded the schema" in str(rejected.value.cause)
 
     def test_folder_instead_of_the_file(self, file: Path) -> None:
         """A folder instead of the file is rejected in one line."""

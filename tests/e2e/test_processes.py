@@ -151,10 +151,13 @@ def test_a_second_parley_on_the_same_state_is_rejected(two: Parley, scripted_con
 @pytest.mark.parametrize(
     ("version", "hint"),
     [
-        (-1, "its schema has version -1, this Parley needs {now}; stop Parley and run `parley db upgrade`"),
+        (-1, "its schema has version -1, this Parley needs {now}; run `parley db upgrade`"),
         (
             99,
-            "its schema has version 99, this Parley supports only {now}; install the version that created it",
+            (
+                "its schema has version 99, which supports Parleys of version 99 and later; this Parley has {now}: "
+                "install the one that upgraded the schema"
+            ),
         ),
     ],
 )

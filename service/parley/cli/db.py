@@ -12,7 +12,7 @@ from cyclopts import App, Parameter
 from parley.cli.shared.options import ConfigOption, StateDirOption
 from parley.config import Config, PostgresConfig, load
 from parley.core.errors import StoreUnavailable
-from parley.stores.open import store_file, upgrade_store
+from parley.stores.open import oldest_worker, store_file, upgrade_store
 from parley.supervisor import folders
 from parley.supervisor.errors import CommandError
 
@@ -29,7 +29,11 @@ app = App(
 
 @app.command(help_epilogue="Example:\n  parley db upgrade --config parley.yaml")
 def upgrade(*, config: ConfigOption = None, state_dir: StateDirOption = None) -> None:
-    """Upgrade the schema to the version that this Parley needs. Stop Parley first, and keep a backup."""
+    """Upgrade the schema to the version that this Parley needs. Keep a backup.
+
+    With SQLite stop Parley first. With PostgreSQL older workers may serve meanwhile and afterwards, if the new schema
+    supports them; the output states it.
+    """
     checked = load(config)
     folder = _folder(checked, state_dir)
     try:
@@ -38,8 +42,12 @@ def upgrade(*, config: ConfigOption = None, state_dir: StateDirOption = None) ->
         raise CommandError(error.cause or error.message) from error
     if before == after:
         print(f"Nothing to do: the schema has version {after}.")
-    else:
-        print(f"Upgraded the schema from version {before} to {after}.")
+        return
+    print(f"Upgraded the schema from version {before} to {after}.")
+    if before and isinstance(checked.store, PostgresConfig):
+        oldest = oldest_worker()
+        continues = f"Workers of version {oldest} and later continue to serve."
+        print(continues if oldest <= before else "It does not support older workers: replace them now.")
 
 
 @app.command(

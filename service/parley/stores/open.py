@@ -102,6 +102,11 @@ async def upgrade_store(config: StoreConfig, state_dir: Path) -> tuple[int, int]
     return await upgrade(config.url, pooled=config.pooling == "transaction")
 
 
+def oldest_worker() -> int:
+    """Returns the oldest version whose workers the current schema of PostgreSQL supports."""
+    return max(step.oldest_worker for step in migrations("parley.stores.postgres"))
+
+
 async def _open(config: StoreConfig, state_dir: Path, *, allow_unavailable: bool, identity: str | None) -> Store:
     if isinstance(config, SqliteConfig):
         return SqliteStore(_file(config, state_dir), allow_unavailable=allow_unavailable, identity=identity)

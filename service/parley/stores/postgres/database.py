@@ -33,7 +33,10 @@ SELECT current_setting('parley.session', true) AS marker, set_config('parley.ses
 """
 _PREPARE_SESSION, _PREPARE_TRANSACTION = _PREPARE.format(local="false"), _PREPARE.format(local="true")
 STATE = """
-SELECT coalesce(max(number), 0) AS version, extract(epoch FROM min(made))::text AS identity FROM parley.migrations
+SELECT coalesce(max(number), 0) AS version, extract(epoch FROM min(made))::text AS identity,
+  -- As JSON, because databases of older versions do not have the column.
+  coalesce(max(coalesce((to_jsonb(migrations) ->> 'oldest_worker')::integer, number)), 0) AS oldest_worker
+FROM parley.migrations
 """
 
 # PostgreSQL's error classes that do not concern the statement: connection, transaction state, authorization, catalog,
@@ -182,9 +185,19 @@ class Database:
             state = await connection.fetchrow(STATE) if settings["made"] else None
             if state is None or not state["version"]:
                 raise LostSchema(f"{self.name}: {_NO_TABLES}")
-            if problem := mismatch(state["version"], steps()):
-                raise self.wrong_schema(problem)
+            self.require_supported(state)
             self._check_identity(state["identity"])
+
+    async def check_version(self, connection: Connection) -> None:
+        """Checks that the schema still supports this version of Parley. Raises StoreMisconfigured."""
+        state = await connection.fetchrow(STATE)
+        assert state is not None  # noqa: S101 - for the type checker
+        self.require_supported(state)
+
+    def require_supported(self, state: asyncpg.Record) -> None:
+        """Raises StoreMisconfigured if the schema, see `STATE`, does not support this version of Parley."""
+        if problem := mismatch(state["version"], steps(), state["oldest_worker"]):
+            raise self.wrong_schema(problem)
 
     def _check_identity(self, found: str) -> None:
         if self.identity not in (None, found):

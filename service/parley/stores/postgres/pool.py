@@ -15,6 +15,7 @@ from parley.stores.postgres.capacity import ConnectionLimit
 from parley.stores.postgres.database import (
     Connection,
     Database,
+    WrongSchema,
     is_at_connection_limit,
     is_contention,
     is_read_only_server,
@@ -30,7 +31,8 @@ _PAUSE = 0.01
 # The age at which cached plans are discarded. Plans made while the tables were small read complete sessions, and the
 # server would keep them until its next analysis of the tables.
 _PLAN_SECONDS = 15.0
-_CHECK_SECONDS = 5.0  # between two write checks
+CHECK_SECONDS = 5.0
+"""The time between two checks of the server."""
 
 
 class Pool:
@@ -81,11 +83,25 @@ class Pool:
         return await self._run(work, writes=True)
 
     async def check(self) -> None:
-        """Writes to the server, at most every `_CHECK_SECONDS`. Raises StoreUnavailable."""
+        """Writes to the server and checks the schema's version, at most every `CHECK_SECONDS`.
+
+        The server is unavailable from the upgrade of the schema to a version that does not support this one.
+
+        Raises:
+            StoreUnavailable: The server is unavailable.
+        """
         self._availability.check(writes=True)
-        if _now() - self._checked > _CHECK_SECONDS:
-            await self.run(probe_write)
+        if _now() - self._checked > CHECK_SECONDS:
+            try:
+                await self.run(self._check)
+            except WrongSchema as error:
+                self._availability.mark_unavailable(error.cause or str(error), inf)
+                raise
             self._checked = _now()
+
+    async def _check(self, connection: Connection) -> None:
+        await self.database.check_version(connection)
+        await probe_write(connection)
 
     async def close(self) -> None:
         """Completes the running calls, then closes all connections."""

@@ -6,8 +6,8 @@ from contextlib import suppress
 import asyncpg
 
 from parley.core.errors import StoreMisconfigured, StoreUnavailable
-from parley.stores.migrations import migrations, mismatch
-from parley.stores.postgres.database import STATE, Connection, Database, is_misconfigured, outage, steps
+from parley.stores.migrations import migrations
+from parley.stores.postgres.database import STATE, Connection, Database, is_misconfigured, outage
 
 # Serializes migrations of all processes; the number is arbitrary.
 _LOCK = "SELECT pg_advisory_xact_lock(7012640071583061)"
@@ -25,22 +25,38 @@ SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'parley') AS 
 """
 _BEGIN = """
 CREATE SCHEMA parley;
-CREATE TABLE parley.migrations (number integer PRIMARY KEY, made timestamptz NOT NULL DEFAULT now());
+CREATE TABLE parley.migrations (
+  number        integer PRIMARY KEY,
+  made          timestamptz NOT NULL DEFAULT now(),
+  oldest_worker integer -- the oldest version whose workers can use the database after the migration
+);
 """
-_VERSION = "SELECT coalesce(max(number), 0) FROM parley.migrations"
-_STEP = "INSERT INTO parley.migrations (number) VALUES ($1)"
+# A worker that connects waits for the change of the table until the upgrade ends, so it is made only if needed.
+_ALTER = """
+DO $$
+BEGIN
+  IF NOT EXISTS (
+    SELECT FROM pg_attribute WHERE attrelid = 'parley.migrations'::regclass AND attname = 'oldest_worker'
+  ) THEN
+    ALTER TABLE parley.migrations ADD COLUMN oldest_worker integer;
+  END IF;
+END $$
+"""
+_STEP = "INSERT INTO parley.migrations (number, oldest_worker) VALUES ($1, $2)"
 
 
 async def upgrade(database: Database) -> tuple[int, int]:
     """Applies pending migrations and returns the schema versions before and after.
 
     The migrations run in one transaction, which also serializes concurrent upgrades. If a table cannot be locked in
-    time, all of them are undone and tried again. A newer schema is left unchanged. Raises StoreUnavailable.
+    time, all of them are undone and tried again. A newer schema is left unchanged.
+
+    Raises:
+        StoreUnavailable: The database cannot be reached, or a newer schema does not support this version of Parley.
     """
-    before, after = await _migrate_when_unlocked(database)
-    if problem := mismatch(after, steps()):
-        raise database.wrong_schema(problem)
-    return before, after
+    before, state = await _migrate_when_unlocked(database)
+    database.require_supported(state)
+    return before, state["version"]
 
 
 async def ensure(database: Database) -> None:
@@ -48,9 +64,8 @@ async def ensure(database: Database) -> None:
     if database.identity is not None:
         await check(database)
         return
-    _, version = await _connect_and_migrate(database, only_new=True)
-    if problem := mismatch(version, steps()):
-        raise database.wrong_schema(problem)
+    _, state = await _connect_and_migrate(database, only_new=True)
+    database.require_supported(state)
 
 
 async def check(database: Database) -> None:
@@ -58,7 +73,7 @@ async def check(database: Database) -> None:
     (await database.connect()).terminate()
 
 
-async def _migrate_when_unlocked(database: Database) -> tuple[int, int]:
+async def _migrate_when_unlocked(database: Database) -> tuple[int, asyncpg.Record]:
     for _ in range(LOCK_TRIES):
         with suppress(asyncpg.LockNotAvailableError):
             return await _connect_and_migrate(database, only_new=False)
@@ -66,7 +81,8 @@ async def _migrate_when_unlocked(database: Database) -> tuple[int, int]:
     raise database.unavailable(_LOCKED)
 
 
-async def _connect_and_migrate(database: Database, *, only_new: bool) -> tuple[int, int]:
+async def _connect_and_migrate(database: Database, *, only_new: bool) -> tuple[int, asyncpg.Record]:
+    """Returns the version before, and the state after, see `STATE`."""
     connection = await database.connect(check=False)
     try:
         async with connection.transaction():
@@ -83,34 +99,43 @@ async def _connect_and_migrate(database: Database, *, only_new: bool) -> tuple[i
         connection.terminate()
 
 
-async def _migrate(connection: Connection, database: Database, *, only_new: bool) -> tuple[int, int]:
-    state = await connection.fetchrow(_SCHEMA)
-    assert state is not None  # noqa: S101 - for the type checker
-    if only_new and state["made"]:
-        version = await connection.fetchval(_VERSION)
-        return version, version
+async def _migrate(connection: Connection, database: Database, *, only_new: bool) -> tuple[int, asyncpg.Record]:
+    found = await _row(connection, _SCHEMA)
+    if only_new and found["made"]:
+        state = await _row(connection, STATE)
+        return state["version"], state
     await connection.execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
     await connection.execute(_LOCK, timeout=None)
     await connection.execute(f"SET LOCAL lock_timeout = {round(LOCK_SECONDS * 1000)}")
-    state = await connection.fetchrow(_SCHEMA)
-    assert state is not None  # noqa: S101 - for the type checker
-    if not state["made"]:
-        if state["named"]:
+    found = await _row(connection, _SCHEMA)
+    if not found["made"]:
+        if found["named"]:
             raise database.wrong_schema('it has a schema "parley" that Parley did not create; rename or remove it')
         await connection.execute(_BEGIN)
-    before = await connection.fetchval(_VERSION)
-    if before == 0 and state["made"]:  # the table and its first row are created in one transaction
+    before: int = (await _row(connection, STATE))["version"]
+    if before == 0 and found["made"]:  # the table and its first row are created in one transaction
         raise database.wrong_schema('the schema "parley" is incomplete; restore it, or remove it')
     if before == 0 or not only_new:
-        for step in migrations(__package__)[before:]:
-            await connection.execute(step.sql, timeout=None)
-            await connection.execute(_STEP, step.number)
-    return before, await connection.fetchval(_VERSION)
+        await _apply(connection, before)
+    return before, await _row(connection, STATE)
+
+
+async def _apply(connection: Connection, version: int) -> None:
+    """Applies the migrations after a version."""
+    for step in migrations(__package__)[version:]:
+        await connection.execute(_ALTER)
+        await connection.execute(step.sql, timeout=None)
+        await connection.execute(_STEP, step.number, step.oldest_worker)
 
 
 async def identity(connection: Connection) -> str:
     """Returns the identity of the tables: the time of their creation."""
-    state = await connection.fetchrow(STATE)
-    assert state is not None  # noqa: S101 - for the type checker
-    found: str = state["identity"]
+    found: str = (await _row(connection, STATE))["identity"]
     return found
+
+
+async def _row(connection: Connection, statement: str) -> asyncpg.Record:
+    """Returns the only row of a statement."""
+    row = await connection.fetchrow(statement)
+    assert row is not None  # noqa: S101 - for the type checker
+    return row
