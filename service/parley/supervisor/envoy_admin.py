@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 _TIMEOUT_SECONDS = 2
 _HEADERS = "Host: envoy\r\nContent-Length: 0\r\nConnection: close\r\n"
-_STATISTICS = "^(server|http|cluster|listener)[.]"
+_STATISTICS = "^(server|http|cluster|listener|overload)[.]"
 _WORKERS = ("workers", "storing_workers")  # the clusters whose health decides
 
 
