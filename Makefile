@@ -164,6 +164,8 @@ $(BIN)/buf lint "$$new/parley.binpb" --config protos/buf.yaml
 endef
 
 define breaking
+echo "buf breaking: the protos against those of the first clients" && \
+$(BIN)/buf breaking "$$new/parley.binpb" --against tests/rpc/first_client.binpb --config protos/buf.yaml && \
 for base in $(BASE); do git rev-parse -q --verify "$$base:edge/parley.binpb" >/dev/null 2>&1 && break; base=; done && \
 if [ -z "$$base" ]; then echo "buf breaking: skipped, there are no protos to compare with in: $(BASE)"; else \
 	echo "buf breaking: the protos against those of $$base" && \
