@@ -11,7 +11,7 @@ from parley.auth.api_keys import ApiKeys
 from parley.auth.callers import Callers
 from parley.auth.client_certificates import ClientCertificates
 from parley.backends.anthropic.backend import Anthropic
-from parley.backends.breaker_state import shared_states
+from parley.backends.breaker_state import leadership, shared_states
 from parley.backends.extra_body import presets
 from parley.backends.extra_body.policy import ExtraBodyPolicy
 from parley.backends.llama_cpp.backend import LlamaCpp
@@ -32,7 +32,9 @@ from parley.config import (
 from parley.core.administration import Rules
 from parley.core.chat import Chat
 from parley.core.ports import Authenticator, Backend, Store
+from parley.core.ports.targets import TargetStore
 from parley.core.routing.health import HealthChecker
+from parley.core.routing.replicated_targets import ReplicatedTargets, common_name
 from parley.core.routing.router import Router
 from parley.core.sessions.reaper import Reaper
 from parley.core.sessions.store_monitor import StoreMonitor
@@ -197,6 +199,7 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
                 _alerts(config, store, budgets),
                 _health_checks(config, backends, router, server),
                 measured.serving(metrics, runtime) if measured and metrics else nullcontext(),
+                _replicated_targets(config, store, router, run_dir),
             ):
                 usage.start()
                 on_ready(address)
@@ -289,6 +292,22 @@ async def _health_checks(
         yield
     finally:
         await checker.stop()
+
+
+@asynccontextmanager
+async def _replicated_targets(config: Config, store: Store, router: Router, run_dir: Path) -> AsyncIterator[None]:
+    """Exchanges the states of targets with other machines, if the store is one that they may share."""
+    if not isinstance(store, TargetStore):
+        yield
+        return
+    states = shared_states(run_dir)
+    named = {common_name(one.name, config.backends[one.backend_name]): states(one.name) for one in router.targets}
+    exchange = ReplicatedTargets(store, {name: state for name, state in named.items() if name}, leadership(run_dir))
+    exchange.start()
+    try:
+        yield
+    finally:
+        await exchange.stop()
 
 
 def _tune_garbage_collector() -> None:

@@ -1,4 +1,4 @@
-"""Limits that workers and replicas share: 32 clients against each kind, on SQLite and PostgreSQL.
+"""Limits, breakers and holds that workers and replicas share: 32 clients against each kind, on SQLite and PostgreSQL.
 
 SQLite has one Parley with two workers, PostgreSQL two with one worker each; `make probe` gives each Parley four
 (`PARLEY_LIMIT_WORKERS`). Every test uses an account of its own, whose plan has one limit.
@@ -11,7 +11,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +35,16 @@ plans:
   sessions: {limits: {sessions: 10}}
   bytes: {limits: {bytes: 5000}}
   killed: {limits: {concurrent: 5, tokens_per_day: 1000}}
-prices: {up: {prompt: 1000000, completion: 1000000}}
+prices: {up/m: {prompt: 1000000, completion: 1000000}}
 """
 
 
 class Service:
     """The Parleys of one store, and clients that call them in turn."""
 
-    def __init__(self, parleys: list[Parley], config: Path, upstream: ScriptedUpstream) -> None:
+    def __init__(self, parleys: list[Parley], config: Path, upstream: ScriptedUpstream, down: ScriptedUpstream) -> None:
         self.parleys = parleys
+        self.down = down
         self.upstream = upstream
         self._config = config
 
@@ -95,8 +96,13 @@ def running(
     """The Parleys of a store."""
     file = tmp_path_factory.mktemp("limits") / "parley.yaml"
     config = f"backends: {{up: {{kind: openai, base_url: '{the_upstream.url}'}}}}\n{PLANS}"
-    config += "models: [{id: m, targets: [{backend: up}], retries: {attempts: 1}}]\n"
     with ExitStack() as stack:
+        down = stack.enter_context(ScriptedUpstream())
+        config = config.replace("}}\n", f"}}, down: {{kind: openai, base_url: '{down.url}'}}}}\n", 1)
+        config += "models:\n"
+        for model, backend in (("m", "up"), ("held", "up"), ("down", "down")):
+            target = f"targets: [{{backend: {backend}, model: {model}}}]"
+            config += f"- {{id: {model}, {target}, retries: {{attempts: 1}}}}\n"
         if request.param == "postgres":
             config += f"store: {{kind: postgres, url: '{stack.enter_context(postgres.serving()).empty()}'}}\n"
         file.write_text(config)
@@ -104,7 +110,7 @@ def running(
         workers = os.environ.get("PARLEY_LIMIT_WORKERS", "1" if replicas == 2 else "2")
         options = ("--config", str(file), "--workers", workers)
         parleys = [stack.enter_context(started(*options)) for _ in range(replicas)]
-        yield Service(parleys, file, the_upstream)
+        yield Service(parleys, file, the_upstream, down)
 
 
 @pytest.fixture
@@ -136,6 +142,36 @@ async def test_requests(service: Service) -> None:
     accepted = 3 * CLIENTS - seen["rate_limit_exceeded"]
     assert 40 <= accepted <= 40 + refilled + 1, seen
     assert seen["200"] + seen["invalid_request"] == accepted
+
+
+async def test_breakers_and_holds(service: Service) -> None:
+    """An opened breaker of one worker opens those of the others, and a hold of one holds the calls of all.
+
+    Two accounts see the failures, which are therefore the target's and not those of one account's requests.
+    """
+    service.down.go_down()
+    message = {"role": "user", "content": "Hi"}
+    held, down = (("POST", "/v1/chat/completions", {"model": m, "messages": [message]}) for m in ("held", "down"))
+    async with AsyncExitStack() as stack:
+        headers = [{"Authorization": f"Bearer {service.key('pro')}"} for _ in range(2)]
+        sessions = [await stack.enter_async_context(aiohttp.ClientSession(headers=one)) for one in headers]
+        here, there = ([Client([parley], one) for one in sessions] for parley in _ends(service.parleys))
+        for client in here * 8:
+            await client.call(*down)
+        opened = len(service.down.turned_away)
+        service.upstream.default = lambda _: Json({}, status=429, headers={"Retry-After": "60"})
+        assert "200" != (await here[0].call(*held))[0]
+        service.upstream.default = lambda _: answered()
+        async with asyncio.timeout(60):
+            while "200" == (await there[0].call(*held))[0]:
+                await asyncio.sleep(0.1)
+        for client in there * 4:
+            await client.call(*down)
+        assert len(service.down.turned_away) <= opened + len(there)  # a probe of each account
+
+
+def _ends(parleys: list[Parley]) -> tuple[Parley, Parley]:
+    return parleys[0], parleys[-1]
 
 
 async def test_concurrent_calls(service: Service) -> None:

@@ -9,12 +9,12 @@ import os
 import struct
 import weakref
 from collections.abc import Callable
-from fcntl import LOCK_EX, LOCK_UN, flock
+from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
 from pathlib import Path
 
 from parley.core.routing.probe_schedule import ProbeTimes
 
-_FORM = struct.Struct("=Qddddd")
+_FORM = struct.Struct("=Qdddddd")
 _PARTS = 255
 _ALL_CALLS = 0
 
@@ -69,3 +69,21 @@ class FileState:
 def shared_states(folder: Path) -> Callable[[str], FileState]:
     """Returns a factory of shared states by target name, in a folder that all workers of the machine share."""
     return lambda name: FileState.open(folder / f"target-{hashlib.sha256(name.encode()).hexdigest()[:16]}")
+
+
+def leadership(folder: Path) -> Callable[[], bool]:
+    """Returns a function that tries to make this worker the leader of those that share the folder.
+
+    The leader stays one until its process ends; then another worker may become the leader.
+    """
+    file = os.open(folder / "targets.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def try_lead() -> bool:
+        try:
+            flock(file, LOCK_EX | LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    weakref.finalize(try_lead, os.close, file)
+    return try_lead

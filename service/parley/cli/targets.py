@@ -13,7 +13,7 @@ from parley.supervisor.errors import CommandError
 
 app = App(
     name="targets",
-    help="Show the targets of the running service with their breakers; open, close and weight them.",
+    help="Show the targets of the Parley on this machine with their breakers; open, close and weight them.",
     help_epilogue="Examples:\n"
     "  parley targets\n"
     "  parley targets open vllm/qwen3-8b\n"
@@ -27,7 +27,7 @@ TargetName = Annotated[str, Parameter(name="NAME", help="The target, as `parley 
 
 @app.default
 def targets(*, json: JsonOption = False, state_dir: StateDirOption = None) -> None:
-    """Show the targets of the running service with their breakers; open, close and weight them."""
+    """Show the targets of the Parley on this machine with their breakers; open, close and weight them."""
     answer = operating.call(state_dir, "ListTargets", messages.ListTargetsRequest())
     if json:
         print_json([operating.fields(target) for target in answer.targets])

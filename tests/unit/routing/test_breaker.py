@@ -152,7 +152,8 @@ def test_workers_share_the_probe_schedule(clock: Clock, tmp_path: Path, shared: 
     one, other = (Breaker(clock, ProbeSchedule(cells("a/b") if shared else memory)) for _ in range(2))
     _opened(one)
     clock.now += 3
-    _opened(other)
+    assert _call(other, fails=True)
+    assert not other.is_closed
     for pause in (7, 15, 15):  # the first one's pause counts, and grows for both
         clock.now += pause
         probe = one.try_acquire_permit()
@@ -167,6 +168,56 @@ def test_workers_share_the_probe_schedule(clock: Clock, tmp_path: Path, shared: 
     _opened(one)
     assert other.is_closed
     assert 10 == one.remaining_delay()
+
+
+def _pair(clock: Clock) -> tuple[Breaker, Breaker]:
+    memory = InMemoryState()
+    return Breaker(clock, ProbeSchedule(memory)), Breaker(clock, ProbeSchedule(memory))
+
+
+def test_an_open_breaker_of_another_worker_is_no_reason_to_reject_calls(clock: Clock) -> None:
+    """The calls of a worker that succeed go on; since they do, its failures count as if it were alone."""
+    one, other = _pair(clock)
+    _opened(one)
+    clock.now += 1
+    assert _call(other, fails=False)
+    for _ in range(4):
+        assert _call(other, fails=True)
+    assert other.is_closed
+    assert _call(other, fails=True)
+    assert not other.is_closed
+
+
+def test_a_success_before_the_other_worker_saw_failures_does_not_count(clock: Clock) -> None:
+    """One failure opens the breaker, because it is later than the opening of the other one."""
+    one, other = _pair(clock)
+    assert _call(other, fails=False)
+    clock.now += 1
+    _opened(one)
+    assert _call(other, fails=True)
+    assert (False, 10) == (other.is_closed, other.remaining_delay())
+
+
+def test_the_breaker_of_a_worker_that_has_ended_shows_nothing_after_a_minute(clock: Clock) -> None:
+    """An open breaker makes a probe every 15 s while there are calls; without one, its state is not known."""
+    one, other = _pair(clock)
+    _opened(one)
+    clock.now += 10 + 60
+    assert _call(other, fails=True)
+    assert other.is_closed
+
+
+def test_late_first_tokens_are_no_sign_for_other_workers(clock: Clock) -> None:
+    """Neither a breaker that is open for late tokens, nor a late token beside a breaker that is open for failures."""
+    one, other = _pair(clock)
+    for permit in [one.try_acquire_permit() or 0 for _ in range(5)]:
+        one.record_late(permit)
+    assert (False, True) == (one.is_closed, _call(other, fails=True))
+    assert other.is_closed
+    one, other = _pair(clock)
+    _opened(one)
+    other.record_late(other.try_acquire_permit() or 0)
+    assert other.is_closed
 
 
 def test_a_worker_that_dies_during_the_probe_leaves_the_next_probe_to_others(clock: Clock, tmp_path: Path) -> None:
@@ -193,8 +244,8 @@ def test_an_interval_of_an_earlier_boot_does_not_count(clock: Clock, tmp_path: P
 def test_each_target_has_a_shared_state_that_every_worker_finds(tmp_path: Path) -> None:
     """The state is found by the name of the target, whatever characters it contains."""
     cells = shared_states(tmp_path)
-    cells("a/../b").update(lambda _: ProbeTimes(1, 2, 3, 4, 1))
-    assert (1, 2, 3, 4, 1) == shared_states(tmp_path)("a/../b").read()
+    cells("a/../b").update(lambda _: ProbeTimes(1, 2, 3, 4, 1, 5))
+    assert (1, 2, 3, 4, 1, 5) == shared_states(tmp_path)("a/../b").read()
     assert ProbeTimes() == cells("a/b").read()
 
 
@@ -271,4 +322,4 @@ def test_parts_of_a_target_have_states_of_their_own(tmp_path: Path) -> None:
         one.part(f"p{number}").update(lambda old: old._replace(next_probe=old.next_probe + 1))
         assert 1.0 == other.part(f"p{number}").read().next_probe
     assert 3.0 == other.read().next_probe
-    assert (tmp_path / next(tmp_path.iterdir()).name).stat().st_size <= 256 * 48
+    assert (tmp_path / next(tmp_path.iterdir()).name).stat().st_size <= 256 * 56

@@ -5,7 +5,8 @@
     half open ── the probe succeeds ──→ closed;  the probe fails ──→ open, for longer, up to 15 s
 
 Each worker counts failures by itself, but the workers share the probe schedule: one worker probes and its success
-closes the breakers of all.
+closes the breakers of all. While the breaker of one worker is open, one failure opens that of another one, unless calls
+of that worker have succeeded since. Late first tokens are no such sign.
 
 A call acquires a permit and records its result with it. The breaker ignores results for permits issued before the last
 state change.
@@ -124,19 +125,8 @@ class Breaker:
 
     def record_failure(self, permit: int, cause: type[ParleyError] | None = None) -> None:
         """Records a failure of the target. Its type is the breaker's cause while the breaker is open."""
-        if permit != self._permit:
-            return
-        self._cause = cause
-        self.only_late = False
-        if self._half_open:
-            self._schedule.record_failure(self._clock())
-            self._open()
-            return
-        self._consecutive_failures += 1
-        self._results.append((self._clock(), True))
-        if self._consecutive_failures >= CONSECUTIVE_FAILURES or self._failure_rate_exceeded():
-            self._schedule.open(self._clock())
-            self._open()
+        if permit == self._permit:
+            self._record_failure(cause, only_late=False, suffices=self._confirms_other())
 
     def record_late(self, permit: int) -> None:
         """Records a late first token, which counts as a failure until the token arrives."""
@@ -144,9 +134,8 @@ class Breaker:
             return
         self._late_calls += 1
         consecutive = self._consecutive_failures + 1
-        before = self.only_late if self._half_open else self._late_calls >= consecutive
-        self.record_failure(permit, UpstreamTimeout)
-        self.only_late = before and self._opened_at is not None
+        only_late = self.only_late if self._half_open else self._late_calls >= consecutive
+        self._record_failure(UpstreamTimeout, only_late=only_late, suffices=False)
 
     def clear_late(self, permit: int) -> None:
         """Records the first token of a late call: the late failure no longer counts, or an open breaker probes now."""
@@ -179,6 +168,36 @@ class Breaker:
         """Closes the breaker and ends the hold, as an administrator has requested."""
         self._schedule.reset(self._clock())
         self._close()
+
+    def _record_failure(self, cause: type[ParleyError] | None, *, only_late: bool, suffices: bool) -> None:
+        """Records a failure of a call with a valid permit.
+
+        Args:
+            cause: The type of the failure.
+            only_late: Whether all failures that count are late first tokens.
+            suffices: Whether this failure alone opens the breaker.
+        """
+        now = self._clock()
+        self._cause = cause
+        self.only_late = False
+        if self._half_open:
+            self._schedule.record_failure(now, only_late=only_late)
+        else:
+            self._consecutive_failures += 1
+            self._results.append((now, True))
+            if not suffices and self._consecutive_failures < CONSECUTIVE_FAILURES and not self._failure_rate_exceeded():
+                return
+            self._schedule.open(now, only_late=only_late)
+        self.only_late = only_late
+        self._open()
+
+    def _confirms_other(self) -> bool:
+        """Returns whether a failure confirms what another worker has seen: an open breaker, and no success here since.
+
+        Without the second condition, a fault of one machine would take the target from healthy ones.
+        """
+        opened_at = self._schedule.opened_at(self._clock())
+        return opened_at is not None and all(failed or at < opened_at for at, failed in self._results)
 
     def _failure_rate_exceeded(self) -> bool:
         full = len(self._results) == WINDOW and self._results[0][0] >= self._clock() - WINDOW_SECONDS

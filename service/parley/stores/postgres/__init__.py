@@ -34,6 +34,7 @@ from parley.stores.postgres.pool import Pool
 from parley.stores.postgres.releases import LeaseWaiters
 from parley.stores.postgres.replication import warn_of_asynchronous_standbys
 from parley.stores.postgres.rows import Now, require_valid_id
+from parley.stores.postgres.targets import TargetMethods
 from parley.stores.postgres.turns import Turns, renew_turns
 from parley.stores.postgres.usage import UsageMethods
 from parley.stores.purging import PURGE_SECONDS, PurgeCursor, purge_all, purge_session
@@ -48,7 +49,7 @@ _SKEW_SECONDS = 5.0
 _log = structlog.get_logger()
 
 
-class PostgresStore(PostgresKeyStore, UsageMethods, AlertMethods):
+class PostgresStore(PostgresKeyStore, UsageMethods, AlertMethods, TargetMethods):
     """Implements `parley.core.ports.Store`. Every method also raises StoreUnavailable.
 
     Leases, limits and ages are measured by the database's clock, which all replicas share.
