@@ -4,6 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
 STAMP := .venv/.installed
+RUN_STAMP := .venv/.run
 PROTOS = $(sort $(wildcard protos/parley/*/*.proto protos/parley/*/*/*.proto))
 GENERATED = service/parley/v1 service/parley/admin
 # The number of test processes. Most tests wait for other processes, so two of them share a core.
@@ -21,11 +22,21 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(STAMP) ## Create .venv from requirements.lock
+install: $(STAMP) ## Create .venv with all that development needs, from the lock files
 
 # uv installs the same locked and hashed files in a tenth of pip's time. If uv fails, because it does not read pip's
 # configuration, pip installs them.
-$(STAMP): requirements.lock pyproject.toml service/client/pyproject.toml
+# $(call install,lock file)
+define install
+$(BIN)/uv pip install --python $(BIN)/python --no-deps --require-hashes -r $(1) \
+	|| $(BIN)/python -m pip install --disable-pip-version-check --no-deps --require-hashes -r $(1)
+endef
+
+$(STAMP): $(RUN_STAMP) tests/requirements.lock
+	@$(call install,tests/requirements.lock)
+	@touch $@
+
+$(RUN_STAMP): requirements.lock pyproject.toml service/client/pyproject.toml
 	@$(or $(PYTHON),false) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 		{ echo "Parley needs Python 3.11 or later$(if $(PYTHON),; $(PYTHON) is not,): name one with make install PYTHON=…" >&2; exit 1; }
 	@echo "Installing into .venv with $$($(PYTHON) --version) (a minute or so the first time)"
@@ -33,12 +44,11 @@ $(STAMP): requirements.lock pyproject.toml service/client/pyproject.toml
 		|| { echo "$(PYTHON) cannot make virtual environments; install its venv module (Debian: apt install python3-venv)" >&2; exit 1; }
 	@awk '/^uv==/ {p = 1} p {print} p && !/\\$$/ {exit}' requirements.lock > .venv/uv.lock
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r .venv/uv.lock
-	@$(BIN)/uv pip install --python $(BIN)/python --no-deps --require-hashes -r requirements.lock \
-		|| $(BIN)/python -m pip install --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	@$(call install,requirements.lock)
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e service/client -e .
 	@touch $@
 
-run: install ## Start Parley here, with its data in .parley (ARGS="--config my.yaml")
+run: $(RUN_STAMP) ## Start Parley here, with its data in .parley (ARGS="--config my.yaml")
 	@PARLEY_STATE_DIR="$${PARLEY_STATE_DIR:-.parley}" exec $(BIN)/parley up $(ARGS)
 
 test: install ## Run every test, several files at a time (ARGS="tests/unit -k settings", JOBS=1)
@@ -121,9 +131,15 @@ gen: install ## Regenerate code, edge/{*.binpb,openapi.json,lua/…}, docs/confi
 client: install ## Build the client's distribution into dist/
 	@cd service/client && "$(CURDIR)/$(BIN)/python" -m hatchling build -d "$(CURDIR)/dist"
 
-lock: install ## Update requirements.lock from pyproject.toml
-	@$(BIN)/uv pip compile -q pyproject.toml --group dev --group model --universal --python-version 3.11 \
-		--no-emit-package parley-client --generate-hashes --no-emit-index-url --no-header -o requirements.lock
+lock: install ## Update requirements.lock and tests/requirements.lock from pyproject.toml
+	@$(call lock,pyproject.toml --group run --group model,requirements.lock)
+	@$(call lock,--group dev --constraints requirements.lock,tests/requirements.lock)
+
+# $(call lock,what is locked,lock file)
+define lock
+$(BIN)/uv pip compile -q $(1) --universal --python-version 3.11 \
+	--no-emit-package parley-client --generate-hashes --no-emit-index-url --no-header -o $(2)
+endef
 
 audit: install ## Look up the locked packages in public advisories; needs the network (ARGS="--osv-url URL")
 	@$(BIN)/python -m supply_chain.audit $(ARGS)
