@@ -183,8 +183,7 @@ def test_the_commands_show_and_steer_all_workers(
     assert "closed" in parley("targets", "close", target["name"])
     assert "debug until" in parley("log-level", "debug", "--for", "1h")
     assert "info (started with info)" in parley("log-level", "--clear")
-    parley("reload")
-    admin_stack.wait_for_log("the new configuration is in use")
+    assert "The new configuration is in use: nothing has changed.\n" == parley("reload")
 
 
 @pytest.mark.parametrize(
@@ -249,11 +248,10 @@ def test_the_admin_listener_needs_a_key_to_start(tmp_path: Path, upstream: Scrip
     assert "secret" not in short.stderr
 
 
-def test_a_drain_stops_parley(tmp_path: Path, upstream: ScriptedUpstream, capsys: pytest.CaptureFixture[str]) -> None:
-    """`parley drain` ends Parley as SIGTERM does."""
-    with started("--config", str(write_config(tmp_path, upstream)), "--workers", "1", folder=tmp_path) as parley:
-        with pytest.raises(SystemExit):
-            main(["drain", "--state-dir", str(tmp_path / "state")])
-        assert "Requested" in capsys.readouterr().out
-        until(lambda: not (tmp_path / "state" / "admin.sock").exists(), "the end")
-        assert parley.process.wait(30) == 0
+def test_a_drain_stops_parley(admin_stack: Parley, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`parley drain` ends Parley as SIGTERM does. This is the last test, because it ends the stack."""
+    with pytest.raises(SystemExit):
+        main(["drain", "--state-dir", str(folder / "state")])
+    assert "Requested" in capsys.readouterr().out
+    until(lambda: not (folder / "state" / "admin.sock").exists(), "the end")
+    assert 0 == admin_stack.process.wait(30)

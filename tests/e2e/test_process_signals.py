@@ -12,6 +12,7 @@ import pytest
 from tests.processes import (
     Parley,
     left_behind,
+    run_here,
     started,
     until,
 )
@@ -99,15 +100,23 @@ def test_sighup_loads_a_configuration_without_a_failed_request(
         until(lambda: not set(old) & set(parley.workers()), "the old worker leaves")
 
 
-def test_sighup_with_a_bad_configuration_changes_nothing(scripted_config: Path) -> None:
-    """An invalid configuration is reported in one line, and the old workers continue."""
+def test_a_reload_reports_its_outcome(scripted_config: Path) -> None:
+    """`parley reload` ends when the reload has: with what has changed, or with 1 and why the old workers continue."""
+    text = scripted_config.read_text()
     with started("--config", str(scripted_config)) as parley:
-        workers = parley.workers()
+        workers, state = parley.workers(), ("--state-dir", str(parley.folder / "state"))
         scripted_config.write_text("backends: {}\n")
-        parley.process.send_signal(signal.SIGHUP)
+        failed = run_here("reload", *state)
+        assert (1, "") == (failed.returncode, failed.stdout)
+        assert failed.stderr.startswith("parley: the old configuration stays in use: ")
+        assert "models" in failed.stderr
         parley.wait_for_log("the old configuration stays in use: ")
         assert workers == parley.workers()
         assert "Hello there." == parley.chat("Hi")
+        scripted_config.write_text(text + "  - {id: new, targets: [{backend: up}]}\n")
+        done = run_here("reload", *state)
+        assert (0, "The new configuration is in use: model new added.\n") == (done.returncode, done.stdout)
+        assert ["scripted", "new"] == parley.models()
 
 
 def test_sighup_replaces_a_reconfigured_model_server(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from parley.supervisor import systemd
+from parley.supervisor import reload_record, systemd
 from parley.supervisor.errors import CommandError
 from parley.supervisor.plan import ProcessSettings
 from parley.supervisor.process import print_notice
@@ -123,12 +123,25 @@ async def _reloads(
         systemd.notify_reloading()
         try:
             if read is not None:
-                await stack.reload(await read())
-                print_notice("the new configuration is in use")
-        except CommandError as error:
-            print_notice(f"the old configuration stays in use: {' / '.join(str(error).splitlines())}")
+                await _reload(stack, read)
         finally:
             systemd.notify("READY=1")
+
+
+async def _reload(stack: Stack, read: Callable[[], Coroutine[Any, Any, ProcessSettings]]) -> None:
+    """Reloads the configuration, and prints and records the outcome."""
+    end = reload_record.begin(stack.state_dir)
+    try:
+        before, new = stack.settings, await read()
+        await stack.reload(new)
+    except CommandError as error:
+        text = " / ".join(str(error).splitlines())
+        print_notice(f"the old configuration stays in use: {text}")
+        end(text, ())
+        return
+    changes = reload_record.changes(before.worker, new.worker)
+    print_notice(f"the new configuration is in use ({', '.join(changes) or 'nothing has changed'})")
+    end(None, changes)
 
 
 def _terminal_is_gone() -> bool:

@@ -84,6 +84,16 @@ class Stack:
         self._others: list[Models | Worker] = []  # starting or draining
         self._tasks: set[asyncio.Task[None]] = set()
 
+    @property
+    def settings(self) -> ProcessSettings:
+        """The settings of the processes, since the last reload."""
+        return self._settings
+
+    @property
+    def state_dir(self) -> Path:
+        """The state folder."""
+        return self._paths.state_dir
+
     async def start(self, progress: Callable[[str], None]) -> None:
         """Starts all processes and waits until they serve. Raises CommandError with the cause of a failure."""
         if self._models.servers:

@@ -12,13 +12,25 @@ from parley.rpc.admin_client import AdminCallFailed, OperationsClient
 from parley.supervisor.errors import CommandError
 from parley.supervisor.folders import default_state_dir
 
+_SOCKET = "admin.sock"
+
+
+def folder(state_dir: Path | None) -> Path:
+    """Returns the state folder."""
+    return (state_dir or default_state_dir()).expanduser().absolute()
+
+
+def is_running(folder: Path) -> bool:
+    """Returns whether the service of a state folder has an admin socket."""
+    return (folder / _SOCKET).exists()
+
 
 def call(state_dir: Path | None, method: str, request: Message) -> Any:
     """Calls a method of the running service. Prints the names of workers that did not answer. Raises CommandError."""
-    folder = (state_dir or default_state_dir()).expanduser().absolute()
-    socket = folder / "admin.sock"
-    if not socket.exists():
-        raise CommandError(f"{folder} has no running service; start `parley up`, or name its folder with --state-dir")
+    found = folder(state_dir)
+    socket = found / _SOCKET
+    if not is_running(found):
+        raise CommandError(f"{found} has no running service; start `parley up`, or name its folder with --state-dir")
     try:
         answer = OperationsClient(socket).call(method, request)
     except AdminCallFailed as error:
