@@ -21,9 +21,9 @@ import yaml
 
 from tests.processes import PATIENCE, reserved_port, until
 
-MONITORING = Path(__file__).parents[1] / "edge"
-RULES = MONITORING / "prometheus" / "rules.yml"
-DASHBOARD = MONITORING / "grafana" / "parley.json"
+EDGE = Path(__file__).parents[1] / "edge"
+RULES = EDGE / "prometheus" / "rules.yml"
+DASHBOARD = EDGE / "grafana" / "parley.json"
 
 
 @dataclass
