@@ -191,7 +191,9 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
                 tracer=tracer,
             )
             monitor = StoreMonitor(store, server.store_changed)
-            runtime = Runtime(router, backends, turns, budgets, store, monitor, shutdown.is_begun)
+            runtime = Runtime(
+                router, backends, turns, budgets, store, monitor, shutdown.is_begun, lambda: server.has_model
+            )
             address = await server.start(address)
             _tune_garbage_collector()
             async with (

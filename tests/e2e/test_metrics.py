@@ -108,7 +108,12 @@ def test_promtool_accepts_a_scrape(parley: Parley) -> None:
 def test_other_paths_and_methods_have_no_metrics(parley: Parley) -> None:
     """Only GET and HEAD of /metrics are answered with metrics."""
     connection = HTTPConnection(urlsplit(parley.metrics).netloc, timeout=PATIENCE)
-    for method, path, expected in (("GET", "/", 404), ("POST", "/metrics", 405), ("HEAD", "/metrics?x=1", 200)):
+    for method, path, expected in (
+        ("GET", "/", 404),
+        ("POST", "/metrics", 405),
+        ("HEAD", "/metrics?x=1", 200),
+        ("GET", "/readyz", 200),
+    ):
         connection.request(method, path)
         response = connection.getresponse()
         assert (expected, response.will_close) == (response.status, True), (method, path)

@@ -4,8 +4,10 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import grpc
 import pytest
@@ -62,6 +64,17 @@ def _health(parley: Parley, service: str) -> int:
         return stub.Check(health_pb2.HealthCheckRequest(service=service)).status  # type: ignore[no-any-return]
 
 
+def _checks(parley: Parley) -> tuple[int, list[str]]:
+    """Returns the status and the lines of the private listener's checks."""
+    connection = HTTPConnection(urlsplit(parley.metrics).netloc, timeout=60)
+    try:
+        connection.request("GET", "/readyz?verbose")
+        response = connection.getresponse()
+        return response.status, response.read().decode().splitlines()
+    finally:
+        connection.close()
+
+
 def _post(parley: Parley, key: str) -> tuple[int, dict[str, str], Any, float]:
     started = time.monotonic()
     with parley.connection() as connection:
@@ -85,11 +98,17 @@ def test_calls_and_health_report_an_outage(store_outage: Outage, upstream: Scrip
     assert SERVING == _health(parley, "")
     until(lambda: 503 == _get(parley, "/readyz"), "the edge says that turns cannot be stored")
     assert [200, 200] == [_get(parley, "/livez"), _get(parley, "/healthz")]
+    assert 503 == _get(parley, "/readyz?verbose")
+    status, lines = _checks(parley)
+    assert (503, "not ready") == (status, lines[-1])
+    assert {"[+] worker 1: accepts-calls", "[+] worker 2: models", "[+] envoy"} <= set(lines)
+    assert {1, 2} == {number for number in (1, 2) for line in lines if f"[-] worker {number}: store: " in line}
     store_outage.restore()
     until(lambda: SERVING == _health(parley, "parley.v1.ChatCompletions"), "health says that it is back")
     until(lambda: 200 == _get(parley, "/readyz"), "the edge says that turns can be stored again")
     assert "Hello there." == parley.chat("Hi")
     assert 401 == _post(parley, "sk-wrong")[0]
+    until(lambda: (200, "ready") == (_checks(parley)[0], _checks(parley)[1][-1]), "all checks pass")
     parley.wait_for_log("the store is available again")
 
 

@@ -30,6 +30,7 @@ class Runtime:
         store: Has statistics, unless it is one of a test.
         monitor: Checks whether the store is available.
         is_draining: Returns whether the worker ends when its calls have finished.
+        has_model: Returns whether a model can be called.
     """
 
     router: Router
@@ -39,6 +40,15 @@ class Runtime:
     store: Store
     monitor: StoreMonitor
     is_draining: Callable[[], bool]
+    has_model: Callable[[], bool]
+
+    def checks(self) -> dict[str, str]:
+        """Returns the problem of each check of readiness, which is empty for one that passes."""
+        return {
+            "accepts-calls": "the worker ends when its calls have finished" if self.is_draining() else "",
+            "store": self.monitor.cause or "",
+            "models": "" if self.has_model() else "no model can be called: the health checks of all targets fail",
+        }
 
     def collect(self) -> Iterator[Metric]:
         """Yields the families. Runs on the event loop, whose state it reads."""

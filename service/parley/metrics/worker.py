@@ -46,11 +46,11 @@ class WorkerMetrics(Collector):
 
     @asynccontextmanager
     async def serving(self, socket: Path, runtime: Runtime) -> AsyncIterator[None]:
-        """Answers scrapes on a Unix socket, with the state of these parts; see `parley.metrics.server`."""
+        """Answers scrapes and readiness on a Unix socket, from these parts; see `parley.metrics.server`."""
         self._runtime = runtime
         self._lag_task.start()
         try:
-            async with serving(self._read_runtime, self.registry, socket):
+            async with serving(self._read_runtime, self.registry, socket, runtime.checks):
                 yield
         finally:
             await self._lag_task.stop()

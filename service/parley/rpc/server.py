@@ -105,7 +105,7 @@ class Server:
         )
         self._server = grpc.aio.server(interceptors=[interceptor], options=server_options(limits))
         self._chat = chat
-        self._has_store = self._has_model = True
+        self._has_store = self.has_model = True
         self._stalled_seconds = stalled_seconds
         self._stall_check = PeriodicTask("the check for stalled streams", self._cancel_stalled, stalled_seconds / 4)
         self._access = access
@@ -159,12 +159,12 @@ class Server:
 
     async def models_changed(self, is_callable: bool) -> None:
         """Sets the health of the chat completions: without a model that can be called they are NOT_SERVING."""
-        self._has_model = is_callable
+        self.has_model = is_callable
         await self._set_health()
 
     async def _set_health(self) -> None:
         for service in _SERVICES:
-            serves = self._has_store and (self._has_model or service != _CHAT)
+            serves = self._has_store and (self.has_model or service != _CHAT)
             status = health_pb2.HealthCheckResponse
             await self._health.set(service, status.SERVING if serves else status.NOT_SERVING)
 

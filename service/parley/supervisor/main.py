@@ -49,7 +49,7 @@ async def _run(
 ) -> None:
     async with metrics.listening(plan.metrics) as listener:
         stack = Stack(plan, prepared.store_identity, spare, listener.address)
-        listener.collect = stack.scrape
+        listener.collect, listener.check = stack.scrape, stack.check
         await _run_stack(plan, stack, prepared, reloaded)
 
 

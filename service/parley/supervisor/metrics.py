@@ -1,4 +1,4 @@
-"""The listener of metrics: one scrape has those of all workers and of Envoy."""
+"""The listener of metrics, where one scrape has those of all workers and of Envoy, and of readiness."""
 
 import asyncio
 import errno
@@ -24,11 +24,13 @@ class Listener:
     Attributes:
         address: The bound address; None without metrics.
         collect: Returns the metrics in Prometheus' text format.
+        check: Returns whether calls are served, and a line for each check.
     """
 
     def __init__(self) -> None:
         self.address: Address | None = None
         self.collect: Callable[[], Awaitable[bytes]] = _nothing
+        self.check: Callable[[], Awaitable[tuple[bool, str]]] = _starting
         self._lock = asyncio.Lock()
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -36,15 +38,19 @@ class Listener:
         with suppress(OSError, EOFError, TimeoutError, asyncio.LimitOverrunError, ValueError):
             async with asyncio.timeout(_SECONDS):
                 method, path, _ = (await reader.readuntil(b"\r\n\r\n")).split(b" ", 2)
-                writer.write(await self._response(method, path.partition(b"?")[0]))
+                writer.write(await self._response(method, *path.partition(b"?")[::2]))
                 await writer.drain()
         writer.close()
 
-    async def _response(self, method: bytes, path: bytes) -> bytes:
-        if path != b"/metrics":
-            return _response("404 Not Found", b"The metrics are at /metrics\n")
+    async def _response(self, method: bytes, path: bytes, query: bytes) -> bytes:
+        if path not in {b"/metrics", b"/readyz"}:
+            return _response("404 Not Found", b"The metrics are at /metrics, readiness at /readyz?verbose\n")
         if method not in {b"GET", b"HEAD"}:
             return _response("405 Method Not Allowed", b"")
+        if path == b"/readyz":
+            is_ready, lines = await self.check()
+            body = (lines if query == b"verbose" else lines.splitlines(keepends=True)[-1]).encode()
+            return _response("200 OK" if is_ready else "503 Service Unavailable", body, has_body=method == b"GET")
         async with self._lock:
             body = await self.collect()
         return _response("200 OK", body, has_body=method == b"GET")
@@ -54,9 +60,13 @@ async def _nothing() -> bytes:
     return b""
 
 
+async def _starting() -> tuple[bool, str]:
+    return False, "not ready\n"
+
+
 @asynccontextmanager
 async def listening(address: Address | None) -> AsyncIterator[Listener]:
-    """Serves `/metrics` with HTTP.
+    """Serves `/metrics` and `/readyz` with HTTP.
 
     Args:
         address: Where to listen; None for the default address. If that is in use, there are no metrics, because several

@@ -19,6 +19,7 @@ from parley.supervisor.metrics import collect
 from parley.supervisor.paths import Paths
 from parley.supervisor.plan import Plan, ProcessSettings
 from parley.supervisor.process import Child, print_notice, restore_dir
+from parley.supervisor.readiness import readiness
 from parley.supervisor.worker import WorkerSpec
 from parley.supervisor.workers import Worker
 
@@ -260,11 +261,18 @@ class Stack:
 
     async def scrape(self) -> bytes:
         """Returns the metrics of all processes. A replaced worker has a label of its own until it ends."""
-        workers = {worker.name.removeprefix("worker "): worker for worker in self._workers}
-        sockets = {label: worker.metrics for label, worker in workers.items() if worker.metrics is not None}
+        sockets = {label: socket for label, socket in self._sockets().items() if socket is not None}
         draining = [other.metrics for other in self._others if isinstance(other, Worker) and other.metrics is not None]
         sockets |= {f"draining-{socket.name.split('-')[1]}": socket for socket in draining}
         return await collect(sockets, self._envoy.admin if self._envoy is not None else None)
+
+    async def check(self) -> tuple[bool, str]:
+        """Returns whether calls are served, and a line for each check."""
+        return await readiness(self._sockets(), self._envoy.admin if self._envoy is not None else None)
+
+    def _sockets(self) -> dict[str, Path | None]:
+        """Returns the socket for metrics of each worker, by its number; None for one that does not run."""
+        return {worker.name.removeprefix("worker "): worker.metrics for worker in self._workers}
 
     async def _successor(self, worker: Worker) -> Worker:
         """Starts the replacement of a worker and waits until Envoy uses it. Raises CommandError."""

@@ -18,7 +18,9 @@ _log = structlog.get_logger()
 class StoreMonitor:
     """Checks the store periodically and reports changes of its availability.
 
-    `is_available` is the result of the last check.
+    Attributes:
+        is_available: Whether the last check succeeded.
+        cause: Why it failed; None if it succeeded.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class StoreMonitor:
         self._on_change = on_change
         self._timeout = timeout_seconds
         self.is_available = True
+        self.cause: str | None = None
         self._task = PeriodicTask("store monitor", self.check, interval_seconds)
 
     def start(self) -> None:
@@ -52,7 +55,7 @@ class StoreMonitor:
 
     async def check(self) -> None:
         """Checks the store once."""
-        cause = await self._cause()
+        cause = self.cause = await self._cause()
         if (cause is None) == self.is_available:
             return
         self.is_available = cause is None
