@@ -16,8 +16,8 @@ BASE ?= origin/main main
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-unit fuzz faults probe bench scale sizing soak gen client lock audit sbom check fix clean
-.PHONY: check-code check-types check-imports check-protos check-docs check-chart
+.PHONY: help install run test test-unit fuzz faults probe bench scale sizing soak gen client lock audit sbom images secrets check fix clean
+.PHONY: check-code check-types check-imports check-protos check-docs check-chart check-containers
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,28 @@ sizing: install ## Work out what a load needs, from measured figures (ARGS="--se
 
 soak: install ## Call at a steady rate for an hour, and watch memory, descriptors and database (ARGS="--minutes 10")
 	@$(BIN)/python -m tests.load.soak $(ARGS)
+
+# The first of these programs that is installed builds the images. It shows its steps.
+BUILDER ?= $(firstword $(foreach program,docker podman buildah,$(if $(shell command -v $(program)),$(program))))
+
+images: ## Build the images parley-worker, parley-edge, parley (BUILDER=podman, BUILD="--build-arg BASE=…")
+	@test -n "$(BUILDER)" || { echo "make images needs Docker, Podman or Buildah: install one, for example with apt install podman" >&2; exit 1; }
+	@set -e; number=0; for image in parley-worker:worker parley-edge:edge parley:all-in-one; do \
+		number=$$((number + 1)); name=$${image%:*}; \
+		echo "Image $$number of 3: $$name, with $(BUILDER) (some minutes the first time)"; \
+		$(BUILDER) build $(BUILD) -f edge/containers/Containerfile --target "$${image#*:}" -t "$$name" . \
+			|| { echo "$$name was not built; the reason is above" >&2; exit 1; }; \
+	done; echo "Built parley-worker, parley-edge and parley"
+
+SECRETS = edge/containers/secrets
+
+# Containers read the files as other users. The folder is for its owner alone.
+secrets: ## Make random passwords for edge/containers/compose.yaml, in edge/containers/secrets
+	@mkdir -p -m 0700 $(SECRETS)
+	@set -e; for name in postgres-password grafana-password; do \
+		test -e "$(SECRETS)/$$name" || od -An -N24 -tx1 /dev/urandom | tr -d ' \n' > "$(SECRETS)/$$name"; \
+		chmod 0444 "$(SECRETS)/$$name"; echo "$(SECRETS)/$$name"; \
+	done
 
 # $(call generate,folder for the code,file for the descriptor)
 define generate
@@ -147,7 +169,7 @@ audit: install ## Look up the locked packages in public advisories; needs the ne
 sbom: install ## Write the bill of materials to dist/parley.cdx.json (CycloneDX)
 	@$(BIN)/python -m supply_chain.sbom dist/parley.cdx.json
 
-check: install check-code check-types check-imports check-protos check-docs check-chart ## Run every check
+check: install check-code check-types check-imports check-protos check-docs check-chart check-containers ## Run every check
 	@echo "All checks passed"
 
 check-code: install
@@ -166,6 +188,9 @@ check-docs: install
 
 check-chart: install
 	@$(BIN)/python -m tests.kubernetes
+
+check-containers: install
+	@$(BIN)/python -m tests.containers
 
 # Generates into a temporary folder and compares; does not change the checkout.
 check-protos: install

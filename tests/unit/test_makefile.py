@@ -29,3 +29,22 @@ def test_an_old_python_is_rejected_in_one_line(tmp_path: Path) -> None:
     done = make("-B", "install", f"PYTHON={old}")
     line = f"Parley needs Python 3.11 or later; {old} is not: name one with make install PYTHON=…"
     assert (2, "", line) == (done.returncode, done.stdout, done.stderr.splitlines()[0])
+
+
+def test_a_missing_builder_of_images_is_named() -> None:
+    """Without Docker, Podman and Buildah, `make images` says what to install."""
+    done = make("images", "BUILDER=")
+    line = "make images needs Docker, Podman or Buildah: install one, for example with apt install podman"
+    assert (2, "", line) == (done.returncode, done.stdout, done.stderr.splitlines()[0])
+
+
+def test_secrets_are_made_once(tmp_path: Path) -> None:
+    """`make secrets` makes random passwords in a folder for its owner alone, and keeps those that exist."""
+    folder = tmp_path / "secrets"
+    make("secrets", f"SECRETS={folder}")
+    made = {one.name: one.read_text() for one in folder.iterdir()}
+    assert {"grafana-password", "postgres-password"} == made.keys()
+    assert {48} == {len(text) for text in made.values()}
+    make("secrets", f"SECRETS={folder}")
+    assert made == {one.name: one.read_text() for one in folder.iterdir()}
+    assert (0o700, 0o444) == (folder.stat().st_mode & 0o777, (folder / "grafana-password").stat().st_mode & 0o777)

@@ -1,0 +1,1 @@
+"""The images and the composition of edge/containers: checked, and run."""
