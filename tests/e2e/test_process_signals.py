@@ -119,6 +119,28 @@ def test_a_reload_reports_its_outcome(scripted_config: Path) -> None:
         assert ["scripted", "new"] == parley.models()
 
 
+def test_a_replaced_key_file_is_read_again(scripted_config: Path, upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    """The configuration is read again when the file of a key is replaced; no call fails meanwhile."""
+    key, draft = tmp_path / "key", tmp_path / "draft"
+    key.write_text("first\n")
+    text = scripted_config.read_text().replace("{kind: openai,", f'{{kind: openai, api_key: "${{file:{key}}}",')
+    scripted_config.write_text(text)
+
+    def sent() -> str:
+        return upstream.requests[-1].headers["authorization"]
+
+    with started("--config", str(scripted_config)) as parley:
+        assert "Hello there." == parley.chat("Hi")
+        assert "Bearer first" == sent()
+        with calls(parley) as answers:
+            draft.write_text("second\n")
+            draft.replace(key)
+            until(lambda: "Bearer second" == sent(), "the new key")
+            parley.wait_for_log("the new configuration is in use (backend up changed)")
+        assert {200} == set(answers)
+        assert "second" not in parley.log
+
+
 def test_sighup_replaces_a_reconfigured_model_server(tmp_path: Path) -> None:
     """The new model server is loaded before the workers are replaced, and the old one stops after them."""
     file = tmp_path / "parley.yaml"

@@ -102,6 +102,21 @@ def test_a_value_may_be_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setenv("PARLEY_TEST_KEY", "set")
 
 
+def test_a_file_may_be_named_in_a_value(tmp_path: Path) -> None:
+    """`${file:PATH}` is the content of a file, whose state at that time is kept; a relative path is an error."""
+    secret = tmp_path / "secret"
+    secret.write_text("from-a-file\n")
+    config = parse(GOOD.replace("secret-word", f"a-${{file:{secret}}}-b"), "f")
+    vllm = config.backends["vllm"]
+    assert isinstance(vllm, OpenAIBackend)
+    assert "a-from-a-file-b" == vllm.api_key
+    status = secret.stat()
+    assert {str(secret): (status.st_mtime_ns, status.st_ino, status.st_size)} == config.files
+    with pytest.raises(ConfigError) as caught:
+        parse(GOOD.replace("secret-word", "${file:secret}"), "f")
+    assert "backends.vllm.api_key: the file secret must be an absolute path" in str(caught.value)
+
+
 def test_an_unreadable_file_of_a_value_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error has the path of the value, the file, its variable and the reason."""
     monkeypatch.setenv("PARLEY_TEST_KEY_FILE", str(tmp_path / "missing"))

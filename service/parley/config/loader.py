@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from parley.config import variables
 from parley.config.admin import AdminConfig
@@ -51,6 +51,13 @@ class Config(Strict):
     """Access of administrators over the network."""
     prices: dict[str, Price] = Field(default={})
     """Prices by target: `backend/model`, or the backend alone. Receipts add them up."""
+
+    _files: Mapping[str, variables.FileState] = PrivateAttr(default_factory=dict)
+
+    @property
+    def files(self) -> Mapping[str, variables.FileState]:
+        """The files that values were read from, and their states at that time."""
+        return self._files
 
     @model_validator(mode="after")
     def _check_references(self) -> Self:
@@ -185,8 +192,11 @@ def _read_source(path: Path | None) -> Source:
 def _validate(source: Source) -> Config:
     if not isinstance(source.data, dict):
         raise ConfigError(f"{source.name}: must be a mapping with `backends` and `models`")
+    expansion = variables.Expansion(source)
     try:
-        return Config.model_validate(variables.expand(source.data, (), source))
+        config = Config.model_validate(expansion.expand(source.data))
     except ValidationError as error:
         problems = [explain(item, Config) for item in error.errors()]
         raise ConfigError("\n".join(source.error(field_path, text) for field_path, text in problems)) from error
+    config._files = expansion.files  # noqa: SLF001 - it is not in the YAML
+    return config

@@ -1,45 +1,72 @@
-"""Replaces `${NAME}` in the values of a configuration."""
+"""Replaces `${NAME}` and `${file:PATH}` in the values of a configuration."""
 
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from parley.config.source import FieldPath, Source
 from parley.config.types import ConfigError
 
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_REFERENCE = re.compile(r"\$\{(?:file:(?P<file>[^}]*)|(?P<name>[A-Za-z_][A-Za-z0-9_]*))\}")
 FILE = "_FILE"
 """Suffix of the variable that names the file of a value, as in the images of PostgreSQL and others."""
 
+FileState: TypeAlias = tuple[int, int, int]
+"""Time of the last change (ns), inode and size of a file: those of a replaced file differ."""
 
-def expand(value: Any, field_path: FieldPath, source: Source) -> Any:
-    """Replaces `${NAME}` in every string by the environment variable, or by the content of the file in `NAME_FILE`.
 
-    Raises:
-        ConfigError: Neither is set, or the file cannot be read.
+class Expansion:
+    """Replaces references, and collects the files that it reads.
+
+    Attributes:
+        files: The state of each file when it was read.
     """
-    if isinstance(value, dict):
-        return {key: expand(item, (*field_path, str(key)), source) for key, item in value.items()}
-    if isinstance(value, list):
-        return [expand(item, (*field_path, index), source) for index, item in enumerate(value)]
-    if not isinstance(value, str):
-        return value
-    try:
-        return _VARIABLE.sub(lambda match: _value(match[1]), value)
-    except ValueError as error:
-        raise ConfigError(source.error(field_path, str(error))) from error
 
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.files: dict[str, FileState] = {}
 
-def _value(name: str) -> str:
-    """Returns the value of a variable. Raises ValueError."""
-    if name in os.environ:
-        return os.environ[name]
-    if name + FILE not in os.environ:
-        raise ValueError(f"the variable {name} is not set; set it, or {name + FILE}")
-    path = os.environ[name + FILE]
-    try:
-        return Path(path).read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8"
-        raise ValueError(f"{path} of {name + FILE} cannot be read ({reason}); name a readable file") from error
+    def expand(self, value: Any, field_path: FieldPath = ()) -> Any:
+        """Replaces references in every string.
+
+        `${NAME}` is the environment variable, or the content of the file in `NAME_FILE`; `${file:PATH}` is the content
+        of that file.
+
+        Raises:
+            ConfigError: Neither variable is set, or the file cannot be read.
+        """
+        if isinstance(value, dict):
+            return {key: self.expand(item, (*field_path, str(key))) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.expand(item, (*field_path, index)) for index, item in enumerate(value)]
+        if not isinstance(value, str):
+            return value
+        try:
+            return _REFERENCE.sub(self._value, value)
+        except ValueError as error:
+            raise ConfigError(self._source.error(field_path, str(error))) from error
+
+    def _value(self, match: re.Match[str]) -> str:
+        """Returns the value of a reference. Raises ValueError."""
+        name = match["name"]
+        if name is None:
+            return self._content(match["file"], "")
+        if name in os.environ:
+            return os.environ[name]
+        if name + FILE not in os.environ:
+            raise ValueError(f"the variable {name} is not set; set it, or {name + FILE}")
+        return self._content(os.environ[name + FILE], f" of {name + FILE}")
+
+    def _content(self, name: str, owner: str) -> str:
+        path = Path(name)
+        if not owner and not path.is_absolute():
+            raise ValueError(f"the file {name} must be an absolute path, as in ${{file:/run/secrets/key}}")
+        try:
+            state = path.stat()
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not UTF-8"
+            raise ValueError(f"{name}{owner} cannot be read ({reason}); name a readable file") from error
+        self.files[str(path.absolute())] = (state.st_mtime_ns, state.st_ino, state.st_size)
+        return text.removesuffix("\n").removesuffix("\r")

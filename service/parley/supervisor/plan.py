@@ -20,12 +20,14 @@ class ProcessSettings:
         environment: The environment of a worker.
         models: The settings of each server of llama.cpp, by the name of its backend.
         tls: What a reload cannot change: the settings of TLS, as JSON.
+        files: The files that values were read from, with their states then; see `watched_files`.
     """
 
     worker: str = field(repr=False)
     environment: Mapping[str, str] = field(repr=False)
     models: Mapping[str, Mapping[str, str]]
     tls: str
+    files: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

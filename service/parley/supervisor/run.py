@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from parley.supervisor import reload_record, systemd
+from parley.supervisor import reload_record, systemd, watched_files
 from parley.supervisor.errors import CommandError
 from parley.supervisor.plan import ProcessSettings
 from parley.supervisor.process import print_notice
@@ -92,11 +92,13 @@ async def _until(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
 async def _operate(
     stack: Stack, hangup: asyncio.Event, read: Callable[[], Coroutine[Any, Any, ProcessSettings]] | None
 ) -> None:
-    """Reloads the configuration when requested, and repairs the stack."""
+    """Reloads the configuration when requested and when its files change, and repairs the stack."""
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(systemd.feed_watchdog())
         tasks.create_task(_reloads(stack, hangup, read))
         tasks.create_task(_repairs(stack))
+        if read is not None:
+            tasks.create_task(watched_files.watch(lambda: stack.settings.files, hangup.set))
 
 
 async def _repairs(stack: Stack) -> None:

@@ -13,6 +13,7 @@ def process_settings(config: Config) -> ProcessSettings:
         environment=environment.for_worker(config),
         models={name: launch.settings(backend) for name, backend in model_backends(config).items()},
         tls=tls_settings(config),
+        files=config.files,
     )
 
 
