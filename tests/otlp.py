@@ -1,9 +1,11 @@
 """A receiver of traces as a process: OTLP over gRPC or HTTP, with the real messages of opentelemetry-proto.
 
-`python -m tests.otlp` prints its two addresses as JSON, then each span as one line of JSON.
+`python -m tests.otlp` prints its two addresses as JSON, then each span as one line of JSON. With the path of a file
+with a certificate and its key, both addresses have TLS.
 """
 
 import json
+import ssl
 import subprocess
 import sys
 import threading
@@ -51,9 +53,9 @@ class Receiver:
 
 
 @contextmanager
-def receiver() -> Iterator[Receiver]:
-    """Runs a receiver."""
-    command = [sys.executable, "-m", "tests.otlp"]
+def receiver(certificate: Path | None = None) -> Iterator[Receiver]:
+    """Runs a receiver, with TLS if a file with a certificate and its key is given."""
+    command = [sys.executable, "-m", "tests.otlp", *([str(certificate)] if certificate else [])]
     with subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         running = Receiver(**json.loads(process.stdout.readline()))
@@ -138,15 +140,22 @@ def _attributes(pairs: Any) -> dict[str, Any]:
     return {pair.key: getattr(pair.value, pair.value.WhichOneof("value") or "string_value") for pair in pairs}
 
 
-def _serve() -> None:
+def _serve(certificate: Path | None) -> None:
     server = grpc.server(ThreadPoolExecutor(2))
     add_TraceServiceServicer_to_server(_Service(), server)  # type: ignore[no-untyped-call]
-    port = server.add_insecure_port("127.0.0.1:0")
+    http, scheme = ThreadingHTTPServer(("127.0.0.1", 0), _Handler), "http"
+    if certificate is None:
+        port = server.add_insecure_port("127.0.0.1:0")
+    else:
+        pem, scheme = certificate.read_bytes(), "https"
+        port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(pem, pem)]))
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(certificate)
+        http.socket = context.wrap_socket(http.socket, server_side=True)
     server.start()
-    http = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    _print({"grpc": f"http://127.0.0.1:{port}", "http": f"http://127.0.0.1:{http.server_port}"})
+    _print({"grpc": f"{scheme}://127.0.0.1:{port}", "http": f"{scheme}://127.0.0.1:{http.server_port}"})
     http.serve_forever()
 
 
 if __name__ == "__main__":
-    _serve()
+    _serve(Path(sys.argv[1]) if sys.argv[1:] else None)

@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
+import trustme
 
 from parley.config import ConfigError
 from parley.tracing import settings
@@ -178,6 +179,42 @@ def test_an_endpoint_that_never_answers_harms_neither_calls_nor_the_shutdown(tmp
                 assert "Hello there." == parley.chat("Hi", model="rest")
             assert 0 == parley.stop()
             parley.wait_for_log("traces not exported")
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+def test_an_endpoint_with_tls(tmp_path: Path, protocol: str) -> None:
+    """Envoy and the service export over TLS to an endpoint of an authority of its own, with both protocols."""
+    authority, file = trustme.CA(), tmp_path / "endpoint.pem"
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(file)
+    with ScriptedUpstream() as upstream, receiver(file) as endpoint:
+        (tmp_path / "parley.yaml").write_text(CONFIG.format(first=upstream.url, second=upstream.url))
+        variables = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint.grpc if protocol == "grpc" else endpoint.http,
+            "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
+            "OTEL_EXPORTER_OTLP_CERTIFICATE": str(tmp_path / "ca.pem"),
+            "OTEL_BSP_SCHEDULE_DELAY": "50",
+        }
+        with started("--config", str(tmp_path / "parley.yaml"), folder=tmp_path, **variables) as parley:
+            Traced(parley, upstream, upstream, endpoint).rest(TRACE, "rest")
+            wanted = ["chat two", "parley.v1.ChatCompletions/StreamChatCompletionEvents"]
+            spans = endpoint.trace(TRACE, wanted)
+            until(lambda: _edge(endpoint, TRACE), f"Envoy's span in {spans}")
+
+
+def _edge(endpoint: Receiver, trace: str) -> list[dict[str, Any]]:
+    """Returns the spans of Envoy."""
+    named = [span for span in list(endpoint.spans) if trace == span["trace"]]
+    return [span for span in named if "parley-edge" == span["resource"]["service.name"]]
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+def test_without_the_extra_the_error_names_it(protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An endpoint without the packages of OpenTelemetry is an error that has the command to install them."""
+    monkeypatch.setattr(settings, "_PACKAGES", {protocol: "not_installed.exporter"})
+    with pytest.raises(ConfigError) as caught:
+        settings.read({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_EXPORTER_OTLP_PROTOCOL": protocol})
+    assert "pip install 'parley-gateway[otel]'" in str(caught.value)
 
 
 @pytest.mark.parametrize(

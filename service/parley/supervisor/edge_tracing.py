@@ -3,6 +3,7 @@
 Envoy samples and exports as the workers do: their settings are the same.
 """
 
+from ipaddress import ip_address
 from typing import Any
 
 from parley.tracing.settings import TracingSettings
@@ -96,13 +97,22 @@ def _sampler(settings: TracingSettings) -> dict[str, Any]:
 
 def _tls(settings: TracingSettings, host: str) -> dict[str, Any]:
     authorities = {"filename": settings.certificate or _SYSTEM_CERTIFICATES}
-    names = [{"san_type": "DNS", "matcher": {"exact": host}}]
+    is_address = _is_ip(host)
+    names = [{"san_type": "IP_ADDRESS" if is_address else "DNS", "matcher": {"exact": host}}]
     validation = {"trusted_ca": authorities, "match_typed_subject_alt_names": names}
     return {
         "name": "tls",
         "typed_config": {
             "@type": f"{_TYPE}.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
-            "sni": host,
+            "sni": "" if is_address else host,
             "common_tls_context": {"validation_context": validation},
         },
     }
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -110,10 +110,22 @@ def _exporter(settings: TracingSettings) -> SpanExporter:
     if settings.protocol == "http/protobuf":
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpExporter
 
-        return HttpExporter(settings.url, headers=dict(settings.headers))
+        return HttpExporter(settings.url, headers=dict(settings.headers), session=_session())
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
 
     return GrpcExporter(settings.url, insecure=not settings.is_secure, headers=tuple(settings.headers.items()))
+
+
+def _session() -> Any:
+    """Returns a session of requests that uses the configured authorities also where REQUESTS_CA_BUNDLE is set."""
+    import requests
+
+    class Session(requests.Session):
+        def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
+            chosen = self.verify if verify is None else verify
+            return super().merge_environment_settings(url, proxies, stream, chosen, cert)
+
+    return Session()
 
 
 class _Forward(logging.Handler):
