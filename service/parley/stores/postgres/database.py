@@ -12,6 +12,7 @@ import asyncpg
 from parley.core.errors import StoreMisconfigured, StoreUnavailable
 from parley.stores.known import KNOWN_STORES
 from parley.stores.migrations import migrations, mismatch
+from parley.stores.postgres import hosts
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -124,7 +125,7 @@ class Database:
         """
         try:
             async with asyncio.timeout(self.timeouts.connect):
-                connection = await asyncpg.connect(
+                connection = await hosts.connect(
                     self._url,
                     timeout=self.timeouts.connect,
                     command_timeout=self.timeouts.command,
