@@ -16,7 +16,7 @@ BASE ?= origin/main main
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-unit fuzz faults probe bench scale sizing soak gen client lock audit sbom images secrets check fix clean
+.PHONY: help install run test test-unit fuzz faults nodes probe bench scale sizing soak gen client lock audit sbom images secrets check fix clean
 .PHONY: check-code check-types check-imports check-protos check-docs check-chart check-containers
 
 help: ## Show this list
@@ -64,6 +64,9 @@ fuzz: install ## Send 10,000 random bodies to each dialect (BODIES=50000)
 
 faults: install ## Kill, stop and overload workers and stores under load, for about 40 minutes (ARGS="--store sqlite --seed 7")
 	@GRPC_VERBOSITY=ERROR $(BIN)/python -m tests.faults $(ARGS)
+
+nodes: install ## Restart, cut off and kill nodes of a cluster with Patroni under load, in 10 minutes, as root (ARGS="--seconds 120 --rate 20")
+	@$(BIN)/python -m tests.nodes $(ARGS)
 
 probe: install ## Flood a Parley as strangers would, and race for its limits; about five minutes (ARGS="--only wrong-keys")
 	@$(BIN)/python -m tests.edge.security.probe $(ARGS)
