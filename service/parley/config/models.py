@@ -181,10 +181,10 @@ class Model(Strict):
     2 s. `off`: never. Models whose every first token takes more than 10 s, and whose fallback is faster, need a longer
     time or `off`."""
     coalesce: Annotated[Literal["off"] | float, PlainValidator(_coalesce)] = "off"
-    """Time within which the tokens of a stream are collected, after the first one, so that they leave together: less
-    work for each token, for those who carry thousands of streams. The first token and the end of the answer never wait.
-    At most 1 s. Not for backends of kind `any_llm` and `parley`, where the other Parley can do it. `off`: every token
-    leaves as it arrives."""
+    """Longest time for which the tokens of a stream are collected, after the first one, so that they leave together,
+    with those of other streams: less work for each token, for those who carry thousands of streams. The first token and
+    the end of the answer never wait. At most 1 s. Not for backends of kind `any_llm` and `parley`, where the other
+    Parley can do it. `off`: every token leaves as it arrives."""
     whole_answers: Literal["auto", "stream", "whole"] = "auto"
     """How a non-streaming answer is requested from the backend: as a stream that Parley joins, so that `first_token`,
     `stream_idle`, `stall`, `hedge` and continuation apply (`stream`), or as it is (`whole`). `auto`: as a stream if the
