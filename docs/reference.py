@@ -10,23 +10,21 @@ import sys
 import textwrap
 import types
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from annotated_types import Ge, Gt, Le
-from pydantic import BaseModel, PlainValidator
-from pydantic.fields import FieldInfo
-
 from parley.config import Config
-from parley.config.types import Duration, Size
+from parley.config.markers import Constraints, Instead
+from parley.config.types import Duration, Size, Strict, field_types
 
 BEGIN = "<!-- generated from service/parley/config by make gen: begin -->\n"
 END = "<!-- generated: end -->"
 _UNITS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 _SIZES = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 _PLAIN = {str: "text", int: "integer", float: "number", bool: "`true` or `false`", Path: "path", Any: "any value"}
-_SECONDS, _BYTES = (get_args(kind)[1].func for kind in (Duration, Size))
-_RANGES = ((Ge, "ge", "at least"), (Gt, "gt", "above"), (Le, "le", "at most"))
+_SECONDS, _BYTES = (get_args(kind)[1].function for kind in (Duration, Size))
+_RANGES = (("ge", "at least"), ("gt", "above"), ("le", "at most"))
 
 
 def reference() -> str:
@@ -41,19 +39,20 @@ def page(text: str) -> str:
     return f"{before}{BEGIN}\n{reference()}\n{END}{after}"
 
 
-def _sections(path: str, model: type[BaseModel], kind: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+def _sections(path: str, model: type[Strict], kind: str = "") -> Iterator[tuple[str, type[Strict]]]:
     """Yields a model and all that it contains, each with its title: its path, and the kind that it belongs to."""
-    if "kind" in model.model_fields:
-        kind = "".join(f" of kind `{tag}`" for tag in get_args(model.model_fields["kind"].annotation))
+    types_by_name = field_types(model)
+    if "kind" in types_by_name:
+        kind = "".join(f" of kind `{tag}`" for tag in get_args(types_by_name["kind"]))
     yield (f"`{path}`{kind}" if path else "The top level"), model
-    for name, field in model.model_fields.items():
-        for suffix, child in _models(field.annotation):
+    for name, annotation in types_by_name.items():
+        for suffix, child in _models(annotation):
             yield from _sections(f"{path}.{name}{suffix}".lstrip("."), child, kind)
 
 
-def _models(annotation: Any) -> Iterator[tuple[str, type[BaseModel]]]:
+def _models(annotation: Any) -> Iterator[tuple[str, type[Strict]]]:
     """Yields the models that a type contains, each with the rest of its path."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    if isinstance(annotation, type) and issubclass(annotation, Strict):
         yield "", annotation
         return
     suffix = {list: "[]", dict: ".NAME"}.get(get_origin(annotation), "")
@@ -62,22 +61,22 @@ def _models(annotation: Any) -> Iterator[tuple[str, type[BaseModel]]]:
             yield f"{suffix}{rest}", child
 
 
-def _section(title: str, model: type[BaseModel]) -> str:
+def _section(title: str, model: type[Strict]) -> str:
     text, _, example = inspect.cleandoc(model.__doc__ or "").partition("\n\nExample:\n")
     described = _descriptions(model)
     rows = [
-        f"| `{name}` | {_type(field.annotation, field.metadata)} | {_default(field)} | {described[name]} |"
-        for name, field in model.model_fields.items()
+        f"| `{field.name}` | {_type(field.type)} | {_default(field)} | {described[field.name]} |"
+        for field in fields(model)
     ]
     table = ["| key | type | default | meaning |", "|---|---|---|---|", *rows]
     block = ["", "```yaml", textwrap.dedent(example), "```"] if example else []
     return "\n".join([f"### {title}", "", " ".join(text.split()), "", *table, *block, ""])
 
 
-def _descriptions(model: type[BaseModel]) -> dict[str, str]:
+def _descriptions(model: type[Strict]) -> dict[str, str]:
     """Returns the docstrings under the fields of a model and of the models that it extends."""
     found: dict[str, str] = {}
-    for owner in reversed([base for base in model.__mro__ if issubclass(base, BaseModel) and base is not BaseModel]):
+    for owner in reversed([base for base in model.__mro__ if issubclass(base, Strict) and base is not Strict]):
         [body] = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
         assert isinstance(body, ast.ClassDef)  # noqa: S101 - for the type checker
         for statement, following in zip(body.body, body.body[1:], strict=False):
@@ -100,8 +99,8 @@ def _type(annotation: Any, metadata: Sequence[Any] = ()) -> str:
 
 
 def _name(annotation: Any, metadata: Sequence[Any]) -> str:
-    functions = [getattr(item, "func", None) for item in metadata]
-    if _SECONDS in functions or (annotation is float and any(isinstance(item, PlainValidator) for item in metadata)):
+    functions = [getattr(item, "function", None) for item in metadata]
+    if _SECONDS in functions or (annotation is float and any(isinstance(item, Instead) for item in metadata)):
         return "duration"
     if _BYTES in functions:
         return "size"
@@ -116,29 +115,35 @@ def _name(annotation: Any, metadata: Sequence[Any]) -> str:
 
 
 def _is_model(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    return isinstance(annotation, type) and issubclass(annotation, Strict)
 
 
 def _range(metadata: Iterable[Any]) -> str:
     """Returns the bounds of a number that are not part of its unit."""
-    items = [item for item in metadata if isinstance(item, Ge | Gt | Le)]
-    bounds = [
-        f"{word} {getattr(item, name):,}" for kind, name, word in _RANGES for item in items if isinstance(item, kind)
-    ]
+    constraints = [item.bounds for item in metadata if isinstance(item, Constraints)]
+    bounds = [f"{word} {item[name]:,}" for name, word in _RANGES for item in constraints if name in item]
     return f", {', '.join(bounds)}" if bounds else ""
 
 
-def _default(field: FieldInfo) -> str:
-    if field.is_required():
+def _default(field: Field[Any]) -> str:
+    value = _default_value(field)
+    if value is MISSING:
         return "required"
-    value = field.default
     if value is None or value in ("", [], {}):
         return ""
-    if isinstance(value, BaseModel):
-        changed = value.model_dump(exclude_defaults=True, exclude={"kind"}).items()
+    if isinstance(value, Strict):
+        changed = [(one.name, getattr(value, one.name)) for one in fields(value) if _is_changed(value, one)]
         values = ", ".join(f"{name}: {_to_yaml(one, 'duration')}" for name, one in changed)
         return f"`{{{values}}}`" if values else ""
-    return f"`{_to_yaml(value, _type(field.annotation, field.metadata))}`"
+    return f"`{_to_yaml(value, _type(field.type))}`"
+
+
+def _default_value(field: Field[Any]) -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()
+
+
+def _is_changed(value: Strict, field: Field[Any]) -> bool:
+    return field.name != "kind" and getattr(value, field.name) != _default_value(field)
 
 
 def _to_yaml(value: Any, kind: str) -> str:

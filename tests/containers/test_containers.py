@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from parley.cli.app import app
-from parley.config import parse
+from parley.config.loader import parse
 from tests.containers import checks
 
 if not os.environ.get("CI") and not checks.installed("docker-compose"):

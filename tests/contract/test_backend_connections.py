@@ -13,7 +13,7 @@ from parley.backends.http.client import Endpoint
 from parley.backends.http.dialer import AddressInfo
 from parley.backends.http.errors import Disconnected, PoolExhausted, RetriedOnFreshConnection
 from parley.backends.openai.backend import OpenAI
-from parley.config import parse
+from parley.config.loader import parse
 from parley.core.errors import UpstreamRateLimited, UpstreamTimeout, UpstreamUnavailable
 from parley.core.ports import Caller
 from parley.core.routing.router import Router

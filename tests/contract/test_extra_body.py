@@ -12,7 +12,8 @@ from parley.backends.extra_body import presets
 from parley.backends.extra_body.closed import CLOSED
 from parley.backends.extra_body.policy import ExtraBodyPolicy
 from parley.backends.openai import request as openai_request
-from parley.config import ConfigError, parse
+from parley.config import ConfigError
+from parley.config.loader import parse
 from parley.core.errors import ParleyError, UnsupportedParameter
 from parley.core.messages.extra_fields import dump_bytes
 from parley.core.ports import Backend

@@ -7,7 +7,7 @@ from google.protobuf.json_format import MessageToDict
 
 from parley.backends.anthropic.backend import Anthropic
 from parley.backends.openai.backend import OpenAI
-from parley.config import parse
+from parley.config.loader import parse
 from parley.core.ports import Backend, Caller
 from parley.core.routing.router import Router
 from tests import upstream as openai

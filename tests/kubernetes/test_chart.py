@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trustme
 
-from parley.config import parse
+from parley.config.loader import parse
 from tests.kubernetes import chart
 from tests.processes import run_here
 from tests.unit.cli.test_edge import validate

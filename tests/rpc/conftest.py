@@ -21,7 +21,7 @@ import pytest
 from parley.auth.access import AccessChecker
 from parley.auth.api_keys import ApiKeys
 from parley.auth.callers import Callers
-from parley.config import parse
+from parley.config.loader import parse
 from parley.core.chat import Chat
 from parley.core.ports import Backend
 from parley.core.routing.router import Router

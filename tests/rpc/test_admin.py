@@ -17,8 +17,8 @@ from grpc_channelz.v1 import channelz_pb2, channelz_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from parley.admin.v1 import accounts_pb2, audit_pb2, keys_pb2, operations_pb2, usage_pb2
-from parley.config import parse
 from parley.config.admin import AdminConfig
+from parley.config.loader import parse
 from parley.core.administration import os_user
 from parley.core.ports import AuditFilter
 from parley.core.routing.router import Router

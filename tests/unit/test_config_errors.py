@@ -7,7 +7,9 @@ import pytest
 import yaml
 
 from parley import config
-from parley.config import ConfigError, load, parse
+from parley.config import ConfigError
+from parley.config.loader import load, parse
+from parley.config.types import field_types
 from tests.unit.configurations import GOOD, ROUTED, without_lines
 
 
@@ -202,7 +204,7 @@ def test_errors_contain_no_text_of_pydantic(path: str, wrong: Any) -> None:
     entry = data
     for part in path.split("."):
         entry = entry[int(part) if part.isdigit() else part]
-    entry |= dict.fromkeys(MODELS[path].model_fields, wrong)
+    entry |= dict.fromkeys(field_types(MODELS[path]), wrong)
     with pytest.raises(ConfigError) as caught:
         parse(yaml.safe_dump(data), "f")
     for words in ("Input should", "not permitted", "nable to parse", "Field required", "valid ", "1111"):

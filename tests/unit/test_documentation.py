@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from docs import reference
-from parley.config import parse
+from parley.config.loader import parse
 from tests.pages import PAGES, ROOT, blocks, configurations, shell_lines
 
 LINKED = [

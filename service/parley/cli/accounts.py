@@ -9,7 +9,7 @@ from parley.cli.shared.administration import LimitOption, NoLimitOption, adminis
 from parley.cli.shared.key_output import account_fields, limits_text, moment, print_account, print_json
 from parley.cli.shared.options import ConfigOption, JsonOption, StateDirOption
 from parley.cli.shared.terminal import print_table, without_control_characters
-from parley.config import load
+from parley.config.loader import load
 from parley.core.administration import AccountSettings
 from parley.supervisor import folders
 from parley.supervisor.errors import CommandError

@@ -12,7 +12,7 @@ from parley.cli.shared.administration import administer
 from parley.cli.shared.key_output import moment, print_json
 from parley.cli.shared.options import ConfigOption, JsonOption, StateDirOption
 from parley.cli.shared.terminal import print_table
-from parley.config import load
+from parley.config.loader import load
 from parley.core.ports import AuditEvent, AuditFilter, AuditStore
 
 _PAGE_SIZE = 1000

@@ -14,7 +14,7 @@ app = App(name="config", help="Check a configuration file.", help_epilogue=_EXAM
 def check(file: Annotated[Path, Parameter(help="The YAML file.")], /) -> None:
     """Check a configuration file; list every problem with its line or field."""
     from parley.cli.shared.checks import check_config
-    from parley.config import load
+    from parley.config.loader import load
 
     config = load(file)
     check_config(config, file)

@@ -10,7 +10,8 @@ from typing import Annotated, TypeAlias
 from cyclopts import App, Parameter
 
 from parley.cli.shared.options import ConfigOption, StateDirOption
-from parley.config import Config, PostgresConfig, load
+from parley.config import Config, PostgresConfig
+from parley.config.loader import load
 from parley.core.errors import StoreUnavailable
 from parley.stores.open import oldest_worker, store_file, upgrade_store
 from parley.supervisor import folders

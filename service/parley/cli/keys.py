@@ -10,7 +10,8 @@ from parley.cli.shared.administration import Administration, LimitOption, NoLimi
 from parley.cli.shared.key_output import key_fields, moment, print_json, print_key, print_keys
 from parley.cli.shared.options import ConfigOption, JsonOption, StateDirOption
 from parley.cli.shared.terminal import without_control_characters
-from parley.config import Config, load
+from parley.config import Config
+from parley.config.loader import load
 from parley.core.administration import DEFAULT_ACCOUNT, KeySettings
 from parley.core.ports import ApiKey
 from parley.supervisor import folders

@@ -2,11 +2,13 @@
 
 import json
 import sys
+from dataclasses import asdict
 from typing import Any
 
 from parley.cli.shared.options import ConfigOption, JsonOption
 from parley.cli.shared.terminal import print_table
-from parley.config import Config, load
+from parley.config import Config
+from parley.config.loader import load
 
 
 def models(*, config: ConfigOption = None, as_json: JsonOption = False) -> None:
@@ -40,7 +42,7 @@ def _rows(config: Config) -> list[dict[str, Any]]:
             "id": model.id,
             "default": model.id == config.default_model,
             "sessions": model.sessions,
-            "targets": [target.model_dump() for target in model.targets],
+            "targets": [asdict(target) for target in model.targets],
         }
         for model in config.models
     ]

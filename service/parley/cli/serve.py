@@ -8,7 +8,7 @@ from parley.cli.shared import connection, options
 from parley.cli.shared.checks import check_address, check_config, require_private
 from parley.cli.shared.edge_options import MaxBodyOption, MaxConnectionAgeOption, MaxStreamsOption, NoReflectionOption
 from parley.cli.shared.process_settings import process_settings
-from parley.config import load
+from parley.config.loader import load
 from parley.logs.output import Output
 from parley.supervisor import folders
 from parley.supervisor.addresses import Address

@@ -14,7 +14,7 @@ from cyclopts.validators import Number
 from parley.cli.shared import key_store, receipts
 from parley.cli.shared.options import ConfigOption, JsonOption, StateDirOption
 from parley.cli.shared.terminal import json_text, message_text, print_table, without_control_characters
-from parley.config import load
+from parley.config.loader import load
 from parley.core.messages.ids import canonical_session_id
 from parley.core.messages.proto_json import dumps, from_message
 from parley.core.ports import SessionFilter, Store

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -23,7 +24,10 @@ from parley.cli.shared.edge_options import (
     TrustedHopsOption,
 )
 from parley.cli.shared.process_settings import process_settings, tls_settings
-from parley.config import AdminConfig, Config, load, located_error
+from parley.config import AdminConfig, Config
+from parley.config.file import with_files
+from parley.config.loader import load, located_error
+from parley.config.validation import validated
 from parley.logs.output import Output
 from parley.supervisor import envoy, folders
 from parley.supervisor.addresses import Address
@@ -176,7 +180,7 @@ def _read_admin_key(address: Address | None, file: Path | None, config: Config) 
     try:
         if file is not None:
             keys["admin"] = file.read_text(encoding="utf-8").strip()
-        checked = config.model_copy(update={"admin": AdminConfig(keys=keys, mtls=config.admin.mtls)})
+        admin: AdminConfig = validated(AdminConfig, {"keys": keys, "mtls": config.admin.mtls})
     except OSError as error:
         raise CommandError(f"{file} cannot be read ({error.strerror}); name another with --admin-key-file") from error
     except ValueError as error:
@@ -186,4 +190,4 @@ def _read_admin_key(address: Address | None, file: Path | None, config: Config) 
         remedy = "set admin.keys in the configuration, or admin.mtls, or give --admin-key-file"
         message = f"--admin needs an admin key: {remedy}"
         raise CommandError(message)
-    return checked
+    return with_files(replace(config, admin=admin), config.files)

@@ -10,12 +10,13 @@ from decimal import Decimal
 from typing import Annotated, Any
 
 from cyclopts import Parameter
-from pydantic import TypeAdapter, ValidationError
 
 from parley.cli.shared import key_store
 from parley.cli.shared.options import ConfigOption, JsonOption, StateDirOption
 from parley.cli.shared.terminal import json_text, print_table, without_control_characters
-from parley.config import Duration, load
+from parley.config import Duration
+from parley.config.loader import load
+from parley.config.validation import ValidationError, validated
 from parley.core.ports import UsageCounts, UsageQuery, UsageRow
 from parley.core.ports.usage import NANOS, Dimension
 from parley.core.usage.recorder import day
@@ -72,7 +73,7 @@ def _day(option: str, text: str) -> int:
     if found is not None:
         return found
     try:
-        seconds: float = TypeAdapter(Duration).validate_python(text)
+        seconds: float = validated(Duration, text)
         iso(found := day(time.time() - seconds))
     except (ValidationError, ValueError, OverflowError) as error:
         raise CommandError(f'{option}: "{text}" is neither a date nor a duration; write 2026-11-01 or 30d') from error

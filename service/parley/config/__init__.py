@@ -1,9 +1,4 @@
-"""The configuration: one YAML file, validated completely. Errors name file, line and path."""
-
-import os
-
-# No plugin extends these models. Searching for plugins reads the metadata of every package at every start.
-os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+"""The configuration: one YAML file, validated completely by `parley.config.loader`."""
 
 from parley.config.admin import AdminConfig
 from parley.config.auth import Auth, Issuer, is_secure_url
@@ -19,8 +14,10 @@ from parley.config.backends import (
     Reasoning,
 )
 from parley.config.budgets import Budgets, Webhook
+from parley.config.file import Config
 from parley.config.limits import (
     DEFAULT_PLANS,
+    LIMIT_NAMES,
     STORAGE_LIMITS,
     UNLIMITED,
     Limits,
@@ -29,13 +26,13 @@ from parley.config.limits import (
     default_plan,
     merged,
 )
-from parley.config.loader import Config, load, located_error, parse
 from parley.config.models import History, Model, Price, Retries, Target, Timeouts, target_name
 from parley.config.stores import PostgresConfig, Retention, SqliteConfig, StoreConfig
 from parley.config.types import ConfigError, Duration
 
 __all__ = [
     "DEFAULT_PLANS",
+    "LIMIT_NAMES",
     "STORAGE_LIMITS",
     "UNLIMITED",
     "AdminConfig",
@@ -70,9 +67,6 @@ __all__ = [
     "Webhook",
     "default_plan",
     "is_secure_url",
-    "load",
-    "located_error",
     "merged",
-    "parse",
     "target_name",
 ]

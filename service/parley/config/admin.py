@@ -1,10 +1,10 @@
 """Access of administrators over the network."""
 
+from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
-
+from parley.config.markers import Constraints
 from parley.config.types import Strict, matches
 
 _MIN_KEY = 32
@@ -29,7 +29,7 @@ class AdminCertificates(Strict):
     """
     name: Literal["san_dns", "san_uri", "san_email"] = "san_dns"
     """Subject alternative name that names an administrator: the first DNS name, URI (as in SPIFFE) or email address."""
-    names: list[str] = Field(min_length=1)
+    names: Annotated[list[str], Constraints(min_length=1)]
     """Names of the administrators. Certificates with other names are refused."""
 
 
@@ -41,7 +41,7 @@ class AdminConfig(Strict):
           keys: {ops: "0123456789abcdef0123456789abcdef"} # or "${ADMIN_KEY}"
     """
 
-    keys: dict[str, AdminKey] = Field(default={})
+    keys: dict[str, AdminKey] = field(default_factory=dict)
     """Admin keys by name. A call has one as `authorization: Bearer …`; the audit log has its name. `openssl rand -hex
     32` creates one."""
     mtls: AdminCertificates | None = None

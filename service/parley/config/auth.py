@@ -1,11 +1,11 @@
 """The identity of callers: the issuers of access tokens."""
 
 import ipaddress
+from dataclasses import field
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field
-
+from parley.config.markers import After, Before, Constraints
 from parley.config.tls import ClientCertificates
 from parley.config.types import Duration, Strict
 
@@ -62,9 +62,9 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-Url = Annotated[str, AfterValidator(_url)]
-Identifier = Annotated[str, AfterValidator(_identifier)]
-Text = Annotated[str, Field(min_length=1)]
+Url = Annotated[str, After(_url)]
+Identifier = Annotated[str, After(_identifier)]
+Text = Annotated[str, Constraints(min_length=1)]
 
 
 class Claims(Strict):
@@ -112,18 +112,18 @@ class Issuer(Strict):
     issuer: Identifier
     """Identifier of the issuer, exactly as in the `iss` claim of its tokens. Its metadata is read from
     `/.well-known/openid-configuration` or `/.well-known/oauth-authorization-server`."""
-    audience: Annotated[list[Text], BeforeValidator(_listed), Field(min_length=1)]
+    audience: Annotated[list[Text], Before(_listed), Constraints(min_length=1)]
     """Value, or list of values, of which the token's `aud` must contain one."""
-    scopes: list[Text] = Field(default=["openid", "email", "profile"])
+    scopes: list[Text] = field(default_factory=lambda: ["openid", "email", "profile"])
     """Scopes that a token must have, all of them."""
-    algorithms: list[Algorithm] = Field(default=_ALGORITHMS, min_length=1)
+    algorithms: Annotated[list[Algorithm], Constraints(min_length=1)] = field(default_factory=_ALGORITHMS.copy)
     """Accepted signature algorithms. Default: all that use a public key."""
     claims: Claims = Claims()
     """Claims that name the account and restrict the caller."""
-    authorized_parties: list[Text] = Field(default=[])
+    authorized_parties: list[Text] = field(default_factory=list)
     """Ids of the clients whose tokens are accepted: values of `azp`, `client_id`, `appid` or `cid`. Default: all
     clients of the issuer."""
-    grants: dict[str, list[Literal["chat", "sessions:read", "sessions:write", "models"]]] = Field(default={})
+    grants: dict[str, list[Literal["chat", "sessions:read", "sessions:write", "models"]]] = field(default_factory=dict)
     """Scopes of Parley that a scope of the token grants: `{"parley:chat": [chat, models]}`. A token that grants none is
     rejected. Default: every token has all scopes of Parley."""
     id_tokens: bool = False
@@ -136,7 +136,7 @@ class Issuer(Strict):
     """Plan of a new account. Default: `pro`, or the first plan with access."""
     jwks_uri: Url | None = None
     """URL of the issuer's keys (JWK Set). Default: as in the issuer's metadata, which is then not read."""
-    clock_skew: Duration = Field(default=60.0, le=_MAX_SKEW)
+    clock_skew: Annotated[Duration, Constraints(le=_MAX_SKEW)] = 60.0
     """Tolerance for differences between the clocks, in `exp`, `nbf` and `iat`."""
 
     @property
@@ -155,7 +155,7 @@ class Auth(Strict):
             - {issuer: "https://login.example.com", audience: parley}
     """
 
-    issuers: list[Issuer] = Field(default=[])
+    issuers: list[Issuer] = field(default_factory=list)
     """Issuers of access tokens."""
     resource: Identifier | None = None
     """Public URL of Parley, the resource identifier in `/.well-known/oauth-protected-resource` (RFC 9728). Default: the

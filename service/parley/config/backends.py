@@ -1,12 +1,12 @@
 """The backends: the servers that answer requests, and how to call them."""
 
 import re
+from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field
-
+from parley.config.markers import After, Before, ByKind, Constraints
 from parley.config.types import Duration, Strict, matches, restore_off
 
 _PRINTABLE = re.compile(r"[!-~]+")
@@ -35,15 +35,15 @@ def _printable_key(text: str) -> str:
     return text
 
 
-ApiKey = Annotated[str, AfterValidator(_printable_key)]
-BaseUrl = Annotated[str, AfterValidator(_base_url)]
+ApiKey = Annotated[str, After(_printable_key)]
+BaseUrl = Annotated[str, After(_base_url)]
 ExtraBody = Annotated[
-    Literal["preset", "all", "off"] | list[Annotated[str, Field(min_length=1)]], BeforeValidator(restore_off)
+    Literal["preset", "all", "off"] | list[Annotated[str, Constraints(min_length=1)]], Before(restore_off)
 ]
 """Which vendor parameters a backend passes on: those of its preset, all, none, or further names beside the preset."""
-TraceContext = Annotated[Literal["auto", "full", "traceparent", "off"], BeforeValidator(restore_off)]
+TraceContext = Annotated[Literal["auto", "full", "traceparent", "off"], Before(restore_off)]
 """Which trace context a backend receives."""
-Connections = Annotated[int, Field(ge=1, le=10_000)]
+Connections = Annotated[int, Constraints(ge=1, le=10_000)]
 
 
 class HealthCheck(Strict):
@@ -92,11 +92,11 @@ class OpenAIBackend(Strict):
     """Selects this kind of backend."""
     base_url: BaseUrl
     """URL without `/chat/completions`, for example `https://api.openai.com/v1`."""
-    api_key: ApiKey | None = Field(default=None, repr=False)
+    api_key: ApiKey | None = field(default=None, repr=False)
     """Key, sent as `Authorization: Bearer`. Default: no key is sent."""
     connections: Connections = 1000
     """Largest number of connections of one worker."""
-    prefill: Annotated[Literal["message", "vllm", "prefix", "off"], BeforeValidator(restore_off)] | None = None
+    prefill: Annotated[Literal["message", "vllm", "prefix", "off"], Before(restore_off)] | None = None
     """How the server continues the beginning of an answer: an assistant message at the end (`message`:
     llama.cpp, Ollama, OpenRouter), vLLM's `continue_final_message` (`vllm`), `prefix: true` in that message (`prefix`:
     Mistral, DeepSeek), or not at all (`off`: OpenAI). Default: `off` for api.openai.com and Azure, else `message`."""
@@ -126,13 +126,13 @@ class AnthropicBackend(Strict):
     """Selects this kind of backend."""
     base_url: BaseUrl = "https://api.anthropic.com"
     """URL without `/v1/messages`."""
-    api_key: ApiKey | None = Field(default=None, repr=False)
+    api_key: ApiKey | None = field(default=None, repr=False)
     """Key, sent as `x-api-key`. Default: no key is sent."""
     connections: Connections = 1000
     """Largest number of connections of one worker."""
-    max_tokens: int = Field(default=4096, ge=1)
+    max_tokens: Annotated[int, Constraints(ge=1)] = 4096
     """Limit on completion tokens for requests without one. The API requires a limit."""
-    prefill: Annotated[Literal["message", "off"], BeforeValidator(restore_off)] = "message"
+    prefill: Annotated[Literal["message", "off"], Before(restore_off)] = "message"
     """Whether the server continues the beginning of an answer (`message`) or not (`off`, for models that
     reject it)."""
     extra_body: ExtraBody = "preset"
@@ -156,7 +156,7 @@ class ParleyBackend(Strict):
     """Selects this kind of backend."""
     target: Annotated[str, matches("[!-~]+", 'must be an address without spaces, for example "parley.eu:50051"')]
     """`host:port` or a gRPC target name, for example `dns:///parley.eu:50051`."""
-    api_key: ApiKey | None = Field(default=None, repr=False)
+    api_key: ApiKey | None = field(default=None, repr=False)
     """API key of that Parley."""
     tls: bool = False
     """Whether the connection uses TLS and checks the server's certificate."""
@@ -180,9 +180,9 @@ class AnyLLMBackend(Strict):
 
     kind: Literal["any_llm"]
     """Selects this kind of backend."""
-    provider: str = Field(min_length=1)
+    provider: Annotated[str, Constraints(min_length=1)]
     """Name of the provider in any-llm-sdk, for example `mistral`."""
-    api_key: ApiKey | None = Field(default=None, repr=False)
+    api_key: ApiKey | None = field(default=None, repr=False)
     """Key of the provider. Default: the environment variable that any-llm-sdk reads."""
     base_url: BaseUrl | None = None
     """URL of the provider's API. Default: that of the package."""
@@ -203,11 +203,11 @@ class LlamaCppBackend(Strict):
     """Selects this kind of backend."""
     model_path: Path | None = None
     """GGUF file of the model. Default: SmolLM2-135M-Instruct, which is installed with Parley."""
-    context: int = Field(default=4096, ge=256)
+    context: Annotated[int, Constraints(ge=256)] = 4096
     """Tokens of prompt and answer of one request, at most the length that the model was trained with."""
-    slots: int = Field(default=4, ge=1, le=64)
+    slots: Annotated[int, Constraints(ge=1, le=64)] = 4
     """Number of requests that are answered at a time."""
-    threads: int | None = Field(default=None, ge=1)
+    threads: Annotated[int | None, Constraints(ge=1)] = None
     """Threads of the server. Default: half of the machine's cores; more slow down the workers and each other."""
     health: HealthCheck | None = HealthCheck(interval=1.0, timeout=10.0)
     """Active health check. The short interval makes a restarted server usable as soon as its model is loaded."""
@@ -216,6 +216,4 @@ class LlamaCppBackend(Strict):
     (a list), all (`all`, for callers that you trust), or none (`off`). Others are rejected."""
 
 
-BackendConfig = Annotated[
-    OpenAIBackend | AnthropicBackend | ParleyBackend | LlamaCppBackend | AnyLLMBackend, Field(discriminator="kind")
-]
+BackendConfig = Annotated[OpenAIBackend | AnthropicBackend | ParleyBackend | LlamaCppBackend | AnyLLMBackend, ByKind()]

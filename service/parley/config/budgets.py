@@ -2,12 +2,12 @@
 
 import base64
 import binascii
+from dataclasses import field
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field
-
 from parley.config.auth import is_secure_url
+from parley.config.markers import After, Constraints
 from parley.config.types import Strict
 
 _PREFIX = "whsec_"
@@ -50,9 +50,9 @@ class Webhook(Strict):
           webhook: {url: "https://example.com/hooks/parley", secret: "${WEBHOOK_SECRET}"}
     """
 
-    url: Annotated[str, AfterValidator(_webhook_url)] = Field(repr=False)
+    url: Annotated[str, After(_webhook_url)] = field(repr=False)
     """URL that receives a POST for each notification: HTTPS, or HTTP on this machine. Redirects are not followed."""
-    secret: Annotated[str, AfterValidator(_webhook_secret)] = Field(repr=False)
+    secret: Annotated[str, After(_webhook_secret)] = field(repr=False)
     """Secret that signs the notifications: `whsec_` and the base64 of at least 24 random bytes."""
 
     @property
@@ -69,7 +69,9 @@ class Budgets(Strict):
         limits: {account: {cost_per_month: 1000}}
     """
 
-    warn_at: list[Annotated[float, Field(gt=0, le=100)]] = Field(default=[0.8, 1.0], max_length=20)
+    warn_at: Annotated[list[Annotated[float, Constraints(gt=0, le=100)]], Constraints(max_length=20)] = field(
+        default_factory=lambda: [0.8, 1.0]
+    )
     """Shares of a limit. Each is logged once in each period when the usage reaches it."""
     webhook: Webhook | None = None
     """Receiver of the same notifications. Default: none, they are only logged."""

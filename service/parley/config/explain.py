@@ -4,13 +4,13 @@ import types
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel
-
 from parley.config.source import FieldPath, split_path
+from parley.config.types import Strict, field_types
 
 _MESSAGES = {
     "bool_parsing": "must be true or false",
     "bool_type": "must be true or false",
+    "dataclass_type": "must be a mapping",
     "dict_type": "must be a mapping",
     "finite_number": "must be a finite number",
     "float_parsing": "must be a number",
@@ -26,7 +26,6 @@ _MESSAGES = {
     "literal_error": "must be one of {expected}",
     "missing": "is required",
     "model_attributes_type": "must be a mapping",
-    "model_type": "must be a mapping",
     "path_type": "must be the path of a file",
     "string_too_short": "must not be empty",
     "string_type": "must be text; put it in quotes",
@@ -36,7 +35,7 @@ _MESSAGES = {
 _TAG_ERRORS = ("union_tag_invalid", "union_tag_not_found")
 
 
-def explain(item: Any, root: type[BaseModel]) -> tuple[FieldPath, str]:
+def explain(item: Any, root: type[Strict]) -> tuple[FieldPath, str]:
     """Explains one of pydantic's errors.
 
     Args:
@@ -51,8 +50,8 @@ def explain(item: Any, root: type[BaseModel]) -> tuple[FieldPath, str]:
     if code == "value_error":
         text = str(context["error"])
         return (field_path, text) if field_path else split_path(text)
-    if code == "extra_forbidden":
-        return field_path, f"is unknown; {_suggestion(str(field_path[-1]), owner.model_fields if owner else ())}"
+    if code == "unexpected_keyword_argument":
+        return field_path, f"is unknown; {_suggestion(str(field_path[-1]), field_types(owner) if owner else ())}"
     if code in _TAG_ERRORS:
         known = list(_tags(kind))
         field_path = (*field_path, str(context["discriminator"]).strip("'"))
@@ -64,21 +63,21 @@ def explain(item: Any, root: type[BaseModel]) -> tuple[FieldPath, str]:
 
 def _suggestion(name: str, known: Iterable[str]) -> str:
     """Returns a hint with the nearest known name, or with all known names if none is near."""
-    from difflib import get_close_matches  # a worker explains nothing
+    from difflib import get_close_matches
 
     names = list(known)
     nearest = get_close_matches(name, names, 1)
     return f'did you mean "{nearest[0]}"?' if nearest else f"use one of: {', '.join(names)}"
 
 
-def _locate(loc: FieldPath, root: type[BaseModel]) -> tuple[FieldPath, type[BaseModel] | None, Any]:
+def _locate(loc: FieldPath, root: type[Strict]) -> tuple[FieldPath, type[Strict] | None, Any]:
     """Resolves pydantic's path, which contains the tags of unions, against the models.
 
     Returns:
         The path without tags, the model whose field its last part is, and the type of that field.
     """
     field_path: list[str | int] = []
-    owner: type[BaseModel] | None = None
+    owner: type[Strict] | None = None
     kind: Any = root
     for part in loc:
         kind = _unwrap(kind)
@@ -91,11 +90,10 @@ def _locate(loc: FieldPath, root: type[BaseModel]) -> tuple[FieldPath, type[Base
     return tuple(field_path), owner, _unwrap(kind)
 
 
-def _resolve_part(kind: Any, part: str | int) -> tuple[type[BaseModel] | None, Any]:
+def _resolve_part(kind: Any, part: str | int) -> tuple[type[Strict] | None, Any]:
     """Returns the model, if the value is one, and the type of the part."""
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        field = kind.model_fields.get(str(part))
-        return kind, field.annotation if field else None
+    if isinstance(kind, type) and issubclass(kind, Strict):
+        return kind, field_types(kind).get(str(part))
     arguments = get_args(kind)
     return None, arguments[-1] if arguments else None
 
@@ -110,11 +108,10 @@ def _unwrap(kind: Any) -> Any:
     return kind
 
 
-def _tags(kind: Any) -> dict[str, type[BaseModel]]:
+def _tags(kind: Any) -> dict[str, type[Strict]]:
     """Returns the members of a union of models by their `kind`; empty for every other type."""
     if get_origin(kind) not in (Union, types.UnionType):
         return {}
     members = [member for member in map(_unwrap, get_args(kind)) if isinstance(member, type)]
-    fields = [(member, member.model_fields.get("kind")) for member in members if issubclass(member, BaseModel)]
-    found = [(field.annotation, member) for member, field in fields if field is not None]
+    found = [(field_types(member).get("kind"), member) for member in members if issubclass(member, Strict)]
     return {tag: member for kind, member in found if get_origin(kind) is Literal for tag in get_args(kind)}

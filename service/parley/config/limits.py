@@ -1,14 +1,14 @@
 """Limits of keys and accounts, and the plans of accounts."""
 
 from collections.abc import Mapping
-from typing import Annotated, Self
+from dataclasses import fields
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
-
+from parley.config.markers import Constraints
 from parley.config.types import Count, Money, Size, Strict
 
-_Count = Annotated[Count, Field(ge=1, le=10**12)]
-_Money = Annotated[Money, Field(gt=0, le=10**12)]
+_Count = Annotated[Count, Constraints(ge=1, le=10**12)]
+_Money = Annotated[Money, Constraints(gt=0, le=10**12)]
 
 
 class Limits(Strict):
@@ -33,9 +33,16 @@ class Limits(Strict):
     """Money a month."""
     sessions: _Count | None = None
     """Stored sessions. Only accounts have this limit."""
-    bytes: Annotated[Size, Field(ge=1)] | None = None
+    bytes: Annotated[Size, Constraints(ge=1)] | None = None
     """Stored bytes of all sessions. Only accounts have this limit."""
 
+    def set_values(self) -> dict[str, Any]:
+        """Returns the limits that are set, by name."""
+        return {name: value for name in LIMIT_NAMES if (value := getattr(self, name)) is not None}
+
+
+LIMIT_NAMES = tuple(one.name for one in fields(Limits))
+"""The names of all limits."""
 
 STORAGE_LIMITS = ("sessions", "bytes")
 """The limits that only accounts have."""
@@ -50,7 +57,7 @@ class SessionLimits(Strict):
         limits: {session: {bytes: 4MiB}}
     """
 
-    bytes: Annotated[Size, Field(ge=1)] = 64 * 1024 * 1024
+    bytes: Annotated[Size, Constraints(ge=1)] = 64 * 1024 * 1024
     """Bytes above which a session accepts no further turn. The answer of an accepted turn is always stored."""
 
 
@@ -72,13 +79,11 @@ class LimitsConfig(Strict):
     session: SessionLimits = SessionLimits()
     """Limits of each session."""
 
-    @model_validator(mode="after")
-    def _check_key(self) -> Self:
+    def __post_init__(self) -> None:
         """Checks that keys have no limits of storage, which belongs to accounts."""
         for name in STORAGE_LIMITS:
             if getattr(self.key, name) is not None:
                 raise ValueError(f"key.{name}: sessions belong to accounts; set `{name}` under `account`")
-        return self
 
 
 class Plan(Strict):
@@ -107,5 +112,5 @@ def default_plan(plans: Mapping[str, Plan]) -> str:
 
 def merged(defaults: Limits, own: Limits) -> Limits:
     """Returns the limits that apply: each that `own` sets, and the other ones of `defaults`."""
-    values = defaults.model_dump(exclude_none=True) | own.model_dump(exclude_none=True)
+    values = defaults.set_values() | own.set_values()
     return Limits(**values) if values else UNLIMITED

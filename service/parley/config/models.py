@@ -1,9 +1,9 @@
 """The models: the ids that requests name, and the targets that answer them."""
 
+from dataclasses import field
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PlainValidator, TypeAdapter, ValidationError
-
+from parley.config.markers import Before, Constraints, Instead
 from parley.config.types import Duration, Size, Strict, restore_off
 
 
@@ -41,14 +41,14 @@ class History(Strict):
             history: {max_messages: 40, max_tokens: 20000}
     """
 
-    max_messages: int | None = Field(default=None, ge=1)
+    max_messages: Annotated[int | None, Constraints(ge=1)] = None
     """Largest number of messages. Default: no limit."""
-    max_tokens: int | None = Field(default=1_000_000, ge=1)
+    max_tokens: Annotated[int | None, Constraints(ge=1)] = 1_000_000
     """Largest number of tokens, by estimate: four bytes of text are a token, an image is a thousand. The default is the
     largest context window of current models; null: no limit."""
-    load_messages: int = Field(default=10_000, ge=1)
+    load_messages: Annotated[int, Constraints(ge=1)] = 10_000
     """Messages above which a turn is rejected, so that no caller fills a worker's memory."""
-    load_bytes: Size = Field(default=32 * 1024 * 1024, ge=1)
+    load_bytes: Annotated[Size, Constraints(ge=1)] = 32 * 1024 * 1024
     """Bytes above which a turn is rejected."""
 
 
@@ -67,12 +67,12 @@ class Target(Strict):
     """Name of the backend, a key of `backends`."""
     model: str = ""
     """Name of the model at the backend. Default: none is sent."""
-    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    weight: Annotated[float, Constraints(gt=0, allow_inf_nan=False)] = 1.0
     """Share of the calls, relative to the other targets of the model."""
-    max_concurrent: int | None = Field(default=None, ge=1)
+    max_concurrent: Annotated[int | None, Constraints(ge=1)] = None
     """Largest number of calls of one worker at a time. Default: no limit. The same in every place that names the same
     backend and model."""
-    max_queued: int = Field(default=0, ge=0)
+    max_queued: Annotated[int, Constraints(ge=0)] = 0
     """Largest number of calls of one worker that wait for a free slot, for up to `timeouts.connect`. The same in every
     place that names the same backend and model."""
 
@@ -97,15 +97,22 @@ class Retries(Strict):
             retries: {attempts: 3, share: 0.1}
     """
 
-    attempts: int = Field(default=6, ge=1, le=32)
+    attempts: Annotated[int, Constraints(ge=1, le=32)] = 6
     """Largest number of attempts of a call, at all targets and fallbacks together, with continuations."""
-    share: float = Field(default=0.2, ge=0, le=10, allow_inf_nan=False)
+    share: Annotated[float, Constraints(ge=0, le=10, allow_inf_nan=False)] = 0.2
     """Retries at the same target and hedges of a worker, in proportion to first attempts. A few a second are allowed in
     addition."""
 
 
-_DURATION: TypeAdapter[float] = TypeAdapter(Duration)
 _MAX_COALESCE = 1.0  # seconds; far below the shortest useful `stream_idle`
+
+
+def _duration(value: object) -> float:
+    """Parses a duration; returns seconds. Raises ValueError."""
+    from parley.config.validation import validated
+
+    seconds: float = validated(Duration, value)
+    return seconds
 
 
 def _hedge(value: object) -> object:
@@ -115,8 +122,8 @@ def _hedge(value: object) -> object:
     if value is None or value is False:
         return "off"
     try:
-        return _DURATION.validate_python(value)
-    except ValidationError:
+        return _duration(value)
+    except ValueError:
         raise ValueError("must be `auto`, `off` or a duration above 0, for example `2s`") from None
 
 
@@ -125,8 +132,8 @@ def _coalesce(value: object) -> object:
     if value is False or value == "off":
         return "off"
     try:
-        seconds = _DURATION.validate_python(value)
-    except ValidationError:
+        seconds = _duration(value)
+    except ValueError:
         seconds = _MAX_COALESCE + 1
     if seconds > _MAX_COALESCE:
         raise ValueError("must be `off` or a duration above 0 and up to 1s, for example `50ms`")
@@ -147,20 +154,20 @@ class Model(Strict):
           - {id: backup, targets: [{backend: local}]}
     """
 
-    id: str = Field(min_length=1)
+    id: Annotated[str, Constraints(min_length=1)]
     """Id of the model, as in a request's `model`."""
-    targets: list[Target] = Field(min_length=1)
+    targets: Annotated[list[Target], Constraints(min_length=1)]
     """Targets that answer; one is chosen by weight among the healthy ones."""
     instructions: str | None = None
     """System prompt before every conversation. Default: none; as a fallback, that of the requested model."""
     instructions_mode: Literal["join", "separate"] = "join"
     """Whether the instructions and the conversation's system and developer messages become one system message (`join`,
     which every chat template accepts), or the instructions are a system message of their own (`separate`)."""
-    defaults: dict[str, Any] = Field(default={})
+    defaults: dict[str, Any] = field(default_factory=dict)
     """Request parameters for requests that leave them out."""
     timeouts: Timeouts = Timeouts()
     """Time limits of a call to a target."""
-    sessions: Annotated[Literal["auto", "on_request", "off"], BeforeValidator(restore_off)] = "auto"
+    sessions: Annotated[Literal["auto", "on_request", "off"], Before(restore_off)] = "auto"
     """Which conversations are kept: all (`auto`), those with a session id or `"store": true` (`on_request`), or none
     (`off`)."""
     history: History = History()
@@ -169,18 +176,18 @@ class Model(Strict):
     """Whether a turn in a busy session fails at once with 409 (`reject`) or waits (`queue`)."""
     queue_timeout: Duration = 30.0
     """Longest wait with `concurrent_turns: queue`."""
-    fallbacks: list[str] = Field(default=[])
+    fallbacks: list[str] = field(default_factory=list)
     """Ids of models that answer if no target can, in order."""
     retries: Retries = Retries()
     """Limits on retries and hedges."""
     on_stream_failure: Literal["continue", "fail"] = "continue"
     """Whether a stream that breaks is continued at the next target (`continue`) or ends with an error (`fail`)."""
-    hedge: Annotated[Literal["auto", "off"] | float, PlainValidator(_hedge)] = "auto"
+    hedge: Annotated[Literal["auto", "off"] | float, Instead(_hedge)] = "auto"
     """Time without a first token after which the next target is called in parallel; the faster one answers. `auto`: 10
     s, and once five first tokens of the target are known, 1.5 times what nearly all of its latest twenty took, at least
     2 s. `off`: never. Models whose every first token takes more than 10 s, and whose fallback is faster, need a longer
     time or `off`."""
-    coalesce: Annotated[Literal["off"] | float, PlainValidator(_coalesce)] = "off"
+    coalesce: Annotated[Literal["off"] | float, Instead(_coalesce)] = "off"
     """Longest time for which the tokens of a stream are collected, after the first one, so that they leave together,
     with those of other streams: less work for each token, for those who carry thousands of streams. The first token and
     the end of the answer never wait. At most 1 s. Not for backends of kind `any_llm` and `parley`, where the other
@@ -199,9 +206,9 @@ class Price(Strict):
           openai/gpt-5-mini: {prompt: 0.25, cached_prompt: 0.025, completion: 2}
     """
 
-    prompt: float = Field(ge=0, allow_inf_nan=False)
+    prompt: Annotated[float, Constraints(ge=0, allow_inf_nan=False)]
     """Price of a million prompt tokens."""
-    completion: float = Field(ge=0, allow_inf_nan=False)
+    completion: Annotated[float, Constraints(ge=0, allow_inf_nan=False)]
     """Price of a million completion tokens."""
-    cached_prompt: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    cached_prompt: Annotated[float | None, Constraints(ge=0, allow_inf_nan=False)] = None
     """Price of a million prompt tokens that the backend had cached. Default: `prompt`."""

@@ -1,10 +1,10 @@
 """The store, and the retention of sessions."""
 
+from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
-
+from parley.config.markers import ByKind, Constraints
 from parley.config.types import Duration, Strict, matches
 
 
@@ -30,9 +30,9 @@ class PostgresConfig(Strict):
 
     kind: Literal["postgres"]
     """Selects this kind of store."""
-    url: Annotated[str, matches(r"postgres(ql)?://.*", 'must begin with "postgresql://"')] = Field(repr=False)
+    url: Annotated[str, matches(r"postgres(ql)?://.*", 'must begin with "postgresql://"')] = field(repr=False)
     """Connection URL, for example `postgresql://parley:${PGPASSWORD}@db.internal/parley`."""
-    pool: int = Field(default=10, ge=2, le=100)
+    pool: Annotated[int, Constraints(ge=2, le=100)] = 10
     """Largest number of connections that calls of one worker use at a time. One more connection listens for released
     sessions as soon as a caller waits for one."""
     pooling: Literal["session", "transaction"] = "session"
@@ -43,7 +43,7 @@ class PostgresConfig(Strict):
     statement of a turn is then for one shard, and turns share no statements."""
 
 
-StoreConfig = Annotated[SqliteConfig | PostgresConfig, Field(discriminator="kind")]
+StoreConfig = Annotated[SqliteConfig | PostgresConfig, ByKind()]
 
 
 class Retention(Strict):

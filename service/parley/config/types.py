@@ -1,9 +1,10 @@
 """Types shared by all parts of the configuration."""
 
 import re
-from typing import Annotated
+from dataclasses import Field, dataclass, field, fields
+from typing import Annotated, Any, ClassVar, TypeAlias, dataclass_transform
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from parley.config.markers import After, Before, Constraints
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
 _SIZE = re.compile(r"(\d+)\s*(KiB|MiB|GiB)?")
@@ -11,6 +12,10 @@ _COUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([kKMG])?")
 _UNITS = {"k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, None: 1}
 _BYTES = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, None: 1}
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, None: 1.0}
+
+
+FileState: TypeAlias = tuple[int, int, int]
+"""Time of the last change (ns), inode and size of a file: those of a replaced file differ."""
 
 
 class ConfigError(Exception):
@@ -27,7 +32,7 @@ def _seconds(value: object) -> object:
     return float(match[1]) * _SECONDS[match[2]]
 
 
-Duration = Annotated[float, BeforeValidator(_seconds), Field(gt=0, allow_inf_nan=False)]
+Duration = Annotated[float, Before(_seconds), Constraints(gt=0, allow_inf_nan=False)]
 """A duration in seconds, above 0. In YAML: a number of seconds, or text such as `500ms`, `5s`, `10m`, `2h`, `30d`."""
 
 
@@ -39,7 +44,7 @@ def _bytes(value: object) -> object:
     return int(match[1]) * _BYTES[match[2]] if match else value
 
 
-Size = Annotated[int, BeforeValidator(_bytes)]
+Size = Annotated[int, Before(_bytes)]
 """A size in bytes. In YAML: a number of bytes, or text such as `64KiB`, `32MiB`, `1GiB`."""
 
 
@@ -54,14 +59,14 @@ def _count(value: object) -> object:
     return int(number)
 
 
-Count = Annotated[int, BeforeValidator(_count)]
+Count = Annotated[int, Before(_count)]
 """A number of things. In YAML: a whole number, or text such as `100k`, `5M`, `1.5G`."""
 
-Money = Annotated[float, Field(allow_inf_nan=False)]
+Money = Annotated[float, Constraints(allow_inf_nan=False)]
 """An amount of money, in the currency of the prices."""
 
 
-def matches(pattern: str, message: str) -> AfterValidator:
+def matches(pattern: str, message: str) -> After:
     """Returns a validator that rejects text that `pattern` does not match completely, with the error `message`."""
 
     def check(text: str) -> str:
@@ -69,7 +74,7 @@ def matches(pattern: str, message: str) -> AfterValidator:
             raise ValueError(message)
         return text
 
-    return AfterValidator(check)
+    return After(check)
 
 
 def restore_off(value: object) -> object:
@@ -77,7 +82,22 @@ def restore_off(value: object) -> object:
     return "off" if value is False else value
 
 
-class Strict(BaseModel):
-    """An immutable model that rejects unknown fields."""
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
+class Strict:
+    """The base of immutable dataclasses that reject unknown fields of the file.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    Their constructors check nothing: `parley.config.validation` does. So a worker, which gets a valid configuration,
+    does without pydantic.
+    """
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    def __init_subclass__(cls) -> None:
+        """Makes the class a dataclass."""
+        dataclass(frozen=True, kw_only=True)(cls)
+
+
+def field_types(kind: type[Strict]) -> dict[str, Any]:
+    """Returns the type of each field by name, with its markers."""
+    return {one.name: one.type for one in fields(kind)}

@@ -3,17 +3,14 @@
 import os
 import re
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from parley.config.source import FieldPath, Source
-from parley.config.types import ConfigError
+from parley.config.types import ConfigError, FileState
 
 _REFERENCE = re.compile(r"\$\{(?:file:(?P<file>[^}]*)|(?P<name>[A-Za-z_][A-Za-z0-9_]*))\}")
 FILE = "_FILE"
 """Suffix of the variable that names the file of a value, as in the images of PostgreSQL and others."""
-
-FileState: TypeAlias = tuple[int, int, int]
-"""Time of the last change (ns), inode and size of a file: those of a replaced file differ."""
 
 
 class Expansion:

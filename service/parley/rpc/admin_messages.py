@@ -100,7 +100,7 @@ def _new_value(new: Message, name: str) -> Any:
 
 
 def _limits(limits: config.Limits) -> Mapping[str, float]:
-    return limits.model_dump(exclude_none=True)
+    return limits.set_values()
 
 
 def _value(value: Any) -> Value:

@@ -4,7 +4,7 @@ from typing import Any
 
 import orjson
 
-from parley.config import UNLIMITED, Limits
+from parley.config import LIMIT_NAMES, UNLIMITED, Limits
 from parley.core.ports import Account, ApiKey
 
 ACCOUNT_COLUMNS = "accounts.name, plan, accounts.limits, suspended"
@@ -17,13 +17,13 @@ KEY_COLUMNS = (
 
 def limits(stored: str) -> Limits:
     """Parses stored limits. Limits of a newer version are ignored, so that it can be rolled out worker by worker."""
-    values = {name: value for name, value in orjson.loads(stored).items() if name in Limits.model_fields}
+    values = {name: value for name, value in orjson.loads(stored).items() if name in LIMIT_NAMES}
     return Limits(**values) if values else UNLIMITED
 
 
 def limits_text(own: Limits) -> str:
     """Serializes limits, those that are set."""
-    return own.model_dump_json(exclude_none=True)
+    return orjson.dumps(own.set_values()).decode()
 
 
 def account(row: Any) -> Account:

@@ -16,14 +16,16 @@ class ProcessSettings:
     """What the configuration means for the processes; a reload replaces it.
 
     Attributes:
-        worker: The configuration of a worker, as JSON.
+        worker: The configuration of a worker, pickled.
+        configuration: The configuration as JSON, which shows what a reload changes.
         environment: The environment of a worker.
         models: The settings of each server of llama.cpp, by the name of its backend.
         tls: What a reload cannot change: the settings of TLS, as JSON.
         files: The files that values were read from, with their states then; see `watched_files`.
     """
 
-    worker: str = field(repr=False)
+    worker: bytes = field(repr=False)
+    configuration: str = field(repr=False)
     environment: Mapping[str, str] = field(repr=False)
     models: Mapping[str, Mapping[str, str]]
     tls: str

@@ -141,7 +141,7 @@ async def _reload(stack: Stack, read: Callable[[], Coroutine[Any, Any, ProcessSe
         print_notice(f"the old configuration stays in use: {text}")
         end(text, ())
         return
-    changes = reload_record.changes(before.worker, new.worker)
+    changes = reload_record.changes(before.configuration, new.configuration)
     print_notice(f"the new configuration is in use ({', '.join(changes) or 'nothing has changed'})")
     end(None, changes)
 

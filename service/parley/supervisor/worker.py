@@ -1,6 +1,6 @@
 """A worker process: one event loop, one gRPC server. `parley up` and `parley serve` start it.
 
-A worker reads its specification as one JSON object from stdin, so that no secret is in a file or an argument. It
+A worker reads its specification from stdin, so that no secret is in a file or an argument. It
 reports on stdout with one line, `ready ADDRESS` or `error TEXT`, and prints `alive` every second while its server
 answers. All other output goes to stderr.
 
@@ -12,14 +12,14 @@ SIGUSR2 requests the line `idle` as soon as no call runs. SIGTERM after another 
 import asyncio
 import gc
 import importlib
-import json
 import os
+import pickle
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from parley.logs.output import Output
 from parley.rpc.server_options import ServerLimits
@@ -37,7 +37,7 @@ class WorkerSpec:
     """The specification of a worker process.
 
     Attributes:
-        config: The configuration, as JSON.
+        config: The configuration, pickled: a worker does not validate it again.
         state_dir: The folder of the store.
         run_dir: The folder of the model servers' sockets.
         address: The address to listen on: `unix:/path.sock` or `HOST:PORT`.
@@ -51,7 +51,7 @@ class WorkerSpec:
         grace: How many seconds running calls may take to finish after SIGTERM.
     """
 
-    config: str
+    config: bytes
     state_dir: str
     run_dir: str
     address: str
@@ -64,16 +64,14 @@ class WorkerSpec:
     reloads: bool = False
     grace: float = GRACE_SECONDS
 
-    def to_json(self) -> bytes:
-        """Returns the JSON object that the worker reads."""
-        return json.dumps(asdict(self)).encode()
+    def to_bytes(self) -> bytes:
+        """Returns what the worker reads: its fields, since this module has another name there."""
+        return pickle.dumps({one.name: getattr(self, one.name) for one in fields(self)})
 
     @classmethod
-    def read(cls, source: TextIO) -> "WorkerSpec":
-        """Reads the JSON object of `to_json`."""
-        values = json.load(source)
-        limits = values.pop("limits")
-        return cls(**values, limits=ServerLimits(**limits) if limits else None)
+    def read(cls, source: BinaryIO) -> "WorkerSpec":
+        """Reads what `to_bytes` returns."""
+        return cls(**pickle.load(source))  # noqa: S301 - from the parent process
 
 
 def command() -> list[str]:
@@ -85,7 +83,7 @@ def main() -> None:
     """Reads the specification and serves until a signal ends the worker. Exits with 1 after an `error`."""
     gc.set_threshold(100_000)  # what imports make stays alive: collections of it would take a sixth of the start
     import_application()
-    spec = WorkerSpec.read(sys.stdin)
+    spec = WorkerSpec.read(sys.stdin.buffer)
     output = Output(os.dup(1))  # it never blocks, even if the supervisor is stopped
     os.dup2(2, 1)
     try:
@@ -113,7 +111,6 @@ def _run(spec: WorkerSpec, output: Output) -> None:
     import uvloop
 
     from parley.app import serve
-    from parley.config import Config
     from parley.logs.configuration import configure
     from parley.rpc.admin import AdminSockets
 
@@ -121,7 +118,7 @@ def _run(spec: WorkerSpec, output: Output) -> None:
 
     async def run() -> None:
         await serve(
-            Config.model_validate_json(spec.config),
+            pickle.loads(spec.config),  # noqa: S301 - from the parent process
             state_dir=Path(spec.state_dir),
             store_identity=spec.store_identity,
             run_dir=Path(spec.run_dir),

@@ -76,7 +76,7 @@ class Worker(Child):
             return b""
         metrics = spec.result().metrics
         self.metrics = Path(metrics) if metrics else None
-        return spec.result().to_json()
+        return spec.result().to_bytes()
 
     async def _discard(self, process: Process) -> None:
         """Kills a process that is not needed, and waits for its end."""

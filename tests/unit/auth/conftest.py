@@ -13,7 +13,8 @@ from parley.auth.callers import Callers
 from parley.auth.tokens.access_tokens import AccessTokens
 from parley.auth.tokens.verifier import Verifier
 from parley.backends.http.documents import HttpDocuments, SharedDocuments
-from parley.config import Config, parse
+from parley.config import Config
+from parley.config.loader import parse
 from parley.core.errors import StoreUnavailable
 from parley.core.ports import Account, Audit
 from tests.issuer import AUDIENCE, ScriptedIssuer

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from parley.cli.shared.checks import check_address, check_config, check_ready_file
-from parley.config import ConfigError, load, parse
+from parley.config import ConfigError
+from parley.config.loader import load, parse
 from parley.supervisor.addresses import Address
 from parley.supervisor.errors import CommandError
 from tests.processes import reserved_port

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from parley.cli.shared.checks import check_config
-from parley.config import load
+from parley.config.loader import load
 
 CONFIG = "backends: {up: {kind: openai, base_url: 'http://up'}}\nmodels: [{id: m, targets: [{backend: up}]}]\n"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from parley.cli.shared import first_key
-from parley.config import load
+from parley.config.loader import load
 from parley.supervisor.addresses import Address
 
 HTTP, GRPC = Address("127.0.0.1", 8080), Address("127.0.0.1", 50051)

@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from parley.config import HealthCheck, parse
+from parley.config import HealthCheck
+from parley.config.loader import parse
 from parley.core.errors import ParleyError, UpstreamUnavailable
 from parley.core.routing.health import HealthChecker
 from parley.core.routing.router import Router

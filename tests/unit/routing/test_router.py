@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import pytest
 from google.protobuf.struct_pb2 import Value
 
-from parley.config import Config, ConfigError, parse
+from parley.config import Config, ConfigError
+from parley.config.loader import parse
 from parley.core.errors import InvalidRequest, ModelNotFound
 from parley.core.ports import Caller, UpstreamCall
 from parley.core.routing.router import Router

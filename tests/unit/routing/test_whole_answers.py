@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 
-from parley.config import parse
+from parley.config.loader import parse
 from parley.core.errors import (
     ContentPolicy,
     ParleyError,

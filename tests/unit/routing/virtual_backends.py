@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 
-from parley.config import parse
+from parley.config.loader import parse
 from parley.core.errors import ParleyError, UpstreamTimeout, UpstreamUnavailable
 from parley.core.ports import UpstreamCall
 from parley.core.routing.router import Router

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from parley.config import Model, parse
+from parley.config import Model
+from parley.config.loader import parse
 from parley.core.errors import StoreUnavailable
 from parley.core.ports import Caller, Claim, Settlement, Turn, TurnBegin, TurnEnd
 from parley.core.sessions.idempotency import Key

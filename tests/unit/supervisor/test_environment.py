@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from parley.config import Config, parse
+from parley.config import Config
+from parley.config.loader import parse
 from parley.supervisor import environment
 
 BASE = {"PATH": "/bin", "HOME": "/h", "LANG": "C", "LC_ALL": "C", "TZ": "UTC", "LD_LIBRARY_PATH": "/l", "TMPDIR": "/t"}

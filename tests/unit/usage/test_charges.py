@@ -131,7 +131,7 @@ def test_the_error_of_an_exhausted_limit(
     assert "key:key_1" == found.subject  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("name", sorted(ALL.model_fields_set))
+@pytest.mark.parametrize("name", sorted(ALL.set_values()))
 def test_the_error_has_the_configured_name_of_the_limit(name: str) -> None:
     """Metrics count the calls that a limit rejects under the name that the configuration gives it."""
     limited = caller(Limits(**{name: 1}))

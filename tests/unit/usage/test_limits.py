@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from parley.config import Limits, parse
+from parley.config import Limits
+from parley.config.loader import parse
 from parley.core.errors import InvalidRequest, RateLimited, StoreUnavailable
 from parley.core.ports import Caller
 from parley.core.routing.router import Router

@@ -4,9 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
-
 from parley.config import UNLIMITED, Issuer, Limits
+from parley.config.validation import ValidationError, validated
 from parley.core.errors import InsufficientScope, InvalidToken
 from parley.core.ports import Scope
 
@@ -174,10 +173,11 @@ def _limits(claims: Claims, path: str | None) -> Limits:
     if value is None:
         return UNLIMITED
     try:
-        return Limits.model_validate(value)
+        limits: Limits = validated(Limits, value)
     except ValidationError as error:
         text = f"The access token's claim `{path}` has no valid limits"
         raise InvalidToken(text, cause=str(error.errors(include_input=False, include_url=False))) from None
+    return limits
 
 
 def resolve(claims: Claims, path: str) -> Any:

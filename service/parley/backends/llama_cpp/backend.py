@@ -60,7 +60,7 @@ class LlamaCpp(OpenAI):
     def __init__(
         self, unix_socket: Path, health: HealthCheck | None = None, extra_body: ExtraBodyPolicy = EVERYTHING
     ) -> None:
-        health_check = HttpHealthCheck(**health.model_dump()) if health else None
+        health_check = HttpHealthCheck(interval=health.interval, timeout=health.timeout) if health else None
         super().__init__(
             "http://llama.cpp/v1",
             unix_socket=unix_socket,

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Annotated, TypeVar
 
 from cyclopts import Parameter
-from pydantic import TypeAdapter, ValidationError
 
 from parley.cli.shared import key_store
 from parley.config import Config, Duration
+from parley.config.validation import ValidationError, validated
 from parley.core.administration import Accounts, Keys, LimitChange, Rules, os_user
 from parley.core.errors import AccountNotFound, InvalidRequest, KeyNotFound, KeyRevoked, ParleyError, PlanConflict
 from parley.core.ports import AuditStore, Origin, Store
@@ -118,6 +118,6 @@ def after(duration: str, option: str) -> int:
 def seconds(duration: str, option: str) -> float:
     """Parses a duration such as `30d`, or `0`. Raises CommandError."""
     try:
-        return 0.0 if duration.strip() == "0" else TypeAdapter(Duration).validate_python(duration)
+        return 0.0 if duration.strip() == "0" else validated(Duration, duration)
     except (ValidationError, OverflowError) as error:
         raise CommandError(f'{option}: "{duration}" is not a duration; write for example 12h or 30d') from error

@@ -10,7 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from parley.cli.shared.process_settings import model_backends
-from parley.config import Config, ConfigError, located_error
+from parley.config import Config, ConfigError
+from parley.config.loader import located_error
 from parley.supervisor import certificates
 from parley.supervisor.addresses import Address
 from parley.supervisor.certificates import TlsFiles

@@ -119,4 +119,4 @@ def moment(seconds: int) -> str:
 
 
 def _limits(limits: Limits) -> dict[str, Any]:
-    return limits.model_dump(exclude_none=True)
+    return limits.set_values()

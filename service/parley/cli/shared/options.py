@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from pydantic import TypeAdapter, ValidationError
 
 from parley.config.types import Duration
+from parley.config.validation import ValidationError, validated
 from parley.logs import Level
 from parley.supervisor.addresses import Address, parse_address
 from parley.supervisor.errors import CommandError
@@ -158,7 +158,7 @@ ReadyFileOption = Annotated[
 def seconds(text: str, option: str) -> float:
     """Parses a duration such as `30s`, or `0`; returns seconds. Raises CommandError."""
     try:
-        return 0.0 if text.strip() == "0" else TypeAdapter(Duration).validate_python(text)
+        return 0.0 if text.strip() == "0" else validated(Duration, text)
     except ValidationError as error:
         raise CommandError(f"{option}: {text!r} is not a duration; write 0, or for example 500ms, 30s, 5m") from error
 

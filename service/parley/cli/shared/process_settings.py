@@ -1,5 +1,9 @@
 """What a configuration means for the processes of the supervisor."""
 
+import json
+import pickle
+from dataclasses import asdict
+
 from parley.backends.llama_cpp import launch
 from parley.config import Config, LlamaCppBackend
 from parley.supervisor import environment
@@ -9,7 +13,8 @@ from parley.supervisor.plan import ProcessSettings
 def process_settings(config: Config) -> ProcessSettings:
     """Returns the settings of the processes. Raises ConfigError if the file of a model cannot be used."""
     return ProcessSettings(
-        worker=config.model_dump_json(),
+        worker=pickle.dumps(config),
+        configuration=json.dumps(asdict(config), default=str),
         environment=environment.for_worker(config),
         models={name: launch.settings(backend) for name, backend in model_backends(config).items()},
         tls=tls_settings(config),

@@ -51,7 +51,7 @@ def _key_fields(key: ApiKey) -> dict[str, Any]:
         "account": key.account.name,
         "models": list(key.models),
         "scopes": list(key.scopes),
-        "limits": key.limits.model_dump(exclude_none=True),
+        "limits": key.limits.set_values(),
         "expires": key.expires,
         "revoked": key.revoked,
         "previous_expires": key.previous_expires,
@@ -59,7 +59,7 @@ def _key_fields(key: ApiKey) -> dict[str, Any]:
 
 
 def _account_fields(account: Account) -> dict[str, Any]:
-    limits = account.limits.model_dump(exclude_none=True)
+    limits = account.limits.set_values()
     return {"plan": account.plan, "limits": limits, "suspended": account.suspended}
 
 

@@ -5,9 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self, get_args
 
-from pydantic import ValidationError
-
-from parley.config import STORAGE_LIMITS, UNLIMITED, Config, Limits, default_plan
+from parley.config import LIMIT_NAMES, STORAGE_LIMITS, UNLIMITED, Config, Limits, default_plan
 from parley.core.errors import InvalidRequest
 from parley.core.ports import Scope
 
@@ -38,18 +36,13 @@ class LimitChange:
         Raises:
             InvalidRequest: A limit is unknown, or its value is out of range.
         """
-        known = [name for name in Limits.model_fields if not (of_key and name in STORAGE_LIMITS)]
+        known = [name for name in LIMIT_NAMES if not (of_key and name in STORAGE_LIMITS)]
         for name in self.values:
             if name not in known:
                 raise InvalidRequest(f'`limits` has no "{name}"; the limits are: {", ".join(known)}', param="limits")
-        kept: Mapping[str, Any] = {} if self.replace else limits.model_dump(exclude_none=True)
+        kept: Mapping[str, Any] = {} if self.replace else limits.set_values()
         changed = {name: value for name, value in {**kept, **self.values}.items() if value is not None}
-        try:
-            return Limits(**changed) if changed else UNLIMITED
-        except ValidationError as error:
-            first = error.errors()[0]
-            name = ".".join(map(str, first["loc"]))
-            raise InvalidRequest(f"`limits.{name}`: {first['msg']}", param=f"limits.{name}") from error
+        return _validated(changed) if changed else UNLIMITED
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +96,18 @@ def require_time(param: str, seconds: int | None) -> int | None:
     if seconds is not None and not 0 <= seconds <= MAX_TIME:
         raise InvalidRequest(f"`{param}` must be a time before the year 2106", param=param)
     return seconds
+
+
+def _validated(values: Mapping[str, float | str]) -> Limits:
+    from parley.config.validation import ValidationError, validated  # most workers never need it
+
+    try:
+        limits: Limits = validated(Limits, values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        raise InvalidRequest(f"`limits.{name}`: {first['msg']}", param=f"limits.{name}") from error
+    return limits
 
 
 def _known(param: str, problem: str, names: Sequence[str], known: Collection[str]) -> tuple[str, ...]:

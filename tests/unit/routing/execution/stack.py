@@ -1,6 +1,6 @@
 """A router whose backends are scripted at their port, and the results of its calls."""
 
-from parley.config import parse
+from parley.config.loader import parse
 from parley.core.errors import (
     StreamBroken,
 )
