@@ -16,7 +16,7 @@ BASE ?= origin/main main
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-unit fuzz faults nodes probe bench scale sizing soak gen client lock audit sbom images secrets check fix clean
+.PHONY: help install run test test-unit fuzz faults nodes probe bench scale sizing soak gen client lock audit sbom images containers secrets check fix clean
 .PHONY: check-code check-types check-imports check-protos check-docs check-chart check-containers
 
 help: ## Show this list
@@ -83,17 +83,20 @@ sizing: install ## Work out what a load needs, from measured figures (ARGS="--se
 soak: install ## Call at a steady rate for an hour, and watch memory, descriptors and database (ARGS="--minutes 10")
 	@$(BIN)/python -m tests.load.soak $(ARGS)
 
-# The first of these programs that is installed builds the images. It shows its steps.
-BUILDER ?= $(firstword $(foreach program,docker podman buildah,$(if $(shell command -v $(program)),$(program))))
+# The program that builds the images: Docker, if its daemon runs, or Podman, or Buildah. It shows its steps.
+BUILDER ?= $(shell docker info >/dev/null 2>&1 && echo docker || command -v podman || command -v buildah)
 
 images: ## Build the images parley-worker, parley-edge, parley (BUILDER=podman, BUILD="--build-arg BASE=…")
-	@test -n "$(BUILDER)" || { echo "make images needs Docker, Podman or Buildah: install one, for example with apt install podman" >&2; exit 1; }
+	@test -n "$(BUILDER)" || { echo "make images needs Docker (running), Podman or Buildah: install one, for example with apt install podman" >&2; exit 1; }
 	@set -e; number=0; for image in parley-worker:worker parley-edge:edge parley:all-in-one; do \
 		number=$$((number + 1)); name=$${image%:*}; \
 		echo "Image $$number of 3: $$name, with $(BUILDER) (some minutes the first time)"; \
 		$(BUILDER) build $(BUILD) -f edge/containers/Containerfile --target "$${image#*:}" -t "$$name" . \
 			|| { echo "$$name was not built; the reason is above" >&2; exit 1; }; \
 	done; echo "Built parley-worker, parley-edge and parley"
+
+containers: install ## Run edge/containers/compose.yaml, call it, stop parts of it (ARGS="--stand-ins": Podman, without a registry)
+	@$(BIN)/python -m tests.containers.drill $(ARGS)
 
 SECRETS = edge/containers/secrets
 

@@ -34,7 +34,7 @@ def test_an_old_python_is_rejected_in_one_line(tmp_path: Path) -> None:
 def test_a_missing_builder_of_images_is_named() -> None:
     """Without Docker, Podman and Buildah, `make images` says what to install."""
     done = make("images", "BUILDER=")
-    line = "make images needs Docker, Podman or Buildah: install one, for example with apt install podman"
+    line = "make images needs Docker (running), Podman or Buildah: install one, for example with apt install podman"
     assert (2, "", line) == (done.returncode, done.stdout, done.stderr.splitlines()[0])
 
 
