@@ -1,5 +1,6 @@
--- The first script, run when the request headers have arrived: sets the ids, and finds the dialect and whether the request
--- is from an allowed origin. The results are in the dynamic metadata `parley`, which edge.lua reads.
+-- The first script. When the headers of a request have arrived, it sets the ids, finds the dialect, and rejects what needs no
+-- body for that; then it reads a small body. Larger ones have further filters: see edge.lua. What these and the response must
+-- know is in the dynamic metadata: the dialect in `parley.dialect`, and in `parley` what most requests do not have.
 
 package.path = "lua/?.lua"
 
@@ -9,6 +10,8 @@ local dialects = require("dialects")
 local excess = require("headers").excess
 local queries = require("queries")
 local refusals = require("refusals")
+local requests = require("requests")
+local responses = require("responses")
 
 math.randomseed(os.time() + tonumber(tostring({}):match("0x(%x+)"), 16) % 2 ^ 31)
 
@@ -35,26 +38,16 @@ end
 
 -- The first segment of the path names the dialect; without a name, the host decides. The name is removed where a route
 -- serves the path. A path without a route is kept, so that the transcoder does not find a method for it; extra slashes and
--- capital letters do not change the dialect of its error.
-local function choose_dialect(headers, of_host, is_served)
-  local first, rest = (headers:get(":path") or ""):match("^/+(%w+)(/.*)$")
+-- capital letters do not change the dialect of its error. Returns the dialect and the path.
+local function choose_dialect(line, handle, is_served)
+  local first, rest = line:match("^/+(%w+)(/.*)$")
   first = first and first:lower()
   if first == "v1" then
-    return "openai"
+    return "openai", line
   elseif not dialects[first] then
-    return of_host
-  elseif is_served then
-    headers:replace(":path", rest)
+    return handle:virtualHost():metadata():get("dialect"), line
   end
-  return first
-end
-
--- The transcoder reads a colon in the last segment as the start of a custom verb; an id may contain one.
-local function escape_colons(headers)
-  local path = headers:get(":path") or ""
-  if path:find(":", 1, true) then
-    headers:replace(":path", (path:gsub(":", "%%3A")))
-  end
+  return first, is_served and rest or line
 end
 
 local LISTS = {
@@ -105,7 +98,8 @@ end
 -- its request seldom reads the response.
 local DROPPED = 4
 
--- The same for a request without a credential: a body up to this size is discarded, a larger one is not read at all.
+-- The same for a request without a credential: a body up to this size is read, a larger one is not. The routes of small bodies
+-- in envoy.yaml have the same limit.
 local MAX_STRANGE_BODY = 64 * 1024
 
 -- Whether a worker must check the credential before the body is read: it is large, or its size is not known. Envoy removes
@@ -131,74 +125,53 @@ local function refuse_large(handle, length, limit, found)
 end
 
 -- Rejects a request by its credential, at once or at the end of a small body.
-local function refuse(handle, length, failure, found)
+local function refuse(handle, length, failure)
   if length > 0 and length <= MAX_STRANGE_BODY then
+    handle:body()
+  end
+  handle:respond(refusals.headers(failure), "")
+end
+
+-- Admits a request of gRPC-Web or Connect. lua/rpc.lua checks the rest, and writes errors in its protocol.
+local function arrive_rpc(handle, headers, length, failure, found)
+  found:set("parley", "rpc", headers:get("content-type") or "")
+  if failure and length > 0 and length <= MAX_STRANGE_BODY then
     found:set("parley", "refusal", refusals.keep(failure))
     discard_body(handle)
-  else
+  elseif failure then
     handle:respond(refusals.headers(failure), "")
+  elseif needs_check(headers, length, false) then
+    found:set("parley", "check", true)
   end
 end
 
-function envoy_on_request(handle)
-  local headers, host = handle:headers(), handle:virtualHost():metadata()
-  local found = handle:streamInfo():dynamicMetadata()
-  name_ids(headers)
-  local origin = headers:get("origin")
-  if origin and cors.allows(host:get("cors_origins"), origin) then
-    found:set("parley", "origin", origin)
-    if cors.is_preflight(headers) then
-      return handle:respond(cors.preflight(headers))
-    end
-  end
-  local is_served = handle:metadata():get("served")
-  if not is_served then
-    found:set("parley", "unserved", headers:get(":method") .. " " .. (headers:get(":path") or ""):match("^[^?]*"))
-  end
-  local dialect = choose_dialect(headers, host:get("dialect"), is_served)
-  found:set("parley", "dialect", dialect)
-  local length = tonumber(headers:get("content-length") or "0") or 0
-  local failure = is_served and credentials.failure(handle, headers)
-  if handle:metadata():get("rpc") then
-    -- lua/rpc.lua checks the request, and writes errors in its protocol.
-    found:set("parley", "rpc", headers:get("content-type") or "")
-    if failure then
-      refuse(handle, length, failure, found)
-    elseif needs_check(headers, length, false) then
-      found:set("parley", "check", true)
-    end
-    return
-  end
-  headers:replace("parley-dialect", dialect) -- for metrics; a caller's own was removed
-  local status, message = refusal(headers)
-  if status then
-    if message then
-      found:set("parley", "unfit", message)
-    end
-    return handle:respond({ [":status"] = status }, "")
-  elseif failure then
-    return refuse(handle, length, failure, found)
-  end
-  local line = headers:get(":path") or ""
-  local path, unknown, name = queries.read(line)
-  if not path then
-    found:set("parley", "unfit", unknown)
-    found:set("parley", "parameter", name)
-    return handle:respond({ [":status"] = "400" }, "")
-  end
-  if path ~= line then
-    headers:replace(":path", path)
-  end
-  escape_colons(headers)
-  local method = headers:get(":method")
+-- Prepares a request without a body for the service; the body of any other method is discarded.
+local function arrive_without_body(handle, headers, line, method, found)
   if method == "GET" then
-    found:set("parley", "list", list_of(headers:get(":path") or ""))
+    local list = list_of(line)
+    if list then
+      found:set("parley", "list", list)
+      line = list == "messages" and requests.with_verb(line, ":json") or line
+    end
   elseif method == "HEAD" then
     found:set("parley", "no_body", true)
   end
-  if not (is_served and method == "POST") then
-    return discard_body(handle)
+  requests.set_path(headers, line)
+  discard_body(handle)
+end
+
+-- Reads a small body of the given type. Waiting for it invalidates the other objects of the handle.
+local function read_body(handle, kind, line, length, limit, dialect)
+  local buffer = length <= DROPPED * limit and handle:body()
+  if length > limit then
+    return handle:respond({ [":status"] = "413" }, "")
   end
+  requests.rewrite(handle, buffer, kind, line, dialect, false)
+end
+
+-- Prepares the filters that read any other body.
+local function arrive_large(handle, headers, line, length, limit, found)
+  requests.set_path(headers, line)
   local coding = coding_of(headers)
   if coding == nil then
     found:set("parley", "unfit", "`Content-Encoding` must be gzip or identity")
@@ -208,7 +181,76 @@ function envoy_on_request(handle)
   end
   if needs_check(headers, length, coding == "gzip") then
     found:set("parley", "check", true)
-    found:set("parley", "max_body", host:get("max_body"))
+    found:set("parley", "max_body", limit)
   end
-  refuse_large(handle, length, host:get("max_body"), found)
+  refuse_large(handle, length, limit, found)
 end
+
+-- Returns the path that the service gets, or nil if the request has been rejected for its query.
+local function read_query(handle, line, found)
+  local path, unknown, name = queries.read(line)
+  if not path then
+    found:set("parley", "unfit", unknown)
+    found:set("parley", "parameter", name)
+    handle:respond({ [":status"] = "400" }, "")
+  elseif path:find(":", 1, true) then
+    -- The transcoder reads a colon in the last segment as the start of a custom verb; an id may contain one.
+    return (path:gsub(":", "%%3A"))
+  end
+  return path
+end
+
+-- Continues a request of REST whose dialect is known.
+local function arrive(handle, headers, route, line, length, dialect, failure, found)
+  headers:replace("parley-dialect", dialect) -- for metrics; a caller's own was removed
+  local status, message = refusal(headers)
+  if status then
+    if message then
+      found:set("parley", "unfit", message)
+    end
+    return handle:respond({ [":status"] = status }, "")
+  elseif failure then
+    return refuse(handle, length, failure)
+  end
+  line = read_query(handle, line, found)
+  if not line then
+    return
+  end
+  local method = headers:get(":method")
+  if not (route:get("served") and method == "POST") then
+    return arrive_without_body(handle, headers, line, method, found)
+  end
+  local limit = handle:virtualHost():metadata():get("max_body")
+  if route:get("small") then
+    return read_body(handle, route:get("body"), line, length, limit, dialect)
+  end
+  arrive_large(handle, headers, line, length, limit, found)
+end
+
+function envoy_on_request(handle)
+  local headers, route = handle:headers(), handle:metadata()
+  local found = handle:streamInfo():dynamicMetadata()
+  name_ids(headers)
+  local origin = headers:get("origin")
+  if origin and cors.allows(handle:virtualHost():metadata():get("cors_origins"), origin) then
+    found:set("parley", "origin", origin)
+    if cors.is_preflight(headers) then
+      return handle:respond(cors.preflight(headers))
+    end
+  end
+  local line, is_served = headers:get(":path") or "", route:get("served")
+  if not is_served then
+    found:set("parley", "unserved", headers:get(":method") .. " " .. line:match("^[^?]*"))
+  end
+  local dialect
+  dialect, line = choose_dialect(line, handle, is_served)
+  found:set("parley.dialect", "name", dialect)
+  local length = tonumber(headers:get("content-length") or "0") or 0
+  local failure = is_served and credentials.failure(handle, headers)
+  if route:get("rpc") then
+    return arrive_rpc(handle, headers, length, failure, found)
+  end
+  arrive(handle, headers, route, line, length, dialect, failure, found)
+end
+
+envoy_on_response = responses.complete

@@ -5,7 +5,7 @@
 --   requires_model                  whether the document requires `model`, even where a default is configured
 --   reports_missing                 whether absent `messages` are a fault of their own, besides empty `messages`
 --   check(request)                  checks the dialect's own rules: returns {field, message, kind} of a violation, or nil
---   streams(accept, is_set, stream) returns whether to stream; `is_set`: whether the body has a `stream` that is not null
+--   streams(headers, is_set, stream) returns whether to stream; `is_set`: whether the body has a `stream` that is not null
 --   nulls                           whether answers have null for absent fields that OpenAI's API always sends and its
 --                                   clients' types require; the documents of the other dialects omit them
 --   events                          the format of an error within a stream, which the service writes: `text` is
@@ -69,9 +69,13 @@ local function accepted(accept)
 end
 
 -- A `stream` in the body decides; otherwise, an `Accept` with event streams and without JSON.
-local function streams(accept, is_set, stream)
+local function streams(headers, is_set, stream)
   if is_set then
     return stream
+  end
+  local accept = headers:get("accept")
+  if accept == nil or accept == "application/json" or accept == "*/*" then
+    return false -- as most clients send it
   end
   local events, json = accepted(accept)
   return events and not json
@@ -108,8 +112,8 @@ end
 -- --------------------------------------------------------------------------------------------------------- fastapi
 
 -- `Accept` decides; the body, only where both are accepted.
-local function fastapi_streams(accept, _, stream)
-  local events, json, any = accepted(accept)
+local function fastapi_streams(headers, _, stream)
+  local events, json, any = accepted(headers:get("accept"))
   if any or events == json then
     return stream
   end

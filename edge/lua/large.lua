@@ -35,7 +35,7 @@ local function refuse_declared(handle, request, known)
 end
 
 function envoy_on_request(handle)
-  local known = handle:streamInfo():dynamicMetadata():get("parley")
+  local known = handle:streamInfo():dynamicMetadata():get("parley") or {}
   if not known.check or known.too_large then
     return
   end

@@ -47,6 +47,26 @@ async def test_a_large_body_is_answered_like_a_small_one(
     assert small == await _observed(client, worker, BODIES[name], PADDING)
 
 
+@pytest.mark.parametrize("size", [65_536, 65_537])
+async def test_the_bodies_at_the_limit_of_small_ones_are_answered_alike(
+    client: aiohttp.ClientSession, worker: Worker, size: int
+) -> None:
+    """The first script reads a body of 64 KiB as a whole; one byte more makes it large."""
+    small = await _observed(client, worker, BODY, 0)
+    worker.reset()
+    assert small == await _observed(client, worker, BODY, size - len(json.dumps(BODY)))
+    assert ["CreateChatCompletionJson"] == worker.calls
+
+
+async def test_a_small_body_may_become_longer(client: aiohttp.ClientSession, worker: Worker) -> None:
+    """Quotes within a member that moves to a text have another backslash there."""
+    member = '"' * 32_500
+    text = json.dumps(BODY | {"unknown": member})
+    async with client.post(CHAT, data=text, headers={"content-type": "application/json"}) as response:
+        assert 200 == response.status
+    assert {"unknown": member} == json.loads(worker.request.extra_body_json)
+
+
 async def test_a_failure_of_a_large_body_is_reported_like_one_of_a_small_body(
     client: aiohttp.ClientSession, worker: Worker
 ) -> None:

@@ -15,7 +15,7 @@ from parley.supervisor.edge_settings import DEFAULT_EDGE, EdgeSettings, write_si
 from parley.supervisor.limits import least_heap
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-# The origin of the request in its response, for lua/challenges.lua; lua/edge.lua sees it, and the client does not.
+# The origin of the request in its response, for lua/challenges.lua; the scripts see it, and the client does not.
 _ORIGIN = {
     "append": {
         "header": {"key": "parley-error-origin", "value": "%REQ(x-forwarded-proto)%://%REQ(:authority)%"},
@@ -218,16 +218,18 @@ def _remove_routes(manager: dict[str, Any], is_unwanted: Callable[[dict[str, Any
 def _apply_to_host(host: dict[str, Any], settings: EdgeSettings) -> None:
     """Writes the settings into a virtual host: what its scripts read, its domains, and the buffer for retries."""
     scripts = host.get("metadata", {}).get("filter_metadata", {})
-    if "lua" in scripts:
-        scripts["lua"] |= {"max_body": write_size(settings.max_body), **_in_progress(settings)}
-        if settings.resource_metadata:
-            scripts["lua"]["resource_metadata"] = settings.resource_metadata
+    largest = write_size(settings.max_body)
+    for name in scripts.keys() & {"lua", "rpc", "large"}:
+        scripts[name] |= {"max_body": largest, **_in_progress(settings)}
     if "arrival" in scripts:
         host["domains"] = _domains(host, settings)
-        scripts["arrival"]["cors_origins"] = list(settings.cors_origins)
-        scripts["arrival"]["max_body"] = settings.max_body
+        scripts["arrival"] |= {"cors_origins": list(settings.cors_origins), "max_body": settings.max_body}
+        scripts["arrival"]["largest_body"] = largest
     else:
         host["request_body_buffer_limit"] = settings.max_body
+    if settings.resource_metadata:
+        for name in scripts.keys() - {"large"}:
+            scripts[name]["resource_metadata"] = settings.resource_metadata
 
 
 def _domains(host: dict[str, Any], settings: EdgeSettings) -> list[str]:

@@ -67,7 +67,7 @@ def test_threads_share_the_heap(tmp_path: Path) -> None:
         assert f"--concurrency {threads} " in done.stdout
         listener = json.loads((tmp_path / "envoy.yaml").read_text())["static_resources"]["listeners"][0]
         host = listener["filter_chains"][0]["filters"][-1]["typed_config"]["route_config"]["virtual_hosts"][0]
-        sizes.append(host["metadata"]["filter_metadata"]["lua"]["of_all"])
+        sizes.append(host["metadata"]["filter_metadata"]["large"]["of_all"])
     assert [80 * 2**20, 40 * 2**20] == sizes
 
 

@@ -113,7 +113,7 @@ def test_each_host_has_the_settings() -> None:
     hosts = rest["filter_chains"][0]["filters"][-1]["typed_config"]["route_config"]["virtual_hosts"]
     reported = [host["metadata"]["filter_metadata"] for host in hosts]
     assert [["https://a.example"]] * 6 == [scripts["arrival"]["cors_origins"] for scripts in reported]
-    assert ["1 MiB"] * 6 == [scripts["lua"]["max_body"] for scripts in reported]
+    assert ["1 MiB"] * 6 == [scripts["large"]["max_body"] for scripts in reported]
     assert [2**20] * 6 == [scripts["arrival"]["max_body"] for scripts in reported]
     routes = native["filter_chains"][0]["filters"][-1]["typed_config"]["route_config"]
     assert 2**20 == routes["virtual_hosts"][0]["request_body_buffer_limit"]
