@@ -1,6 +1,7 @@
 """Signals to `parley up`: SIGINT, SIGTERM, SIGHUP, SIGKILL, and the end of its terminal."""
 
 import json
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -95,6 +96,9 @@ def test_sighup_loads_a_configuration_without_a_failed_request(
         assert len(answers) > 10
         assert {200} == set(answers)
         assert set(old) < set(parley.workers())
+        scraped = parley.scrape()
+        assert re.search(r'^parley_draining\{worker="draining-\d+"\} 1\.0$', scraped, re.MULTILINE), scraped[:2000]
+        assert 'parley_draining{worker="1"} 0.0' in scraped
         gate.set()
         assert "data: [DONE]" == [line for line in lines if line][-1]
         until(lambda: not set(old) & set(parley.workers()), "the old worker leaves")

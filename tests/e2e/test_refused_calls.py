@@ -1,10 +1,13 @@
 """The log of requests that Envoy refuses, and of those that it passes on."""
 
 import json
+import os
+import signal
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,7 +15,7 @@ import grpc
 import pytest
 
 from tests.processes import Parley, started
-from tests.upstream import ScriptedUpstream
+from tests.upstream import Events, ScriptedUpstream, Stall, chunks
 
 CHAT = "/v1/chat/completions"
 ASK = {"model": "scripted", "messages": [{"role": "user", "content": "the-prompt"}], "store": False}
@@ -171,3 +174,21 @@ def test_no_line_is_at_the_level_error_for_a_caller_s_mistake(parley: Parley) ->
     """The tests above write no line at the level of an error, and no line of Envoy's own about a call."""
     assert [] == events(parley, level="error")
     assert "script log" not in parley.log
+
+
+def test_a_call_whose_worker_is_lost_has_its_line(parley: Parley, upstream: ScriptedUpstream) -> None:
+    """A worker that is killed writes no line of its call, so that Envoy's is there, as a warning."""
+    upstream.answer(Events([*chunks("Hel"), Stall()]))
+    (worker,) = parley.workers()
+    headers = parley.headers() | {"x-request-id": "lost-1"}
+    with parley.connection() as connection:
+        connection.request("POST", CHAT, json.dumps(ASK | {"stream": True}), headers)
+        response = connection.getresponse()
+        response.readline()  # the stream has begun
+        os.kill(worker, signal.SIGKILL)
+        with suppress(HTTPException):
+            response.read()
+    (line,) = wait_events(parley, 1, request_id="lost-1")
+    assert ("UNAVAILABLE", "WORKER_LOST", "warning", "envoy") == tuple(
+        line[field] for field in ("status", "reason", "level", "refused_by")
+    )

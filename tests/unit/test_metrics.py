@@ -1,10 +1,15 @@
 """The counters and histograms of calls."""
 
+from parley.config import Timeouts
 from parley.core.call import CallOutcome
 from parley.core.errors import RateLimited
+from parley.core.ports import UpstreamCall
+from parley.core.usage.attempts import AttemptKind, AttemptRecord
 from parley.metrics.calls import DIALECTS, CallMetrics
 from parley.metrics.series import MAX_COUNTERS, Counter, Histogram
 from parley.supervisor import edge_settings
+from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
+from parley.v1.message_pb2 import Usage
 
 
 def test_the_dialects_are_those_of_the_edge() -> None:
@@ -21,6 +26,22 @@ def test_a_family_has_a_bounded_number_of_label_sets() -> None:
     values = {sample.labels["model"]: sample.value for sample in family.samples}
     assert MAX_COUNTERS + 1 == len(values)
     assert 10 == values["other"]
+
+
+def test_a_scrape_of_ten_thousand_models_is_bounded() -> None:
+    """10,000 models with calls have no more samples than 2,000; calls beyond the limit still count."""
+    metrics, samples = CallMetrics({}), []
+    for number in range(10_000):
+        call = UpstreamCall(CreateChatCompletionRequest(), "", Timeouts())
+        attempt = AttemptRecord(f"m{number}", "b", f"t{number}", None, call, AttemptKind.FIRST, 0.0, usage=Usage())
+        outcome = CallOutcome(model_id=f"m{number}", attempts=[attempt])
+        metrics.observe("StreamChatCompletion", None, "OK", None, outcome, 0.1)
+        if number in {1_999, 9_999}:
+            samples.append([sample for family in metrics.collect() for sample in family.samples])
+    few, all_of_them = samples
+    assert len(few) == len(all_of_them)
+    counts = [sample.value for sample in all_of_them if sample.name == "parley_attempts_total"]
+    assert (MAX_COUNTERS + 1, 10_000) == (len(counts), sum(counts))
 
 
 def test_buckets_are_cumulative() -> None:
