@@ -1,4 +1,4 @@
-"""Checks the Helm chart, or writes the table of its values: `python -m tests.kubernetes [write]`."""
+"""Checks the Helm chart, or writes its table of values and its copies: `python -m tests.kubernetes [write]`."""
 
 import importlib.util
 import sys
@@ -12,13 +12,17 @@ def main() -> int:
     expected = chart.readme(page)
     if sys.argv[1:] == ["write"]:
         chart.README.write_text(expected, encoding="utf-8")
+        for copy, source in chart.COPIES.items():
+            copy.parent.mkdir(exist_ok=True)
+            copy.write_bytes(source.read_bytes())
         return 0
     if importlib.util.find_spec("helm_python") is None:
         sys.stdout.write("Helm chart: skipped, helm-python-sdk has no wheel for this machine\n")
         return 0
     found = [problem for example in chart.EXAMPLES for problem in chart.problems(example)]
-    if page != expected:
-        found.append(f"{chart.README} is stale: run 'make gen' and commit the changes")
+    stale = [copy for copy, source in chart.COPIES.items() if copy.read_bytes() != source.read_bytes()]
+    stale += [chart.README] if page != expected else []
+    found += [f"{file} is stale: run 'make gen' and commit the changes" for file in stale]
     (sys.stderr if found else sys.stdout).write("".join(f"{line}\n" for line in found or [_passed()]))
     return min(len(found), 1)
 

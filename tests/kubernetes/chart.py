@@ -17,7 +17,12 @@ README = CHART.parent / "README.md"
 KUBERNETES = ("v1.30.0", "v1.37.0")
 """The oldest and the newest Kubernetes whose schemas are checked."""
 BEGIN, END = "<!-- generated from values.schema.json by make gen: begin -->\n", "<!-- generated: end -->\n"
-_FOREIGN = {"ServiceMonitor"}  # resources of operators, which have no schema here
+COPIES = {
+    CHART / "files" / file.name: file
+    for file in (CHART.parents[1] / "prometheus" / "rules.yml", CHART.parents[1] / "grafana" / "parley.json")
+}
+"""The files of the chart that are copies of others, since Helm reads none outside of a chart."""
+_FOREIGN = {"PrometheusRule", "ServiceMonitor"}  # resources of operators, which have no schema here
 _NO_ICON = "icon is recommended"
 
 

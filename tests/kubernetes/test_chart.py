@@ -1,5 +1,6 @@
 """The Helm chart: what it renders for several sets of values, and that Parley and Envoy accept it."""
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 import trustme
+import yaml
 
 from parley.config.loader import parse
 from tests.kubernetes import chart
@@ -178,6 +180,17 @@ def test_a_service_monitor_exists_only_if_requested() -> None:
     services = [one for one in resources if one["kind"] == "Service"]
     targets = [one for one in services if one["metadata"]["labels"][expression["key"]] in expression["values"]]
     assert {"worker", "edge"} == {one["spec"]["selector"]["app.kubernetes.io/component"] for one in targets}
+
+
+def test_the_alerts_and_the_dashboard_are_those_of_the_files() -> None:
+    """On request, a PrometheusRule has the rules and a ConfigMap the dashboard, character by character."""
+    assert {"PrometheusRule"}.isdisjoint(one["kind"] for one in DEFAULTS)
+    resources = chart.render({"metrics": {"prometheusRule": {"enabled": True}, "dashboard": {"enabled": True}}})
+    rules, dashboard = chart.COPIES.values()
+    assert yaml.safe_load(rules.read_text()) == named(resources, "PrometheusRule", "demo-parley")["spec"]
+    config = named(resources, "ConfigMap", "demo-parley-dashboard")
+    assert json.loads(dashboard.read_text()) == json.loads(config["data"]["parley.json"])
+    assert "1" == config["metadata"]["labels"]["grafana_dashboard"]
 
 
 @pytest.mark.parametrize(
