@@ -16,7 +16,7 @@ BASE ?= origin/main main
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-unit fuzz faults nodes probe bench scale sizing soak gen client lock audit sbom images containers secrets check fix clean
+.PHONY: help install run test test-unit fuzz faults nodes probe alerts bench scale sizing soak gen client lock audit sbom images containers secrets check fix clean
 .PHONY: check-code check-types check-imports check-protos check-docs check-chart check-containers
 
 help: ## Show this list
@@ -73,6 +73,9 @@ probe: install ## Flood a Parley as strangers would, and race for its limits; ab
 
 bench: install ## Run the load benchmarks of tests/load; one JSON line each
 	@$(BIN)/python -m tests.load $(ARGS)
+
+alerts: install ## Cause each fault in a running Parley, and wait for its alert; ten minutes (ARGS="--only ParleyDown")
+	@$(BIN)/python -m tests.alerts $(ARGS)
 
 scale: install ## Fill PostgreSQL with rows, and measure space, plans and turns (MESSAGES=100000000)
 	@$(BIN)/python -m tests.load.scale --messages $(or $(MESSAGES),2000000)

@@ -14,6 +14,8 @@ from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from parley.v1.error_reason_pb2 import ErrorReason
+from tests.alerts.__main__ import CERTIFICATE, rules
+from tests.alerts.faults import FAULTS
 from tests.prometheus import DASHBOARD, EDGE, RULES, program, queries
 
 FOLDER = RULES.parent
@@ -58,6 +60,14 @@ def test_each_alert_has_a_severity_a_summary_and_a_paragraph_in_the_runbook() ->
         assert annotations["summary"]
         assert f"docs/runbook.md#{name.lower()}" == annotations["runbook_url"]
         assert {"Look at", "Do"} <= set(re.findall(r"^- ([\w ]+):", paragraphs[name], re.MULTILINE)), name
+
+
+def test_the_drill_has_a_fault_for_each_alert() -> None:
+    """`make alerts` causes each alert; the runbook has its transcript, in which each of them fired and cleared."""
+    drilled = [*FAULTS, CERTIFICATE]
+    assert {alert["alert"] for alert in ALERTS} == set(drilled)
+    assert drilled == re.findall(r"^(Parley\w+) +\d+ s +\d+ s  \w", RUNBOOK, re.MULTILINE)
+    assert rules() != RULES.read_text(encoding="utf-8")
 
 
 def test_the_runbook_names_panels_of_the_dashboard() -> None:
