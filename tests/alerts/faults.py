@@ -197,6 +197,7 @@ def large(site: Site) -> Iterator[None]:
         site.upstreams["faulty"].go_down()
     site.upstreams["faulty"].come_back()
     site.parley.process.send_signal(signal.SIGHUP)
+    until(lambda: len(set(site.parley.workers()) - before) == 2, "the new workers")
     until(lambda: not before & set(site.parley.workers()), "the end of the replaced workers")
 
 

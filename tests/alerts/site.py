@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import struct
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +34,7 @@ models:
   - {{id: narrow, targets: [{{backend: narrow}}]}}
 default_model: answers
 """
+_LOG_LINES = 40  # that a failed drill prints
 _PAUSE = 0.2  # seconds between two calls of a caller
 _PEER = struct.Struct("3i")  # the process, the user and the group of SO_PEERCRED
 
@@ -69,7 +71,9 @@ class Site:
         until(lambda: self.prometheus.query("count_over_time(up[1m]) > 3"), "scrapes before the first fault")
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            sys.stderr.write("".join(self.parley.log.splitlines(keepends=True)[-_LOG_LINES:]))
         self._running.close()
 
     def start(self) -> None:
