@@ -8,6 +8,7 @@ from google.protobuf.json_format import MessageToDict
 from parley.backends.anthropic.backend import Anthropic
 from parley.backends.openai.backend import OpenAI
 from parley.config.loader import parse
+from parley.core.messages.text_completion import as_message
 from parley.core.ports import Backend, Caller
 from parley.core.routing.router import Router
 from tests import upstream as openai
@@ -149,7 +150,7 @@ async def _both(backend: Backend, **fields: Any) -> list[dict[str, Any]]:
         model = router.model(Caller("default", "key_1"), model_id)
         request_ = request(**fields)
         run = router.new_execution(model, request_, request_.messages, session_id=None, deadline=None)
-        answer = await run.complete()
+        answer = as_message(await run.complete())
         receipt = run.receipt()
         assert receipt.usage == answer.usage
         answers.append(MessageToDict(answer))

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from parley.config import Model
 from parley.core.messages import functions
+from parley.core.messages.text_completion import TextCompletion, as_message
 from parley.core.ports import Caller, CallTrace
 from parley.core.routing.execution import Execution
 from parley.core.sessions.idempotency import Key
@@ -86,16 +87,16 @@ class ChatCall:
     outcome: CallOutcome
     model: Model
     lease: CallLease
-    completion: ChatCompletion
+    completion: ChatCompletion | TextCompletion
     uses_functions: bool
     execution: Execution | None = None
     shaper: StreamShaper | None = None
     accumulator: CompletionAccumulator | None = None
 
-    def record_completion(self, completion: ChatCompletion, model_id: str) -> None:
+    def record_completion(self, completion: ChatCompletion | TextCompletion, model_id: str) -> None:
         """Records the answer of a call without streaming, given by `model_id`."""
         self.lease.admission.record_answer(completion)
-        if self.uses_functions:
+        if self.uses_functions and isinstance(completion, ChatCompletion):
             functions.to_functions(completion)
         stamp(completion, model_id, self.lease.session_id)
         self.completion = completion
@@ -115,10 +116,10 @@ class ChatCall:
 
     def _start_stream(self) -> StreamShaper:
         assert self.execution is not None  # noqa: S101 - only an execution yields chunks
-        self.completion = ChatCompletion()
-        stamp(self.completion, self.execution.model_id, self.lease.session_id)
-        self.accumulator = CompletionAccumulator(self.completion) if self._is_kept else None
-        self.shaper = StreamShaper(self.completion)
+        self.completion = completion = ChatCompletion()
+        stamp(completion, self.execution.model_id, self.lease.session_id)
+        self.accumulator = CompletionAccumulator(completion) if self._is_kept else None
+        self.shaper = StreamShaper(completion)
         return self.shaper
 
     @property
@@ -136,11 +137,15 @@ class ChatCall:
         """Returns the answer of a stream so far; None if nothing is kept."""
         return self.accumulator.completion() if self.accumulator else None
 
+    def answer(self) -> ChatCompletion:
+        """Returns the answer as a message: complete, or of a stream what is kept so far."""
+        return self.accumulated() or as_message(self.completion)
+
     def record_receipt(self) -> None:
         """Writes the attempts to the outcome, and the answer if the trace captures content."""
         trace = self.options.trace
         if trace is not None and trace.captures_content:
-            self.outcome.answer = self.accumulated() or self.completion
+            self.outcome.answer = self.answer()
         if self.execution:
             self.outcome.receipt = self.execution.receipt()
             self.outcome.attempts = self.execution.attempts

@@ -7,6 +7,7 @@ from contextlib import aclosing
 from parley.core.call import CallOptions, CallOutcome, ChatCall
 from parley.core.errors import DeadlineExceeded, ParleyError, UnsupportedParameter
 from parley.core.messages import functions
+from parley.core.messages.text_completion import TextCompletion
 from parley.core.offload import LARGE_MESSAGES, record_size
 from parley.core.ports import Caller, SessionStore, StorageLimits
 from parley.core.routing.execution import Execution
@@ -58,7 +59,7 @@ class Chat:
 
     async def complete(
         self, request: CreateChatCompletionRequest, caller: Caller, options: CallOptions, outcome: CallOutcome
-    ) -> ChatCompletion:
+    ) -> ChatCompletion | TextCompletion:
         """Returns the answer; if a session or a key stores it, after it is on disk.
 
         Args:
@@ -102,7 +103,7 @@ class Chat:
         """
         call = await self._prepare(request, caller, options, outcome)
         if outcome.replayed:
-            for replayed in completion_to_chunks(call.completion):
+            for replayed in completion_to_chunks(call.answer()):
                 yield replayed
             return
         try:
@@ -185,7 +186,7 @@ class Chat:
             if error is not None:
                 await self._fail(call, error)
             elif call.lease.is_persisted:
-                await self._turns.commit(call.lease, call.accumulated() or call.completion, call.outcome.receipt)
+                await self._turns.commit(call.lease, call.answer(), call.outcome.receipt)
             failed = error is not None
         finally:
             self._usage.record(call.caller, call.model.id, call.outcome.attempts, failed=failed)

@@ -153,7 +153,7 @@ class StreamOutput(ABC):
 
     async def _send_headers(self) -> None:
         if not self._call.headers_sent:
-            await headers.send_with_answer(self._call, self._context, self.last)
+            await headers.send_with_answer(self._call, self._context, self.last.session_id if self.last else None)
 
     async def _write(self, message: bytes) -> None:
         """Writes a message."""

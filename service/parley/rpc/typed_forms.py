@@ -58,9 +58,10 @@ def set_text(answer: ChatCompletion | ListSessionMessagesResponse) -> None:
     """
     messages = answer.choices if isinstance(answer, ChatCompletion) else answer.messages
     for item in messages:
-        content = item.message.content
-        if content.HasField("string_value") and len(content.string_value) <= _MAX_TEXT_LENGTH:
-            item.message.text = content.string_value
+        message = item.message
+        text = message.content.string_value
+        if (text or message.content.HasField("string_value")) and len(text) <= _MAX_TEXT_LENGTH:
+            message.text = text
 
 
 def _only(message: Any, *names: str) -> str:

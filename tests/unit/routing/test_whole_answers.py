@@ -18,6 +18,7 @@ from parley.core.errors import (
     UpstreamUnavailable,
     UpstreamUnrecognized,
 )
+from parley.core.messages.text_completion import as_message
 from parley.core.ports import UpstreamCall
 from parley.core.routing.execution import Execution
 from parley.core.routing.router import Router
@@ -106,7 +107,7 @@ async def test_an_answer_is_requested_as_a_stream_if_there_is_an_alternative(
 ) -> None:
     """The model's configuration may override this; answer and receipt equal those of a call without streaming."""
     execution = stack.run(model)
-    answer = await execution.complete()
+    answer = as_message(await execution.complete())
     assert ([way], "Hello", "stop") == (stack.a.ways, _text(answer), answer.choices[0].finish_reason)
     assert USAGE == answer.usage
     assert "assistant" == answer.choices[0].message.role
@@ -125,7 +126,7 @@ async def test_a_broken_stream_is_continued(stack: Stack) -> None:
     stack.a.answer = lambda _: [*chunks("The capital", " is")[:-1], StreamBroken("broke off")]
     stack.b.answer = lambda _: chunks(" Paris.")
     execution = stack.run("fallen")
-    answer = await execution.complete()
+    answer = as_message(await execution.complete())
     assert ("The capital is Paris.", True) == (_text(answer), stack.b.calls[0].has_prefill)
     assert [("a", "first", "failed"), ("b", "continuation", "completed")] == _story(execution)
     assert execution.receipt().usage == answer.usage
@@ -154,7 +155,7 @@ async def test_an_answer_that_cannot_be_continued_restarts(
     """The restarted answer has no part of the broken one, and `model` is the new one."""
     stack.a.answer = lambda _: broken
     execution = stack.run(model, **fields)
-    answer = await execution.complete()
+    answer = as_message(await execution.complete())
     assert ("Hello", 0, "spare") == (_text(answer), len(answer.choices[0].message.tool_calls), execution.model_id)
     assert not stack.b.calls[0].has_prefill
     assert [("a", "first", "failed"), ("b", "fallback", "completed")] == _story(execution)
@@ -169,7 +170,7 @@ async def test_a_target_that_rejects_prefill_answers_from_the_beginning(stack: S
     stack.a.answer = lambda _: [*chunks("The capital")[:-1], StreamBroken("broke off")]
     stack.b.answer = refuse
     execution = stack.run("fallen")
-    assert "Something else." == _text(await execution.complete())
+    assert "Something else." == _text(as_message(await execution.complete()))
     assert [("b", "continuation", "failed"), ("b", "fallback", "completed")] == _story(execution)[1:]
 
 
@@ -189,7 +190,7 @@ async def test_a_late_first_token_is_hedged(stack: Stack) -> None:
     while not stack.a.ways:
         await asyncio.sleep(0)
     stack.clock.now += 1
-    assert "Hello" == _text(await answer)
+    assert "Hello" == _text(as_message(await answer))
     assert [("a", "first", "cancelled"), ("b", "hedge", "completed")] == _story(execution)
 
 
@@ -210,7 +211,7 @@ async def test_a_target_that_cannot_stream_is_called_without_streaming(stack: St
     """A target that rejects streaming is called without it; later calls do not try streaming for some minutes."""
     stack.a.refuses = NO_STREAMS[refusal]
     execution = stack.run("fallen")
-    answer = await execution.complete()
+    answer = as_message(await execution.complete())
     assert ("Hello", ["stream", "whole"], []) == (_text(answer), stack.a.ways, stack.b.ways)
     assert [("a", "first", "failed"), ("a", "retry", "completed")] == _story(execution)
     assert USAGE == answer.usage
@@ -245,10 +246,10 @@ async def test_a_target_that_cannot_stream_does_not_continue(stack: Stack) -> No
     stack.b.refuses = UpstreamRejected("cannot stream")
     stack.a.answer = lambda _: [*chunks("The capital")[:-1], StreamBroken("broke off")]
     execution = stack.run("fallen")
-    answer = await execution.complete()
+    answer = as_message(await execution.complete())
     assert ("Hello", ["stream", "whole"]) == (_text(answer), stack.b.ways)
     assert 1 == len(answer.choices)
     assert answer.usage == execution.receipt().usage
     again = stack.run("fallen")
-    assert "Hello" == _text(await again.complete())
+    assert "Hello" == _text(as_message(await again.complete()))
     assert [("a", "first", "failed"), ("b", "fallback", "completed")] == _story(again)

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Callable
 
 from parley.config.loader import parse
 from parley.core.errors import ParleyError, UpstreamTimeout, UpstreamUnavailable
+from parley.core.messages.text_completion import as_message
 from parley.core.ports import UpstreamCall
 from parley.core.routing.router import Router
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
@@ -83,7 +84,7 @@ class World:
                 chunks = [chunk async for batch in execution.stream() for chunk in batch]
                 text = "".join(choice.delta.content for chunk in chunks for choice in chunk.choices)
             else:
-                text = (await execution.complete()).choices[0].message.content.string_value
+                text = as_message(await execution.complete()).choices[0].message.content.string_value
         except ParleyError as error:
             text = type(error).__name__
         self.answers.append((started, self.loop.time() - started, text))

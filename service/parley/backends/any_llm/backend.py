@@ -23,6 +23,7 @@ from parley.backends.openai import response as openai_response
 from parley.backends.openai.choice import ExpectedAnswer
 from parley.backends.openai.stream import StreamReader
 from parley.config import ConfigError
+from parley.core.messages.text_completion import as_message
 from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
 
@@ -63,7 +64,8 @@ class AnyLLM:
         try:
             async with asyncio.timeout_at(deadlines.end):
                 answer = await self._provider.acompletion(**provider_arguments)
-            return openai_response.completion(_json(answer), ExpectedAnswer(call.request, has_prefill=call.has_prefill))
+            expected_answer = ExpectedAnswer(call.request, has_prefill=call.has_prefill)
+            return as_message(openai_response.completion(_json(answer), expected_answer))
         except TimeoutError as error:
             raise deadlines.exceeded(error) from None
         except MalformedResponse as error:

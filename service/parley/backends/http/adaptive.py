@@ -4,6 +4,7 @@ from parley.backends.deadlines import Deadlines
 from parley.backends.http.backend import HttpBackend
 from parley.backends.http.response import Response
 from parley.core.errors import UpstreamError, UpstreamTimeout, UpstreamUnavailable
+from parley.core.messages.text_completion import TextCompletion
 from parley.core.offload import offload
 from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import ChatCompletion
@@ -12,14 +13,14 @@ from parley.v1.chat_completions_pb2 import ChatCompletion
 class AdaptiveBackend(HttpBackend):
     """Retries a call once if its server rejected an optional part of the request."""
 
-    async def complete(self, call: UpstreamCall) -> ChatCompletion:
-        """Returns the complete answer; see the port."""
+    async def complete_compact(self, call: UpstreamCall) -> ChatCompletion | TextCompletion:
+        """See `HttpBackend.complete_compact`."""
         try:
-            return await super().complete(call)
+            return await super().complete_compact(call)
         except UpstreamError as error:
             if not self._adapts(error, call):
                 raise
-        return await super().complete(call)
+        return await super().complete_compact(call)
 
     async def _open(self, call: UpstreamCall, body: bytes, deadlines: Deadlines) -> Response:
         try:

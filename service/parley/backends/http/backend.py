@@ -23,6 +23,7 @@ from parley.backends.http.response import Response
 from parley.backends.http.watchdog import SilenceWatchdog
 from parley.config import ConfigError, HttpHealthCheck
 from parley.core.errors import ParleyError, UpstreamTimeout, UpstreamUnavailable
+from parley.core.messages.text_completion import TextCompletion, as_message
 from parley.core.offload import is_large, offload
 from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
@@ -78,6 +79,10 @@ class HttpBackend:
 
     async def complete(self, call: UpstreamCall) -> ChatCompletion:
         """Returns the complete answer; see the port."""
+        return as_message(await self.complete_compact(call))
+
+    async def complete_compact(self, call: UpstreamCall) -> ChatCompletion | TextCompletion:
+        """As `complete`, but may return an answer that is one text without a message of it."""
         body = await offload(self._body, call, stream=False) if is_large() else self._body(call, stream=False)
         deadlines = Deadlines(call)
         response = None
@@ -176,7 +181,7 @@ class HttpBackend:
         """
         raise NotImplementedError
 
-    def _completion(self, data: bytes, call: UpstreamCall) -> ChatCompletion:
+    def _completion(self, data: bytes, call: UpstreamCall) -> ChatCompletion | TextCompletion:
         """Parses a complete JSON response.
 
         Raises:
@@ -189,7 +194,7 @@ class HttpBackend:
         """Returns a parser for the stream of this call."""
         raise NotImplementedError
 
-    def _read_completion(self, data: bytes, call: UpstreamCall) -> ChatCompletion:
+    def _read_completion(self, data: bytes, call: UpstreamCall) -> ChatCompletion | TextCompletion:
         """Parses a complete body, which may be JSON or events. Raises what `_completion` raises."""
         if not data.startswith(b"{") and body_shapes.are_events(data):
             return body_shapes.accumulate(self._reader(call), data)
@@ -197,7 +202,7 @@ class HttpBackend:
 
     def _reader_for(self, reader: Reader, data: bytes, call: UpstreamCall) -> Reader | None:
         """Returns the parser for a body that starts with `data`; None if more bytes are needed."""
-        return body_shapes.reader_for(reader, data, lambda body: self._completion(body, call))
+        return body_shapes.reader_for(reader, data, lambda body: as_message(self._completion(body, call)))
 
     async def _open(self, call: UpstreamCall, body: bytes, deadlines: Deadlines) -> Response:
         """Requests a stream and returns once the response head has arrived."""

@@ -11,6 +11,7 @@ from parley.backends.llama_cpp.command import capabilities_path
 from parley.backends.openai.backend import OpenAI
 from parley.backends.openai.reasoning import Rule
 from parley.config import HealthCheck, HttpHealthCheck
+from parley.core.messages.text_completion import TextCompletion
 from parley.core.ports import UpstreamCall
 from parley.core.streaming.accumulator import CompletionAccumulator
 from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
@@ -70,13 +71,13 @@ class LlamaCpp(OpenAI):
         )
         self._capabilities_path = capabilities_path(unix_socket)
 
-    async def complete(self, call: UpstreamCall) -> ChatCompletion:
-        """Returns the complete answer; see the port.
+    async def complete_compact(self, call: UpstreamCall) -> ChatCompletion | TextCompletion:
+        """See `HttpBackend.complete_compact`.
 
         Several choices are requested as a stream: otherwise the server reports the usage of one choice only.
         """
         if call.request.n <= 1:
-            return await super().complete(call)
+            return await super().complete_compact(call)
         accumulator = CompletionAccumulator(ChatCompletion())
         async for chunk in self.stream(call):
             accumulator.add(chunk)

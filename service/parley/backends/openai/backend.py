@@ -16,6 +16,7 @@ from parley.backends.openai.reasoning import REJECTION, ReasoningHistory, Rule, 
 from parley.backends.openai.stream import StreamReader
 from parley.config import HttpHealthCheck
 from parley.core.messages.extra_fields import dump_bytes
+from parley.core.messages.text_completion import TextCompletion
 from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
 
@@ -117,7 +118,7 @@ class OpenAI(AdaptiveBackend):
     def _adapt(self, body: dict[str, Any]) -> None:
         """Adjusts the body to this server's variant of the API."""
 
-    def _completion(self, data: bytes, call: UpstreamCall) -> ChatCompletion:
+    def _completion(self, data: bytes, call: UpstreamCall) -> ChatCompletion | TextCompletion:
         return openai_response.completion(data, self._expected(call, _delivered_text(call)))
 
     def _reader(self, call: UpstreamCall) -> StreamReader:

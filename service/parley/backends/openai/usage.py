@@ -6,6 +6,7 @@ from typing import Any
 
 from parley.backends.parsing.lenient_json import MAX_COUNT, Source, count, struct
 from parley.core.messages import extra_fields
+from parley.core.messages.text_completion import TokenCounts
 from parley.v1.message_pb2 import CompletionTokensDetails, PromptTokensDetails, Usage
 
 # `cost_details` is also kept in `extra_json`, with exact numbers.
@@ -36,7 +37,7 @@ def usage(data: Any, source: Source, *path: str | int) -> Usage | None:
     if not isinstance(data, dict):
         return None
     if (counts := usual_counts(data)) is not None:
-        return Usage(prompt_tokens=counts[0], completion_tokens=counts[1], total_tokens=counts[2])
+        return Usage(**counts._asdict())
     prompt, produced = _count(data, "prompt_tokens"), _count(data, "completion_tokens")
     total = count(data.get("total_tokens"))
     if total is not None:
@@ -54,16 +55,16 @@ def usage(data: Any, source: Source, *path: str | int) -> Usage | None:
     return read
 
 
-def usual_counts(data: Any) -> tuple[int, int, int] | None:
+def usual_counts(data: Any) -> TokenCounts | None:
     """Fast path: returns the counts of a usage that has three which fit together, and nothing else; else None."""
     if data.__class__ is not dict or len(data) != 3:  # noqa: PLR2004 - the counts
         return None
     prompt, produced, total = data.get("prompt_tokens"), data.get("completion_tokens"), data.get("total_tokens")
     if not (prompt.__class__ is produced.__class__ is total.__class__ is int):
         return None
-    if prompt <= 0 or produced < 0 or prompt + produced != total or total > MAX_COUNT:
+    if prompt <= 0 or produced <= 0 or prompt + produced != total or total > MAX_COUNT:
         return None
-    return prompt, produced, total
+    return TokenCounts(prompt, produced, total)
 
 
 def _count(data: Mapping[str, Any], name: str) -> int | None:

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from parley.core.errors import ContentPolicy, ParleyError, UpstreamRejected
+from parley.core.messages.text_completion import TextCompletion, as_message
 from parley.core.ports import UpstreamCall
 from parley.core.routing.attempts import Attempt
 from parley.core.routing.retry_state import RetryState
@@ -148,13 +149,17 @@ class ActiveAttempt:
             return False
         return self._record_result(error)
 
-    def request_answer(self) -> Coroutine[Any, Any, ChatCompletion]:
+    def request_answer(self) -> Coroutine[Any, Any, ChatCompletion | TextCompletion]:
         """Requests the answer without streaming. Raises the errors of the backend."""
-        return self.record.candidate.target.backend.complete(self.record.call)
+        return self.record.candidate.target.answer(self.record.call)
 
-    def record_usage(self, completion: ChatCompletion) -> None:
+    def record_usage(self, completion: ChatCompletion | TextCompletion) -> None:
         """Records the usage of an answer without streaming; estimates what the target does not report."""
-        attempt, used = self.record, completion.usage
+        attempt = self.record
+        if isinstance(completion, TextCompletion):
+            attempt.usage = completion.usage
+            return
+        used = completion.usage
         if used.prompt_tokens and used.completion_tokens:  # nearly every answer
             attempt.usage = used
             return
@@ -215,7 +220,7 @@ class ActiveAttempt:
                 timer.cancel()
 
     async def _stream_completion(self) -> AsyncGenerator[ChatCompletionChunk, None]:
-        self.completion = await self.request_answer()
+        self.completion = as_message(await self.request_answer())
         self.record_usage(self.completion)
         self.record.candidate.target.record_streams_unsupported()
         end = ChatCompletionChunk(usage=self.completion.usage)

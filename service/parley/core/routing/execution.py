@@ -8,6 +8,7 @@ from typing import Any
 
 from parley.config import Model
 from parley.core.errors import DeadlineExceeded, ParleyError, UnsupportedParameter
+from parley.core.messages.text_completion import TextCompletion
 from parley.core.offload import is_large, offload
 from parley.core.ports import UpstreamCall
 from parley.core.routing import hedging
@@ -66,7 +67,7 @@ class Execution:
         """The output so far in bytes; 0 for an answer that is not requested as a stream."""
         return self._stitched.delivered.size if self._stitched else 0
 
-    async def complete(self) -> ChatCompletion:
+    async def complete(self) -> ChatCompletion | TextCompletion:
         """Returns the answer.
 
         Raises:

@@ -2,16 +2,23 @@
 
 import asyncio
 import time
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from parley.config import Model, Price, Target
-from parley.core.ports import Backend
+from parley.core.messages.text_completion import TextCompletion
+from parley.core.ports import Backend, UpstreamCall
 from parley.core.routing.breaker import Clock
 from parley.core.routing.call_origin import PLAIN_ORIGIN, CallOrigin
 from parley.core.routing.first_token_latency import FirstTokenLatency
 from parley.core.routing.probe_schedule import SharedState
 from parley.core.routing.target_breakers import Permit, TargetBreakers
+from parley.v1.chat_completions_pb2 import ChatCompletion
 
 _UNSTREAMED_SECONDS = 300.0
+
+Answer = Callable[[UpstreamCall], Coroutine[Any, Any, ChatCompletion | TextCompletion]]
+"""Returns the complete answer; raises the errors of `Backend`."""
 
 
 class LiveTarget:
@@ -25,6 +32,7 @@ class LiveTarget:
         state: The probe times that workers share; by default the target has its own.
 
     Attributes:
+        answer: Requests an answer without streaming.
         healthy: The result of the latest health check; true without health checks.
         is_opened: Whether an administrator has opened the breaker: no call is admitted until it is closed.
         breakers: The circuit breakers.
@@ -45,6 +53,8 @@ class LiveTarget:
         self.backend_name = target.backend
         self.model = target.model
         self.backend = backend
+        # Backends that use HTTP have it: an answer that is one text is no message yet.
+        self.answer: Answer = getattr(backend, "complete_compact", backend.complete)
         self.price = price
         self.healthy = True
         self.is_opened = False

@@ -15,6 +15,7 @@ from google.protobuf.struct_pb2 import Struct
 
 from parley.core.messages import ids
 from parley.core.messages.extra_fields import merge_text
+from parley.core.messages.text_completion import TextCompletion
 from parley.core.streaming.plain_text import PlainText
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
 from parley.v1.message_pb2 import ChunkChoice, Delta, Usage
@@ -164,7 +165,7 @@ def has_output(choice: ChunkChoice) -> bool:
     )
 
 
-def stamp(completion: ChatCompletion, model: str, session_id: str | None) -> None:
+def stamp(completion: ChatCompletion | TextCompletion, model: str, session_id: str | None) -> None:
     """Sets the fields of a completion that Parley assigns: id, object type, time, model and session."""
     completion.id = ids.completion_id()
     completion.object = "chat.completion"

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from parley.core.errors import ParleyError
+from parley.core.messages.text_completion import TextCompletion
 from parley.core.ports import Charge, Settlement
 from parley.core.ports.limits import CONCURRENT, REQUESTS, TOKEN_KINDS
 from parley.core.usage.tokens import charged_size, estimate_tokens
@@ -86,12 +87,12 @@ class Admission:
         if self._counts_tokens:
             self._history = history
 
-    def record_answer(self, answer: ChatCompletion | ChatCompletionChunk) -> None:
+    def record_answer(self, answer: ChatCompletion | TextCompletion | ChatCompletionChunk) -> None:
         """Records an answer, or a chunk of one."""
         if not self._counts_tokens:
             return
         self._answer_size = self._answer_size or 0
-        if answer.HasField("usage"):
+        if isinstance(answer, TextCompletion) or answer.HasField("usage"):
             self._usage, self._answer_size = answer.usage, 0
             return
         for choice in answer.choices:

@@ -7,7 +7,6 @@ import grpc
 from parley.rpc.call import Call
 from parley.rpc.metadata import rate_limits
 from parley.rpc.metadata.idempotency import REPLAYED
-from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
 
 SESSION = "x-chat-session-id"
 """The header with the id of a session."""
@@ -24,7 +23,7 @@ async def send(call: Call, context: _Context, *more: tuple[str, str]) -> None:
         await context.send_initial_metadata(headers)
 
 
-async def send_with_answer(call: Call, context: _Context, answer: ChatCompletion | ChatCompletionChunk | None) -> None:
+async def send_with_answer(call: Call, context: _Context, session_id: str | None) -> None:
     """Sends the caller's rate limits, the session's id and the mark of a replayed answer, if any."""
-    session = ((SESSION, answer.session_id),) if answer is not None and answer.HasField("session_id") else ()
+    session = ((SESSION, session_id),) if session_id else ()
     await send(call, context, *session, *((REPLAYED,) if call.outcome.replayed else ()))

@@ -11,6 +11,7 @@ from parley.core.chat import Chat
 from parley.core.errors import InvalidRequest
 from parley.core.messages.ids import canonical_session_id
 from parley.core.messages.proto_json import dumps, from_message
+from parley.core.messages.text_completion import TextCompletion
 from parley.core.offload import offload
 from parley.core.sessions.idempotency import COMPLETIONS, Key
 from parley.rpc import errors, sse
@@ -45,22 +46,32 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
     async def CreateChatCompletion(self, request: CreateChatCompletionRequest, context: Context) -> ChatCompletion:
         """Returns the answer."""
         completion = await self._complete(current(), request, context)
-        fill_structs(completion)
-        set_text(completion)
-        return completion
+        if isinstance(completion, TextCompletion):
+            message = completion.message()
+        else:
+            message = completion
+            fill_structs(message)
+        set_text(message)
+        return message
 
     async def CreateChatCompletionJson(self, request: CreateChatCompletionRequest, context: Context) -> HttpBody:
         """Returns the answer as the JSON of REST."""
         call = current()
         completion = await self._complete(call, request, context)
-        data = dumps(from_message(completion, nulls=_NULLS in call.metadata))
+        nulls = _NULLS in call.metadata
+        if isinstance(completion, TextCompletion):
+            data = completion.json(nulls=nulls)
+        else:
+            data = dumps(from_message(completion, nulls=nulls))
         return HttpBody(content_type="application/json", data=data)
 
-    async def _complete(self, call: Call, request: CreateChatCompletionRequest, context: Context) -> ChatCompletion:
+    async def _complete(
+        self, call: Call, request: CreateChatCompletionRequest, context: Context
+    ) -> ChatCompletion | TextCompletion:
         key = await self._prepare(call, request, is_stream=False)
         options = CallOptions(remaining(context), key, hops(call.metadata), call.trace)
         completion = await self._chat.complete(request, call.known_caller, options, call.outcome)
-        await headers.send_with_answer(call, context, completion)
+        await headers.send_with_answer(call, context, completion.session_id)
         _record_answer(call, completion)
         return completion
 
@@ -176,6 +187,6 @@ def _record_answer(call: Call, answer: Any) -> None:
     """Adds the answer's fields to the log line."""
     fields, usage = call.log_fields, answer.usage
     fields["model"] = answer.model
-    if answer.HasField("session_id"):
+    if answer.session_id:
         fields["session"] = answer.session_id
     fields["prompt_tokens"], fields["completion_tokens"] = usage.prompt_tokens, usage.completion_tokens

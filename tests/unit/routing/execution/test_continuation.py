@@ -7,6 +7,7 @@ from parley.core.errors import (
     StreamBroken,
     UpstreamRejected,
 )
+from parley.core.messages.text_completion import as_message
 from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk, CreateChatCompletionRequest
 from parley.v1.message_pb2 import Delta, Usage
@@ -127,7 +128,7 @@ async def test_a_restarted_non_streaming_answer_may_be_continued(stack: Stack) -
     call.choices.add(index=0, delta=Delta()).delta.tool_calls.add(index=0, id="call_1")
     stack.answers(a=[call, StreamBroken("m broke off")], b=broken_stream("The capital"), c=chunks(" is Paris."))
     execution = stack.run()
-    answer = await execution.complete()
+    answer = as_message(await execution.complete())
     assert "The capital is Paris." == answer.choices[0].message.content.string_value
     assert not answer.choices[0].message.tool_calls
     assert "The capital" == stack.backends["c"].calls[0].request.messages[-1].content.string_value

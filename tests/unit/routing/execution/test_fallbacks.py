@@ -12,6 +12,7 @@ from parley.core.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
+from parley.core.messages.text_completion import as_message
 from parley.v1.message_pb2 import Usage
 from tests.rpc.scripted import completion
 from tests.unit.routing.execution.stack import Stack, attempts
@@ -20,7 +21,7 @@ from tests.unit.routing.execution.stack import Stack, attempts
 async def test_the_next_target_answers(stack: Stack) -> None:
     """If all targets of the model fail, its fallback answers; `model_id` is the model that answers."""
     execution = stack.answers(a=UpstreamTimeout("slow")).run()
-    assert "Hello" == (await execution.complete()).choices[0].message.content.string_value
+    assert "Hello" == as_message(await execution.complete()).choices[0].message.content.string_value
     assert "m" == execution.model_id
     execution = stack.answers(b=UpstreamTimeout("slow")).run()
     await execution.complete()
@@ -50,7 +51,7 @@ async def test_a_temporary_failure_is_retried(stack: Stack) -> None:
     """After a temporary failure the same target is retried with a delay."""
     answers = [UpstreamUnavailable("down", cause="reset"), completion("back")]
     execution = stack.answers(a=lambda _: answers.pop(0)).run("alone")
-    assert "back" == (await execution.complete()).choices[0].message.content.string_value
+    assert "back" == as_message(await execution.complete()).choices[0].message.content.string_value
     assert [("a", "first", "failed", "UPSTREAM_UNAVAILABLE"), ("a", "retry", "completed", "")] == attempts(execution)
     assert ["reset", None] == [one.error.cause if one.error else None for one in execution.attempts]
     assert 100 < execution.receipt().attempts[1].started_ms < 2000
