@@ -29,12 +29,15 @@ class CallOptions(NamedTuple):
         key: The `Idempotency-Key`; None for a call without one.
         hops: The number of Parleys that the call has passed through before this one.
         trace: The trace of the call; None without tracing.
+        texts: The role and the text of each message of the request, if none has anything else; None otherwise, and for
+            streams, which would keep them.
     """
 
     deadline: float | None = None
     key: Key | None = None
     hops: int = 0
     trace: CallTrace | None = None
+    texts: Sequence[tuple[str, str]] | None = None
 
 
 @dataclass(slots=True, eq=False)

@@ -172,6 +172,7 @@ class Chat:
             account=call.caller.account,
             hops=call.options.hops,
             trace=call.options.trace,
+            texts=None if call.uses_functions else call.options.texts,
         )
         return call.execution
 

@@ -8,6 +8,7 @@ from typing import Any
 from parley.core.call import CallOutcome
 from parley.core.errors import CallCancelled, ParleyError, ShuttingDown
 from parley.core.ports import Caller, CallFacts, CallTrace, Credentials, Origin
+from parley.rpc.request_shape import RequestShape
 
 
 @dataclass(slots=True, eq=False)
@@ -34,6 +35,7 @@ class Call:
         is_logged: Whether the call has a log line of its own.
         started: When the call began, in seconds of `time.perf_counter`.
         trace: The trace of the call; None without tracing.
+        shape: What a request of the chat completions has; None for other requests, and before it is decoded.
     """
 
     method: str
@@ -54,6 +56,7 @@ class Call:
     is_logged: bool = True
     started: float = 0.0
     trace: CallTrace | None = None
+    shape: RequestShape | None = None
 
     @property
     def known_caller(self) -> Caller:

@@ -34,12 +34,12 @@ def decoder(read: Callable[[bytes], Any], name: str) -> Callable[[Call, Any], Aw
         A function of the call and what `context.read` has returned. It raises InvalidRequest.
     """
 
-    def read_request(data: bytes) -> Any:
+    def read_request(call: Call, data: bytes) -> Any:
         request = read(data)
         if isinstance(request, CreateChatCompletionRequest):
-            request_forms.read(request, data)
+            call.shape = request_forms.read(request, data)
             if name in _TYPED:
-                typed_forms.infer_types(request)
+                typed_forms.infer_types(request, call.shape)
         return request
 
     async def decode(call: Call, data: Any) -> Any:
@@ -51,9 +51,9 @@ def decoder(read: Callable[[bytes], Any], name: str) -> Callable[[Call, Any], Aw
             raise InvalidRequest.of(errors.decode_violations(violations))
         try:
             if len(data) < LARGE_BYTES:
-                return read_request(data)
+                return read_request(call, data)
             record_size(size=len(data))
-            return await offload(read_request, data)
+            return await offload(read_request, call, data)
         except DecodeError as error:
             raise InvalidRequest(_UNDECODABLE) from error
 

@@ -8,6 +8,7 @@ from itertools import repeat
 from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
 
 from parley.core.messages.typed_fields import typed_fields
 from parley.rpc.key_order import STRUCTS
@@ -18,6 +19,7 @@ TEXTS = ("extra_json", "extra_body_json")
 
 _Fields = dict[FieldDescriptor, tuple[int, Any, bool]]
 """By field: its form, the fields of its message, and whether it is repeated."""
+_KNOWN: dict[type, _Fields] = {}
 
 
 def forms_in(message: Any) -> int:
@@ -27,10 +29,7 @@ def forms_in(message: Any) -> int:
         The sum of `STRUCT` (a Struct with a text field beside it), `TEXT` (the text of unknown fields) and `TYPED` (a
         typed form); 0 for none.
     """
-    kind = type(message)
-    fields = _KNOWN.get(kind)
-    if fields is None:
-        fields = _KNOWN[kind] = _fields(message.DESCRIPTOR)
+    fields = _fields_of(type(message))
     found, rest = 0, [(message, fields)]
     while rest:  # a recursive function takes twice as long
         part, fields = rest.pop()
@@ -42,6 +41,18 @@ def forms_in(message: Any) -> int:
                 if inner:
                     rest.extend(zip(value, repeat(inner)) if is_repeated else ((value, inner),))
     return found
+
+
+def fields_with_forms(kind: type[Message]) -> frozenset[FieldDescriptor]:
+    """Returns the fields of a message type that are forms, or whose messages may have some."""
+    return frozenset(_fields_of(kind))
+
+
+def _fields_of(kind: type[Message]) -> _Fields:
+    fields = _KNOWN.get(kind)
+    if fields is None:
+        fields = _KNOWN[kind] = _fields(kind.DESCRIPTOR)  # type: ignore[arg-type] # its other implementation's type
+    return fields
 
 
 def parley_type(field: FieldDescriptor) -> Descriptor | None:
@@ -65,6 +76,3 @@ def _fields(kind: Descriptor) -> _Fields:
         for field in kind.fields
         if field.name in flags or inner.get(field.name)
     }
-
-
-_KNOWN: dict[type, _Fields] = {}

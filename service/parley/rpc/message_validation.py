@@ -13,13 +13,14 @@ Fault = tuple[str, str] | tuple[str, str, str]
 CONTENT_TYPES = "a string or an array of content parts"
 
 
-_TEXT_ROLES = frozenset({"system", "developer", "user", "assistant"})  # those that need nothing besides their content
+TEXT_ROLES = frozenset({"system", "developer", "user", "assistant"})
+"""The roles of messages that need nothing besides their content."""
 
 
 def is_plain_text(message: Message) -> bool:
     """Returns whether a message has a role and a text, as most have: then nothing is wrong with it."""
     text = message.content.string_value
-    return bool(text) and message.role in _TEXT_ROLES and "\0" not in text
+    return bool(text) and message.role in TEXT_ROLES and "\0" not in text
 
 
 def message_faults(message: Message, path: str) -> Iterator[Fault]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from parley.rpc.json_values import to_value
 from parley.rpc.message_validation import Fault
+from parley.rpc.request_shape import RequestShape
 from parley.rpc.typed_parts import JsonParts, read_parts, with_members
 from parley.v1.chat_completions_pb2 import (
     AudioOutput,
@@ -37,8 +38,15 @@ def read(request: CreateChatCompletionRequest) -> Iterator[Fault]:
         yield from _grammar(tool.custom, f"tools[{index}].custom.") if tool.HasField("custom") else ()
 
 
-def infer_types(request: CreateChatCompletionRequest) -> None:
+_WITH_TYPES = frozenset(
+    CreateChatCompletionRequest.DESCRIPTOR.fields_by_name[name] for name in ("tools", "response_format", "prediction")
+)
+
+
+def infer_types(request: CreateChatCompletionRequest, shape: RequestShape) -> None:
     """Sets each `type` that is empty if the other fields allow one type only."""
+    if shape.texts is not None and _WITH_TYPES.isdisjoint(shape.fields):
+        return
     for tool in request.tools:
         tool.type = tool.type or _only(tool, "function", "custom")
     for message in request.messages:

@@ -27,6 +27,7 @@ from parley.rpc.field_rules import (
     TOOL_CHOICES,
 )
 from parley.rpc.message_validation import CONTENT_TYPES, Fault, is_plain_text, message_faults, part_faults
+from parley.rpc.request_shape import RequestShape, shape_of
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.message_pb2 import Message
 
@@ -46,6 +47,7 @@ def validate(
     is_stream: bool,
     model_required: bool = False,
     found: Sequence[Violation] = (),
+    shape: RequestShape | None = None,
 ) -> None:
     """Checks a request.
 
@@ -54,11 +56,13 @@ def validate(
         is_stream: Whether the method returns a stream.
         model_required: Whether the request must name a model.
         found: Violations that the edge has found in the JSON. They replace those found here about the same field.
+        shape: The shape of the request, if it is known. Fields that were cleared since may be part of it.
 
     Raises:
         InvalidRequest: With all violations, or the first hundred.
     """
-    checks = _checks(frozenset([field for field, _ in request.ListFields()]), is_stream)
+    fields, texts = shape or shape_of(request)
+    checks = _checks(fields, is_stream, texts is not None)
     violations: list[Violation] = []
     for check in checks:
         faults = check(request)
@@ -287,10 +291,12 @@ _NAMES = {field: field.name for field in CreateChatCompletionRequest.DESCRIPTOR.
 
 
 @lru_cache(maxsize=256)  # the sets of fields that callers send; few of the possible ones
-def _checks(fields: frozenset[FieldDescriptor], is_stream: bool) -> tuple[_Check, ...]:
-    """Returns the checks of a request that sets these fields."""
+def _checks(fields: frozenset[FieldDescriptor], is_stream: bool, has_plain_texts: bool) -> tuple[_Check, ...]:
+    """Returns the checks of a request that sets these fields; plain texts need none."""
     named = {_NAMES[field] for field in fields}
     checks = tuple(check for check, names in _CHECKS if not (names and names.isdisjoint(named)))
+    if has_plain_texts:
+        checks = tuple(check for check in checks if check is not _messages)
     return checks if is_stream or _STREAM_FIELDS.isdisjoint(named) else (*checks, _stream_fields)
 
 

@@ -31,8 +31,7 @@ def deep(levels: int) -> str:
 def read_request(**fields: Any) -> CreateChatCompletionRequest:
     """Returns a request as the core reads it."""
     request = ParseDict({"model": "m", **fields}, CreateChatCompletionRequest())
-    request_forms.read(request, request.SerializeToString())
-    typed_forms.infer_types(request)
+    typed_forms.infer_types(request, request_forms.read(request, request.SerializeToString()))
     return request
 
 

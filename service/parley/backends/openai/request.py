@@ -43,7 +43,11 @@ def body(call: UpstreamCall, *, stream: bool, policy: ExtraBodyPolicy = EVERYTHI
         UnsupportedParameter: If the policy does not allow a vendor parameter.
     """
     request = call.request
-    sent: dict[str, Any] = _request(request)
+    if call.texts is None:
+        sent: dict[str, Any] = _request(request)
+    else:
+        sent = {"model": "", "messages": [{"role": role, "content": text} for role, text in call.texts]}
+        sent |= _parameters(request)
     sent["model"] = call.model or request.model
     if stream:
         sent["stream"] = True
@@ -193,3 +197,4 @@ _convert_message = _converter(_find_type("parley.v1.Message"), {"annotations"})
 _CONVERTERS["parley.v1.Message"] = _message
 _stream_options = _converter(StreamOptions.DESCRIPTOR)
 _request = _converter(CreateChatCompletionRequest.DESCRIPTOR, NOT_SENT)
+_parameters = _converter(CreateChatCompletionRequest.DESCRIPTOR, NOT_SENT | {"messages"})

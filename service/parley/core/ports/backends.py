@@ -29,6 +29,8 @@ class UpstreamCall:
         hops: The number of Parleys that the call has passed through, this one included.
         coalesce: Seconds within which a stream may collect what arrives after its first token; 0 for none.
         trace: The trace context of the attempt; None without tracing.
+        texts: The role and the text of each message of `request`, if they have nothing else; None otherwise, or if that
+            is not known.
     """
 
     request: CreateChatCompletionRequest
@@ -40,6 +42,7 @@ class UpstreamCall:
     hops: int = 1
     coalesce: float = 0.0
     trace: AttemptTrace | None = None
+    texts: Sequence[tuple[str, str]] | None = None
 
 
 class Backend(Protocol):

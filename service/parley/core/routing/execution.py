@@ -265,5 +265,5 @@ class Execution:
             request = CreateChatCompletionRequest()
             request.CopyFrom(call.request)
             prefix.append_prefill(request, stitched.delivered)
-            return replace(call, request=request, has_prefill=True), AttemptKind.CONTINUATION
+            return replace(call, request=request, has_prefill=True, texts=None), AttemptKind.CONTINUATION
         return call, self._restart_kind

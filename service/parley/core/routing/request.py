@@ -45,6 +45,8 @@ class RequestBuilder:
         messages: The conversation, including the messages stored in the session.
         deadline: The caller's deadline as a time of the event loop's clock; None for no deadline.
         hops: The number of Parleys before this one.
+        texts: The role and the text of each message of the request, if that has no functions and the messages have
+            nothing else.
     """
 
     defaults: Mapping[str, ModelDefaults]
@@ -53,6 +55,7 @@ class RequestBuilder:
     messages: Sequence[Message]
     deadline: float | None
     hops: int = 0
+    texts: Sequence[tuple[str, str]] | None = None
 
     def build(self, candidate: Candidate) -> UpstreamCall:
         """Builds the call to a target. Its request is the caller's own, not a copy, if nothing is added or replaced.
@@ -65,13 +68,14 @@ class RequestBuilder:
             message = f'`continue_final_message` is not supported by the model "{self.model.id}"'
             raise UnsupportedParameter(message, param="continue_final_message")
         added: Sequence[str] = ()
-        request = self.request
+        request, texts = self.request, self.texts
         if self._needs_copy(answering):
             request, added = self._copy(answering)
+            texts = None
         name = target.model or answering.id
         coalesce = 0.0 if answering.coalesce == "off" else answering.coalesce
         return UpstreamCall(
-            request, name, answering.timeouts, self.deadline, has_prefill, added, self.hops + 1, coalesce
+            request, name, answering.timeouts, self.deadline, has_prefill, added, self.hops + 1, coalesce, None, texts
         )
 
     def _needs_copy(self, answering: Model) -> bool:
@@ -82,7 +86,7 @@ class RequestBuilder:
             or self.model.instructions
             or self.messages is not self.request.messages
             or self.request.model != self.model.id
-            or functions.has_functions(self.request)
+            or (self.texts is None and functions.has_functions(self.request))
         )
 
     def _copy(self, answering: Model) -> tuple[CreateChatCompletionRequest, Sequence[str]]:

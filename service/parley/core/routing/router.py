@@ -122,6 +122,7 @@ class Router:
         account: str = "",
         hops: int = 0,
         trace: CallTrace | None = None,
+        texts: Sequence[tuple[str, str]] | None = None,
     ) -> Execution:
         """Prepares the execution of one call.
 
@@ -134,6 +135,8 @@ class Router:
             account: The caller's account.
             hops: The number of Parleys before this one.
             trace: The trace of the call; None without tracing.
+            texts: The role and the text of each message of the request, if that has no functions and the messages have
+                nothing else.
         """
         retry_state = RetryState(  # without keywords, which cost as much as the rest of the constructor
             model.id,
@@ -145,7 +148,7 @@ class Router:
             CallOrigin(account, request, messages),
         )
         retry_state.trace = trace
-        builder = RequestBuilder(self._defaults, model, request, messages, deadline, hops)
+        builder = RequestBuilder(self._defaults, model, request, messages, deadline, hops, texts)
         return Execution(retry_state, model, builder)
 
     def _highest_price(self, model: Model) -> Price | None:

@@ -69,7 +69,8 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
         self, call: Call, request: CreateChatCompletionRequest, context: Context
     ) -> ChatCompletion | TextCompletion:
         key = await self._prepare(call, request, is_stream=False)
-        options = CallOptions(remaining(context), key, hops(call.metadata), call.trace)
+        texts = call.shape.texts if call.shape is not None else None
+        options = CallOptions(remaining(context), key, hops(call.metadata), call.trace, texts)
         completion = await self._chat.complete(request, call.known_caller, options, call.outcome)
         await headers.send_with_answer(call, context, completion.session_id)
         _record_answer(call, completion)
@@ -121,7 +122,9 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
         model_required = _MODEL in call.metadata or not (self._chat.has_default_model or request.session_id)
         violations = call.metadata.get(_VIOLATIONS)
         found = errors.decode_violations(violations) if violations else ()
-        await offload(validate, request, is_stream=is_stream, model_required=model_required, found=found)
+        await offload(
+            validate, request, is_stream=is_stream, model_required=model_required, found=found, shape=call.shape
+        )
         return idempotency_key(call.metadata, COMPLETIONS)
 
     async def _write_events(

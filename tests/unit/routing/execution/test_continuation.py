@@ -13,6 +13,7 @@ from parley.v1.chat_completions_pb2 import ChatCompletionChunk, CreateChatComple
 from parley.v1.message_pb2 import Delta, Usage
 from tests.rpc.scripted import USAGE, chunks
 from tests.unit.routing.execution.stack import Stack, attempts, broken_stream, read_text
+from tests.unit.routing.routes import ANYONE
 
 
 async def test_a_broken_stream_continues_at_the_next_target(stack: Stack) -> None:
@@ -133,6 +134,20 @@ async def test_a_restarted_non_streaming_answer_may_be_continued(stack: Stack) -
     assert not answer.choices[0].message.tool_calls
     assert "The capital" == stack.backends["c"].calls[0].request.messages[-1].content.string_value
     assert ["first", "fallback", "continuation"] == [one.kind for one in execution.receipt().attempts]
+
+
+async def test_a_continuation_sends_the_prefill_beside_plain_texts(stack: Stack) -> None:
+    """The request of a continuation has the delivered text, so that it is not sent from the texts of the first one."""
+    stack.answers(a=broken_stream("The capital"), b=chunks(" is Paris."))
+    request = CreateChatCompletionRequest(model="hedged")
+    request.messages.add(role="user").content.string_value = "Where?"
+    model = stack.router.model(ANYONE, "hedged")
+    execution = stack.router.new_execution(
+        model, request, request.messages, session_id=None, deadline=None, texts=[("user", "Where?")]
+    )
+    assert "The capital is Paris." == (await read_text(execution))[0]
+    [first], [second] = stack.backends["a"].calls, stack.backends["b"].calls
+    assert ([("user", "Where?")], None) == (first.texts, second.texts)
 
 
 async def test_a_model_may_forbid_continuation(stack: Stack) -> None:
