@@ -23,6 +23,9 @@ import pytest
 import uvloop
 
 from parley.backends.openai.backend import OpenAI
+from parley.config.loader import parse
+from parley.metrics.worker import WorkerMetrics
+from parley.rpc.call import Call
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from tests.load import canned
 from tests.load.stack import configuration, upstream
@@ -72,14 +75,16 @@ class FunctionCounter:
 
 @pytest.fixture(scope="module")
 def server(log_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
-    """A server whose backend is the real one, with the upstream of the benchmark, on the loop of production."""
+    """A server with the real backend, the upstream of the benchmark, and the metrics and the loop of a worker."""
     loop, running = uvloop.new_event_loop(), AsyncExitStack()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     with upstream() as source:
         backend = OpenAI(f"http://{source.address}/v1", None)
         folder, config = tmp_path_factory.mktemp("costs"), configuration(source.address)
-        start = serving(folder, config, time.time, {"bench": backend})
+        calls: set[Call] = set()
+        metrics = WorkerMetrics(parse(config, "costs.yaml"), calls)
+        start = serving(folder, config, time.time, {"bench": backend}, running=calls, metrics=metrics.calls)
         yield asyncio.run_coroutine_threadsafe(running.enter_async_context(start), loop).result(30)
         asyncio.run_coroutine_threadsafe(running.aclose(), loop).result(30)
         asyncio.run_coroutine_threadsafe(backend.close(), loop).result(30)
@@ -103,9 +108,9 @@ _METHODS = {
     ("burst-off", "grpc"): "StreamChatCompletion",
 }
 _LIMITS = {
-    ("unary-off", "rest"): Limits(265, 44, 14),
-    ("unary-auto", "rest"): Limits(355, 44, 14),
-    ("unary-off", "grpc"): Limits(265, 44, 14),
+    ("unary-off", "rest"): Limits(249, 40, 14),
+    ("unary-auto", "rest"): Limits(363, 40, 14),
+    ("unary-off", "grpc"): Limits(248, 40, 14),
     ("burst-off", "rest"): Limits(528, 94, 14),
     ("burst-off", "grpc"): Limits(526, 94, 14),
 }

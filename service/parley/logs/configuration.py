@@ -79,7 +79,9 @@ def _line(
 
     def process(logger: Any, level: str, event: structlog.typing.EventDict) -> bytes:
         if "fields" in event:
-            event = event.pop("fields") | event
+            fields = event.pop("fields")
+            fields |= event
+            event = fields
         event["level"] = level
         event["timestamp"] = _timestamp()
         if "exc_info" in event:

@@ -12,6 +12,8 @@ from parley.v1.message_pb2 import Usage
 class AttemptKind(StrEnum):
     """The reason for an attempt, as receipts name it."""
 
+    __hash__ = str.__hash__  # that of enumerations is a Python function
+
     FIRST = "first"
     RETRY = "retry"
     FALLBACK = "fallback"
@@ -22,6 +24,8 @@ class AttemptKind(StrEnum):
 
 class AttemptOutcome(StrEnum):
     """The outcome of an attempt, as receipts name it."""
+
+    __hash__ = str.__hash__
 
     COMPLETED = "completed"
     FAILED = "failed"

@@ -25,5 +25,9 @@ async def send(call: Call, context: _Context, *more: tuple[str, str]) -> None:
 
 async def send_with_answer(call: Call, context: _Context, session_id: str | None) -> None:
     """Sends the caller's rate limits, the session's id and the mark of a replayed answer, if any."""
+    outcome = call.outcome
+    if not (session_id or outcome.replayed or outcome.rate_limits):  # most calls without sessions
+        call.headers_sent = True
+        return
     session = ((SESSION, session_id),) if session_id else ()
-    await send(call, context, *session, *((REPLAYED,) if call.outcome.replayed else ()))
+    await send(call, context, *session, *((REPLAYED,) if outcome.replayed else ()))

@@ -51,7 +51,9 @@ def fields(receipt: Receipt, attempts: Sequence[AttemptRecord]) -> dict[str, Any
         that did not complete.
     """
     done = [attempt for attempt in attempts if attempt.outcome is _DONE]
-    fields: dict[str, Any] = {"target": target_name(done[-1].backend, done[-1].target_model)} if done else {}
+    fields: dict[str, Any] = {}
+    if done:
+        fields["target"] = target_name(done[-1].backend, done[-1].target_model)
     if receipt.HasField("cost"):
         fields["cost"] = round(receipt.cost, _PLACES)
     if attempts:

@@ -1,6 +1,7 @@
 """The `ChatCompletions` service: validates the request, calls the core, returns the answer."""
 
 from contextlib import aclosing
+from functools import partial
 from typing import Any, Literal
 
 import grpc
@@ -12,7 +13,7 @@ from parley.core.errors import InvalidRequest
 from parley.core.messages.ids import canonical_session_id
 from parley.core.messages.proto_json import dumps, from_message
 from parley.core.messages.text_completion import TextCompletion
-from parley.core.offload import offload
+from parley.core.offload import is_large, offload
 from parley.core.sessions.idempotency import COMPLETIONS, Key
 from parley.rpc import errors, sse
 from parley.rpc.call import Call, current
@@ -122,9 +123,12 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
         model_required = _MODEL in call.metadata or not (self._chat.has_default_model or request.session_id)
         violations = call.metadata.get(_VIOLATIONS)
         found = errors.decode_violations(violations) if violations else ()
-        await offload(
-            validate, request, is_stream=is_stream, model_required=model_required, found=found, shape=call.shape
-        )
+        shape = call.shape
+        check = partial(validate, request, is_stream=is_stream, model_required=model_required, found=found, shape=shape)
+        if is_large():
+            await offload(check)
+        else:
+            check()
         return idempotency_key(call.metadata, COMPLETIONS)
 
     async def _write_events(
