@@ -44,6 +44,7 @@ class Member:
             "initial-cluster": cluster,
             "heartbeat-interval": "300",
             "election-timeout": "3000",
+            "pre-vote": "true",  # otherwise a member that is connected again has the leader replaced
             "log-level": "error",
         }
         self.machine.start(["etcd", *(f"--{key}={value}" for key, value in options.items())], self.folder / "etcd.log")

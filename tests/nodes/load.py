@@ -25,7 +25,7 @@ _CHECK_SECONDS = 0.5
 
 @dataclass
 class Seen:
-    """What the clients have seen in one phase of the drill.
+    """What the clients have seen in one phase of the drill; an outcome counts in the phase in which it is known.
 
     Attributes:
         calls: Calls that were begun.
@@ -160,8 +160,8 @@ class Load:
 
     async def _call(self, conversation: Conversation) -> None:
         """Makes a call, and repeats it with its key until it is acknowledged."""
-        seen, number, began = self.seen, next(self._names), time.monotonic()
-        seen.calls += 1
+        number, began = next(self._names), time.monotonic()
+        self.seen.calls += 1
         body: dict[str, Any] = {"model": "echo", "messages": [{"role": "user", "content": f"turn {number}"}]}
         if conversation.id:
             body["chatSessionId"] = conversation.id
@@ -173,18 +173,18 @@ class Load:
             try:
                 session, text = await self._attempt(body, {"Idempotency-Key": f"drill-{number}"})
             except FailedAttemptError as error:
-                _count(seen, error, attempts)
+                _count(self.seen, error, attempts)
                 self._log.write(f"{time.time():.3f} {self.phase}: turn {number}, attempt {attempts}: {error}\n")
                 if time.monotonic() - began > REPEATED_SECONDS:
-                    seen.given_up += 1
+                    self.seen.given_up += 1
                     return  # the session is not used again: its last turn is unknown
                 await asyncio.sleep(_PAUSE)
                 continue
             conversation.id = session
             conversation.turns.append((f"turn {number}", text))
             self._idle.append(conversation)
-            seen.seconds.append(time.monotonic() - began)
-            seen.slowest = max(seen.slowest, seen.seconds[-1])
+            self.seen.seconds.append(time.monotonic() - began)
+            self.seen.slowest = max(self.seen.slowest, self.seen.seconds[-1])
             return
 
     async def _attempt(
