@@ -26,6 +26,7 @@ from parley.backends.openai.backend import OpenAI
 from parley.config.loader import parse
 from parley.metrics.worker import WorkerMetrics
 from parley.rpc.call import Call
+from parley.v1.chat_completions_pb2 import ChatCompletionChunk
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from tests.load import canned
 from tests.load.stack import configuration, upstream
@@ -133,6 +134,23 @@ def test_a_call_costs_no_more_than_its_limits(model: str, protocol: str, server:
     assert functions <= limits.functions, listing
     assert _least(lambda: _garbage(call), limits.garbage) <= limits.garbage
     assert _least(lambda: _peak_kib(call), limits.peak_kib) <= limits.peak_kib
+
+
+def test_a_stream_that_waits_keeps_no_chunk(server: Worker, channel: grpc.Channel) -> None:
+    """Between its events a stream holds none of the messages that it has sent: there may be thousands of streams."""
+    method: Any = ChatCompletionsStub(channel).StreamChatCompletionEvents
+    metadata = (("authorization", f"Bearer {server.keys['ada']}"), *_EDGE, *_REST)
+    gc.collect()
+    of_other_tests = len(_chunks())
+    stream = method(chat_request(canned.QUESTION, model="paced-off"), metadata=metadata)
+    # One of the samples is taken between two events, and not while one is sent.
+    assert any(len(_chunks()) <= of_other_tests for _ in stream)
+    stream.cancel()
+
+
+def _chunks() -> list[Any]:
+    """Returns the chunks that exist."""
+    return [one for one in gc.get_objects() if type(one) is ChatCompletionChunk]
 
 
 def _least(measure: Callable[[], float], limit: float) -> float:

@@ -111,6 +111,7 @@ class Chat:
             async with aclosing(execution.stream()) as batches:
                 async for batch in batches:
                     yield call.shape(batch)
+                    del batch  # a stream that waits keeps nothing of what it has sent
         except BaseException as error:
             await self._end(call, error)
             raise

@@ -136,6 +136,7 @@ class HttpBackend:
                 size += len(data)
                 if size > _MAX_STREAM_SIZE:
                     raise classifier.broken(call.request.model, f"the stream is longer than {_MAX_STREAM_SIZE} bytes")
+                del data, chunk  # a stream that waits keeps nothing of what it has sent
             if not reader.is_complete:
                 if watchdog.expired:
                     raise deadlines.exceeded(started=reader.started)

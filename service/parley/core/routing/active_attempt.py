@@ -187,6 +187,11 @@ class ActiveAttempt:
             raise
         return True
 
+    def take_head(self) -> Sequence[ChatCompletionChunk]:
+        """Removes and returns `head`."""
+        head, self.head = self.head, ()
+        return head
+
     @property
     def rest(self) -> AsyncGenerator[ChatCompletionChunk, None]:
         """The chunks after `head`."""

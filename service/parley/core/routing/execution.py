@@ -125,10 +125,12 @@ class Execution:
             record = attempt.record
             try:
                 async with attempt:
-                    for chunk in attempt.head:
+                    for chunk in attempt.take_head():
                         yield stitched.add(record, chunk)
+                        del chunk  # a stream that waits keeps nothing of what it has sent
                     async for chunk in attempt.rest:
                         yield stitched.add(record, chunk)
+                        del chunk
                     if rest := stitched.flush():
                         yield rest
             finally:

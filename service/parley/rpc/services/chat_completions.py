@@ -27,7 +27,12 @@ from parley.rpc.typed_forms import set_text
 from parley.rpc.unknown_fields import fill_structs
 from parley.rpc.validation import validate
 from parley.v1 import chat_completions_pb2_grpc as services
-from parley.v1.chat_completions_pb2 import DESCRIPTOR, ChatCompletion, CreateChatCompletionRequest
+from parley.v1.chat_completions_pb2 import (
+    DESCRIPTOR,
+    ChatCompletion,
+    ChatCompletionChunk,
+    CreateChatCompletionRequest,
+)
 
 _NULLABLE: tuple[Literal["stop", "tool_choice", "function_call"], ...] = ("stop", "tool_choice", "function_call")
 _ERROR_FORM = "parley-error-form"  # the format of an error within a stream, set by the edge; see sse.py
@@ -148,12 +153,17 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
     ) -> None:
         call = current()
         options = CallOptions(remaining(context), key, hops(call.metadata), call.trace)
+        last: ChatCompletionChunk | None = None
         async with aclosing(self._chat.stream(request, call.known_caller, options, call.outcome)) as chunks:
             async for batch in chunks:
                 if output.size > MAX_PENDING:
                     await output.drain()
                 output.add(batch)
-        _record_answer(call, output.last)
+                if batch and not batch[-1].choices:
+                    last = batch[-1]
+                del batch  # a stream that waits keeps nothing of what it has sent
+        if last is not None:
+            _record_answer(call, last)
 
 
 def add_chat_completions(servicer: ChatCompletionsServicer, server: grpc.aio.Server) -> None:
