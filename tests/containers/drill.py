@@ -137,8 +137,8 @@ def both_answer(drill: Drill) -> str:
     assert status == 200, answer
     drill.note(f"REST through Envoy: {answer['choices'][0]['message']['content']!r}")
     for number in range(7):
-        assert 200 == drill.chat(f"What is {number} plus one?", store=False)[0]
-    calls = 'parley_calls_total{rpc="CreateChatCompletion"}'
+        assert 200 == drill.chat(f"What is {number} plus one?", store=False, max_tokens=8)[0]
+    calls = 'parley_calls_total{model="smollm2"}'
     until(lambda: len(drill.series(f"sum by (instance) ({calls}) > 0")) == 2, "Prometheus has calls of both workers")
     drill.note(f"Prometheus: {len(drill.series('up == 1'))} targets up, calls by worker {drill.series(calls)}")
     return str(answer["chatSessionId"])
@@ -218,6 +218,10 @@ def main() -> int:
             until_healthy(drill, "edge")
 
         database_restarts(drill, session, again, "all containers removed and started again")
+    except BaseException:
+        sys.stderr.write(drill.compose("logs", "--tail", "20"))
+        sys.stderr.write(f"{drill.request('GET', '/api/v1/targets', port=9090)}\n")
+        raise
     finally:
         drill.compose("down", "--volumes")
         shutil.rmtree(secrets)

@@ -38,6 +38,9 @@ def enter() -> None:
     os.environ["CONTAINERS_CONF"] = _written("containers.conf", _ENGINE)
     os.environ["CONTAINERS_STORAGE_CONF"] = _written("storage.conf", _STORAGE)
     os.environ["DOCKER_HOST"] = f"unix://{FOLDER}/podman.sock"
+    os.environ["COMPOSE_PARALLEL_LIMIT"] = (
+        "1"  # the name server of Podman 4 loses networks that are made at the same time
+    )
     if os.environ.get("PARLEY_SANDBOX_ENTERED"):
         _start()
         return
@@ -83,6 +86,7 @@ def _start() -> None:
     Path("/run/netns").mkdir(exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "none", "/run/netns"], check=True)
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+    (FOLDER / "podman.sock").unlink(missing_ok=True)
     log = (FOLDER / "podman.log").open("wb")
     service = ["podman", "system", "service", "--time", "0", os.environ["DOCKER_HOST"]]
     subprocess.Popen(["setpriv", "--pdeathsig", "TERM", *service], stderr=log)

@@ -122,9 +122,9 @@ def test_only_this_machine_reaches_the_ports() -> None:
     """Published ports are on the loopback address. Only Envoy and Prometheus share a network with a worker."""
     ports = [port for service in SERVICES.values() for port in service.get("ports", ())]
     assert {"127.0.0.1"} == {port["host_ip"] for port in ports}
-    shared = {name for name, service in SERVICES.items() if service["networks"].keys() & {"workers", "metrics"}}
+    shared = {name for name, service in SERVICES.items() if "workers" in service["networks"]}
     assert {"edge", "prometheus", "worker"} == shared
-    assert all(COMPOSITION["networks"][name]["internal"] for name in ("database", "metrics", "workers"))
+    assert all(COMPOSITION["networks"][name]["internal"] for name in ("database", "workers"))
 
 
 def test_every_secret_is_a_file_that_the_configuration_reads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_prometheus_and_grafana_find_what_they_show() -> None:
     for name in ("worker", "edge"):
         assert name in found["names"]
         assert f"0.0.0.0:{found['port']}" == option(name, "metrics")
-        assert "metrics" in SERVICES[name]["networks"].keys() & SERVICES["prometheus"]["networks"].keys()
+        assert "workers" in SERVICES[name]["networks"].keys() & SERVICES["prometheus"]["networks"].keys()
     provisioning = checks.ROOT / "edge/grafana/provisioning"
     (source,) = yaml.safe_load(next((provisioning / "datasources").glob("*.yaml")).read_text())["datasources"]
     assert "http://prometheus:9090" == source["url"]
