@@ -42,7 +42,7 @@ def main() -> int:
 def _run(drill: Drill, options: argparse.Namespace) -> int:
     drill.start()
     limited = [("concurrent", drill.key("concurrent"), 6), ("minute", drill.key("minute"), 2)]
-    with (drill.folder / "failures.log").open("w") as log:
+    with (drill.folder / "failures.log").open("w", buffering=1) as log:
         load = Load([edge.url for edge in drill.edges], drill.key(), options.rate, options.sessions, log)
         report(f"{options.rate:.0f} calls a second, in {options.sessions} sessions")
         counts = asyncio.run(_drill(drill, load, options.seconds, limited))

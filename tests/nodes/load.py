@@ -206,7 +206,7 @@ class Load:
                 return session, _streamed(await response.text()) if body.get("stream") else _whole(
                     await response.json()
                 )
-        except aiohttp.ClientConnectorError as error:
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             self._edges[edge] = False
             if len(tried) + 1 == len(self._edges):
                 raise FailedAttemptError("no Envoy", is_refusal=True) from error
