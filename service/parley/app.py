@@ -10,7 +10,6 @@ from parley.auth.access import AccessChecker
 from parley.auth.api_keys import ApiKeys
 from parley.auth.callers import Callers
 from parley.auth.client_certificates import ClientCertificates
-from parley.backends.anthropic.backend import Anthropic
 from parley.backends.breaker_state import leadership, shared_states
 from parley.backends.extra_body import presets
 from parley.backends.extra_body.policy import ExtraBodyPolicy
@@ -76,6 +75,8 @@ def _make(name: str, config: BackendConfig, run_dir: Path) -> Backend:
         case OpenAIBackend():
             return _openai(config, run_dir / f"fields-{name}.json")
         case AnthropicBackend():
+            from parley.backends.anthropic.backend import Anthropic
+
             prefill = config.prefill != "off"
             return Anthropic(
                 config.base_url,

@@ -18,6 +18,7 @@ _OPTIONAL = {
     "xllamacpp",
     "openai",
     "aiohttp",
+    "parley.backends.anthropic",
     "parley.backends.parley",
 }
 _SERVICE = {
