@@ -1,6 +1,9 @@
 """The cost of a call in counts that do not depend on the machine: Python functions called, peak memory, cyclic garbage.
 
-The numbers are the measured ones and about 5 % more; of memory, whose peak depends on which threads run, a third more.
+The numbers are the measured ones and about 8 % more, 12 % for bursts and sessions: on a machine with other load bursts
+arrive in more pieces, and commits take more steps. Of memory, whose peak depends on which threads run, they are a third
+more.
+
 After an improvement, lower them; before raising one, look for the functions that are new in the list of a failure.
 """
 
@@ -109,11 +112,11 @@ _METHODS = {
     ("burst-off", "grpc"): "StreamChatCompletion",
 }
 _LIMITS = {
-    ("unary-off", "rest"): Limits(249, 40, 14),
-    ("unary-auto", "rest"): Limits(363, 40, 14),
-    ("unary-off", "grpc"): Limits(248, 40, 14),
-    ("burst-off", "rest"): Limits(528, 94, 14),
-    ("burst-off", "grpc"): Limits(526, 94, 14),
+    ("unary-off", "rest"): Limits(256, 40, 14),
+    ("unary-auto", "rest"): Limits(385, 40, 14),
+    ("unary-off", "grpc"): Limits(256, 40, 14),
+    ("burst-off", "rest"): Limits(560, 94, 14),
+    ("burst-off", "grpc"): Limits(558, 94, 14),
 }
 
 

@@ -30,7 +30,7 @@ class CallOptions(NamedTuple):
         hops: The number of Parleys that the call has passed through before this one.
         trace: The trace of the call; None without tracing.
         texts: The role and the text of each message of the request, if none has anything else; None otherwise, and for
-            streams, which would keep them.
+            streams and large requests, which would keep them for long.
     """
 
     deadline: float | None = None

@@ -35,7 +35,7 @@ class Call:
         is_logged: Whether the call has a log line of its own.
         started: When the call began, in seconds of `time.perf_counter`.
         trace: The trace of the call; None without tracing.
-        shape: What a request of the chat completions has; None for other requests, and before it is decoded.
+        shape: What a request of the chat completions has, from its decoding to its validation; None otherwise.
     """
 
     method: str

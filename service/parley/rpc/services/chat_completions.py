@@ -74,8 +74,8 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
     async def _complete(
         self, call: Call, request: CreateChatCompletionRequest, context: Context
     ) -> ChatCompletion | TextCompletion:
+        texts = call.shape.texts if call.shape is not None and not is_large() else None
         key = await self._prepare(call, request, is_stream=False)
-        texts = call.shape.texts if call.shape is not None else None
         options = CallOptions(remaining(context), key, hops(call.metadata), call.trace, texts)
         completion = await self._chat.complete(request, call.known_caller, options, call.outcome)
         await headers.send_with_answer(call, context, completion.session_id)
@@ -128,7 +128,7 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
         model_required = _MODEL in call.metadata or not (self._chat.has_default_model or request.session_id)
         violations = call.metadata.get(_VIOLATIONS)
         found = errors.decode_violations(violations) if violations else ()
-        shape = call.shape
+        shape, call.shape = call.shape, None  # its texts may be large, and a stream lasts long
         check = partial(validate, request, is_stream=is_stream, model_required=model_required, found=found, shape=shape)
         if is_large():
             await offload(check)
