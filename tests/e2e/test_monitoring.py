@@ -28,6 +28,8 @@ prices: {{up: {{prompt: 1, completion: 2}}}}
 """
 OF_PROMETHEUS = {"ALERTS", "up"}
 """Series that Prometheus adds itself."""
+OF_TARGETS = {"namespace", "job", "instance"}
+"""Labels that Prometheus adds to each series, in Kubernetes at least."""
 
 
 @pytest.fixture(scope="module")
@@ -85,18 +87,25 @@ def test_every_query_of_the_dashboard_has_data(prometheus: Prometheus) -> None:
 
 
 def test_every_selector_of_the_alerts_matches_a_scrape(parley: Parley, prometheus: Prometheus) -> None:
-    """Each metric of the rules is in a scrape or recorded by a rule, and has the labels by which it is selected."""
+    """Each metric of the rules is in a scrape or recorded, and has the labels that select, group and describe it."""
     assert prometheus.query("up")
     rules = [rule for group in yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"] for rule in group["rules"]]
-    labels: dict[str, set[str]] = {name: {"job"} for name in OF_PROMETHEUS}
-    labels |= {rule["record"]: {"job"} for rule in rules if "record" in rule}
+    labels: dict[str, set[str]] = {name: set() for name in OF_PROMETHEUS}
+    labels |= {rule["record"]: grouped(rule["expr"]) for rule in rules if "record" in rule}
     for family in text_string_to_metric_families(parley.scrape()):
         for sample in family.samples:
             labels.setdefault(sample.name, set()).update(sample.labels)
     for rule in rules:
         for name, matchers in selectors(rule["expr"]):
             assert name in labels, rule
-            assert set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", matchers)) <= labels[name], (name, matchers)
+            used = set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", matchers)) | grouped(rule["expr"])
+            used |= set(re.findall(r"\$labels\.(\w+)", str(rule.get("annotations"))))
+            assert used <= labels[name] | OF_TARGETS, (name, used)
+
+
+def grouped(expression: str) -> set[str]:
+    """Returns the labels by which an expression groups."""
+    return {label for listed in re.findall(r"\bby \(([^)]*)\)", expression) for label in listed.split(", ")}
 
 
 def selectors(expression: str) -> list[tuple[str, str]]:

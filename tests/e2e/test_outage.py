@@ -1,6 +1,7 @@
 """An unavailable store as seen through the edge: errors, health and recovery."""
 
 import json
+import re
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -84,6 +85,11 @@ def _post(parley: Parley, key: str) -> tuple[int, dict[str, str], Any, float]:
     return response.status, {n.lower(): v for n, v in response.getheaders()}, body, time.monotonic() - started
 
 
+def _available(parley: Parley) -> list[str]:
+    """Returns what the metrics of each worker say of the store."""
+    return re.findall(r"^parley_store_available{.*} (.*)$", parley.scrape(), re.MULTILINE)
+
+
 def test_calls_and_health_report_an_outage(store_outage: Outage, upstream: ScriptedUpstream) -> None:
     """Calls fail immediately with 503 and its reason for any key, health is NOT_SERVING, and all recover."""
     parley = store_outage.parley
@@ -103,8 +109,10 @@ def test_calls_and_health_report_an_outage(store_outage: Outage, upstream: Scrip
     assert (503, "not ready") == (status, lines[-1])
     assert {"[+] worker 1: accepts-calls", "[+] worker 2: models", "[+] envoy"} <= set(lines)
     assert {1, 2} == {number for number in (1, 2) for line in lines if f"[-] worker {number}: store: " in line}
+    until(lambda: ["0.0", "0.0"] == _available(parley), "the metrics of both workers")
     store_outage.restore()
     until(lambda: SERVING == _health(parley, "parley.v1.ChatCompletions"), "health says that it is back")
+    until(lambda: ["1.0", "1.0"] == _available(parley), "the metrics of both workers")
     until(lambda: 200 == _get(parley, "/readyz"), "the edge says that turns can be stored again")
     assert "Hello there." == parley.chat("Hi")
     assert 401 == _post(parley, "sk-wrong")[0]
