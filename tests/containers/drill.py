@@ -64,7 +64,7 @@ class Drill:
 
     def up(self, *services: str) -> None:
         """Starts services and all that they depend on; returns when these are healthy."""
-        self.compose("up", "--detach", "--no-build", *services)
+        self.compose("up", "--detach", "--no-build", "--no-recreate", *services)
 
     def request(self, method: str, path: str, body: Any = None, port: int = 8080) -> tuple[int, Any]:
         """Sends one request; returns its status, 0 without an answer, and its JSON or text."""

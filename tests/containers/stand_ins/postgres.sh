@@ -2,7 +2,7 @@
 set -eu
 umask 077
 as_postgres() { setpriv --reuid postgres --regid postgres --init-groups "$@"; }
-install -d -o postgres "$PGDATA" /var/run/postgresql
+install -d -m 0700 -o postgres "$PGDATA" /var/run/postgresql
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
     install -o postgres -m 0400 "$POSTGRES_PASSWORD_FILE" /tmp/password
     as_postgres initdb --username "$POSTGRES_USER" --pwfile /tmp/password --auth-host scram-sha-256 --auth-local trust
