@@ -74,7 +74,7 @@ probe: install ## Flood a Parley as strangers would, and race for its limits; ab
 bench: install ## Run the load benchmarks of tests/load; one JSON line each
 	@$(BIN)/python -m tests.load $(ARGS)
 
-alerts: install ## Cause each fault in a running Parley, and wait for its alert; ten minutes (ARGS="--only ParleyDown")
+alerts: install ## Cause each fault in a running Parley, and wait for its alert; 15 minutes (ARGS="--only ParleyDown")
 	@$(BIN)/python -m tests.alerts $(ARGS)
 
 scale: install ## Fill PostgreSQL with rows, and measure space, plans and turns (MESSAGES=100000000)
