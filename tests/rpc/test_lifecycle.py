@@ -105,6 +105,17 @@ async def test_a_stopping_server_is_not_serving_and_lets_streams_finish(running:
     await stopping
 
 
+async def test_a_stopping_server_answers_the_calls_of_callers_that_notice_late(running: Running) -> None:
+    """The health checks of a busy Envoy are late. gRPC cancels the calls that arrive after the server has stopped."""
+    running.backend.answer = lambda _: completion("a")
+    stopping = asyncio.create_task(running.server.stop(Shutdown(grace=30)))
+    end = time.monotonic() + 2.5
+    while time.monotonic() < end:
+        await running.chat.CreateChatCompletion(chat_request(), metadata=running.metadata)
+    assert not stopping.done()
+    await stopping
+
+
 async def test_a_replaced_server_ends_streams_of_health(running: Running) -> None:
     """The streams end without NOT_SERVING, so that clients watch again; they do not keep the server alive."""
     health: Any = health_pb2_grpc.HealthStub(running.channel)

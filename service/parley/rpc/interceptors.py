@@ -44,6 +44,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         metrics: Counts the calls; None for no metrics.
         behind_edge: Whether the metadata has the client's address; otherwise the connection has it.
         tracer: Traces the calls; None without tracing.
+
+    Attributes:
+        begun: The number of calls that have begun.
     """
 
     def __init__(  # noqa: PLR0913 - the parts of a call
@@ -65,6 +68,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._behind_edge = behind_edge
         self._tracer = tracer
         self._wrapped: dict[str, tuple[str, MethodHandler]] = {}
+        self.begun = 0
 
     async def intercept_service(
         self,
@@ -113,6 +117,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             if not self._behind_edge:
                 call.metadata[CLIENT_ADDRESS] = _address(context.peer())
             self._running.add(call)
+            self.begun += 1
             try:
                 if not is_public:
                     await self._authenticate(call)

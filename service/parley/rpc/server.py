@@ -48,7 +48,8 @@ _SERVICES = tuple(
 _CHAT = _SERVICES[0]
 _IDENTITY = identity_pb2.DESCRIPTOR.services_by_name["Identity"].full_name  # serves without the store
 
-_NOTICE_SECONDS = 1.5  # until every Envoy has seen NOT_SERVING and sends no new calls
+_NOTICE_SECONDS = 1.5  # until an Envoy has seen NOT_SERVING and sends no new calls
+_LATEST_NOTICE_SECONDS = 5.0  # the same for a busy Envoy, whose health check is late: an interval and a timeout are 3 s
 _KEEP_ALIVE_SECONDS = 15.0  # of silence in a stream of events; some proxies close it soon after
 _STALLED_SECONDS = 60.0  # that a piece of a stream may stay unread; the call holds its session meanwhile
 _ERROR_SECONDS = 2.0  # for the error event of a stream that is cut off
@@ -94,7 +95,7 @@ class Server:
         self._running: set[Call] = set() if running is None else running
         auth = auth or Auth()
         authentication = Authentication(authenticator, Challenges(auth.metadata_url))
-        interceptor = CallInterceptor(
+        self._calls = CallInterceptor(
             authentication.authenticate,
             authentication.challenges,
             Admission(chat.limits),
@@ -103,7 +104,7 @@ class Server:
             behind_edge=limits is None,
             tracer=tracer,
         )
-        self._server = grpc.aio.server(interceptors=[interceptor], options=server_options(limits))
+        self._server = grpc.aio.server(interceptors=[self._calls], options=server_options(limits))
         self._chat = chat
         self._has_store = self.has_model = True
         self._stalled_seconds = stalled_seconds
@@ -180,7 +181,7 @@ class Server:
         grace = 0.0 if shutdown.leave.is_set() else shutdown.grace
         if not shutdown.replaced:
             await self._health.enter_graceful_shutdown()
-        await asyncio.sleep(min(grace, _NOTICE_SECONDS))
+        await self._wait_for_notice(grace)
         self._health.end_watches()
         stopping = asyncio.create_task(self._server.stop(grace + _ERROR_SECONDS))
         cut = asyncio.create_task(shutdown.cut.wait())
@@ -193,6 +194,17 @@ class Server:
         await self._stall_check.stop()
         await self._access_check.stop()
         await self._keep_alive.stop()
+
+    async def _wait_for_notice(self, grace: float) -> None:
+        """Waits until no Envoy sends new calls: gRPC cancels those that arrive after the stop."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + min(grace, _LATEST_NOTICE_SECONDS)
+        await asyncio.sleep(min(grace, _NOTICE_SECONDS - _QUIET_SECONDS))
+        while (seconds := min(_QUIET_SECONDS, end - loop.time())) > 0:
+            begun = self._calls.begun
+            await asyncio.sleep(seconds)
+            if begun == self._calls.begun:
+                return
 
     async def _leave(self, shutdown: Shutdown) -> None:
         """Sends callers away when requested, and reports at each request when no call runs."""
