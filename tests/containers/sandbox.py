@@ -83,8 +83,9 @@ def _start() -> None:
     """Starts Podman's API in the new namespaces, and the thread of the health checks. Both end with this process."""
     for command in ("ip link set lo up", "umount -R -l /sys/fs/cgroup", "mount -t tmpfs none /sys/fs/cgroup"):
         subprocess.run(command.split(), check=True)
-    Path("/run/netns").mkdir(exist_ok=True)
-    subprocess.run(["mount", "-t", "tmpfs", "none", "/run/netns"], check=True)
+    for folder in ("/run/netns", "/run/containers"):  # the state of networks in other namespaces
+        Path(folder).mkdir(exist_ok=True)
+        subprocess.run(["mount", "-t", "tmpfs", "none", folder], check=True)
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
     (FOLDER / "podman.sock").unlink(missing_ok=True)
     log = (FOLDER / "podman.log").open("wb")
