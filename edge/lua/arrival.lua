@@ -125,8 +125,8 @@ local function refuse_large(handle, length, limit, found)
 end
 
 -- Rejects a request by its credential, at once or at the end of a small body.
-local function refuse(handle, length, failure)
-  if length > 0 and length <= MAX_STRANGE_BODY then
+local function refuse(handle, route, length, failure)
+  if length > 0 and route:get("small") then
     handle:body()
   end
   handle:respond(refusals.headers(failure), "")
@@ -210,7 +210,7 @@ local function arrive(handle, headers, route, line, length, dialect, failure, fo
     end
     return handle:respond({ [":status"] = status }, "")
   elseif failure then
-    return refuse(handle, length, failure)
+    return refuse(handle, route, length, failure)
   end
   line = read_query(handle, line, found)
   if not line then

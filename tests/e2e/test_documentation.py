@@ -39,7 +39,8 @@ STDIN = "What is the capital of France?\n"
 
 def _here(stack: Parley, text: str) -> str:
     """Replaces the addresses of the documentation by those of this stack."""
-    return text.replace("http://127.0.0.1:8080", stack.http).replace("127.0.0.1:50051", stack.grpc)
+    text = text.replace("http://127.0.0.1:8080", stack.http).replace("http://127.0.0.1:9464", stack.metrics)
+    return text.replace("127.0.0.1:50051", stack.grpc)
 
 
 @pytest.mark.parametrize("example", range(3))
@@ -86,6 +87,7 @@ class Shell:
         assert ready.exists(), self.parley.log
         addresses = json.loads(ready.read_text())
         self.parley.http, self.parley.grpc = addresses["http"], addresses["grpc"]
+        self.parley.metrics = addresses["metrics"]
 
     def stop(self) -> None:
         """Stops the server like Ctrl-C: every process in the foreground receives the signal."""

@@ -9,7 +9,7 @@ from urllib.parse import quote
 _TIMEOUT_SECONDS = 2
 _HEADERS = "Host: envoy\r\nContent-Length: 0\r\nConnection: close\r\n"
 _STATISTICS = "^(server|http|cluster|listener|overload)[.]"
-_WORKERS = ("workers", "storing_workers")  # the clusters whose health decides
+_WORKERS = "workers"  # the cluster whose health decides whether a worker gets calls
 
 
 async def bound_ports(admin: Path) -> dict[str, int]:
@@ -25,7 +25,7 @@ async def workers(admin: Path) -> dict[Path, bool]:
     return {
         Path(host["address"]["pipe"]["path"]): _is_healthy(host["health_status"])
         for cluster in body["cluster_statuses"]
-        if cluster["name"] in _WORKERS
+        if cluster["name"] == _WORKERS
         for host in cluster.get("host_statuses", [])
         if "pipe" in host["address"]
     }
