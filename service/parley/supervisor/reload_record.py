@@ -1,13 +1,14 @@
 """The outcome of the last reload, in the state folder, where `parley reload` reads it."""
 
 import json
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from parley.supervisor import folders
 
 _FILE = "reload.json"
 
@@ -39,7 +40,7 @@ def read(state_dir: Path) -> Outcome:
 
 def begin(state_dir: Path) -> Callable[[str | None, Sequence[str]], None]:
     """Records that a reload has begun. Returns a function that records its end, with an error or the changes."""
-    number = time.time_ns()
+    number = max(time.time_ns(), read(state_dir).number + 1)  # the clock may step back
     _write(state_dir, Outcome(number, is_done=False))
     return lambda error, changes: _write(state_dir, Outcome(number, error=error, changes=changes))
 
@@ -74,7 +75,5 @@ def _named(kind: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[st
 
 def _write(state_dir: Path, outcome: Outcome) -> None:
     """Replaces the file; a state folder that cannot be written does not fail the reload."""
-    draft = state_dir / f".{_FILE}.{os.getpid()}"
     with suppress(OSError):
-        draft.write_text(json.dumps(asdict(outcome)), encoding="utf-8")
-        draft.replace(state_dir / _FILE)
+        folders.write_private(state_dir / _FILE, json.dumps(asdict(outcome)))

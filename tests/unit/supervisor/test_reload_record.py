@@ -48,3 +48,14 @@ def test_a_state_folder_that_cannot_be_written(tmp_path: Path) -> None:
     """The reload goes on without a record."""
     reload_record.begin(tmp_path / "missing")(None, ())
     assert reload_record.Outcome() == reload_record.read(tmp_path / "missing")
+
+
+def test_a_later_reload_has_a_higher_number_after_the_clock_steps_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`parley reload` waits for a higher number than that of the last reload, and so would wait forever."""
+    reload_record.begin(tmp_path)(None, ())
+    first = reload_record.read(tmp_path).number
+    monkeypatch.setattr("parley.supervisor.reload_record.time.time_ns", lambda: first - 10**12)
+    reload_record.begin(tmp_path)(None, ())
+    assert reload_record.read(tmp_path).number > first
