@@ -10,6 +10,7 @@ from parley.supervisor import reload_record
 from parley.supervisor.errors import CommandError
 
 _POLL_SECONDS = 0.1
+_BEGIN_SECONDS = 30.0  # until a requested reload begins, if no other one runs
 
 
 def reload(*, state_dir: StateDirOption = None) -> None:
@@ -28,11 +29,23 @@ def reload(*, state_dir: StateDirOption = None) -> None:
 
 
 def _wait(folder: Path, before: int) -> reload_record.Outcome:
-    """Waits for the end of the next reload. Raises CommandError if the service ends meanwhile."""
+    """Waits for the end of the next reload.
+
+    Raises:
+        CommandError: The service ends meanwhile, or no reload begins or is recorded.
+    """
+    latest = time.monotonic() + _BEGIN_SECONDS
     while True:
         outcome = reload_record.read(folder)
         if outcome.number > before and outcome.is_done:
             return outcome
+        if not outcome.is_done:
+            latest = time.monotonic() + _BEGIN_SECONDS
+        elif time.monotonic() > latest:
+            raise CommandError(
+                f"no reload has begun, or {folder} has no record of it: the service may have been started without"
+                " --config, or cannot write there; its log has the outcome"
+            )
         if not operating.is_running(folder):
             raise CommandError("the service has ended before the reload did; its log has the reason")
         time.sleep(_POLL_SECONDS)
