@@ -32,7 +32,7 @@ def _wait(folder: Path, before: int) -> reload_record.Outcome:
     """Waits for the end of the next reload.
 
     Raises:
-        CommandError: The service ends meanwhile, or no reload begins or is recorded.
+        CommandError: The service ends meanwhile, or no reload is recorded.
     """
     latest = time.monotonic() + _BEGIN_SECONDS
     while True:
@@ -43,8 +43,7 @@ def _wait(folder: Path, before: int) -> reload_record.Outcome:
             latest = time.monotonic() + _BEGIN_SECONDS
         elif time.monotonic() > latest:
             raise CommandError(
-                f"no reload has begun, or {folder} has no record of it: the service may have been started without"
-                " --config, or cannot write there; its log has the outcome"
+                f"{folder} has no record of the reload: the disk may be full; the log of the service has the outcome"
             )
         if not operating.is_running(folder):
             raise CommandError("the service has ended before the reload did; its log has the reason")

@@ -22,7 +22,7 @@ def accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_reload_without_a_record_is_an_error() -> None:
     """A full disk keeps the service from recording the reload; the command must not wait forever."""
-    with pytest.raises(CommandError, match="has no record of it"):
+    with pytest.raises(CommandError, match="has no record of the reload"):
         control.reload()
 
 
