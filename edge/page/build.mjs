@@ -1,0 +1,79 @@
+// Builds the page: `node build.mjs FOLDER` writes its files, `node build.mjs --check FOLDER` compares them with a new build.
+//
+// Every file but index.html has the hash of its content in its name, and is compressed: browsers keep it forever. The check
+// compares what the compressed files contain, because versions of zlib compress differently.
+
+import { build } from "esbuild";
+import { readFile, mkdir, readdir, rm, writeFile } from "node:fs/promises";
+import { basename, join } from "node:path";
+import { gunzipSync, gzipSync } from "node:zlib";
+
+const URL_PREFIX = "/page/";
+const SOURCES = new URL("./src/", import.meta.url);
+
+/** Returns the content of each file of the page by its name. */
+async function bundle() {
+  const { outputFiles, metafile } = await build({
+    absWorkingDir: new URL(".", import.meta.url).pathname,
+    entryPoints: ["src/main.tsx", "src/styles/page.css", "src/icon.svg"],
+    entryNames: "[name]-[hash]",
+    chunkNames: "[name]-[hash]",
+    outdir: "out",
+    bundle: true,
+    splitting: true,
+    format: "esm",
+    target: "es2022",
+    minify: true,
+    legalComments: "none",
+    loader: { ".svg": "copy" },
+    metafile: true,
+    write: false,
+  });
+  const files = new Map(outputFiles.map((file) => [basename(file.path), Buffer.from(file.contents)]));
+  files.set("index.html", Buffer.from(await index(metafile)));
+  return files;
+}
+
+/** Returns index.html with the names of the files that it refers to. */
+async function index(metafile) {
+  const names = new Map();
+  for (const [path, output] of Object.entries(metafile.outputs)) {
+    if (output.entryPoint) names.set(basename(output.entryPoint), URL_PREFIX + basename(path));
+    else if (path.endsWith(".svg")) names.set("icon.svg", URL_PREFIX + basename(path));
+  }
+  const html = await readFile(new URL("index.html", SOURCES), "utf8");
+  return html.replace(/%([a-z.]+)%/g, (_, name) => {
+    if (!names.has(name)) throw new Error(`src/index.html refers to ${name}, which is not built`);
+    return names.get(name);
+  });
+}
+
+/** Returns the name of a file in the folder. */
+const stored = (name) => (name === "index.html" ? name : `${name}.gz`);
+
+async function write(folder, files) {
+  await rm(folder, { recursive: true, force: true });
+  await mkdir(folder, { recursive: true });
+  for (const [name, content] of files) {
+    await writeFile(join(folder, stored(name)), name === "index.html" ? content : gzipSync(content, { level: 9 }));
+  }
+}
+
+/** Returns whether the folder contains exactly these files. */
+async function isFresh(folder, files) {
+  const present = (await readdir(folder).catch(() => [])).sort();
+  if (present.join() !== [...files.keys()].map(stored).sort().join()) return false;
+  for (const [name, content] of files) {
+    const found = await readFile(join(folder, stored(name)));
+    if (!content.equals(name === "index.html" ? found : gunzipSync(found))) return false;
+  }
+  return true;
+}
+
+const [first, second] = process.argv.slice(2);
+const files = await bundle();
+if (first !== "--check") await write(first, files);
+else if (!(await isFresh(second, files))) {
+  console.error(`edge/page/${second} is stale: run 'make page' and commit the changes`);
+  process.exitCode = 1;
+}

@@ -1,0 +1,128 @@
+// The JSON of the API, as far as the page reads it (/openapi.json).
+
+export interface Model {
+  id: string;
+  owned_by?: string;
+  metadata?: ModelMetadata;
+}
+
+/** What the operator has configured about a model. */
+export interface ModelMetadata {
+  context_length?: number;
+  modalities?: string[];
+  [name: string]: unknown;
+}
+
+export interface TextPart {
+  type: "text";
+  text: string;
+}
+
+export interface ImagePart {
+  type: "image_url";
+  image_url: { url: string };
+}
+
+export type Part = TextPart | ImagePart;
+
+export interface ToolCall {
+  id: string;
+  type: string;
+  function: { name: string; arguments: string };
+}
+
+export interface Message {
+  role: "system" | "user" | "assistant" | "tool";
+  content: string | Part[] | null;
+  tool_calls?: ToolCall[];
+  tool_call_id?: string;
+  reasoning_content?: string;
+}
+
+export interface TokenLogprob {
+  token: string;
+  logprob: number;
+  top_logprobs?: { token: string; logprob: number }[];
+}
+
+export interface Usage {
+  prompt_tokens?: number;
+  completion_tokens?: number;
+  total_tokens?: number;
+}
+
+export interface ToolCallDelta {
+  index?: number;
+  id?: string;
+  type?: string;
+  function?: { name?: string; arguments?: string };
+}
+
+export interface Delta {
+  content?: string | null;
+  reasoning_content?: string | null;
+  refusal?: string | null;
+  tool_calls?: ToolCallDelta[];
+  images?: { image_url?: { url?: string } }[];
+}
+
+export interface Chunk {
+  chatSessionId?: string;
+  model?: string;
+  choices?: { delta?: Delta; finish_reason?: string | null; logprobs?: { content?: TokenLogprob[] | null } | null }[];
+  usage?: Usage | null;
+}
+
+export interface Attempt {
+  model: string;
+  backend: string;
+  target_model?: string;
+  kind: string;
+  outcome?: string;
+  reason?: string;
+  started_ms?: number;
+  first_token_ms?: number;
+  duration_ms: number;
+  usage?: Usage;
+  estimated?: boolean;
+  cost?: number;
+}
+
+export interface Receipt {
+  attempts?: Attempt[];
+  usage?: Usage;
+  cost?: number;
+  duration_ms?: number;
+}
+
+export interface SessionMessage extends Message {
+  turn: number;
+  state: "in_progress" | "completed" | "incomplete";
+  reason?: string;
+  receipt?: Receipt;
+}
+
+export interface Session {
+  id: string;
+  model: string;
+  created: number;
+  updated: number;
+  turn_count?: number;
+  forked_from?: string;
+}
+
+/** How callers sign in at an issuer; the operator configures it with `auth.issuers`. */
+export interface SignIn {
+  issuer: string;
+  client_id: string;
+  scopes: string[];
+  id_token: boolean;
+  resource?: string;
+}
+
+/** What the edge tells the page about this server. */
+export interface Settings {
+  version: string;
+  grpc_port: number;
+  sign_in: SignIn[];
+}

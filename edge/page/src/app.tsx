@@ -1,0 +1,112 @@
+// The frame of the page: its head, the view, and the caller's credential.
+
+import { useCallback, useEffect, useState } from "preact/hooks";
+import { ApiError } from "./api/http";
+import { readSettings } from "./api/server";
+import type { Settings } from "./api/types";
+import { loadCredential, removeCredential, saveCredential, type Credential } from "./auth/credential";
+import { finishSignIn } from "./auth/pkce";
+import { SignInView } from "./auth/sign_in";
+import { Playground } from "./playground/playground";
+import { useView, VIEWS, type View } from "./routes";
+import { texts } from "./texts";
+import { ThemeButton } from "./theme";
+import { Notice } from "./ui/notice";
+
+export function App() {
+  const view = useView();
+  const settings = useSettings();
+  const { credential, isReady, failure, signIn, signOut } = useCredential();
+  const [problem, setProblem] = useState<string | null>(null);
+  const onFailure = useCallback((error: unknown) => {
+    if (error instanceof ApiError && error.status === 401) signOut(texts.signIn.expired);
+    else setProblem(error instanceof Error ? error.message : String(error));
+  }, []);
+  if (!isReady) return <p class="loading">{texts.loading}</p>;
+  return (
+    <>
+      <a class="skip" href="#main" onClick={skip}>
+        {texts.skip}
+      </a>
+      <Head view={view} isSignedIn={credential !== null} version={settings?.version} onSignOut={() => signOut(null)} />
+      {problem && <Notice kind="error">{problem}</Notice>}
+      {credential ? (
+        <main id="main" tabIndex={-1}>
+          <h1 class="hidden">{texts.views[view]}</h1>
+          <Playground credential={credential.value} settings={settings} onFailure={onFailure} />
+        </main>
+      ) : (
+        <SignInView key={failure} settings={settings} failure={failure} onSignedIn={signIn} />
+      )}
+    </>
+  );
+}
+
+/** Moves the focus to the view; the fragment of the address names the view and stays. */
+function skip(event: Event): void {
+  event.preventDefault();
+  document.getElementById("main")?.focus();
+}
+
+function useSettings(): Settings | null {
+  const [settings, setSettings] = useState<Settings | null>(null);
+  useEffect(() => {
+    readSettings().then(setSettings, () => undefined); // the page works without them
+  }, []);
+  return settings;
+}
+
+function useCredential() {
+  const [credential, setCredential] = useState<Credential | null>(loadCredential);
+  const [isReady, setReady] = useState(!location.search.includes("state="));
+  const [failure, setFailure] = useState<string | null>(null);
+  const signIn = (found: Credential, remember: boolean) => {
+    saveCredential(found, remember);
+    setCredential(found);
+    setFailure(null);
+  };
+  const signOut = (reason: string | null) => {
+    removeCredential();
+    setCredential(null);
+    setFailure(reason);
+  };
+  useEffect(() => {
+    finishSignIn()
+      .then((found) => found && signIn(found, false), (error: Error) => setFailure(error.message))
+      .then(() => setReady(true));
+  }, []);
+  return { credential, isReady, failure, signIn, signOut };
+}
+
+interface HeadProps {
+  view: View;
+  isSignedIn: boolean;
+  version: string | undefined;
+  onSignOut(): void;
+}
+
+function Head({ view, isSignedIn, version, onSignOut }: HeadProps) {
+  return (
+    <header class="head">
+      <span class="name" title={version && texts.version(version)}>
+        {texts.name}
+      </span>
+      {isSignedIn && (
+        <nav aria-label={texts.navigation}>
+          {VIEWS.map((one) => (
+            <a key={one} href={`#/${one}`} aria-current={one === view ? "page" : undefined}>
+              {texts.views[one]}
+            </a>
+          ))}
+        </nav>
+      )}
+      <span class="grow" />
+      <ThemeButton />
+      {isSignedIn && (
+        <button type="button" class="quiet" onClick={onSignOut}>
+          {texts.signOut}
+        </button>
+      )}
+    </header>
+  );
+}

@@ -1,0 +1,117 @@
+// An answer: its reasoning, text, images and tool calls, and what can be done with it.
+
+import { useState } from "preact/hooks";
+import { CodeBlock } from "../markdown/code";
+import { imageOf, linkOf } from "../markdown/links";
+import { Markdown } from "../markdown/markdown";
+import { texts } from "../texts";
+import { CopyButton } from "../ui/copy";
+import { Notice } from "../ui/notice";
+import type { Answer } from "./answer";
+import { Logprobs } from "./logprobs";
+import { ReceiptView } from "./receipt";
+import { indented, ToolCalls } from "./tool_results";
+
+interface Props {
+  answer: Answer;
+  isBusy: boolean;
+  onRetry(): void;
+  onSnippets(): void;
+}
+
+type Detail = "probabilities" | "receipt" | null;
+
+export function AnswerView({ answer, isBusy, onRetry, onSnippets }: Props) {
+  const [detail, setDetail] = useState<Detail>(null);
+  const toggle = (wanted: Detail) => setDetail(detail === wanted ? null : wanted);
+  const isLive = answer.state === "streaming";
+  return (
+    <article class="answer" aria-label={texts.answer.of(answer.model)} aria-busy={isLive}>
+      <h3>{answer.model}</h3>
+      <Reasoning text={answer.reasoning} live={isLive && !answer.text} />
+      {detail === "probabilities" ? <Logprobs tokens={answer.logprobs} /> : <Content answer={answer} live={isLive} />}
+      {answer.refusal && <Notice kind="info">{answer.refusal}</Notice>}
+      {answer.images.map((url) => (
+        <Picture key={url} url={url} />
+      ))}
+      <ToolCalls calls={answer.toolCalls.filter(Boolean)} />
+      <End answer={answer} />
+      {!isLive && (
+        <div class="row actions">
+          <CopyButton text={answer.text} label={texts.answer.copy} />
+          <button type="button" class="quiet" disabled={isBusy} onClick={onRetry}>
+            {texts.answer.retry}
+          </button>
+          {answer.logprobs.length > 0 && (
+            <Toggle label={texts.logprobs.title} on={detail === "probabilities"} onClick={() => toggle("probabilities")} />
+          )}
+          {answer.receipt && (
+            <Toggle label={texts.receipt.title} on={detail === "receipt"} onClick={() => toggle("receipt")} />
+          )}
+          <button type="button" class="quiet" onClick={onSnippets}>
+            {texts.snippets.open}
+          </button>
+          <span class="hint">{timesOf(answer)}</span>
+        </div>
+      )}
+      {detail === "receipt" && answer.receipt && <ReceiptView receipt={answer.receipt} />}
+    </article>
+  );
+}
+
+function Toggle({ label, on, onClick }: { label: string; on: boolean; onClick(): void }) {
+  return (
+    <button type="button" class="quiet" aria-pressed={on} onClick={onClick}>
+      {label}
+    </button>
+  );
+}
+
+/** An answer that is a JSON object or list, as with a schema, is shown as code. */
+function Content({ answer: { text }, live }: { answer: Answer; live: boolean }) {
+  if (!live && /^\s*[[{]/.test(text) && indented(text) !== text) return <CodeBlock source={indented(text)} language="json" />;
+  if (!text && live) return <p class="waiting" aria-hidden="true" />;
+  return <Markdown source={text} live={live} />;
+}
+
+function Reasoning({ text, live }: { text: string; live: boolean }) {
+  if (!text) return null;
+  return (
+    <details class="reasoning">
+      <summary>{live ? texts.answer.reasoning : texts.answer.reasoned}</summary>
+      <Markdown source={text} live={live} />
+    </details>
+  );
+}
+
+function Picture({ url }: { url: string }) {
+  const source = imageOf(url);
+  if (source) return <img class="picture" src={source} alt={texts.answer.image} />;
+  const href = linkOf(url);
+  return href ? (
+    <a href={href} target="_blank" rel="noopener noreferrer nofollow">
+      {texts.answer.imageLink(href)}
+    </a>
+  ) : null;
+}
+
+function End({ answer: { state, error, finish, requestId } }: { answer: Answer }) {
+  if (state === "failed") {
+    return (
+      <Notice kind="error">
+        {error} {requestId && <small>{texts.answer.request(requestId)}</small>}
+      </Notice>
+    );
+  }
+  const text = state === "stopped" ? texts.answer.stopped : finish === "length" ? texts.answer.length : null;
+  return text ? <Notice kind="info">{text}</Notice> : null;
+}
+
+function timesOf({ startedAt, firstTokenAt, endedAt, usage }: Answer): string {
+  const parts = [
+    firstTokenAt !== null && texts.receipt.first(firstTokenAt - startedAt),
+    endedAt !== null && texts.receipt.total(endedAt - startedAt),
+    usage?.completion_tokens !== undefined && texts.receipt.tokens(usage.completion_tokens),
+  ];
+  return parts.filter(Boolean).join(" · ");
+}

@@ -1,0 +1,210 @@
+// A conversation with one model: its turns, its branches, and the answer in progress.
+//
+// The server keeps the history in a session; a request then has the new messages only. An edit or a retry is a branch:
+// the session is forked before the turn, and the question is sent to the fork. Where a model has no sessions, each request
+// contains the history.
+
+import { openStream, type Parameters } from "../api/completions";
+import { ApiError, type Credential } from "../api/http";
+import { fork, lastTurn } from "../api/server";
+import type { Message } from "../api/types";
+import { append, newAnswer, type Answer } from "./answer";
+
+/** How often views are updated during a stream, in milliseconds. */
+const UPDATE_MS = 40;
+
+export interface Turn {
+  id: number;
+  /** The messages of its request: a question, or the results of tools. */
+  messages: Message[];
+  answer: Answer;
+  /** Its number in the session, null until it is known. */
+  number: number | null;
+}
+
+interface Branch {
+  session: string | null;
+  turns: Turn[];
+}
+
+export interface Setup {
+  system: string;
+  parameters: Parameters;
+}
+
+let lastId = 0;
+
+export class Conversation {
+  private branches: Branch[] = [{ session: null, turns: [] }];
+  private current = 0;
+  private running: AbortController | null = null;
+  private timer: ReturnType<typeof setTimeout> | null = null;
+  private readonly listeners = new Set<() => void>();
+
+  constructor(
+    private readonly credential: () => Credential,
+    public model: string,
+  ) {}
+
+  get turns(): readonly Turn[] {
+    return this.branch.turns;
+  }
+
+  get session(): string | null {
+    return this.branch.session;
+  }
+
+  get isBusy(): boolean {
+    return this.running !== null;
+  }
+
+  private get branch(): Branch {
+    return this.branches[this.current]!;
+  }
+
+  subscribe(listener: () => void): () => void {
+    this.listeners.add(listener);
+    return () => this.listeners.delete(listener);
+  }
+
+  /** Sends new messages. Resolves when the answer has ended, successfully or not. */
+  async send(messages: Message[], setup: Setup): Promise<void> {
+    if (!this.running) await this.run((signal) => this.answer(messages, setup, signal));
+  }
+
+  /** Sends other messages in place of those of a turn, in a branch of their own. */
+  async replace(index: number, messages: Message[], setup: Setup): Promise<void> {
+    if (this.running) return;
+    await this.run(async (signal) => {
+      const turns = this.turns.slice(0, index);
+      const session = await this.forked(turns);
+      this.branches.push({ session, turns });
+      this.current = this.branches.length - 1;
+      await this.answer(messages, setup, signal);
+    });
+  }
+
+  stop(): void {
+    this.running?.abort();
+  }
+
+  clear(): void {
+    this.stop();
+    this.branches = [{ session: null, turns: [] }];
+    this.current = 0;
+    this.changed();
+  }
+
+  /** Returns the turns of all branches in the place of a turn, the oldest first. */
+  variants(index: number): Turn[] {
+    const before = this.turns.slice(0, index);
+    const branches = this.branches.filter(({ turns }) => before.every((turn, i) => turn === turns[i]));
+    return [...new Set(branches.flatMap(({ turns }) => turns[index] ?? []))];
+  }
+
+  /** Shows the latest branch with this turn. */
+  choose(turn: Turn): void {
+    const found = this.branches.findLastIndex(({ turns }) => turns.includes(turn));
+    if (found < 0 || this.running) return;
+    this.current = found;
+    this.changed();
+  }
+
+  private async run(action: (signal: AbortSignal) => Promise<void>): Promise<void> {
+    const controller = new AbortController();
+    this.running = controller;
+    try {
+      await action(controller.signal);
+    } finally {
+      this.running = null;
+      this.changed();
+    }
+  }
+
+  /** Returns a session with exactly these turns, null if a new one must begin with them. */
+  private async forked(turns: Turn[]): Promise<string | null> {
+    const { session } = this.branch;
+    const completed = turns.filter(({ answer }) => answer.state === "done");
+    const last = completed.at(-1)?.number;
+    if (!session || !last || completed.some(({ number }) => number === null)) return null;
+    return fork(this.credential(), session, last).then(({ id }) => id, () => null);
+  }
+
+  private async answer(messages: Message[], setup: Setup, signal: AbortSignal): Promise<void> {
+    const { branch } = this;
+    const answer = newAnswer(this.model, performance.now());
+    const turn: Turn = { id: ++lastId, messages, answer, number: null };
+    const sent = branch.session ? messages : [...history(branch.turns, setup.system), ...messages];
+    branch.turns.push(turn);
+    this.changed();
+    try {
+      await this.stream(branch, answer, sent, setup.parameters, signal);
+      answer.state = "done";
+    } catch (error) {
+      fail(answer, error, signal);
+    }
+    answer.endedAt = performance.now();
+    await this.readReceipt(branch, turn);
+  }
+
+  private async stream(
+    branch: Branch,
+    answer: Answer,
+    messages: Message[],
+    parameters: Parameters,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const request = { model: this.model, messages, parameters, session: branch.session };
+    const opened = await openStream(this.credential(), request, signal);
+    answer.requestId = opened.requestId;
+    branch.session = opened.session ?? branch.session;
+    for await (const chunks of opened.chunks) {
+      for (const chunk of chunks) {
+        branch.session = chunk.chatSessionId ?? branch.session;
+        append(answer, chunk, performance.now());
+      }
+      this.changedSoon();
+    }
+  }
+
+  /** Reads the turn's number and receipt from its session. Without them, the page has fewer details. */
+  private async readReceipt(branch: Branch, turn: Turn): Promise<void> {
+    if (!branch.session || turn.answer.state !== "done") return;
+    const messages = await lastTurn(this.credential(), branch.session).catch(() => []);
+    turn.number = messages.at(-1)?.turn ?? null;
+    turn.answer.receipt = messages.at(-1)?.receipt ?? null;
+  }
+
+  private changedSoon(): void {
+    this.timer ??= setTimeout(() => this.changed(), UPDATE_MS);
+  }
+
+  private changed(): void {
+    if (this.timer) clearTimeout(this.timer);
+    this.timer = null;
+    for (const listener of this.listeners) listener();
+  }
+}
+
+function fail(answer: Answer, error: unknown, signal: AbortSignal): void {
+  answer.state = signal.aborted ? "stopped" : "failed";
+  if (signal.aborted) return;
+  answer.error = error instanceof Error ? error.message : String(error);
+  if (error instanceof ApiError) answer.requestId = error.requestId ?? answer.requestId;
+}
+
+/** Returns the system prompt and the messages of the completed turns, as a request without a session has them. */
+export function history(turns: readonly Turn[], system: string): Message[] {
+  const first: Message[] = system.trim() ? [{ role: "system", content: system }] : [];
+  const completed = turns.filter(({ answer }) => answer.state === "done");
+  return [...first, ...completed.flatMap(({ messages, answer }) => [...messages, messageOf(answer)])];
+}
+
+function messageOf(answer: Answer): Message {
+  return {
+    role: "assistant",
+    content: answer.text || null,
+    ...(answer.toolCalls.length && { tool_calls: answer.toolCalls }),
+    ...(answer.reasoning && { reasoning_content: answer.reasoning }),
+  };
+}

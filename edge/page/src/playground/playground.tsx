@@ -1,0 +1,117 @@
+// The Playground: one conversation, or two side by side, with one setup and one field for questions.
+
+import { useEffect, useMemo, useState } from "preact/hooks";
+import { listModels } from "../api/server";
+import type { Model, Settings } from "../api/types";
+import { texts } from "../texts";
+import { Notice } from "../ui/notice";
+import { Composer } from "./composer";
+import { Conversation } from "./conversation";
+import { question } from "./images";
+import { Pane } from "./pane";
+import { loadFields, readSetup, saveFields, type SetupFields } from "./setup";
+import { SetupPanel } from "./setup_panel";
+import { useBusy } from "./use_conversation";
+
+interface Props {
+  credential: string;
+  settings: Settings | null;
+  onFailure(error: unknown): void;
+}
+
+export function Playground({ credential, settings, onFailure }: Props) {
+  const models = useModels(credential, onFailure);
+  if (!models) return <p class="loading">{texts.loading}</p>;
+  if (!models.length) return <Notice kind="info">{texts.models.none}</Notice>;
+  return <Panes credential={credential} models={models} grpcPort={settings?.grpc_port ?? 0} />;
+}
+
+function useModels(credential: string, onFailure: Props["onFailure"]): Model[] | null {
+  const [models, setModels] = useState<Model[] | null>(null);
+  useEffect(() => {
+    listModels(credential).then(setModels, onFailure);
+  }, [credential]);
+  return models;
+}
+
+function Panes({ credential, models, grpcPort }: { credential: string; models: Model[]; grpcPort: number }) {
+  const [fields, setFields] = useState<SetupFields>(loadFields);
+  const [isComparing, setComparing] = useState(false);
+  const [isSetupOpen, setSetupOpen] = useState(false);
+  const [, update] = useState(0);
+  const both = useMemo(() => conversations(credential, models), [credential, models]);
+  const shown = isComparing ? both : both.slice(0, 1);
+  const { setup, errors } = useMemo(() => readSetup(fields), [fields]);
+  const isBusy = useBusy(both);
+
+  const change = (changed: SetupFields) => {
+    setFields(changed);
+    saveFields(changed);
+  };
+  const send = (text: string, images: string[]) => {
+    for (const conversation of shown) void conversation.send([question(text, images)], setup);
+  };
+  return (
+    <div class={isSetupOpen ? "playground with-setup" : "playground"}>
+      <Toolbar
+        isComparing={isComparing}
+        isSetupOpen={isSetupOpen}
+        onCompare={() => setComparing(!isComparing)}
+        onSetup={() => setSetupOpen(!isSetupOpen)}
+        onNew={() => both.forEach((conversation) => conversation.clear())}
+      />
+      {isSetupOpen && <SetupPanel fields={fields} errors={errors} onChange={change} />}
+      <div class="panes">
+        {shown.map((conversation, index) => (
+          <Pane
+            key={index}
+            conversation={conversation}
+            models={models}
+            setup={setup}
+            grpcPort={grpcPort}
+            label={isComparing ? texts.models.numbered(index + 1) : texts.models.label}
+            onModel={(model) => {
+              conversation.model = model;
+              update((count) => count + 1);
+            }}
+          />
+        ))}
+      </div>
+      <Composer
+        isBusy={isBusy}
+        isReady={!errors.tools && !errors.schema}
+        onSend={send}
+        onStop={() => both.forEach((conversation) => conversation.stop())}
+      />
+    </div>
+  );
+}
+
+/** Returns two conversations, with the first two models. */
+function conversations(credential: string, models: Model[]): Conversation[] {
+  return [models[0]!, models[1] ?? models[0]!].map(({ id }) => new Conversation(() => credential, id));
+}
+
+interface ToolbarProps {
+  isComparing: boolean;
+  isSetupOpen: boolean;
+  onCompare(): void;
+  onSetup(): void;
+  onNew(): void;
+}
+
+function Toolbar({ isComparing, isSetupOpen, onCompare, onSetup, onNew }: ToolbarProps) {
+  return (
+    <div class="row toolbar">
+      <button type="button" onClick={onNew}>
+        {texts.toolbar.new}
+      </button>
+      <button type="button" aria-pressed={isComparing} onClick={onCompare}>
+        {texts.toolbar.compare}
+      </button>
+      <button type="button" aria-expanded={isSetupOpen} onClick={onSetup}>
+        {texts.setup.title}
+      </button>
+    </div>
+  );
+}

@@ -1,0 +1,53 @@
+// The tools that an answer calls, and the results that the caller types in.
+
+import { useState } from "preact/hooks";
+import type { Message, ToolCall } from "../api/types";
+import { CodeBlock } from "../markdown/code";
+import { texts } from "../texts";
+import { TextField } from "../ui/field";
+
+export function ToolCalls({ calls }: { calls: ToolCall[] }) {
+  return (
+    <>
+      {calls.map((call) => (
+        <section class="tool" key={call.id} aria-label={texts.tools.call(call.function.name)}>
+          <h4>{texts.tools.call(call.function.name)}</h4>
+          <CodeBlock source={indented(call.function.arguments)} language="json" />
+        </section>
+      ))}
+    </>
+  );
+}
+
+/** Returns JSON in several lines, and a text that is not JSON as it is. */
+export function indented(text: string): string {
+  try {
+    return JSON.stringify(JSON.parse(text), null, 2);
+  } catch {
+    return text;
+  }
+}
+
+export function ToolResultsForm({ calls, onSend }: { calls: ToolCall[]; onSend(messages: Message[]): void }) {
+  const [results, setResults] = useState<Record<string, string>>({});
+  const submit = (event: Event) => {
+    event.preventDefault();
+    onSend(calls.map(({ id }) => ({ role: "tool", tool_call_id: id, content: results[id] ?? "" })));
+  };
+  return (
+    <form class="tool-results" onSubmit={submit}>
+      {calls.map(({ id, function: { name } }) => (
+        <TextField
+          key={id}
+          label={texts.tools.result(name)}
+          rows={2}
+          value={results[id] ?? ""}
+          onChange={(value) => setResults({ ...results, [id]: value })}
+        />
+      ))}
+      <button type="submit" class="primary">
+        {texts.tools.send}
+      </button>
+    </form>
+  );
+}

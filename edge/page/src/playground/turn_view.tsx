@@ -1,0 +1,115 @@
+// A turn: the question, which may be edited, its variants, and the answer.
+
+import { useState } from "preact/hooks";
+import type { Message } from "../api/types";
+import { imageOf, withoutOverrides } from "../markdown/links";
+import { texts } from "../texts";
+import { TextField } from "../ui/field";
+import { AnswerView } from "./answer_view";
+import type { Turn } from "./conversation";
+import { imagesOf, question, textOf } from "./images";
+import { ToolResultsForm } from "./tool_results";
+
+interface Props {
+  turn: Turn;
+  variants: Turn[];
+  isLast: boolean;
+  isBusy: boolean;
+  onChoose(turn: Turn): void;
+  onReplace(messages: Message[]): void;
+  onSend(messages: Message[]): void;
+  onSnippets(): void;
+}
+
+export function TurnView({ turn, variants, isLast, isBusy, onChoose, onReplace, onSend, onSnippets }: Props) {
+  const { messages, answer } = turn;
+  const calls = answer.toolCalls.filter(Boolean);
+  return (
+    <li class="turn">
+      <QuestionView messages={messages} isBusy={isBusy} onReplace={onReplace} />
+      {variants.length > 1 && <Variants turn={turn} variants={variants} isBusy={isBusy} onChoose={onChoose} />}
+      <AnswerView answer={answer} isBusy={isBusy} onRetry={() => onReplace(messages)} onSnippets={onSnippets} />
+      {isLast && answer.state === "done" && calls.length > 0 && <ToolResultsForm calls={calls} onSend={onSend} />}
+    </li>
+  );
+}
+
+interface QuestionProps {
+  messages: Message[];
+  isBusy: boolean;
+  onReplace(messages: Message[]): void;
+}
+
+function QuestionView({ messages, isBusy, onReplace }: QuestionProps) {
+  const [isEdited, setEdited] = useState(false);
+  const [first] = messages;
+  if (!first) return null;
+  if (isEdited) {
+    const save = (text: string) => {
+      setEdited(false);
+      onReplace([question(text, imagesOf(first))]);
+    };
+    return <EditForm text={textOf(first)} onSave={save} onCancel={() => setEdited(false)} />;
+  }
+  return (
+    <div class="question" dir="auto">
+      <h3 class="hidden">{first.role === "tool" ? texts.tools.results : texts.turn.question}</h3>
+      {messages.map((message, index) => (
+        <p key={index}>{withoutOverrides(textOf(message))}</p>
+      ))}
+      {imagesOf(first).map((url, index) => (
+        <img key={url} src={imageOf(url) ?? ""} alt={texts.composer.image(index + 1)} />
+      ))}
+      {first.role === "user" && (
+        <button type="button" class="quiet" disabled={isBusy} onClick={() => setEdited(true)}>
+          {texts.turn.edit}
+        </button>
+      )}
+    </div>
+  );
+}
+
+function EditForm({ text, onSave, onCancel }: { text: string; onSave(text: string): void; onCancel(): void }) {
+  const [value, setValue] = useState(text);
+  const submit = (event: Event) => {
+    event.preventDefault();
+    if (value.trim()) onSave(value);
+  };
+  return (
+    <form class="question" onSubmit={submit}>
+      <TextField label={texts.turn.editLabel} value={value} onChange={setValue} />
+      <div class="row">
+        <button type="submit" class="primary">
+          {texts.turn.send}
+        </button>
+        <button type="button" onClick={onCancel}>
+          {texts.turn.cancel}
+        </button>
+      </div>
+    </form>
+  );
+}
+
+type VariantsProps = Pick<Props, "turn" | "variants" | "isBusy" | "onChoose">;
+
+function Variants({ turn, variants, isBusy, onChoose }: VariantsProps) {
+  const index = variants.indexOf(turn);
+  const button = (label: string, symbol: string, wanted: Turn | undefined) => (
+    <button
+      type="button"
+      class="quiet"
+      aria-label={label}
+      disabled={isBusy || !wanted}
+      onClick={() => wanted && onChoose(wanted)}
+    >
+      {symbol}
+    </button>
+  );
+  return (
+    <div class="row variants" role="group" aria-label={texts.turn.branches}>
+      {button(texts.turn.previous, "‹", variants[index - 1])}
+      <span aria-live="polite">{texts.turn.branch(index + 1, variants.length)}</span>
+      {button(texts.turn.next, "›", variants[index + 1])}
+    </div>
+  );
+}

@@ -1,0 +1,146 @@
+// Every text of the page.
+
+const whole = new Intl.NumberFormat("en");
+const seconds = new Intl.NumberFormat("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
+const percent = new Intl.NumberFormat("en", { style: "percent", maximumFractionDigits: 1 });
+const money = new Intl.NumberFormat("en", { maximumFractionDigits: 9, minimumFractionDigits: 2 });
+
+/** Formats milliseconds: `40 ms`, `1.2 s`. */
+function time(ms: number): string {
+  return ms < 1000 ? `${Math.round(ms)} ms` : `${seconds.format(ms / 1000)} s`;
+}
+
+export const texts = {
+  name: "Parley",
+  version: (version: string) => `Version ${version}`,
+  navigation: "Views",
+  views: { playground: "Playground" },
+  skip: "Skip to the content",
+  loading: "Loading…",
+  close: "Close",
+  signOut: "Sign out",
+  theme: {
+    label: (theme: string) => `Colours: ${theme}. Change`,
+    names: { system: "System", light: "Light", dark: "Dark" },
+  },
+  copy: { ready: "Copy", copied: "Copied", failed: "Not copied" },
+  errors: {
+    unreachable: "The server cannot be reached. Check the connection, then try again.",
+    broken: "The answer broke off before its end. Try again.",
+    status: (status: number) => `The server answered with status ${status}.`,
+  },
+  signIn: {
+    title: "Sign in",
+    key: "API key",
+    use: "Use this key",
+    remember: "Keep it in this browser",
+    hint: "The operator creates keys with “parley keys create --name NAME”. Without the checkbox, the key is forgotten when the tab is closed.",
+    at: (host: string) => `Sign in at ${host}`,
+    wrongKey: "The server does not accept this key. Check that it is complete and has not been revoked.",
+    expired: "The key or sign-in is no longer valid. Sign in again.",
+    unexpected: "This sign-in did not begin in this tab. Start it again.",
+    insecure: "Sign-in needs HTTPS, or an address of this machine. Open the page over HTTPS, or use a key.",
+    unreachable: (issuer: string) =>
+      `${issuer} cannot be reached from this page. The issuer must allow this origin (CORS), and auth.issuers.page.origins must name its endpoints.`,
+    noToken: (issuer: string) => `${issuer} returned no token. Try again, or use a key.`,
+  },
+  models: {
+    label: "Model",
+    numbered: (number: number) => `Model ${number}`,
+    none: "This key may use no model. Ask the operator of this server.",
+    context: (length: number) => `${whole.format(length)} tokens of context`,
+  },
+  toolbar: { new: "New chat", compare: "Compare two models" },
+  setup: {
+    title: "Setup",
+    system: "System prompt",
+    systemHint: "Used from the first question of a chat on.",
+    temperature: "Temperature",
+    top_p: "Top P",
+    max_tokens: "Most tokens",
+    seed: "Seed",
+    effort: "Reasoning effort",
+    stop: "Stop sequences",
+    stopHint: "One in each line.",
+    logprobs: "Return token probabilities",
+    tools: "Tools",
+    toolsHint: "A JSON list, as in OpenAI’s “tools”. You type in the results.",
+    schema: "JSON schema of the answer",
+    schemaHint: "A JSON Schema, or an object with “name” and “schema”.",
+    default: "Default",
+    notJson: (reason: string) => `Not valid JSON: ${reason}`,
+    notList: "Must be a JSON list: [ … ]",
+    notObject: "Must be a JSON object: { … }",
+  },
+  composer: {
+    question: "Message",
+    placeholder: "Write a message",
+    keys: "Enter sends, Shift+Enter starts a new line",
+    send: "Send",
+    stop: "Stop",
+    addImage: "Add images",
+    image: (number: number) => `Image ${number}`,
+    remove: (number: number) => `Remove image ${number}`,
+    notImage: (name: string) => `${name} is not a PNG, JPEG, GIF or WebP image.`,
+    tooLarge: (name: string) => `${name} is larger than 5 MB. Make it smaller.`,
+    unreadable: (name: string) => `${name} cannot be read.`,
+  },
+  turn: {
+    list: (model: string) => `Messages of ${model}`,
+    question: "Question",
+    edit: "Edit",
+    editLabel: "Edit the question; the answer starts a new branch",
+    send: "Send",
+    cancel: "Cancel",
+    branches: "Branches",
+    branch: (index: number, count: number) => `${index} of ${count}`,
+    previous: "Previous branch",
+    next: "Next branch",
+  },
+  answer: {
+    of: (model: string) => `Answer of ${model}`,
+    started: "Answer in progress",
+    ended: { streaming: "", done: "The answer is complete", stopped: "The answer was stopped", failed: "The answer failed" },
+    copy: "Copy the answer",
+    retry: "Retry",
+    reasoning: "Reasoning in progress",
+    reasoned: "Reasoning",
+    stopped: "Stopped. The model does not see this part of an answer later.",
+    length: "The answer has reached the limit of tokens.",
+    request: (id: string) => `Request ${id}`,
+    code: "Code",
+    codeOf: (language: string) => `Code in ${language}`,
+    copyCode: "Copy the code",
+    formula: "Formula",
+    table: "Table",
+    image: "Image of the answer",
+    imageLink: (text: string) => `Image: ${text || "open"}`,
+    more: (characters: number) => `Show more (${whole.format(characters)} characters)`,
+  },
+  tools: {
+    call: (name: string) => `Call of ${name}`,
+    result: (name: string) => `Result of ${name}`,
+    results: "Results of tools",
+    send: "Send the results",
+  },
+  logprobs: {
+    title: "Probabilities",
+    legend: "The darker a token, the less probable it was. Point at one to see others.",
+    percent: (probability: number) => percent.format(probability),
+  },
+  receipt: {
+    title: "Receipt",
+    total: (ms: number) => time(ms),
+    first: (ms: number) => `first token after ${time(ms)}`,
+    tokens: (count: number, isEstimated = false) => `${isEstimated ? "about " : ""}${whole.format(count)} tokens`,
+    cost: (amount: number) => `cost ${money.format(amount)}`,
+    outcome: (outcome: string, ms: number, reason: string | undefined) =>
+      `${outcome} after ${time(ms)}${reason ? ` (${reason})` : ""}`,
+  },
+  snippets: {
+    open: "Code",
+    title: "This request as code",
+    hint: "Set the variable KEY to your key. Images are part of the code.",
+    port: "GRPC_PORT",
+  },
+};

@@ -1,0 +1,26 @@
+// Light or dark: the system's choice, or the reader's.
+
+import { useEffect, useState } from "preact/hooks";
+import { texts } from "./texts";
+
+const NAME = "parley.theme";
+const THEMES = ["system", "light", "dark"] as const;
+type Theme = (typeof THEMES)[number];
+
+function load(): Theme {
+  return THEMES.find((theme) => theme === localStorage.getItem(NAME)) ?? "system";
+}
+
+export function ThemeButton() {
+  const [theme, setTheme] = useState(load);
+  useEffect(() => {
+    document.documentElement.dataset["theme"] = theme;
+    localStorage.setItem(NAME, theme);
+  }, [theme]);
+  const next = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length] ?? "system";
+  return (
+    <button type="button" class="quiet" aria-label={texts.theme.label(theme)} onClick={() => setTheme(next)}>
+      {texts.theme.names[theme]}
+    </button>
+  );
+}
