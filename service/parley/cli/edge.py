@@ -21,7 +21,9 @@ from parley.cli.shared.edge_options import (
     MaxConnectionAgeOption,
     MaxHeapOption,
     MaxStreamsOption,
+    NoPageOption,
     NoReflectionOption,
+    SignInOption,
     TrustedHopsOption,
 )
 from parley.supervisor import environment, envoy, static_edge
@@ -152,6 +154,8 @@ class EdgeOptions:
     max_heap: MaxHeapOption = None
     grpc_web: GrpcWebOption = False
     no_reflection: NoReflectionOption = False
+    no_page: NoPageOption = False
+    sign_in: SignInOption = ()
     dialect_host: DialectHostOption = ()
     trusted_hops: TrustedHopsOption = 0
     threads: ThreadsOption = 0
@@ -181,6 +185,8 @@ class EdgeOptions:
             max_heap=self.max_heap or default_heap(self.max_body),
             threads=self.threads,
             tracing=tracing_settings.read(os.environ),
+            page=not self.no_page,
+            sign_in=self.sign_in,
         )
 
 

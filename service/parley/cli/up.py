@@ -20,10 +20,12 @@ from parley.cli.shared.edge_options import (
     MaxConnectionsPerAddressOption,
     MaxHeapOption,
     MaxStreamsOption,
+    NoPageOption,
     NoReflectionOption,
     TrustedHopsOption,
 )
 from parley.cli.shared.process_settings import process_settings, tls_settings
+from parley.cli.shared.sign_in import sign_in
 from parley.config import AdminConfig, Config
 from parley.config.file import with_files
 from parley.config.loader import load, located_error
@@ -67,6 +69,7 @@ def up(  # noqa: PLR0913 - one parameter an option
     max_heap: MaxHeapOption = None,
     grpc_web: GrpcWebOption = False,
     no_reflection: NoReflectionOption = False,
+    no_page: NoPageOption = False,
     dialect_host: DialectHostOption = (),
     ready_file: options.ReadyFileOption = None,
     log_level: options.LogLevelOption = "info",
@@ -113,6 +116,8 @@ def up(  # noqa: PLR0913 - one parameter an option
         max_heap or default_heap(max_body),
         max_connections_per_address,
         tracing=tracing_settings.read(os.environ),
+        page=not no_page,
+        sign_in=sign_in(checked.auth),
     )
     times = ShutdownTimes(
         options.seconds(shutdown_delay, "--shutdown-delay"), options.seconds(shutdown_grace, "--shutdown-grace")

@@ -1,7 +1,7 @@
 """The configuration: one YAML file, validated completely by `parley.config.loader`."""
 
 from parley.config.admin import AdminConfig
-from parley.config.auth import Auth, Issuer, is_secure_url
+from parley.config.auth import Auth, Issuer, PageClient, is_secure_url
 from parley.config.backends import (
     AnthropicBackend,
     AnyLLMBackend,
@@ -53,6 +53,7 @@ __all__ = [
     "LlamaCppBackend",
     "Model",
     "OpenAIBackend",
+    "PageClient",
     "ParleyBackend",
     "Plan",
     "PostgresConfig",

@@ -57,6 +57,14 @@ def _identifier(text: str) -> str:
     return _url(text)
 
 
+def _origin(text: str) -> str:
+    """Checks an origin: a scheme and a host, and no path."""
+    parts = urlsplit(_url(text))
+    if text != f"{parts.scheme}://{parts.netloc}":
+        raise ValueError("must be a scheme and a host without a path, such as https://tokens.example.com")
+    return text
+
+
 def _listed(value: Any) -> Any:
     """Makes one text a list of it."""
     return [value] if isinstance(value, str) else value
@@ -64,6 +72,7 @@ def _listed(value: Any) -> Any:
 
 Url = Annotated[str, After(_url)]
 Identifier = Annotated[str, After(_identifier)]
+Origin = Annotated[str, After(_origin)]
 Text = Annotated[str, Constraints(min_length=1)]
 
 
@@ -94,6 +103,32 @@ class Claims(Strict):
     scope: Text | None = None
     """Claim with the scopes: a list, or text with spaces between them. Default: `scope`, and `scp` in a token without
     it."""
+
+
+class PageClient(Strict):
+    """The page at `/` as a public client of an issuer: it offers sign-in, with an authorization code and PKCE.
+
+    The issuer must know the page's address, such as `https://chat.example.com/`, as a redirect URI, and must allow its
+    origin to call the metadata and the token endpoint (CORS).
+
+    Example:
+        auth:
+          issuers:
+            - issuer: https://login.example.com
+              audience: parley
+              page: {client_id: parley-page}
+    """
+
+    client_id: Text
+    """Id of the client."""
+    scopes: list[Text] | None = None
+    """Scopes that the page requests. Default: `openid`, and the issuer's `scopes` and `grants`."""
+    parameters: dict[str, str] | None = None
+    """Further parameters of the authorization request: `{audience: https://api.example.com}` for Auth0. Default:
+    `resource` (RFC 8707), if `auth.resource` is set."""
+    origins: list[Origin] = field(default_factory=list)
+    """Origins of the issuer's metadata and token endpoint, where they are not that of the issuer: the page may call
+    these, and no others."""
 
 
 class Issuer(Strict):
@@ -136,6 +171,8 @@ class Issuer(Strict):
     """Plan of a new account. Default: `pro`, or the first plan with access."""
     jwks_uri: Url | None = None
     """URL of the issuer's keys (JWK Set). Default: as in the issuer's metadata, which is then not read."""
+    page: PageClient | None = None
+    """The client of the page at `/`. Default: the page offers no sign-in at this issuer."""
     clock_skew: Annotated[Duration, Constraints(le=_MAX_SKEW)] = 60.0
     """Tolerance for differences between the clocks, in `exp`, `nbf` and `iat`."""
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 _UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 10**3, "MB": 10**6}
 _SIZE = re.compile(r"(\d+) *([A-Za-z]*)")
 _ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^\s/?#,]+")
+_CLIENT = re.compile(r"(https?://[^\s?#=]+)=(\S+)")
 _HOST = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*(\.\*)?")
 DIALECTS = ("chipp", "upchatty", "fastapi", "openpipe", "openai")
 MAX_BODY = 8 * 2**20
@@ -23,6 +24,27 @@ MIN_HEAP, MAX_HEAP = 64 * 2**20, 256 * 2**30
 _MIN_BODY_LIMIT = 2**10
 # A worker's gRPC server accepts messages of 32 MiB, which hold the body and a little more.
 _MAX_BODY_LIMIT = 30 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class SignIn:
+    """An issuer at which the page at `/` offers sign-in, with an authorization code and PKCE.
+
+    Attributes:
+        issuer: The identifier of the issuer.
+        client_id: The id under which the issuer knows the page, as a public client.
+        scopes: The scopes that the page requests.
+        id_token: Whether the page sends the ID token as its credential, instead of the access token.
+        parameters: Further parameters of the authorization request, and their values.
+        origins: Origins of the issuer's endpoints, besides its own.
+    """
+
+    issuer: str
+    client_id: str
+    scopes: tuple[str, ...] = ("openid", "email", "profile")
+    id_token: bool = False
+    parameters: tuple[tuple[str, str], ...] = ()
+    origins: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +69,8 @@ class EdgeSettings:
         max_connections_per_address: The most connections of one client address; 0 for no limit.
         threads: The number of Envoy's threads; 0 for a quarter of the cores, at least two.
         tracing: Where Envoy sends traces; None for none.
+        page: Whether the REST listener serves the page at `/`.
+        sign_in: The issuers at which the page offers sign-in.
     """
 
     cors_origins: tuple[str, ...] = ()
@@ -64,6 +88,8 @@ class EdgeSettings:
     max_connections_per_address: int = MAX_CONNECTIONS_PER_ADDRESS
     threads: int = 0
     tracing: "TracingSettings | None" = None
+    page: bool = True
+    sign_in: tuple[SignIn, ...] = ()
 
     @property
     def address_limit(self) -> int:
@@ -101,6 +127,14 @@ def parse_origin(text: str) -> str:
         example = "https://app.example.com, without a path, or *"
         raise ValueError(f'"{text}" is not an origin for --cors-origin; write for example {example}.')
     return text
+
+
+def parse_sign_in(text: str) -> SignIn:
+    """Parses `ISSUER=CLIENT_ID`. Raises ValueError."""
+    match = _CLIENT.fullmatch(text)
+    if match is None:
+        raise ValueError(f'"{text}" is not ISSUER=CLIENT_ID; write for example https://login.example.com=parley-page')
+    return SignIn(match[1], match[2])
 
 
 def parse_dialect_host(text: str) -> str:

@@ -60,6 +60,8 @@ def render(
     """
     import yaml  # not imported by the supervisor, which starts with the result
 
+    from parley.supervisor import edge_page
+
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # without libyaml it takes a tenth of a second
     config = yaml.load((edge_dir() / "envoy.yaml").read_text(encoding="utf-8"), loader)  # noqa: S506 - it is a safe loader
     config["admin"]["address"]["pipe"]["path"] = str(admin)
@@ -73,6 +75,8 @@ def render(
             listener["address"]["socket_address"].update(address=address[0], port_value=address[1])
         if listener["name"] not in _ADMIN:
             _apply_settings(listener, settings)
+        if listener["name"] == "http" and settings.page:
+            edge_page.add_routes(_manager(listener), edge_dir(), settings.sign_in, grpc[1])
         if "address" in listener:
             _apply_connection(listener, settings, endpoints.parent)
     for cluster in resources["clusters"]:
@@ -110,9 +114,15 @@ def admin_socket(run_dir: Path) -> Path:
     return run_dir / "envoy-admin.sock"
 
 
+def _manager(listener: dict[str, Any]) -> dict[str, Any]:
+    """Returns the connection manager of a listener."""
+    manager: dict[str, Any] = listener["filter_chains"][0]["filters"][-1]["typed_config"]
+    return manager
+
+
 def _apply_settings(listener: dict[str, Any], settings: EdgeSettings) -> None:
     """Writes the settings into the filters, connections and virtual hosts of a listener."""
-    manager = listener["filter_chains"][0]["filters"][-1]["typed_config"]
+    manager = _manager(listener)
     filters = {entry["name"]: entry["typed_config"] for entry in manager["http_filters"]}
     for name in filters.keys() & {"buffer", "rpc_buffer"}:
         filters[name]["max_request_bytes"] = settings.max_body

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from parley.supervisor import certificates, envoy, envoy_admin
+from parley.supervisor import certificates, edge_page, envoy, envoy_admin
 from parley.supervisor.addresses import Address, parse_address
 from parley.supervisor.edge_settings import EdgeSettings
 from parley.supervisor.errors import CommandError
@@ -20,6 +20,7 @@ from parley.supervisor.errors import CommandError
 _CONFIG = "envoy.yaml"
 _DNS = "dns:"
 _FILES = ("transcoder.binpb", "parley.binpb", "openapi.json")
+_FOLDERS = ("lua", edge_page.FOLDER)
 # The present form of `type: STRICT_DNS`, whose settings of the refresh are deprecated: each address is a worker.
 _STRICT_DNS = {
     "name": "envoy.cluster.dns",
@@ -90,7 +91,8 @@ def write(folder: Path, listeners: Listeners, workers: WorkerList, settings: Edg
     config = folder / _CONFIG
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(envoy.edge_dir() / "lua", folder / "lua", dirs_exist_ok=True)
+        for name in _FOLDERS:
+            shutil.copytree(envoy.edge_dir() / name, folder / name, dirs_exist_ok=True)
         for name in _FILES:
             shutil.copy(envoy.edge_dir() / name, folder / name)
         if settings.tls is not None:

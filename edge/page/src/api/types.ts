@@ -117,12 +117,12 @@ export interface SignIn {
   client_id: string;
   scopes: string[];
   id_token: boolean;
-  resource?: string;
+  /** Further parameters of the authorization request. */
+  parameters: Record<string, string>;
 }
 
 /** What the edge tells the page about this server. */
 export interface Settings {
-  version: string;
   grpc_port: number;
   sign_in: SignIn[];
 }

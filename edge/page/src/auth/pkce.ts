@@ -64,6 +64,7 @@ export async function startSignIn(signIn: SignIn): Promise<void> {
   sessionStorage.setItem(PENDING, JSON.stringify(pending));
   const address = new URL(metadata.authorization_endpoint);
   const parameters: Record<string, string> = {
+    ...signIn.parameters,
     response_type: "code",
     client_id: signIn.client_id,
     redirect_uri: redirectUri(),
@@ -71,7 +72,6 @@ export async function startSignIn(signIn: SignIn): Promise<void> {
     state: pending.state,
     code_challenge: await challenge(pending.verifier),
     code_challenge_method: "S256",
-    ...(signIn.resource && { resource: signIn.resource }),
   };
   for (const [name, value] of Object.entries(parameters)) address.searchParams.set(name, value);
   location.assign(address);
@@ -100,7 +100,7 @@ async function redeem({ signIn, verifier }: Pending, code: string, issuer: strin
     redirect_uri: redirectUri(),
     client_id: signIn.client_id,
     code_verifier: verifier,
-    ...(signIn.resource && { resource: signIn.resource }),
+    ...(signIn.parameters["resource"] && { resource: signIn.parameters["resource"] }),
   });
   const response = await fetch(token_endpoint, { method: "POST", body }).catch(() => null);
   const tokens = ((await response?.json().catch(() => null)) ?? {}) as Tokens;

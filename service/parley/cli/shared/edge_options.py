@@ -11,8 +11,10 @@ from parley.supervisor.edge_settings import (
     DIALECTS,
     MAX_HEAP,
     MIN_HEAP,
+    SignIn,
     parse_dialect_host,
     parse_origin,
+    parse_sign_in,
     parse_size,
     write_size,
 )
@@ -40,6 +42,11 @@ def _to_dialect_hosts(_type: object, tokens: Sequence[Token]) -> tuple[str, ...]
     if times > 1:
         raise ValueError(f'"{host}" is given to more than one dialect')
     return found
+
+
+def _to_sign_in(_type: object, tokens: Sequence[Token]) -> tuple[SignIn, ...]:
+    """Converts issuers with the page's client for cyclopts; a variable separates several by spaces."""
+    return tuple(parse_sign_in(token.value) for token in tokens)
 
 
 _REPEATABLE = Parameter(negative=(), show_default=False)
@@ -123,6 +130,28 @@ GrpcWebOption = Annotated[
         env_var="PARLEY_GRPC_WEB",
         negative=(),
         help="Serve gRPC-Web and Connect on the REST listener; browsers also need --cors-origin.",
+    ),
+]
+NoPageOption = Annotated[
+    bool,
+    Parameter(
+        name="--no-page",
+        env_var="PARLEY_NO_PAGE",
+        negative=(),
+        help="Serve no page at /, where callers try the models in a browser.",
+    ),
+]
+SignInOption = Annotated[
+    tuple[SignIn, ...],
+    _REPEATABLE,
+    Parameter(
+        name="--sign-in",
+        env_var="PARLEY_SIGN_IN",
+        converter=_to_sign_in,
+        n_tokens=1,
+        accepts_keys=False,
+        help="ISSUER=CLIENT_ID: an issuer of `auth.issuers`, and the id of the page at / as its public client. The "
+        "page then offers sign-in there. Repeatable. Default: none.",
     ),
 ]
 TrustedHopsOption = Annotated[
