@@ -1,4 +1,4 @@
-// An OpenID provider, `oidc-provider`, on a free port of 127.0.0.1: a client for users with PKCE, and one for services. Its
+// An OpenID provider, `oidc-provider`, on a free port of 127.0.0.1: clients for users with PKCE, of which the page is one, and one for services. Its
 // access tokens for the resource in argument 1 are JWTs. Prints its URL. Each line of stdin replaces its key.
 
 import { generateKeyPairSync } from "node:crypto";
@@ -13,6 +13,12 @@ const clients = [
     token_endpoint_auth_method: "none",
     application_type: "native",
     redirect_uris: ["http://127.0.0.1/callback"],
+  },
+  {
+    client_id: "page",
+    token_endpoint_auth_method: "none",
+    application_type: "native",
+    redirect_uris: ["http://127.0.0.1/"],
   },
   {
     client_id: "robot",
@@ -38,6 +44,7 @@ function provider(issuer) {
     clients,
     jwks: { keys: [key] },
     clientDefaults: { id_token_signed_response_alg: "ES256" },
+    clientBasedCORS: () => true,
     cookies: { keys: ["secret"] },
     features: {
       clientCredentials: { enabled: true },

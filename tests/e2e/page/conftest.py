@@ -1,0 +1,97 @@
+"""Fixtures of the page's tests: Debian's Chromium, driven by Playwright, and a page that is signed in."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
+
+from tests.e2e.node_packages import installed, unavailable
+from tests.processes import PATIENCE, Parley
+
+__all__ = ["installed"]
+# Without a sandbox, because CI runs as root.
+OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+WIDE = {"width": 1440, "height": 900}
+expect.set_options(timeout=PATIENCE * 1000)
+
+
+class Visitor:
+    """A page in a browser context of its own, and what went wrong in it.
+
+    `fails` is set by tests of failures: the browser's console then reports the status of the failed request.
+    `may_call` has the origins of issuers.
+    """
+
+    def __init__(self, page: Page, parley: Parley) -> None:
+        self.page, self.parley = page, parley
+        self.fails = False
+        self.may_call: tuple[str, ...] = ()
+        self.problems: list[str] = []
+        page.set_default_timeout(PATIENCE * 1000)
+        page.on("console", self._note)
+        page.on("pageerror", lambda error: self.problems.append(str(error)))
+        page.on("request", self._check)
+
+    def sign_in(self) -> None:
+        """Opens the page and signs in with a key."""
+        self.page.goto(self.parley.http)
+        self.page.get_by_label("API key").fill(self.parley.key)
+        self.page.get_by_role("button", name="Use this key").click()
+        self.choose("scripted")
+
+    def choose(self, model: str, label: str = "Model") -> None:
+        """Chooses a model."""
+        self.page.get_by_role("combobox", name=label, exact=True).select_option(model)
+
+    def ask(self, question: str) -> None:
+        """Sends a question."""
+        self.page.get_by_label("Message", exact=True).fill(question)
+        self.page.get_by_role("button", name="Send", exact=True).click()
+
+    def finished(self) -> None:
+        """Waits until the answer has ended."""
+        expect(self.page.get_by_role("button", name="Stop", exact=True)).to_have_count(0)
+
+    def _note(self, message: ConsoleMessage) -> None:
+        is_status = message.text.startswith("Failed to load resource")
+        if not self.page.url.startswith(self.parley.http):
+            return
+        if message.type in {"error", "warning"} and not (self.fails and is_status):
+            self.problems.append(message.text)
+
+    def _check(self, request: Request) -> None:
+        is_own = request.url.startswith((self.parley.http, "data:", *self.may_call))
+        if request.frame.url.startswith(self.parley.http) and not is_own and not request.is_navigation_request():
+            self.problems.append(f"a request to {request.url}")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """One browser for all tests of a process."""
+    command = shutil.which("chromium")
+    if command is None:
+        unavailable("chromium is not installed; the page is tested in it")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=command, args=OPTIONS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visitor(chromium: Browser, stack: Parley, tmp_path: Path) -> Iterator[Visitor]:
+    """A page that is not signed in. At its end, no error was logged and no other server was called."""
+    context = chromium.new_context(viewport={"width": 1440, "height": 900}, reduced_motion="reduce")
+    context.grant_permissions(["clipboard-read", "clipboard-write"], origin=stack.http)
+    found = Visitor(context.new_page(), stack)
+    yield found
+    context.close()
+    assert [] == found.problems
+
+
+@pytest.fixture
+def reader(visitor: Visitor) -> Visitor:
+    """A page that is signed in, with the model `scripted`."""
+    visitor.sign_in()
+    return visitor

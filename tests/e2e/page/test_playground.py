@@ -1,0 +1,272 @@
+"""The Playground's stories, in a browser, against a real Parley with a scripted upstream."""
+
+import base64
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import expect
+
+from tests.e2e import vendor
+from tests.e2e.page.conftest import Visitor
+from tests.processes import PATIENCE, environment
+from tests.upstream import Cut, Events, Gate, ScriptedUpstream, chunk, chunks, ending, stream
+
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+RICH = """\
+# Title
+
+| a | b |
+|---|--:|
+| 1 | 2 |
+
+```python
+def f(): return 1
+```
+
+Euler: $e^{i\\pi} = -1$ costs $5 and $6.
+"""
+TOOL = {"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}
+SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
+TOKENS = [
+    {
+        "token": "Paris",
+        "logprob": -0.01,
+        "bytes": None,
+        "top_logprobs": [{"token": "Rome", "logprob": -4.6, "bytes": None}],
+    },
+    {"token": "!", "logprob": -3.0, "bytes": None, "top_logprobs": []},
+]
+
+
+def test_a_wrong_key_is_refused_and_a_right_one_opens_the_playground(visitor: Visitor) -> None:
+    """The page names the problem of a key; after signing out, the key is forgotten."""
+    visitor.fails = True
+    page = visitor.page
+    page.goto(visitor.parley.http)
+    page.get_by_label("API key").fill("sk-" + "x" * 43)
+    page.get_by_role("button", name="Use this key").click()
+    expect(page.get_by_role("alert")).to_contain_text("does not accept this key")
+    page.get_by_label("API key").fill(visitor.parley.key)
+    page.get_by_role("button", name="Use this key").click()
+    expect(page.get_by_role("combobox", name="Model")).to_be_visible()
+    page.get_by_role("button", name="Sign out").click()
+    assert [None, None] == page.evaluate(
+        "[sessionStorage, localStorage].map((one) => one.getItem('parley.credential'))"
+    )
+
+
+def test_an_answer_has_tables_code_math_and_reasoning(reader: Visitor, upstream: ScriptedUpstream) -> None:
+    """Markdown becomes elements: a table, highlighted code, MathML; reasoning is folded; amounts of money stay text."""
+    upstream.answer(Events([chunk({"role": "assistant", "reasoning_content": "Hm."}), *chunks(RICH), *ending()]))
+    reader.ask("Show everything")
+    answer = reader.page.get_by_role("article")
+    expect(answer.get_by_role("heading", name="Title")).to_be_visible()
+    expect(answer.get_by_role("cell", name="2")).to_have_css("text-align", "right")
+    expect(answer.locator(".hljs-keyword").first).to_have_text("def")
+    expect(answer.locator("math")).to_have_count(1)
+    expect(answer).to_contain_text("costs $5 and $6.")
+    expect(answer.get_by_text("Hm.")).to_be_hidden()
+    answer.get_by_text("Reasoning").click()
+    expect(answer.get_by_text("Hm.")).to_be_visible()
+
+
+def test_an_answer_is_shown_while_it_arrives_and_can_be_stopped(reader: Visitor, upstream: ScriptedUpstream) -> None:
+    """Text is visible before the end; Stop cancels the call upstream, and the question stays."""
+    upstream.answer(Events([*chunks("First", " words"), Gate(), *ending()]))
+    reader.ask("Tell me")
+    expect(reader.page.get_by_role("article")).to_contain_text("First words")
+    reader.page.get_by_role("button", name="Stop", exact=True).click()
+    expect(reader.page.get_by_role("article")).to_contain_text("Stopped.")
+    assert upstream.received().closed.wait()
+    expect(reader.page.get_by_text("Tell me")).to_be_visible()
+
+
+def test_a_broken_stream_is_named_and_retried(reader: Visitor, upstream: ScriptedUpstream) -> None:
+    """A stream that breaks off shows its text, the error and the request's id; a retry is a branch with an answer."""
+    upstream.answer(Events([*chunks("Half"), Cut(reset=True)]), stream("Whole"))
+    reader.ask("Go")
+    answer = reader.page.get_by_role("article")
+    expect(answer).to_contain_text("Half")
+    expect(answer.get_by_role("alert")).to_contain_text("Request ")
+    answer.get_by_role("button", name="Retry").click()
+    expect(reader.page.get_by_role("article")).to_contain_text("Whole")
+    expect(reader.page.get_by_role("group", name="Branches")).to_contain_text("2 of 2")
+
+
+def test_an_edit_forks_the_session(reader: Visitor, upstream: ScriptedUpstream) -> None:
+    """An edited question is sent to a fork with the turns before it; both branches stay readable."""
+    upstream.answer(stream("One"), stream("Two"), stream("Three"))
+    for question in ("First", "Second"):
+        reader.ask(question)
+        reader.finished()
+    reader.page.get_by_role("listitem").filter(has_text="Second").get_by_role("button", name="Edit").click()
+    reader.page.get_by_label("Edit the question").fill("Other")
+    reader.page.get_by_role("listitem").filter(has=reader.page.get_by_label("Edit the question")).get_by_role(
+        "button", name="Send"
+    ).click()
+    expect(reader.page.get_by_role("article").last).to_contain_text("Three")
+    expected = [("user", "First"), ("assistant", "One"), ("user", "Other")]
+    assert expected == [(one["role"], one["content"]) for one in upstream.received(2).json["messages"]]
+    status, listed = reader.parley.request("GET", "/api/v1/sessions?page_size=1")
+    assert (200, True) == (status, "forked_from" in listed["sessions"][0])
+    reader.page.get_by_role("button", name="Previous branch").click()
+    expect(reader.page.get_by_role("article").last).to_contain_text("Two")
+
+
+def test_tools_are_answered_by_hand(reader: Visitor, upstream: ScriptedUpstream) -> None:
+    """The calls of an answer are shown; the results that are typed in are the next turn."""
+    upstream.answer(vendor.calls_in_pieces(vendor.PARALLEL_CALLS), stream("It is sunny."))
+    setup(reader, "Tools", json.dumps([TOOL]))
+    reader.ask("What is the weather?")
+    fields = reader.page.get_by_label("Result of get_weather")
+    expect(fields).to_have_count(len(vendor.PARALLEL_CALLS))
+    for field in fields.all():
+        field.fill("sunny")
+    reader.page.get_by_role("button", name="Send the results").click()
+    expect(reader.page.get_by_role("article").last).to_contain_text("It is sunny.")
+    assert [TOOL] == upstream.received(0).json["tools"]
+    results = [one for one in upstream.received(1).json["messages"] if one["role"] == "tool"]
+    assert [(call["id"], "sunny") for call in vendor.PARALLEL_CALLS] == [
+        (one["tool_call_id"], one["content"]) for one in results
+    ]
+
+
+def test_a_schema_is_sent_and_its_answer_is_indented(reader: Visitor, upstream: ScriptedUpstream) -> None:
+    """The answer to a JSON schema is shown as code; a text that is not JSON is named and nothing is sent."""
+    upstream.answer(stream('{"city":', '"Paris"}'))
+    setup(reader, "JSON schema of the answer", "{")
+    expect(reader.page.get_by_text("Not valid JSON")).to_be_visible()
+    reader.page.get_by_label("Message", exact=True).fill("Where?")
+    expect(reader.page.get_by_role("button", name="Send", exact=True)).to_be_disabled()
+    setup(reader, "JSON schema of the answer", json.dumps(SCHEMA), is_open=True)
+    reader.ask("Where?")
+    expect(reader.page.locator("article pre")).to_have_text('{\n  "city": "Paris"\n}')
+    expected = {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA, "strict": True}}
+    assert expected == upstream.received().json["response_format"]
+
+
+def test_parameters_reach_the_model(reader: Visitor, upstream: ScriptedUpstream) -> None:
+    """The system prompt and the parameters are part of the request; empty fields are not."""
+    setup(reader, "System prompt", "Be brief.")
+    for label, value in (("Temperature", "0.5"), ("Most tokens", "7"), ("Stop sequences", "END\nSTOP")):
+        setup(reader, label, value, is_open=True)
+    reader.ask("Hello")
+    sent = upstream.received().json
+    assert {"role": "system", "content": "Be brief."} == sent["messages"][0]
+    assert (0.5, 7, ["END", "STOP"]) == (sent["temperature"], sent["max_tokens"], sent["stop"])
+    assert {"top_p", "seed", "tools", "response_format", "logprobs"}.isdisjoint(sent)
+
+
+def test_images_go_in_and_come_out(reader: Visitor, upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    """A chosen image is part of the question; an image in the answer is shown, one of another server is a link."""
+    (tmp_path / "a.png").write_bytes(PIXEL)
+    url = f"data:image/png;base64,{base64.b64encode(PIXEL).decode()}"
+    upstream.answer(stream(f"![own]({url}) ![other](http://127.0.0.2/x.png)"))
+    reader.page.locator("input[type=file]").set_input_files(tmp_path / "a.png")
+    expect(reader.page.get_by_role("button", name="Remove image 1")).to_be_visible()
+    reader.ask("What is this?")
+    answer = reader.page.get_by_role("article")
+    expect(answer.get_by_role("img", name="own")).to_be_visible()
+    expect(answer.get_by_role("link", name="Image: other")).to_have_attribute("href", "http://127.0.0.2/x.png")
+    parts = upstream.received().json["messages"][-1]["content"]
+    assert [{"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": {"url": url}}] == parts
+
+
+def test_two_models_answer_one_question(reader: Visitor, upstream: ScriptedUpstream) -> None:
+    """Both answers appear side by side, one of them by the built-in model."""
+    upstream.answer(stream("Scripted"))
+    reader.page.get_by_role("button", name="Compare two models").click()
+    reader.choose("scripted", "Model 1")
+    reader.choose("smollm2", "Model 2")
+    reader.ask("Say hello")
+    reader.finished()
+    expect(reader.page.get_by_role("article", name="Answer of scripted")).to_contain_text("Scripted")
+    second = reader.page.get_by_role("article", name="Answer of smollm2").locator(".markdown")
+    expect(second).to_have_text(re.compile(r"\w"))
+
+
+def test_probabilities_shade_the_tokens(reader: Visitor, upstream: ScriptedUpstream) -> None:
+    """Each token has a shade by its probability, and its alternatives in a tooltip."""
+    part = chunk({"content": "Paris!"})
+    part["choices"][0]["logprobs"] = {"content": TOKENS, "refusal": None}
+    upstream.answer(Events([part, *ending()]))
+    reader.page.get_by_role("button", name="Setup").click()
+    reader.page.get_by_label("Return token probabilities").check()
+    reader.page.get_by_role("button", name="Setup").click()
+    reader.ask("Where?")
+    reader.page.get_by_role("button", name="Probabilities").click()
+    expect(reader.page.locator(".tokens .level-0")).to_have_text("Paris")
+    expect(reader.page.locator(".tokens .level-4")).to_have_text("!")
+    expect(reader.page.locator(".tokens .level-0")).to_have_attribute("title", re.compile('99%\n"Rome" 1%'))
+
+
+def test_the_receipt_shows_each_attempt(reader: Visitor, upstream: ScriptedUpstream) -> None:
+    """The timeline names the target, the outcome, the times and the tokens of the attempt."""
+    upstream.answer(stream("Hello"))
+    reader.ask("Hello")
+    reader.page.get_by_role("button", name="Receipt").click()
+    receipt = reader.page.get_by_role("region", name="Receipt")
+    expect(receipt.get_by_role("listitem")).to_have_text(
+        re.compile(r"scripted-\d+/scripted-1: completed after .*, first token after .*, 12 tokens")
+    )
+
+
+def test_a_request_is_copied_as_code_that_runs(reader: Visitor, upstream: ScriptedUpstream) -> None:
+    """The curl command of an answer runs in a shell with the key in KEY, and streams an answer."""
+    upstream.answer(stream("Hello"), stream("Again"))
+    reader.ask("It's “quoted” $HOME")
+    reader.page.get_by_role("button", name="Code", exact=True).click()
+    dialog = reader.page.get_by_role("dialog")
+    for name, text in (
+        ("Python", "from openai import OpenAI"),
+        ("TypeScript", "new OpenAI("),
+        ("grpcurl", "-plaintext"),
+    ):
+        dialog.get_by_role("button", name=name).click()
+        expect(dialog.locator("code")).to_contain_text(text)
+    dialog.get_by_role("button", name="curl", exact=True).click()
+    dialog.get_by_role("button", name="Copy the code").click()
+    expect(dialog.get_by_text("Copied")).to_be_visible()
+    command = reader.page.evaluate("navigator.clipboard.readText()")
+    known = environment(KEY=reader.parley.key)
+    done = subprocess.run(
+        ["bash", "-c", command], env=known, capture_output=True, text=True, check=True, timeout=PATIENCE
+    )
+    assert "Again" in done.stdout
+    assert reader.parley.key not in command
+    assert "It's “quoted” $HOME" == upstream.received(1).json["messages"][-1]["content"]
+
+
+def test_the_keyboard_alone_is_enough(reader: Visitor, upstream: ScriptedUpstream) -> None:
+    """Enter sends, Shift+Enter starts a line, Escape closes a dialog, and every control is reached by Tab."""
+    upstream.answer(stream("Hello"))
+    page = reader.page
+    page.get_by_label("Message", exact=True).focus()
+    page.keyboard.type("One")
+    page.keyboard.press("Shift+Enter")
+    page.keyboard.type("Two")
+    page.keyboard.press("Enter")
+    reader.finished()
+    assert "One\nTwo" == upstream.received().json["messages"][-1]["content"]
+    reached = set[str]()
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.textContent || document.activeElement.ariaLabel || ''"))
+    assert {"Code", "Retry", "Edit", "Setup", "Compare two models", "New chat"} <= reached
+    page.get_by_role("button", name="Code", exact=True).press("Enter")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+def setup(reader: Visitor, label: str, value: str, *, is_open: bool = False) -> None:
+    """Fills in a field of the setup; opens it unless it is open."""
+    button: Any = reader.page.get_by_role("button", name="Setup")
+    if not is_open:
+        button.click()
+    reader.page.get_by_label(label, exact=True).fill(value)

@@ -1,0 +1,82 @@
+"""Sign-in on the page at a real OpenID provider, with an authorization code and PKCE."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from tests.e2e.page.conftest import Visitor
+from tests.e2e.providers import RESOURCE, OidcProvider, oidc_provider
+from tests.processes import Parley, started
+from tests.upstream import ScriptedUpstream
+
+CONFIG = """\
+backends: {{up: {{kind: openai, base_url: "{upstream}"}}}}
+models: [{{id: scripted, targets: [{{backend: up}}]}}]
+auth:
+  issuers:
+    - issuer: {issuer}
+      audience: parley
+      scopes: [parley:chat]
+      page: {{client_id: page, parameters: {{resource: "{resource}"}}}}
+"""
+
+
+@pytest.fixture(scope="module")
+def provider(installed: Path) -> Iterator[OidcProvider]:
+    """A running provider."""
+    with oidc_provider(installed) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def parley(
+    provider: OidcProvider, the_upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Parley]:
+    """A Parley whose page offers sign-in at the provider."""
+    file = tmp_path_factory.mktemp("sign-in") / "parley.yaml"
+    file.write_text(CONFIG.format(upstream=the_upstream.url, issuer=provider.issuer, resource=RESOURCE))
+    with started("--config", str(file)) as running:
+        yield running
+
+
+@pytest.fixture
+def visitor(chromium: Browser, parley: Parley, provider: OidcProvider) -> Iterator[Visitor]:
+    """A page of this Parley, which may call the provider."""
+    context = chromium.new_context()
+    found = Visitor(context.new_page(), parley)
+    found.may_call = (provider.issuer,)
+    yield found
+    context.close()
+    assert [] == found.problems
+
+
+def test_a_user_signs_in_and_chats(visitor: Visitor, upstream: ScriptedUpstream, provider: OidcProvider) -> None:
+    """After the provider's forms the page has a token: a question is answered, and the address has no code."""
+    log_in(visitor, provider)
+    visitor.choose("scripted")
+    visitor.ask("Hello")
+    expect(visitor.page.get_by_role("article")).to_contain_text("Hello there.")
+    assert f"{visitor.parley.http}/" == visitor.page.url
+    assert '"kind":"token"' in visitor.page.evaluate("sessionStorage.getItem('parley.credential')")
+    assert upstream.requests
+
+
+def test_a_sign_in_that_did_not_begin_here_is_refused(visitor: Visitor) -> None:
+    """A code with another state is not redeemed: an attacker could sign a user in to a foreign account."""
+    visitor.page.goto(f"{visitor.parley.http}/?code=stolen&state=other")
+    expect(visitor.page.get_by_role("alert")).to_contain_text("did not begin in this tab")
+    assert f"{visitor.parley.http}/" == visitor.page.url
+
+
+def log_in(visitor: Visitor, provider: OidcProvider) -> None:
+    """Starts a sign-in and fills in the provider's forms."""
+    page = visitor.page
+    page.goto(visitor.parley.http)
+    page.get_by_role("button", name=f"Sign in at {provider.issuer.removeprefix('http://')}").click()
+    page.locator("[name=login]").fill("ada")
+    page.locator("[name=password]").fill("x")
+    page.locator("[type=submit]").click()
+    page.locator("[type=submit]").click()
+    page.wait_for_url(f"{visitor.parley.http}/")
