@@ -1,5 +1,6 @@
 // The frame of the page: its head, the view, and the caller's credential.
 
+import type { FunctionComponent } from "preact";
 import { useCallback, useEffect, useState } from "preact/hooks";
 import { ApiError } from "./api/http";
 import { readSettings } from "./api/server";
@@ -13,6 +14,15 @@ import { texts } from "./texts";
 import { ThemeButton } from "./theme";
 import { Notice } from "./ui/notice";
 
+export interface ViewProps {
+  credential: string;
+  /** What the edge tells about this server; null until it is known. */
+  settings: Settings | null;
+  onFailure(error: unknown): void;
+}
+
+const VIEW_COMPONENTS: Record<View, FunctionComponent<ViewProps>> = { playground: Playground };
+
 export function App() {
   const view = useView();
   const settings = useSettings();
@@ -22,6 +32,7 @@ export function App() {
     if (error instanceof ApiError && error.status === 401) signOut(texts.signIn.expired);
     else setProblem(error instanceof Error ? error.message : String(error));
   }, []);
+  const CurrentView = VIEW_COMPONENTS[view];
   if (!isReady) return <p class="loading">{texts.loading}</p>;
   return (
     <>
@@ -29,11 +40,11 @@ export function App() {
         {texts.skip}
       </a>
       <Head view={view} isSignedIn={credential !== null} onSignOut={() => signOut(null)} />
-      {problem && <Notice kind="error">{problem}</Notice>}
       {credential ? (
         <main id="main" tabIndex={-1}>
           <h1 class="hidden">{texts.views[view]}</h1>
-          <Playground credential={credential.value} settings={settings} onFailure={onFailure} />
+          {problem && <Notice kind="error">{problem}</Notice>}
+          <CurrentView credential={credential.value} settings={settings} onFailure={onFailure} />
         </main>
       ) : (
         <SignInView key={failure} settings={settings} failure={failure} onSignedIn={signIn} />

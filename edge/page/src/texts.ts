@@ -19,7 +19,7 @@ export const texts = {
   close: "Close",
   signOut: "Sign out",
   theme: {
-    label: (theme: string) => `Colours: ${theme}. Change`,
+    label: (name: string) => `${name} colours; change`,
     names: { system: "System", light: "Light", dark: "Dark" },
   },
   copy: { ready: "Copy", copied: "Copied", failed: "Not copied" },
@@ -45,6 +45,7 @@ export const texts = {
   },
   models: {
     label: "Model",
+    pane: (label: string) => `Chat: ${label}`,
     numbered: (number: number) => `Model ${number}`,
     none: "This key may use no model. Ask the operator of this server.",
     context: (length: number) => `${whole.format(length)} tokens of context`,

@@ -19,7 +19,7 @@ export function ThemeButton() {
   }, [theme]);
   const next = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length] ?? "system";
   return (
-    <button type="button" class="quiet" aria-label={texts.theme.label(theme)} onClick={() => setTheme(next)}>
+    <button type="button" class="quiet" aria-label={texts.theme.label(texts.theme.names[theme])} onClick={() => setTheme(next)}>
       {texts.theme.names[theme]}
     </button>
   );

@@ -210,7 +210,7 @@ def test_the_receipt_shows_each_attempt(reader: Visitor, upstream: ScriptedUpstr
     upstream.answer(stream("Hello"))
     reader.ask("Hello")
     reader.page.get_by_role("button", name="Receipt").click()
-    receipt = reader.page.get_by_role("region", name="Receipt")
+    receipt = reader.page.get_by_role("group", name="Receipt")
     expect(receipt.get_by_role("listitem")).to_have_text(
         re.compile(r"scripted-\d+/scripted-1: completed after .*, first token after .*, 12 tokens")
     )

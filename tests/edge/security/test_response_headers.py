@@ -60,7 +60,7 @@ async def test_errors_before_any_script_restrict_browsers(edge: Edge) -> None:
     """A request that is not valid HTTP gets JSON with the same headers."""
     answer = await curl("-i", "-X", "GE T", edge.http)
     assert all(f"{name}: {value}" in answer for name, value in RESTRICTED.items())
-    status, body = await send_request(edge.port, b"GET / HTTP/9.9\r\n\r\n")
+    status, body = await send_request(edge.port, b"GET /x HTTP/9.9\r\n\r\n")
     assert 400 <= status < 506
     assert b"<" not in body
 

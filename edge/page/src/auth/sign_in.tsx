@@ -26,7 +26,7 @@ export function SignInView({ settings, failure, onSignedIn }: Props) {
     setBusy(false);
   };
   return (
-    <main class="sign-in" id="main">
+    <main class="sign-in" id="main" tabIndex={-1}>
       <h1>{texts.signIn.title}</h1>
       <KeyForm isBusy={isBusy} onKey={(key, remember) => attempt(() => check(key, remember, onSignedIn))} />
       {settings?.sign_in.map((one) => (

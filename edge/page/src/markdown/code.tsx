@@ -23,7 +23,7 @@ export function CodeBlock({ source, language, live = false }: Props) {
         <span>{language || texts.answer.code}</span>
         <CopyButton text={code} label={texts.answer.copyCode} />
       </div>
-      <pre tabIndex={0} role="region" aria-label={language ? texts.answer.codeOf(language) : texts.answer.code}>
+      <pre tabIndex={0} role="group" aria-label={language ? texts.answer.codeOf(language) : texts.answer.code}>
         <code>{highlighted ?? code}</code>
       </pre>
     </div>

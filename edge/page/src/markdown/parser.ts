@@ -4,6 +4,8 @@ import MarkdownIt, { type StateBlock, type StateInline, type Token } from "markd
 
 export const parser = new MarkdownIt({ html: false, linkify: true });
 
+/** Longer formulas in a line are text: an answer may begin thousands that never end. */
+const MAX_INLINE = 1_000;
 const DELIMITERS: [string, string][] = [
   ["$$", "$$"],
   ["\\[", "\\]"],
@@ -25,13 +27,15 @@ interface Enclosed {
 }
 
 function enclosed(source: string, start: number, close: string): Enclosed | null {
-  const end = source.indexOf(close, start);
-  return end < 0 ? null : { content: source.slice(start, end), end: end + close.length };
+  const content = source.slice(start, start + MAX_INLINE).split(close, 1)[0]!;
+  const end = start + content.length + close.length;
+  return source.startsWith(close, start + content.length) ? { content, end } : null;
 }
 
 function dollars(source: string, pos: number): Enclosed | null {
   if (source[pos] !== "$" || /[\s$]/.test(source[pos + 1] ?? " ")) return null;
   for (let end = source.indexOf("$", pos + 1); end > 0; end = source.indexOf("$", end + 1)) {
+    if (end > pos + MAX_INLINE) return null;
     if (source[end - 1] === "\\") continue;
     const isAmount = /\s/.test(source[end - 1] ?? "") || /\d/.test(source[end + 1] ?? "");
     return isAmount ? null : { content: source.slice(pos + 1, end), end: end + 1 };
@@ -45,6 +49,7 @@ function blockMath(state: StateBlock, first: number, last: number, silent: boole
   const delimiters = DELIMITERS.find(([open]) => state.src.startsWith(open, start));
   if (!delimiters) return false;
   const [open, close] = delimiters;
+  if (isUnclosed(state, close, first, last)) return false;
   for (let line = first; line < last; line++) {
     const end = state.eMarks[line] ?? 0;
     const text = state.src.slice(line === first ? start + open.length : (state.bMarks[line] ?? 0), end).trimEnd();
@@ -58,7 +63,24 @@ function blockMath(state: StateBlock, first: number, last: number, silent: boole
     state.line = line + 1;
     return true;
   }
+  unclosedOf(state).set(close, { first, last });
   return false;
+}
+
+interface Lines {
+  first: number;
+  last: number;
+}
+
+/** Returns the lines in which each delimiter has been searched in vain, so that a text with many is searched once. */
+function unclosedOf({ env }: StateBlock): Map<string, Lines> {
+  const known = env as { unclosed?: Map<string, Lines> };
+  return (known.unclosed ??= new Map());
+}
+
+function isUnclosed(state: StateBlock, close: string, first: number, last: number): boolean {
+  const known = unclosedOf(state).get(close);
+  return known !== undefined && known.first <= first && last <= known.last;
 }
 
 parser.inline.ruler.before("escape", "math", inlineMath);

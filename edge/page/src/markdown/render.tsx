@@ -7,8 +7,7 @@ import { CodeBlock } from "./code";
 import { imageOf, linkOf, withoutOverrides } from "./links";
 import { Formula } from "./math";
 
-// The headings of an answer are below those of the page.
-const TAGS: Record<string, string> = { h1: "h3", h2: "h4", h3: "h5", h4: "h6", h5: "h6", h6: "h6" };
+const HEADING = /^h[1-6]$/;
 const KNOWN = new Set("p ul ol li blockquote table thead tbody tr th td strong em s a".split(" "));
 
 interface Open {
@@ -32,12 +31,14 @@ export function elementsOf(tokens: Token[], live: boolean): ComponentChild[] {
 }
 
 function element(token: Token, children: ComponentChild[]): ComponentChild {
-  const tag = TAGS[token.tag] ?? token.tag;
-  if (token.hidden || !(KNOWN.has(tag) || token.tag in TAGS)) return h(Fragment, null, ...children);
+  const { tag } = token;
+  // The headings of an answer are one level below its own, in any order that a model writes them.
+  if (HEADING.test(tag)) return <h4 class={tag}>{children}</h4>;
+  if (token.hidden || !KNOWN.has(tag)) return h(Fragment, null, ...children);
   if (tag === "a") return <Link address={attribute(token, "href")}>{children}</Link>;
   if (tag === "table") {
     return (
-      <div class="table" role="region" aria-label={texts.answer.table} tabIndex={0}>
+      <div class="table" role="group" aria-label={texts.answer.table} tabIndex={0}>
         <table>{children}</table>
       </div>
     );

@@ -76,9 +76,10 @@ export class Conversation {
   async replace(index: number, messages: Message[], setup: Setup): Promise<void> {
     if (this.running) return;
     await this.run(async (signal) => {
-      const turns = this.turns.slice(0, index);
-      const session = await this.forked(turns);
-      this.branches.push({ session, turns });
+      const before = this.turns.slice(0, index);
+      const session = await this.forked(before);
+      // A new session gets the history in its first turn, so that the turns have no numbers in it.
+      this.branches.push({ session, turns: session ? before : before.map((turn) => ({ ...turn, number: null })) });
       this.current = this.branches.length - 1;
       await this.answer(messages, setup, signal);
     });
@@ -98,13 +99,13 @@ export class Conversation {
   /** Returns the turns of all branches in the place of a turn, the oldest first. */
   variants(index: number): Turn[] {
     const before = this.turns.slice(0, index);
-    const branches = this.branches.filter(({ turns }) => before.every((turn, i) => turn === turns[i]));
-    return [...new Set(branches.flatMap(({ turns }) => turns[index] ?? []))];
+    const branches = this.branches.filter(({ turns }) => before.every(({ id }, i) => id === turns[i]?.id));
+    return [...new Map(branches.flatMap(({ turns }) => turns[index] ?? []).map((turn) => [turn.id, turn])).values()];
   }
 
   /** Shows the latest branch with this turn. */
   choose(turn: Turn): void {
-    const found = this.branches.findLastIndex(({ turns }) => turns.includes(turn));
+    const found = this.branches.findLastIndex(({ turns }) => turns.some(({ id }) => id === turn.id));
     if (found < 0 || this.running) return;
     this.current = found;
     this.changed();

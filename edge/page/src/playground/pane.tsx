@@ -28,6 +28,7 @@ export function Pane({ conversation, models, setup, grpcPort, label, onModel }: 
   const { turns, isBusy } = conversation;
   return (
     <section class="pane" aria-label={label}>
+      <h2 class="hidden">{texts.models.pane(label)}</h2>
       <ModelSelect
         label={label}
         models={models}

@@ -2,7 +2,8 @@
 
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { listModels } from "../api/server";
-import type { Model, Settings } from "../api/types";
+import type { Model } from "../api/types";
+import type { ViewProps } from "../app";
 import { texts } from "../texts";
 import { Notice } from "../ui/notice";
 import { Composer } from "./composer";
@@ -13,20 +14,14 @@ import { loadFields, readSetup, saveFields, type SetupFields } from "./setup";
 import { SetupPanel } from "./setup_panel";
 import { useBusy } from "./use_conversation";
 
-interface Props {
-  credential: string;
-  settings: Settings | null;
-  onFailure(error: unknown): void;
-}
-
-export function Playground({ credential, settings, onFailure }: Props) {
+export function Playground({ credential, settings, onFailure }: ViewProps) {
   const models = useModels(credential, onFailure);
   if (!models) return <p class="loading">{texts.loading}</p>;
   if (!models.length) return <Notice kind="info">{texts.models.none}</Notice>;
   return <Panes credential={credential} models={models} grpcPort={settings?.grpc_port ?? 0} />;
 }
 
-function useModels(credential: string, onFailure: Props["onFailure"]): Model[] | null {
+function useModels(credential: string, onFailure: ViewProps["onFailure"]): Model[] | null {
   const [models, setModels] = useState<Model[] | null>(null);
   useEffect(() => {
     listModels(credential).then(setModels, onFailure);

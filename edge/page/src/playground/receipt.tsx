@@ -8,7 +8,7 @@ export function ReceiptView({ receipt }: { receipt: Receipt }) {
   const total = Math.max(1, receipt.duration_ms ?? 0, ...attempts.map((one) => (one.started_ms ?? 0) + one.duration_ms));
   const { receipt: words } = texts;
   return (
-    <section class="receipt" aria-label={words.title}>
+    <div class="receipt" role="group" aria-label={words.title}>
       <ol>
         {attempts.map((attempt, index) => (
           <AttemptBar key={index} attempt={attempt} total={total} />
@@ -23,7 +23,7 @@ export function ReceiptView({ receipt }: { receipt: Receipt }) {
           .filter(Boolean)
           .join(" · ")}
       </p>
-    </section>
+    </div>
   );
 }
 

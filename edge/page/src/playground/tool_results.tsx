@@ -10,10 +10,10 @@ export function ToolCalls({ calls }: { calls: ToolCall[] }) {
   return (
     <>
       {calls.map((call) => (
-        <section class="tool" key={call.id} aria-label={texts.tools.call(call.function.name)}>
+        <div class="tool" key={call.id}>
           <h4>{texts.tools.call(call.function.name)}</h4>
           <CodeBlock source={indented(call.function.arguments)} language="json" />
-        </section>
+        </div>
       ))}
     </>
   );

@@ -93,7 +93,7 @@ function EditForm({ text, onSave, onCancel }: { text: string; onSave(text: strin
 type VariantsProps = Pick<Props, "turn" | "variants" | "isBusy" | "onChoose">;
 
 function Variants({ turn, variants, isBusy, onChoose }: VariantsProps) {
-  const index = variants.indexOf(turn);
+  const index = variants.findIndex(({ id }) => id === turn.id);
   const button = (label: string, symbol: string, wanted: Turn | undefined) => (
     <button
       type="button"
