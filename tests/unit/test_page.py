@@ -2,11 +2,15 @@
 
 import gzip
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
+from tests.e2e.node_packages import unavailable
+
 ROOT = Path(__file__).parents[2]
-BUILT = ROOT / "edge" / "page" / "built"
+PAGE = ROOT / "edge" / "page"
+BUILT = PAGE / "built"
 BUDGET = 300_000  # bytes, compressed
 FIRST_BUDGET = 150_000  # of them, those that the browser loads before the page can be used
 
@@ -55,3 +59,13 @@ def test_the_wheel_has_what_envoy_reads() -> None:
     assert {
         file for file in files if not any(file == name or file.startswith(f"{name}/") for name in included)
     } == set()
+
+
+def test_the_code_of_the_page() -> None:
+    """The tests of `edge/page/test` pass, in Node."""
+    if not (PAGE / "node_modules" / ".installed").exists():
+        unavailable("the packages of the page are not installed; run make page")
+    done = subprocess.run(
+        ["npm", "test", "--silent"], cwd=PAGE, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert 0 == done.returncode, done.stdout + done.stderr

@@ -6,6 +6,7 @@ export const parser = new MarkdownIt({ html: false, linkify: true });
 
 /** Longer formulas in a line are text: an answer may begin thousands that never end. */
 const MAX_INLINE = 1_000;
+const MAX_LINES = 50;
 const DELIMITERS: [string, string][] = [
   ["$$", "$$"],
   ["\\[", "\\]"],
@@ -38,7 +39,8 @@ function dollars(source: string, pos: number): Enclosed | null {
     if (end > pos + MAX_INLINE) return null;
     if (source[end - 1] === "\\") continue;
     const isAmount = /\s/.test(source[end - 1] ?? "") || /\d/.test(source[end + 1] ?? "");
-    return isAmount ? null : { content: source.slice(pos + 1, end), end: end + 1 };
+    const content = source.slice(pos + 1, end);
+    return isAmount || content.includes("`") ? null : { content, end: end + 1 };
   }
   return null;
 }
@@ -49,39 +51,30 @@ function blockMath(state: StateBlock, first: number, last: number, silent: boole
   const delimiters = DELIMITERS.find(([open]) => state.src.startsWith(open, start));
   if (!delimiters) return false;
   const [open, close] = delimiters;
-  if (isUnclosed(state, close, first, last)) return false;
-  for (let line = first; line < last; line++) {
-    const end = state.eMarks[line] ?? 0;
-    const text = state.src.slice(line === first ? start + open.length : (state.bMarks[line] ?? 0), end).trimEnd();
-    if (!text.endsWith(close)) continue;
-    if (silent) return true;
-    const stop = state.src.lastIndexOf(close, end);
-    const token = state.push("math_block", "math", 0);
-    token.content = state.src.slice(start + open.length, stop);
-    token.map = [first, line + 1];
-    token.block = true;
-    state.line = line + 1;
-    return true;
+  const line = closingLine(state, close, start + open.length, first, last);
+  if (line === null) return false;
+  if (silent) return true;
+  const end = line < last ? state.src.lastIndexOf(close, state.eMarks[line]) : state.eMarks[last - 1];
+  const token = state.push("math_block", "math", 0);
+  token.content = state.src.slice(start + open.length, end);
+  token.map = [first, Math.min(line + 1, last)];
+  token.block = true;
+  state.line = Math.min(line + 1, last);
+  return true;
+}
+
+/** Returns the line that ends a formula, `last` if it may still arrive, null if there is none. */
+function closingLine(state: StateBlock, close: string, start: number, first: number, last: number): number | null {
+  const end = Math.min(last, first + MAX_LINES);
+  for (let line = first; line < end; line++) {
+    const text = state.src.slice(line === first ? start : state.bMarks[line], state.eMarks[line]);
+    if (text.trimEnd().endsWith(close)) return line;
   }
-  unclosedOf(state).set(close, { first, last });
-  return false;
+  return end === last && (state.env as Environment).grows ? last : null;
 }
 
-interface Lines {
-  first: number;
-  last: number;
-}
-
-/** Returns the lines in which each delimiter has been searched in vain, so that a text with many is searched once. */
-function unclosedOf({ env }: StateBlock): Map<string, Lines> {
-  const known = env as { unclosed?: Map<string, Lines> };
-  return (known.unclosed ??= new Map());
-}
-
-function isUnclosed(state: StateBlock, close: string, first: number, last: number): boolean {
-  const known = unclosedOf(state).get(close);
-  return known !== undefined && known.first <= first && last <= known.last;
-}
+/** `grows`: whether more text may follow. */
+type Environment = { grows?: boolean };
 
 parser.inline.ruler.before("escape", "math", inlineMath);
 parser.block.ruler.before("fence", "math", blockMath, { alt: ["paragraph", "blockquote", "list"] });
@@ -90,10 +83,11 @@ export function tokensOf(source: string): Token[] {
   return parser.parse(source, {});
 }
 
-/** Returns the offsets at which the blocks of a source begin; the first is 0. */
+/** Returns the offsets at which the blocks of a source begin, to which more text may be added; the first is 0. */
 export function blockStarts(source: string): number[] {
   const tokens: Token[] = [];
-  parser.block.parse(source, parser, {}, tokens);
+  const environment: Environment = { grows: true };
+  parser.block.parse(source, parser, environment, tokens);
   const lines = tokens.filter(({ level, nesting, map }) => level === 0 && nesting >= 0 && map).map(({ map }) => map![0]);
   return offsets(source, lines);
 }

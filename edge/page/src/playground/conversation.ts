@@ -170,10 +170,13 @@ export class Conversation {
 
   /** Reads the turn's number and receipt from its session. Without them, the page has fewer details. */
   private async readReceipt(branch: Branch, turn: Turn): Promise<void> {
-    if (!branch.session || turn.answer.state !== "done") return;
+    if (!branch.session || turn.answer.state === "stopped") return; // a cancelled turn is stored a moment later
     const messages = await lastTurn(this.credential(), branch.session).catch(() => []);
-    turn.number = messages.at(-1)?.turn ?? null;
-    turn.answer.receipt = messages.at(-1)?.receipt ?? null;
+    const last = messages.at(-1);
+    const before = Math.max(0, ...branch.turns.map(({ number }) => number ?? 0));
+    if (!last || last.turn <= before) return; // the call was rejected before it became a turn
+    turn.number = last.turn;
+    turn.answer.receipt = last.receipt ?? null;
   }
 
   private changedSoon(): void {

@@ -3,12 +3,16 @@
 import { useState } from "preact/hooks";
 import type { Message } from "../api/types";
 import { imageOf, withoutOverrides } from "../markdown/links";
+import { LongText } from "../markdown/long_text";
 import { texts } from "../texts";
 import { TextField } from "../ui/field";
 import { AnswerView } from "./answer_view";
 import type { Turn } from "./conversation";
 import { imagesOf, question, textOf } from "./images";
 import { ToolResultsForm } from "./tool_results";
+
+/** A longer question is shown in parts. */
+const MAX_TEXT = 20_000;
 
 interface Props {
   turn: Turn;
@@ -55,7 +59,7 @@ function QuestionView({ messages, isBusy, onReplace }: QuestionProps) {
     <div class="question" dir="auto">
       <h3 class="hidden">{first.role === "tool" ? texts.tools.results : texts.turn.question}</h3>
       {messages.map((message, index) => (
-        <p key={index}>{withoutOverrides(textOf(message))}</p>
+        <Text key={index} text={textOf(message)} />
       ))}
       {imagesOf(first).map((url, index) => (
         <img key={url} src={imageOf(url) ?? ""} alt={texts.composer.image(index + 1)} />
@@ -67,6 +71,10 @@ function QuestionView({ messages, isBusy, onReplace }: QuestionProps) {
       )}
     </div>
   );
+}
+
+function Text({ text }: { text: string }) {
+  return text.length > MAX_TEXT ? <LongText text={text} /> : <p>{withoutOverrides(text)}</p>;
 }
 
 function EditForm({ text, onSave, onCancel }: { text: string; onSave(text: string): void; onCancel(): void }) {

@@ -1,0 +1,113 @@
+// Markdown that arrives in parts, formulas and addresses.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Blocks } from "../src/markdown/blocks";
+import { imageOf, linkOf, withoutDirections, withoutOverrides } from "../src/markdown/links";
+import { blockStarts, tokensOf } from "../src/markdown/parser";
+
+const TEXT = `# Title
+
+A paragraph
+of two lines.
+
+- one
+
+  with a paragraph
+- two
+
+\`\`\`python
+def f():
+
+    return 1
+\`\`\`
+
+| a | b |
+|---|---|
+| 1 | 2 |
+
+$$
+x
+
+y
+$$
+
+> quoted
+
+1. end
+`;
+
+/** Returns the types of all tokens, those inside of lines included. */
+function types(source: string): string[] {
+  return tokensOf(source).flatMap((token) => [token.type, ...(token.children ?? []).map(({ type }) => type)]);
+}
+
+/** Returns the formulas of a source. */
+function formulas(source: string): string[] {
+  return tokensOf(source)
+    .flatMap((token) => [token, ...(token.children ?? [])])
+    .filter(({ type }) => type.startsWith("math"))
+    .map(({ content }) => content.trim());
+}
+
+test("the blocks of a text that grows are those of the whole text", () => {
+  for (const size of [1, 2, 3, 7, 50]) {
+    const blocks = new Blocks();
+    let parts: string[] = [];
+    for (let end = size; end < TEXT.length + size; end += size) parts = blocks.update(TEXT.slice(0, end));
+    assert.equal(TEXT, parts.join(""));
+    assert.deepEqual(types(TEXT), parts.flatMap(types));
+  }
+});
+
+test("another text replaces the blocks", () => {
+  const blocks = new Blocks();
+  blocks.update("one\n\ntwo\n\nthree");
+  assert.deepEqual(["new\n\n", "text"], blocks.update("new\n\ntext"));
+});
+
+test("line ends of Windows are line ends, also between two parts", () => {
+  const blocks = new Blocks();
+  blocks.update("one\r");
+  assert.deepEqual(["one\n\n", "two"], blocks.update("one\r\n\r\ntwo"));
+});
+
+test("formulas are found, and amounts of money are not", () => {
+  assert.deepEqual(["a", "b"], formulas("$a$ and \\(b\\)"));
+  assert.deepEqual([], formulas("$5 and $6, US$7; \\$a\\$, `$a$`"));
+  assert.deepEqual(["x\n\ny"], formulas("$$\nx\n\ny\n$$"));
+  assert.deepEqual(["x"], formulas("\\[ x \\]"));
+  assert.deepEqual([], formulas("$$\nnever closed"));
+});
+
+test("HTML is text", () => {
+  const found = types("<script>x</script>\n\n<b>y</b>");
+  assert.ok(!found.some((type) => type.startsWith("html")), found.join());
+});
+
+test("beginnings without an end are searched once", () => {
+  for (const piece of ["\\[\n", "$$ x\n\n", "\\( ", "$a\\$ ", "[", "![", "> ", "`", "*a ", "<"]) {
+    const source = piece.repeat(100_000 / piece.length);
+    const start = process.cpuUsage();
+    blockStarts(source);
+    tokensOf(source.slice(0, 20_000));
+    const { user } = process.cpuUsage(start);
+    assert.ok(user < 5_000_000, `${JSON.stringify(piece)}: ${user} µs`);
+  }
+});
+
+test("only http, https and mailto are links, and only images in the answer are shown", () => {
+  for (const address of ["https://a.example/?b#c", "HTTP://a.example", " mailto:a@b.example"]) assert.ok(linkOf(address));
+  for (const address of ["javascript:x", "data:text/html,x", "//a.example", "/a", "java\nscript:x", "vbscript:x", ""]) {
+    assert.equal(null, linkOf(address), address);
+  }
+  assert.ok(imageOf("data:image/png;base64,AAAA"));
+  for (const address of ["data:image/svg+xml;base64,AAAA", "https://a.example/a.png", "data:image/png,<svg>"]) {
+    assert.equal(null, imageOf(address), address);
+  }
+});
+
+test("characters that change the direction of text become visible", () => {
+  assert.equal("a\ufffdb\u2066c", withoutOverrides("a\u202eb\u2066c"));
+  assert.equal("a\ufffdb\ufffdc", withoutDirections("a\u202eb\u2066c"));
+});
