@@ -9,7 +9,8 @@ import { loadCredential, removeCredential, saveCredential, type Credential } fro
 import { finishSignIn } from "./auth/pkce";
 import { SignInView } from "./auth/sign_in";
 import { Playground } from "./playground/playground";
-import { useView, VIEWS, type View } from "./routes";
+import { useRoute, VIEWS, type View } from "./routes";
+import { Sessions } from "./sessions/sessions";
 import { texts } from "./texts";
 import { ThemeButton } from "./theme";
 import { Notice } from "./ui/notice";
@@ -18,13 +19,15 @@ export interface ViewProps {
   credential: string;
   /** What the edge tells about this server; null until it is known. */
   settings: Settings | null;
+  /** The session that the address names. */
+  id: string | null;
   onFailure(error: unknown): void;
 }
 
-const VIEW_COMPONENTS: Record<View, FunctionComponent<ViewProps>> = { playground: Playground };
+const VIEW_COMPONENTS: Record<View, FunctionComponent<ViewProps>> = { playground: Playground, sessions: Sessions };
 
 export function App() {
-  const view = useView();
+  const { view, id } = useRoute();
   const settings = useSettings();
   const { credential, isReady, failure, signIn, signOut } = useCredential();
   const [problem, setProblem] = useState<string | null>(null);
@@ -44,7 +47,7 @@ export function App() {
         <main id="main" tabIndex={-1}>
           <h1 class="hidden">{texts.views[view]}</h1>
           {problem && <Notice kind="error">{problem}</Notice>}
-          <CurrentView credential={credential.value} settings={settings} onFailure={onFailure} />
+          <CurrentView credential={credential.value} settings={settings} id={id} onFailure={onFailure} />
         </main>
       ) : (
         <SignInView key={failure} settings={settings} failure={failure} onSignedIn={signIn} />

@@ -1,22 +1,27 @@
-// The views of the page, by the fragment of its address.
+// The views of the page, by the fragment of its address: `#/VIEW`, or `#/VIEW/ID` for one session.
 
 import { useEffect, useState } from "preact/hooks";
 
-/** The sessions and the console will be further views. */
-export const VIEWS = ["playground"] as const;
+/** The console will be a further view. */
+export const VIEWS = ["playground", "sessions"] as const;
 export type View = (typeof VIEWS)[number];
 
-function current(): View {
-  const name = location.hash.replace(/^#\/?/, "").split("/")[0];
-  return VIEWS.find((view) => view === name) ?? VIEWS[0];
+export interface Route {
+  view: View;
+  id: string | null;
 }
 
-export function useView(): View {
-  const [view, setView] = useState(current);
+function current(): Route {
+  const [name, id] = location.hash.replace(/^#\/?/, "").split("/");
+  return { view: VIEWS.find((view) => view === name) ?? VIEWS[0], id: id ? decodeURIComponent(id) : null };
+}
+
+export function useRoute(): Route {
+  const [route, setRoute] = useState(current);
   useEffect(() => {
-    const change = () => setView(current());
+    const change = () => setRoute(current());
     addEventListener("hashchange", change);
     return () => removeEventListener("hashchange", change);
   }, []);
-  return view;
+  return route;
 }

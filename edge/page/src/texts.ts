@@ -13,7 +13,7 @@ function time(ms: number): string {
 export const texts = {
   name: "Parley",
   navigation: "Views",
-  views: { playground: "Playground" },
+  views: { playground: "Playground", sessions: "Sessions" },
   skip: "Skip to the content",
   loading: "Loading…",
   close: "Close",
@@ -136,6 +136,18 @@ export const texts = {
     cost: (amount: number) => `cost ${money.format(amount)}`,
     outcome: (outcome: string, ms: number, reason: string | undefined) =>
       `${outcome} after ${time(ms)}${reason ? ` (${reason})` : ""}`,
+  },
+  sessions: {
+    search: "Search by id or model",
+    count: (count: number) => (count === 1 ? "1 session" : `${whole.format(count)} sessions`),
+    name: (model: string, turns: number) => `${model}, ${turns === 1 ? "1 turn" : `${whole.format(turns)} turns`}`,
+    time: (time: Date) => time.toLocaleString("en", { dateStyle: "medium", timeStyle: "short" }),
+    more: "Show more",
+    export: "Export",
+    exportOf: (id: string) => `Export session ${id}`,
+    delete: "Delete",
+    deleteOf: (id: string) => `Delete session ${id}`,
+    confirm: (id: string) => `Delete session ${id} and all its messages? This cannot be undone.`,
   },
   snippets: {
     open: "Code",

@@ -1,6 +1,6 @@
 // The other calls of the page: models, sessions, and what the edge tells about this server.
 
-import { read, type Credential } from "./http";
+import { read, send, type Credential } from "./http";
 import type { Model, Session, SessionMessage, Settings } from "./types";
 
 const PAGE_SIZE = 1000;
@@ -19,17 +19,53 @@ export function fork(credential: Credential, session: string, turn: number): Pro
   return read<Session>(credential, `/api/v1/sessions/${encodeURIComponent(session)}/fork`, options);
 }
 
-/** Returns the messages of a session's last turn. */
-export async function lastTurn(credential: Credential, session: string): Promise<SessionMessage[]> {
-  let messages: SessionMessage[] = [];
+const pathOf = (session: string) => `/api/v1/sessions/${encodeURIComponent(session)}`;
+const pageAfter = (token: string) => (token ? `&page_token=${encodeURIComponent(token)}` : "");
+
+/** Yields the pages of a session's messages, the oldest first. */
+async function* messagePages(credential: Credential, session: string): AsyncGenerator<SessionMessage[]> {
   let token = "";
   do {
-    const query = `page_size=${PAGE_SIZE}${token && `&page_token=${encodeURIComponent(token)}`}`;
-    const path = `/api/v1/sessions/${encodeURIComponent(session)}/messages?${query}`;
+    const path = `${pathOf(session)}/messages?page_size=${PAGE_SIZE}${pageAfter(token)}`;
     const page = await read<{ messages: SessionMessage[]; next_page_token?: string }>(credential, path);
-    messages = page.messages.length ? page.messages : messages;
+    yield page.messages;
     token = page.next_page_token ?? "";
   } while (token);
-  const turn = messages.at(-1)?.turn;
-  return messages.filter((message) => message.turn === turn);
+}
+
+export async function listMessages(credential: Credential, session: string): Promise<SessionMessage[]> {
+  const found: SessionMessage[] = [];
+  for await (const page of messagePages(credential, session)) found.push(...page);
+  return found;
+}
+
+/** Returns the messages of a session's last turn. */
+export async function lastTurn(credential: Credential, session: string): Promise<SessionMessage[]> {
+  let last: SessionMessage[] = [];
+  for await (const page of messagePages(credential, session)) last = page.length ? page : last;
+  const turn = last.at(-1)?.turn;
+  return last.filter((message) => message.turn === turn);
+}
+
+export interface SessionPage {
+  sessions: Session[];
+  next_page_token?: string;
+}
+
+/** Returns a page of the account's sessions, the latest turn first. */
+export function listSessions(credential: Credential, token: string): Promise<SessionPage> {
+  return read<SessionPage>(credential, `/api/v1/sessions?page_size=100${pageAfter(token)}`);
+}
+
+export function getSession(credential: Credential, session: string): Promise<Session> {
+  return read<Session>(credential, pathOf(session));
+}
+
+export async function deleteSession(credential: Credential, session: string): Promise<void> {
+  await send(credential, pathOf(session), { method: "DELETE" });
+}
+
+/** Returns the messages of a session as JSON Lines. */
+export async function exportSession(credential: Credential, session: string): Promise<Blob> {
+  return (await send(credential, `${pathOf(session)}/export`)).blob();
 }

@@ -95,7 +95,8 @@ export interface Receipt {
   duration_ms?: number;
 }
 
-export interface SessionMessage extends Message {
+export interface SessionMessage {
+  message: Message;
   turn: number;
   state: "in_progress" | "completed" | "incomplete";
   reason?: string;

@@ -34,6 +34,10 @@ export interface Setup {
 
 let lastId = 0;
 
+export function newTurn(messages: Message[], answer: Answer, number: number | null = null): Turn {
+  return { id: ++lastId, messages, answer, number };
+}
+
 export class Conversation {
   private branches: Branch[] = [{ session: null, turns: [] }];
   private current = 0;
@@ -90,8 +94,13 @@ export class Conversation {
   }
 
   clear(): void {
+    this.open(null, []);
+  }
+
+  /** Continues a session with these turns. */
+  open(session: string | null, turns: Turn[]): void {
     this.stop();
-    this.branches = [{ session: null, turns: [] }];
+    this.branches = [{ session, turns }];
     this.current = 0;
     this.changed();
   }
@@ -134,7 +143,7 @@ export class Conversation {
   private async answer(messages: Message[], setup: Setup, signal: AbortSignal): Promise<void> {
     const { branch } = this;
     const answer = newAnswer(this.model, performance.now());
-    const turn: Turn = { id: ++lastId, messages, answer, number: null };
+    const turn = newTurn(messages, answer);
     const sent = branch.session ? messages : [...history(branch.turns, setup.system), ...messages];
     branch.turns.push(turn);
     this.changed();

@@ -1,7 +1,7 @@
 // The Playground: one conversation, or two side by side, with one setup and one field for questions.
 
 import { useEffect, useMemo, useState } from "preact/hooks";
-import { listModels } from "../api/server";
+import { getSession, listMessages, listModels } from "../api/server";
 import type { Model } from "../api/types";
 import type { ViewProps } from "../app";
 import { texts } from "../texts";
@@ -10,15 +10,17 @@ import { Composer } from "./composer";
 import { Conversation } from "./conversation";
 import { question } from "./images";
 import { Pane } from "./pane";
+import { turnsOf } from "./restored";
 import { loadFields, readSetup, saveFields, type SetupFields } from "./setup";
 import { SetupPanel } from "./setup_panel";
 import { useBusy } from "./use_conversation";
 
-export function Playground({ credential, settings, onFailure }: ViewProps) {
+export function Playground({ credential, settings, id, onFailure }: ViewProps) {
   const models = useModels(credential, onFailure);
   if (!models) return <p class="loading">{texts.loading}</p>;
   if (!models.length) return <Notice kind="info">{texts.models.none}</Notice>;
-  return <Panes credential={credential} models={models} grpcPort={settings?.grpc_port ?? 0} />;
+  const shown = { credential, models, id, onFailure, grpcPort: settings?.grpc_port ?? 0 };
+  return <Panes {...shown} />;
 }
 
 function useModels(credential: string, onFailure: ViewProps["onFailure"]): Model[] | null {
@@ -29,7 +31,9 @@ function useModels(credential: string, onFailure: ViewProps["onFailure"]): Model
   return models;
 }
 
-function Panes({ credential, models, grpcPort }: { credential: string; models: Model[]; grpcPort: number }) {
+type PanesProps = Omit<ViewProps, "settings"> & { models: Model[]; grpcPort: number };
+
+function Panes({ credential, models, id, grpcPort, onFailure }: PanesProps) {
   const [fields, setFields] = useState<SetupFields>(loadFields);
   const [isComparing, setComparing] = useState(false);
   const [isSetupOpen, setSetupOpen] = useState(false);
@@ -38,6 +42,9 @@ function Panes({ credential, models, grpcPort }: { credential: string; models: M
   const shown = isComparing ? both : both.slice(0, 1);
   const { setup, errors } = useMemo(() => readSetup(fields), [fields]);
   const isBusy = useBusy(both);
+  useEffect(() => {
+    if (id) open(both[0]!, credential, id).then(() => update((count) => count + 1), onFailure);
+  }, [both, credential, id]);
 
   const change = (changed: SetupFields) => {
     setFields(changed);
@@ -53,7 +60,10 @@ function Panes({ credential, models, grpcPort }: { credential: string; models: M
         isSetupOpen={isSetupOpen}
         onCompare={() => setComparing(!isComparing)}
         onSetup={() => setSetupOpen(!isSetupOpen)}
-        onNew={() => both.forEach((conversation) => conversation.clear())}
+        onNew={() => {
+          location.hash = "#/playground"; // the address names no session any more
+          both.forEach((conversation) => conversation.clear());
+        }}
       />
       {isSetupOpen && <SetupPanel fields={fields} errors={errors} onChange={change} />}
       <div class="panes">
@@ -80,6 +90,13 @@ function Panes({ credential, models, grpcPort }: { credential: string; models: M
       />
     </div>
   );
+}
+
+/** Continues a stored session. */
+async function open(conversation: Conversation, credential: string, id: string): Promise<void> {
+  const [{ model }, messages] = await Promise.all([getSession(credential, id), listMessages(credential, id)]);
+  conversation.model = model;
+  conversation.open(id, turnsOf(messages, model));
 }
 
 /** Returns two conversations, with the first two models. */

@@ -1,0 +1,54 @@
+"""The page's list of sessions, against a real Parley."""
+
+import json
+from pathlib import Path
+
+from playwright.sync_api import expect
+
+from tests.e2e.page.conftest import Visitor
+from tests.upstream import ScriptedUpstream, stream
+
+
+def test_a_session_is_found_continued_exported_and_deleted(reader: Visitor, upstream: ScriptedUpstream) -> None:
+    """A session of the API is opened from the list; its history is shown and continued, exported, and deleted."""
+    upstream.answer(stream("One"), stream("Two"))
+    session = chat(reader, "First question")
+    page = reader.page
+    page.get_by_role("link", name="Sessions").click()
+    page.get_by_label("Search by id or model").fill(session)
+    row = page.get_by_role("listitem").filter(has_text=session)
+    with page.expect_download() as download:
+        row.get_by_role("button", name="Export").click()
+    lines = Path(download.value.path()).read_text().splitlines()
+    assert ["First question", "One"] == [json.loads(line)["content"] for line in lines]
+    row.get_by_role("link").click()
+    expect(page.get_by_role("article")).to_contain_text("One")
+    reader.ask("Second question")
+    reader.finished()
+    expect(page.get_by_role("article").last).to_contain_text("Two")
+    assert session == reader.parley.request("GET", "/api/v1/sessions?page_size=1")[1]["sessions"][0]["id"]
+    page.get_by_role("link", name="Sessions").click()
+    page.get_by_label("Search by id or model").fill(session)
+    page.on("dialog", lambda dialog: dialog.accept())
+    row.get_by_role("button", name="Delete").click()
+    expect(page.get_by_text("0 sessions")).to_be_visible()
+    assert 404 == reader.parley.request("GET", f"/api/v1/sessions/{session}")[0]
+
+
+def test_a_fork_is_below_its_origin(reader: Visitor, upstream: ScriptedUpstream) -> None:
+    """The list shows a fork inside of the item of its origin."""
+    upstream.answer(stream("One"))
+    session = chat(reader, "Question")
+    status, fork = reader.parley.request("POST", f"/api/v1/sessions/{session}/fork", {})
+    assert 200 == status
+    reader.page.get_by_role("link", name="Sessions").click()
+    origin = reader.page.get_by_role("listitem").filter(has_text=session).first
+    expect(origin.get_by_role("listitem").filter(has_text=fork["id"])).to_be_visible()
+
+
+def chat(reader: Visitor, question: str) -> str:
+    """Asks a question by the API; returns the id of its session."""
+    body = {"model": "scripted", "messages": [{"role": "user", "content": question}], "stream": False}
+    status, answer = reader.parley.request("POST", "/v1/chat/completions", body)
+    assert 200 == status
+    return str(answer["chatSessionId"])
