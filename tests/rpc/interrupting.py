@@ -20,7 +20,7 @@ from typing import Any
 
 from grpc import _common
 
-from parley.cli.chat import chat
+from parley.cli.chat.command import chat
 
 SECONDS = 20
 """After so many seconds a run counts as hanging."""

@@ -32,6 +32,19 @@ def credentials(target: str, tls: Tls) -> grpc.ChannelCredentials | None:
     return grpc.ssl_channel_credentials() if secure else None
 
 
+def tls_credentials(
+    *, ca: bytes | None = None, certificate: bytes | None = None, key: bytes | None = None
+) -> grpc.ChannelCredentials:
+    """Returns credentials for `Client(tls=…)`.
+
+    Args:
+        ca: The authorities that the service's certificate is verified with, as PEM; None for gRPC's list.
+        certificate: The client's certificate (mTLS), as PEM; None for none.
+        key: The private key of the client's certificate, as PEM.
+    """
+    return grpc.ssl_channel_credentials(ca, key, certificate)
+
+
 def options(extra: dict[str, Any] | None) -> list[tuple[str, Any]]:
     """Returns the options of a channel: the defaults, the service config, and those of the caller over them."""
     known = _DEFAULTS | {"grpc.service_config": channel_config()} | (extra or {})

@@ -60,7 +60,7 @@ app.command(
 )
 app.command("parley.cli.sessions:app", name="sessions", help="List, show, export and delete sessions.")
 app.command(
-    "parley.cli.chat:chat",
+    "parley.cli.chat.command:chat",
     name="chat",
     help="Talk to a model in the terminal.",
     help_epilogue="Examples:\n"

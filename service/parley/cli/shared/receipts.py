@@ -29,7 +29,7 @@ def _facts(attempt: dict[str, Any]) -> list[str]:
         about = "about " if attempt.get("estimated") else ""
         facts.append(f"{about}{attempt['usage'].get('total_tokens', 0)} tokens")
     if "cost" in attempt:
-        facts.append(_money(attempt["cost"]))
+        facts.append(money(attempt["cost"]))
     return facts
 
 
@@ -44,7 +44,7 @@ def _end(attempt: dict[str, Any]) -> str:
     return f"{outcome} after {time}{reason}"
 
 
-def _money(amount: float) -> str:
+def money(amount: float) -> str:
     """Formats an amount without an exponent or trailing zeros: `0.00021`."""
     integer, _, decimals = f"{amount:.{_PLACES}f}".partition(".")
     return f"{integer}.{decimals.rstrip('0').ljust(2, '0')}"

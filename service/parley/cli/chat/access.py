@@ -1,0 +1,87 @@
+"""The connection of `parley chat`: its key, its TLS, and the messages of its errors."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from parley.cli.shared.terminal import without_control_characters
+from parley.supervisor.errors import CommandError
+from parley_client import Client, ParleyError, Retry
+from parley_client.calls import DEFAULT_TIMEOUT
+from parley_client.channel import Tls, tls_credentials
+
+_ONCE = Retry(attempts=1)  # a user sees a failure at once, and decides
+_SIDE_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What a connection needs.
+
+    Attributes:
+        address: The address of the gRPC listener.
+        key: The API key.
+        tls: As `parley_client.Client` takes it.
+        name: The host name that the certificate must have; None for that of the address.
+    """
+
+    address: str
+    key: str
+    tls: Tls
+    name: str | None = None
+
+    def client(self) -> Client:
+        """Returns a client for completions, which may take minutes."""
+        return self._client(DEFAULT_TIMEOUT)
+
+    def side_client(self) -> Client:
+        """Returns a client for short calls, for example to list models."""
+        return self._client(_SIDE_SECONDS)
+
+    def _client(self, seconds: float) -> Client:
+        options = {"grpc.ssl_target_name_override": self.name} if self.name else None
+        return Client(self.address, key=self.key, tls=self.tls, timeout=seconds, retry=_ONCE, options=options)
+
+    def explain(self, error: ParleyError) -> str:
+        """Returns the message of an error, with the remedy where the service was not reached."""
+        text = error.message
+        if error.reason is None and error.code.name == "UNAVAILABLE":
+            why = error.message.rpartition(": ")[2]  # the last of gRPC's list of attempts
+            other = "--tls" if self.tls is False else "--no-tls, if it is without TLS"
+            text = (
+                f"nothing answers at {self.address} ({why}); start `parley up`, or name another --address, or {other}"
+            )
+        return without_control_characters(text)
+
+
+def tls_of(*, tls: bool | None, ca: Path | None, certificate: Path | None, certificate_key: Path | None) -> Tls:
+    """Returns the TLS of the options `--tls`, `--ca`, `--cert` and `--cert-key`. Raises CommandError."""
+    files = (ca, certificate, certificate_key)
+    if not any(files):
+        return tls
+    if tls is False:
+        raise CommandError("--no-tls excludes --ca, --cert and --cert-key; give either")
+    if (certificate is None) != (certificate_key is None):
+        raise CommandError("--cert and --cert-key belong together; give both")
+    ca_text, certificate_text, key_text = (None if file is None else read(file).encode() for file in files)
+    return tls_credentials(ca=ca_text, certificate=certificate_text, key=key_text)
+
+
+def api_key(file: Path | None) -> str:
+    """Returns the API key. It is never an argument, because other users can list those. Raises CommandError."""
+    place, key = "PARLEY_API_KEY", os.environ.get("PARLEY_API_KEY", "").strip()
+    if file is not None:
+        place, key = str(file), read(file).strip()
+    elif not key:
+        raise CommandError("there is no API key; set PARLEY_API_KEY, or name a file that has one with --key-file")
+    if not key.isascii() or not key.isprintable() or " " in key or not key:
+        raise CommandError(f"{place} has no API key; it must hold one and nothing else")
+    return key
+
+
+def read(file: Path) -> str:
+    """Returns the text of a file. Raises CommandError."""
+    try:
+        return file.expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(f"{file} cannot be read ({getattr(error, 'strerror', None) or 'not text'})") from error

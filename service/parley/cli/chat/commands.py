@@ -1,0 +1,162 @@
+"""The commands of a conversation: lines that begin with `/`."""
+
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from parley.cli.chat import reports, transcript
+from parley.cli.chat.conversation import Conversation
+from parley.cli.shared.terminal import without_control_characters
+from parley.supervisor.errors import CommandError
+
+_SESSIONS = 10
+_NEW = "new"
+
+
+class Leave(Exception):
+    """The conversation ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command.
+
+    Attributes:
+        usage: Its name and argument.
+        help: What it does.
+        run: Runs it with its argument.
+    """
+
+    usage: str
+    help: str
+    run: Callable[[str], None]
+
+
+@dataclass
+class Commands:
+    """Runs commands.
+
+    Attributes:
+        conversation: The conversation.
+        ask: Sends a question and shows its answer.
+    """
+
+    conversation: Conversation
+    ask: Callable[[Any], None]
+    _models: list[Any] = field(default_factory=list)
+
+    def all(self) -> Mapping[str, Command]:
+        """Returns the commands by their names."""
+        known = (
+            Command("/model [ID]", "list the models, or go on with another one", self._model),
+            Command("/session [ID|new]", "list the sessions, continue one, or begin a new one", self._session),
+            Command("/fork [TURN]", "go on in a copy of the session, of its first turns if given", self._fork),
+            Command("/retry", "ask the last question again, in place of its answer", self._retry),
+            Command("/system [TEXT]", "show or set the system prompt; `/system -` removes it", self._system),
+            Command("/usage", "tokens and cost of this chat, and of the key in 30 days", self._usage),
+            Command("/receipt", "the attempts of the last answer", self._receipt),
+            Command("/save [FILE]", "write the conversation to a file, .md or .jsonl", self._save),
+            Command("/help", "this list", self._help),
+            Command("/exit", "leave; so does Ctrl-D", self._exit),
+        )
+        return {command.usage.split()[0]: command for command in known}
+
+    def run(self, line: str) -> None:
+        """Runs a line. Raises CommandError, ParleyError and Leave."""
+        name, _, argument = line.strip().partition(" ")
+        command = self.all().get(name)
+        if command is None:
+            raise CommandError(f"there is no command {name}; /help lists them, // begins a question with a slash")
+        command.run(argument.strip())
+
+    def model_ids(self) -> list[str]:
+        """Returns the ids of the models, which are read once. Raises ParleyError."""
+        self._models = self._models or list(self.conversation.side.models.list())
+        return [model.id for model in self._models]
+
+    def session_ids(self) -> Iterator[str]:
+        """Yields the ids of the latest sessions. Raises ParleyError."""
+        yield _NEW
+        yield from (session.id for session in islice(self.conversation.side.sessions.list(), _SESSIONS))
+
+    def _model(self, model: str) -> None:
+        ids = self.model_ids()
+        if not model:
+            reports.print_models(self._models, self.conversation.model)
+            return
+        if model not in ids:
+            raise CommandError(f'there is no model "{model}"; /model lists them')
+        self.conversation.move(model=model)
+        print(f"Model {without_control_characters(model)}.")
+
+    def _session(self, session: str) -> None:
+        if session == _NEW:
+            self.conversation.begin()
+            print("A new session begins with the next question.")
+        elif session:
+            print(f"Session {session}, {_turns(self.conversation.attach(session))}.")
+        else:
+            found = islice(self.conversation.side.sessions.list(), _SESSIONS)
+            reports.print_sessions(found, self.conversation.session)
+
+    def _fork(self, turn: str) -> None:
+        if self.conversation.session is None:
+            raise CommandError("there is no session to fork yet; ask a question first")
+        if turn and not turn.isdecimal():
+            raise CommandError(f"/fork: {turn} is not the number of a turn")
+        print(f"Session {self.conversation.fork(int(turn) if turn else None)}, a copy.")
+
+    def _retry(self, _: str) -> None:
+        question = self.conversation.last_question()
+        if question is None:
+            raise CommandError("there is no question to ask again")
+        self.conversation.undo()
+        self.ask(question)
+
+    def _system(self, text: str) -> None:
+        if not text:
+            self.conversation.load()
+            print(without_control_characters(self.conversation.system or "There is no system prompt."))
+            return
+        self.conversation.move(system="" if text == "-" else text)
+        print("The system prompt holds from the next question on.")
+
+    def _usage(self, _: str) -> None:
+        print(reports.conversation_usage(self.conversation))
+        reports.print_usage(self.conversation.side.usage(by=["model"]))
+
+    def _receipt(self, _: str) -> None:
+        if self.conversation.answer is None:
+            raise CommandError("there is no answer with a receipt yet; ask a question first")
+        print("\n".join(reports.receipt_lines(self.conversation.answer)))
+
+    def _save(self, name: str) -> None:
+        try:
+            words = shlex.split(name)
+        except ValueError as error:
+            raise CommandError(f"/save: {error}") from error
+        path = transcript.save(self.conversation, " ".join(words))
+        print(f"Saved {path}.")
+
+    def _help(self, _: str) -> None:
+        for command in self.all().values():
+            print(f"{command.usage:<18} {command.help}")
+        print(
+            "\n@photo.png sends an image. Alt-Enter, or Enter after a backslash, begins a line."
+            "\nCtrl-C stops an answer; /retry then asks again. // begins a question with a slash."
+        )
+
+    def _exit(self, _: str) -> None:
+        raise Leave
+
+
+def is_command(text: str) -> bool:
+    """Reports whether a text is a command: `/word`, and not a path such as `/tmp/photo.png`."""
+    word = text.split(maxsplit=1)[0] if text.split() else ""
+    return word.startswith("/") and "/" not in word[1:]
+
+
+def _turns(count: int) -> str:
+    return "1 turn" if count == 1 else f"{count} turns"
