@@ -44,12 +44,7 @@ app.command(
     help_epilogue="Examples:\n  parley health 127.0.0.1:50051\n  parley health http://127.0.0.1:8080/readyz",
 )
 app.command("parley.cli.edge:app", name="edge", help="Run Envoy on its own, in front of workers on other machines.")
-app.command(
-    "parley.cli.models:models",
-    name="models",
-    help="List the configured models.",
-    help_epilogue="Example:\n  parley models --config parley.yaml",
-)
+app.command("parley.cli.models:app", name="models", help="List the configured models; fetch weights.")
 app.command("parley.cli.keys:app", name="keys", help="Create, list, change, rotate and revoke API keys.")
 app.command("parley.cli.accounts:app", name="accounts", help="List, change, suspend and resume accounts.")
 app.command(
@@ -65,6 +60,7 @@ app.command(
     help="Talk to a model in the terminal.",
     help_epilogue="Examples:\n"
     "  PARLEY_API_KEY=sk-… parley chat --model smollm2\n"
+    "  git diff | parley chat --key-file key --once 'Summarise this change.'\n"
     "  parley chat --key-file key --session 0199c1b2-7d3e-7a40-9f51-3b8e2c6d4a10",
 )
 app.command(

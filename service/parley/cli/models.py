@@ -1,16 +1,34 @@
-"""`parley models`: lists the configured models."""
+"""`parley models`: lists the configured models; `pull` fetches one."""
 
 import json
 import sys
 from dataclasses import asdict
 from typing import Any
 
+from cyclopts import App
+
 from parley.cli.shared.options import ConfigOption, JsonOption
 from parley.cli.shared.terminal import print_table
 from parley.config import Config
 from parley.config.loader import load
 
+app = App(
+    name="models",
+    help="List the configured models; fetch weights.",
+    help_epilogue="Examples:\n  parley models --config parley.yaml\n  parley models pull https://host/model.gguf",
+    help_format="plaintext",
+)
+app.command(
+    "parley.cli.pull:pull",
+    name="pull",
+    help="Fetch the weights of a model, with progress, resume and checksum.",
+    help_epilogue="Examples:\n"
+    "  parley models pull https://host/model-Q4_K_M.gguf\n"
+    "  parley models pull ~/Downloads/model.gguf --name small",
+)
 
+
+@app.default
 def models(*, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """List the configured models. `*` marks the default model."""
     rows = _rows(load(config))

@@ -1,0 +1,212 @@
+"""`parley models pull`, from a real web server that breaks connections."""
+
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from parley.cli.shared import download, http_source
+from parley.supervisor.errors import CommandError
+from tests.processes import run_here
+
+MODEL = b"GGUF" + bytes(range(256)) * 40
+SHA256 = hashlib.sha256(MODEL).hexdigest()
+CUT = 4000
+
+
+class Files(ThreadingHTTPServer):
+    """Serves one file.
+
+    Attributes:
+        content: The file.
+        etag: Its version; empty for a server that names none.
+        cuts: How many more answers end in the middle.
+        ranges: The `Range` of each request.
+        status: The status of all answers, if it is not that of success.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.content, self.etag, self.cuts, self.status = MODEL, '"one"', 0, 0
+        self.ranges: list[str | None] = []
+
+    @property
+    def url(self) -> str:
+        """The address of the file, with a secret."""
+        return f"http://127.0.0.1:{self.server_port}/folder/tiny.gguf?token=hush"
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers with the file, or the rest of it if it still has the version of the request."""
+
+    server: Files
+
+    def do_GET(self) -> None:
+        """Answers a request."""
+        files = self.server
+        files.ranges.append(self.headers.get("Range"))
+        if files.status:
+            self.send_error(files.status)
+            return
+        found = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        start = int(found[1]) if found and self.headers.get("If-Range") == files.etag else 0
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(files.content) - start))
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(files.content) - 1}/{len(files.content)}")
+        if files.etag:
+            self.send_header("ETag", files.etag)
+        self.end_headers()
+        if files.cuts:
+            files.cuts -= 1
+            self.wfile.write(files.content[start : start + CUT])
+            self.close_connection = True
+        else:
+            self.wfile.write(files.content[start:])
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name of the base class
+        """Logs nothing."""
+
+
+@pytest.fixture
+def files(monkeypatch: pytest.MonkeyPatch) -> Iterator[Files]:
+    """A running server; retries have no delay."""
+    monkeypatch.setattr(download, "_DELAY", 0.0)
+    server = Files()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def fetch(files: Files, folder: Path, sha256: str | None = None) -> download.Fetched:
+    """Fetches the file."""
+    return download.fetch(http_source.parse(files.url), folder / "tiny.gguf", sha256, lambda *_: None)
+
+
+def test_a_model_is_fetched_with_its_checksum(files: Files, tmp_path: Path) -> None:
+    """The command prints the path, the checksum and the lines of the configuration; it may be repeated."""
+    first, second = (
+        run_here("models", "pull", files.url, "--state-dir", str(tmp_path), "--sha256", SHA256.upper())
+        for _ in range(2)
+    )
+    path = tmp_path / "models" / "tiny.gguf"
+    assert (0, MODEL) == (first.returncode, path.read_bytes())
+    assert [str(path), f"sha256 {SHA256}"] == first.stdout.splitlines()[:2]
+    assert f'  local: {{kind: llama_cpp, model_path: "{path}"}}' in first.stdout
+    assert "parley: tiny.gguf: 0 MiB of 0 MiB" in first.stderr
+    assert f"{path} (was there already)" == second.stdout.splitlines()[0]
+    assert [None] == files.ranges
+    assert ["tiny.gguf", "tiny.gguf.json"] == sorted(one.name for one in path.parent.iterdir())
+    assert "hush" not in path.with_name("tiny.gguf.json").read_text()
+
+
+def test_a_broken_download_continues_where_it_ended(files: Files, tmp_path: Path) -> None:
+    """A connection that ends early is replaced by one that requests the rest."""
+    files.cuts = 2
+    assert SHA256 == fetch(files, tmp_path).sha256
+    assert [None, f"bytes={CUT}-", f"bytes={2 * CUT}-"] == files.ranges
+    assert MODEL == (tmp_path / "tiny.gguf").read_bytes()
+
+
+def interrupt(files: Files, tmp_path: Path) -> None:
+    """Leaves an incomplete file, as Ctrl-C does."""
+
+    def show(done: int, _: int | None) -> None:
+        if done >= CUT:
+            raise KeyboardInterrupt
+
+    files.cuts = 1
+    with pytest.raises(KeyboardInterrupt):
+        download.fetch(http_source.parse(files.url), tmp_path / "tiny.gguf", None, show)
+    files.cuts = 0
+    assert not (tmp_path / "tiny.gguf").exists()
+
+
+def test_the_next_command_continues(files: Files, tmp_path: Path) -> None:
+    """After Ctrl-C, the next call requests only what is missing."""
+    interrupt(files, tmp_path)
+    assert SHA256 == fetch(files, tmp_path).sha256
+    assert [None, f"bytes={CUT}-"] == files.ranges
+
+
+def test_a_changed_file_is_fetched_anew(files: Files, tmp_path: Path) -> None:
+    """If the server has another version by now, nothing of the old one is kept."""
+    interrupt(files, tmp_path)
+    files.content, files.etag = MODEL[::-1].replace(MODEL[:4][::-1], b""), '"two"'
+    files.content = b"GGUF" + files.content
+    assert hashlib.sha256(files.content).hexdigest() == fetch(files, tmp_path).sha256
+    assert files.content == (tmp_path / "tiny.gguf").read_bytes()
+
+
+def test_a_server_without_versions_is_asked_from_the_beginning(files: Files, tmp_path: Path) -> None:
+    """Without an ETag or a date, the rest could be that of another file."""
+    files.etag = ""
+    interrupt(files, tmp_path)
+    assert SHA256 == fetch(files, tmp_path).sha256
+    assert [None, None] == files.ranges
+
+
+def test_a_wrong_checksum_leaves_no_file(files: Files, tmp_path: Path) -> None:
+    """The error names both checksums; the next attempt begins anew."""
+    with pytest.raises(CommandError, match=f"tiny.gguf has the checksum {SHA256}, not {'0' * 64}; it was removed"):
+        fetch(files, tmp_path, "0" * 64)
+    assert ["tiny.gguf.json"] == [one.name for one in tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "message"),
+    [
+        (404, MODEL, "the server answers 404 Not Found; check the address"),
+        (503, MODEL, "the server answers 503 Service Unavailable"),
+        (0, b"<html>sign in</html>", "is not a GGUF file; name the address of the file itself"),
+    ],
+)
+def test_what_cannot_be_fetched(files: Files, tmp_path: Path, status: int, content: bytes, message: str) -> None:
+    """The error has the cause, and nothing of the address that may be a secret. No file is left."""
+    files.status, files.content = status, content
+    with pytest.raises(CommandError, match=message) as caught:
+        fetch(files, tmp_path)
+    assert "hush" not in str(caught.value)
+    assert [] == list(tmp_path.glob("*.part"))
+
+
+def test_a_local_file_is_copied(tmp_path: Path) -> None:
+    """A path instead of an address copies the file; --json prints what programs need."""
+    (tmp_path / "mine.gguf").write_bytes(MODEL)
+    done = run_here(
+        "models",
+        "pull",
+        str(tmp_path / "mine.gguf"),
+        "--name",
+        "small",
+        "--state-dir",
+        str(tmp_path / "state"),
+        "--json",
+    )
+    path = tmp_path / "state" / "models" / "small.gguf"
+    assert {"path": str(path), "sha256": SHA256, "bytes": len(MODEL)} == json.loads(done.stdout)
+    assert MODEL == path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["ftp://host/x.gguf"], "ftp: is not supported; name an https: address or a file"),
+        (["/nowhere/x.gguf"], "/nowhere/x.gguf cannot be read (No such file or directory)"),
+        (["https://host/x.gguf", "--sha256", "abc"], '"abc" is not a SHA-256 checksum; it has 64 hexadecimal digits'),
+        (["https://host/"], "--name: the name of the file must have letters, digits, `.+-_` only; name another"),
+    ],
+)
+def test_mistakes(tmp_path: Path, arguments: list[str], message: str) -> None:
+    """A mistake is one line."""
+    done = run_here("models", "pull", *arguments, "--state-dir", str(tmp_path))
+    assert (1, f"parley: {message}\n") == (done.returncode, done.stderr)
