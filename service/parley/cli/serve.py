@@ -4,7 +4,7 @@ import asyncio
 import os
 from math import inf
 
-from parley.cli.shared import connection, options
+from parley.cli.shared import connection, options, startup
 from parley.cli.shared.checks import check_address, check_config, require_private
 from parley.cli.shared.edge_options import MaxBodyOption, MaxConnectionAgeOption, MaxStreamsOption, NoReflectionOption
 from parley.cli.shared.process_settings import process_settings
@@ -66,7 +66,8 @@ def serve(  # noqa: PLR0913 - one parameter an option
     restrict_new_files()
     store = StoreStartup(checked.store, state, inf)
     supervisor.send(StoreOpened(asyncio.run(store.first_identity())))
-    serving = connection.wait_serving(quiet=quiet)
+    with startup.summary(quiet=quiet) as shown:
+        serving = connection.wait_serving(shown)
     more = f"\nmetrics  http://{serving.metrics.to_call()}/metrics" if metrics and serving.metrics else ""
     Output(1).write(f"gRPC  {serving.grpc}{more}\n\nCtrl-C stops it.\n".encode())
     asyncio.run(store.end())

@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from parley.cli.shared import connection, first_key, options
+from parley.cli.shared import connection, first_key, options, startup
 from parley.cli.shared.checks import check_address, check_config, check_ready_file, require_private, tls_files
 from parley.cli.shared.edge_options import (
     CorsOriginOption,
@@ -139,7 +139,11 @@ def up(  # noqa: PLR0913 - one parameter an option
     restrict_new_files()
     store = StoreStartup(checked.store, state, wait_seconds)
     supervisor.send(StoreOpened(asyncio.run(store.first_identity())))
-    serving = connection.wait_serving(quiet=quiet)
+    with startup.summary(quiet=quiet) as shown:
+        if shown is not None:
+            shown.done(startup.configuration_step(config, checked))
+            shown.done(startup.store_step(checked, state, is_open=store.identity is not None))
+        serving = connection.wait_serving(shown)
     asyncio.run(_greet(store, serving, checked, state))
     supervisor.send(StoreOpened(store.identity))
 

@@ -33,6 +33,7 @@ class ModelServer(Child):
     def __init__(self, name: str, settings: Mapping[str, str], run_dir: Path, hang_limits: HangLimits | None) -> None:
         patient = hang_limits and replace(hang_limits, busy=_BUSY_FACTOR * hang_limits.busy)
         super().__init__(f'the model server "{name}"', patient, run_dir)
+        self.model = Path(settings["model"])
         self._argv = llama_cpp.command(run_dir, name, settings)
         self._socket = llama_cpp.socket_path(run_dir, name)
 

@@ -88,13 +88,13 @@ async def _reloaded(arguments: Sequence[str], tls: str) -> ProcessSettings:
         return settings
 
 
-def _progress(prepared: Preparation, plan: Plan) -> Callable[[str], None]:
+def _progress(prepared: Preparation, plan: Plan) -> Callable[[Progress], None]:
     """Returns a function that shows a step of the start: the preparation on a terminal, otherwise as a line."""
     if plan.quiet:
         return lambda _: None
     if sys.stderr.isatty():
-        return lambda text: prepared.send(Progress(text))
-    return lambda text: print_notice(f"{text} …")
+        return prepared.send
+    return lambda step: print_notice(f"{step.text} …") if step.share is None else None
 
 
 @contextmanager

@@ -48,9 +48,15 @@ class StoreOpened:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """To the preparation: the next step of the start, for a terminal."""
+    """To the preparation: the current step of the start, for a terminal.
+
+    Attributes:
+        text: The step.
+        share: How much of it is done, from 0 to 1; None where that is unknown.
+    """
 
     text: str
+    share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing import Any
 
 from parley.supervisor import reload_record, systemd, watched_files
 from parley.supervisor.errors import CommandError
+from parley.supervisor.messages import Progress
 from parley.supervisor.plan import ProcessSettings
 from parley.supervisor.process import print_notice
 from parley.supervisor.stack import Stack
@@ -23,7 +24,7 @@ async def run(
     serving: Callable[[], AbstractAsyncContextManager[None]],
     read: Callable[[], Coroutine[Any, Any, ProcessSettings]] | None,
     *,
-    show: Callable[[str], None],
+    show: Callable[[Progress], None],
     ready: Callable[[], Coroutine[Any, Any, None]],
 ) -> None:
     """Runs the stack until SIGINT or SIGTERM. A second signal kills its processes. systemd learns each state.

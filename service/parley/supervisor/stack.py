@@ -10,12 +10,12 @@ from typing import Any
 from parley.rpc.server_options import ServerLimits
 from parley.supervisor.addresses import Address, parse_address
 from parley.supervisor.admin_sockets import AdminLink, admin_socket, metrics_socket, remote_admin_socket
-from parley.supervisor.children import Envoy, ModelServer
+from parley.supervisor.children import Envoy
 from parley.supervisor.edge_settings import EdgeSettings
 from parley.supervisor.errors import CommandError
-from parley.supervisor.folders import private_dir
-from parley.supervisor.liveness import HangLimits
+from parley.supervisor.messages import Progress
 from parley.supervisor.metrics import collect
+from parley.supervisor.model_servers import Models
 from parley.supervisor.paths import Paths
 from parley.supervisor.plan import Plan, ProcessSettings
 from parley.supervisor.process import Child, print_notice, restore_dir
@@ -28,28 +28,6 @@ _GRACE_SECONDS = 5.0
 _POLL_SECONDS = 0.1
 _LOST_SOCKET = "its socket was removed"
 _QUIET_SECONDS = 3.0  # without a request, after which a connection counts as unused: its next response would end it
-
-
-class Models:
-    """The model servers of one configuration, with a separate folder for their sockets."""
-
-    def __init__(self, settings: ProcessSettings, run_dir: Path, hang_limits: HangLimits | None) -> None:
-        private_dir(run_dir)
-        self.run_dir = run_dir
-        self.settings = settings.models
-        self.servers = [ModelServer(name, own, run_dir, hang_limits) for name, own in self.settings.items()]
-
-    async def start(self) -> None:
-        """Starts all and waits until their models are loaded. If one fails, stops all and raises CommandError."""
-        try:
-            await _all(server.start() for server in self.servers)
-        except CommandError:
-            await self.stop()
-            raise
-
-    async def stop(self) -> None:
-        """Stops all and waits for their ends."""
-        await _all(server.stop(_GRACE_SECONDS) for server in self.servers)
 
 
 class Stack:
@@ -95,19 +73,18 @@ class Stack:
         """The state folder."""
         return self._paths.state_dir
 
-    async def start(self, progress: Callable[[str], None]) -> None:
+    async def start(self, progress: Callable[[Progress], None]) -> None:
         """Starts all processes and waits until they serve. Raises CommandError with the cause of a failure."""
         if self._models.servers:
             await self._store_identity()  # an unusable store is reported before the model loads
             # First, because the health checks of a worker count a model that is loading as a failed backend.
-            progress("Loading the model")
-            await self._models.start()
-        progress("Starting the workers")
+            await self._models.start(progress)
+        progress(Progress("Starting the workers"))
         await _all(worker.start() for worker in self._workers)
         if self._envoy is None:
             self.grpc = parse_address(self._workers[0].address or "")
             return
-        progress("Starting Envoy")  # after the workers: a port without a worker would fail calls
+        progress(Progress("Starting Envoy"))  # after the workers: a port without a worker would fail calls
         await self._envoy.start()
         await self._envoy.wait_applied()  # until then, Envoy has not checked the health of the workers
         self.http, self.grpc, self.admin = self._envoy.http, self._envoy.grpc, self._envoy.settings.admin

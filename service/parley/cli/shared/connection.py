@@ -1,8 +1,6 @@
 """The connection of a preparation to its supervisor."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-
+from parley.cli.shared.startup import StartSummary
 from parley.supervisor.errors import CommandError
 from parley.supervisor.messages import Channel, Progress, Serving
 
@@ -21,23 +19,11 @@ def supervisor() -> Channel:
     return _channels[0]
 
 
-def wait_serving(*, quiet: bool) -> Serving:
+def wait_serving(shown: StartSummary | None) -> Serving:
     """Waits until all processes serve, and shows the steps that the supervisor reports. Raises EOFError."""
     channel = supervisor()
-    message = channel.receive()
-    if isinstance(message, Progress) and not quiet:
-        with _spinner() as show:
-            while isinstance(message, Progress):
-                show(message.text)
-                message = channel.receive()
+    while isinstance(message := channel.receive(), Progress):
+        if shown is not None:
+            shown.show(message)
     assert isinstance(message, Serving)  # noqa: S101 - for the type checker
     return message
-
-
-@contextmanager
-def _spinner() -> Iterator[Callable[[str], None]]:
-    """Yields a function that shows a step on the terminal."""
-    from rich.console import Console
-
-    with Console(stderr=True).status("Starting") as status:
-        yield lambda text: status.update(f"{text} …")
