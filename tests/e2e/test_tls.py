@@ -21,7 +21,7 @@ from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from parley.v1.sessions_pb2 import ListSessionsRequest
 from parley.v1.sessions_pb2_grpc import SessionsStub
 from tests.e2e.conftest import write_config
-from tests.processes import PATIENCE, Parley, run_here, started
+from tests.processes import PATIENCE, Parley, run, run_here, started
 from tests.rpc.calling import chat_request
 from tests.upstream import ScriptedUpstream
 
@@ -171,3 +171,18 @@ def test_a_reload_with_other_files(secured: Secured) -> None:
     secured.parley.process.send_signal(signal.SIGHUP)
     secured.parley.wait_for_log("need a restart")
     secured.config.write_text(before)
+
+
+def test_the_command_chat_verifies_the_certificate(secured: Secured, tmp_path: Path) -> None:
+    """`parley chat` trusts the authority of --ca, checks the host name, and does not call without TLS."""
+    (tmp_path / "ca.pem").write_bytes(secured.authority.cert_pem.bytes())
+    port = secured.parley.grpc.rpartition(":")[2]
+    chat = ["chat", "--once", "Hello", "--address"]
+    key, ca = {"PARLEY_API_KEY": secured.parley.key}, ["--ca", str(tmp_path / "ca.pem")]
+    trusted = run(*chat, f"localhost:{port}", *ca, **key)
+    named = run(*chat, f"127.0.0.1:{port}", *ca, "--tls-name", "localhost", **key)
+    assert [(0, ""), (0, "")] == [(one.returncode, one.stderr.partition("To go on")[0]) for one in (trusted, named)]
+    for options in (["--tls"], [*ca, "--tls-name", "elsewhere"], []):
+        refused = run(*chat, f"localhost:{port}", *options, **key)
+        assert 1 == refused.returncode
+        assert f"parley: nothing answers at localhost:{port} (" in refused.stderr

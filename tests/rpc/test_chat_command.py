@@ -112,6 +112,40 @@ def test_a_model_that_keeps_no_sessions(talkative: Worker) -> None:
     assert [["one"], ["one", "Hello", "two"]] == sent(talkative)
 
 
+def test_one_question(talkative: Worker) -> None:
+    """`--once` answers its text with what the pipe contains as one turn, whatever its lines are."""
+    result = talk(talkative, "line one\n/exit\n", "--model", "stateless", "--system", "Be brief", "--once", "Sum up")
+    assert (0, "Hello\n", "") == (result.returncode, result.stdout, result.stderr)
+    assert [["Be brief", "Sum up\n\nline one\n/exit\n"]] == sent(talkative)
+
+
+def test_an_answer_that_is_cut_off(worker: Worker) -> None:
+    """An answer that ends at its limit of tokens is printed, and stderr says that it is not whole."""
+    cut = chunks("Hel")
+    cut[-1].choices[0].finish_reason = "length"
+    worker.backend.answer = lambda _: cut
+    result = talk(worker, "", "--model", "stateless", "--once", "one")
+    assert ("Hel\n", "parley: the answer is cut off at the limit of tokens\n") == (result.stdout, result.stderr)
+
+
+def test_a_question_of_the_pipe_alone(talkative: Worker) -> None:
+    """`--once -` sends what the pipe contains, unchanged; nothing at all is a mistake."""
+    assert 0 == talk(talkative, "one\ntwo", "--once", "-").returncode
+    assert [["one\ntwo"]] == sent(talkative)
+    result = talk(talkative, "", "--once", "-")
+    assert (1, "parley: there is no question; give --once a text, or a pipe\n") == (result.returncode, result.stderr)
+
+
+def test_an_image_through_the_pipe_and_one_by_its_path(talkative: Worker, tmp_path: Path) -> None:
+    """An image in the pipe and one of `--image` are sent beside the question."""
+    (tmp_path / "red.gif").write_bytes(b"GIF89a")
+    result = talk(talkative, "GIF87a", "--image", str(tmp_path / "red.gif"), "--once", "Compare @red.gif")
+    assert (0, "Hello\n") == (result.returncode, result.stdout)
+    message = str(talkative.backend.calls[0].request.messages[0])
+    assert all(f"data:image/gif;base64,{data}" in message for data in ("R0lGODdh", "R0lGODlh"))
+    assert "Compare @red.gif" in message
+
+
 def test_control_characters_are_not_printed(worker: Worker) -> None:
     """Control characters in an answer are not printed."""
     worker.backend.answer = lambda _: chunks("a\x1b[2J", "\tb\r\nc")

@@ -25,7 +25,9 @@ def chat(  # noqa: PLR0913 - one parameter an option
     once: Annotated[
         str | None,
         Parameter(
-            name="--once", help="Answer this one question and exit. What is piped in is added; `-` for that alone."
+            name="--once",
+            allow_leading_hyphen=True,
+            help="Answer this one question and exit. What is piped in is added; `-` for that alone.",
         ),
     ] = None,
     system: Annotated[str | None, Parameter(name="--system", help="The system prompt of a new session.")] = None,

@@ -145,7 +145,7 @@ class Commands:
             print(f"{command.usage:<18} {command.help}")
         print(
             "\n@photo.png sends an image. Alt-Enter, or Enter after a backslash, begins a line."
-            "\nCtrl-C stops an answer; /retry then asks again. // begins a question with a slash."
+            "\nCtrl-C stops an answer; /retry asks again. // begins a question with a slash."
         )
 
     def _exit(self, _: str) -> None:
