@@ -28,7 +28,7 @@ COMMANDS = {
 ENTER, ALT_ENTER, CTRL_C, CTRL_D, UP, TAB = "\r", "\x1b\r", "\x03", "\x04", "\x1b[A", "\t"
 
 
-class Answering(pyte.HistoryScreen):  # type: ignore[misc]
+class Answering(pyte.HistoryScreen):
     """A screen that answers what programs ask a terminal, for example where the cursor is."""
 
     def __init__(self, descriptor: int) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import os
 from math import inf
 
-from parley.cli.shared import connection, options, startup
+from parley.cli.shared import connection, model_files, options, startup
 from parley.cli.shared.checks import check_address, check_config, require_private
 from parley.cli.shared.edge_options import MaxBodyOption, MaxConnectionAgeOption, MaxStreamsOption, NoReflectionOption
 from parley.cli.shared.process_settings import process_settings
@@ -62,6 +62,8 @@ def serve(  # noqa: PLR0913 - one parameter an option
     run_dir = supervisor.request(Claim(None))
     times = ShutdownTimes(0, options.seconds(shutdown_grace, "--shutdown-grace"))
     paths = Paths(state, run_dir, None, listen, limits, level, times, hang, behind_edge)
+    with startup.summary(quiet=quiet) as shown:
+        checked = model_files.fetched(checked, state, shown, quiet=quiet)
     supervisor.send(Plan(process_settings(checked), paths, workers=1, quiet=quiet, metrics=metrics))
     restrict_new_files()
     store = StoreStartup(checked.store, state, inf)

@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from parley.cli.shared import connection, first_key, options, startup
+from parley.cli.shared import connection, first_key, model_files, options, startup
 from parley.cli.shared.checks import check_address, check_config, check_ready_file, require_private, tls_files
 from parley.cli.shared.edge_options import (
     CorsOriginOption,
@@ -88,6 +88,7 @@ def up(  # noqa: PLR0913 - one parameter an option
     supervisor = connection.supervisor()
     if isinstance(supervisor.first, Reload):
         checked = _read_admin_key(admin, admin_key_file, _check_reload(config, supervisor.first.tls))
+        checked = model_files.fetched(checked, folders.state_dir(state_dir), None, quiet=quiet)
         supervisor.send(process_settings(checked))
         return
     state = folders.state_dir(state_dir)
@@ -124,6 +125,10 @@ def up(  # noqa: PLR0913 - one parameter an option
     )
     hang = HangLimits.of(options.seconds(hang_timeout, "--hang-timeout"))
     level = options.log_level(log_level, quiet)
+    with startup.summary(quiet=quiet) as shown:
+        if shown is not None:
+            shown.done(startup.configuration_step(config, checked))
+        checked = model_files.fetched(checked, state, shown, quiet=quiet)
     plan = Plan(
         process_settings(checked),
         Paths(state, run_dir, http, grpc, edge, level, times, hang),
@@ -141,7 +146,6 @@ def up(  # noqa: PLR0913 - one parameter an option
     supervisor.send(StoreOpened(asyncio.run(store.first_identity())))
     with startup.summary(quiet=quiet) as shown:
         if shown is not None:
-            shown.done(startup.configuration_step(config, checked))
             shown.done(startup.store_step(checked, state, is_open=store.identity is not None))
         serving = connection.wait_serving(shown)
     asyncio.run(_greet(store, serving, checked, state))

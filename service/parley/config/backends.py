@@ -10,6 +10,7 @@ from parley.config.markers import After, Before, ByKind, Constraints
 from parley.config.types import Duration, Strict, matches, restore_off
 
 _PRINTABLE = re.compile(r"[!-~]+")
+_FILE_URL = re.compile(r"https?://[!\"$-~]+/[!\"$-~]+(?:#sha256=[0-9A-Fa-f]{64})?")
 
 
 def _base_url(text: str) -> str:
@@ -32,6 +33,13 @@ def _printable_key(text: str) -> str:
     """Rejects text that an HTTP header cannot carry."""
     if not _PRINTABLE.fullmatch(text):
         raise ValueError("must be one word of printable ASCII, without line breaks")
+    return text
+
+
+def _model_url(text: str | None) -> str | None:
+    """Rejects text that is not an HTTP address of a file. The error never repeats the text: it may hold a secret."""
+    if text is not None and not (_FILE_URL.fullmatch(text) and urlsplit(text).hostname):
+        raise ValueError('must be the URL of a file, for example "https://host/model.gguf", with `#sha256=…` if known')
     return text
 
 
@@ -203,6 +211,9 @@ class LlamaCppBackend(Strict):
     """Selects this kind of backend."""
     model_path: Path | None = None
     """GGUF file of the model. Default: SmolLM2-135M-Instruct, which is installed with Parley."""
+    model_url: Annotated[str | None, After(_model_url)] = None
+    """Address of the GGUF file. If the file is missing, it is fetched at the start, into `model_path`, or else into the
+    folder `models` of the state folder. The address may end in `#sha256=` and the checksum of the file."""
     context: Annotated[int, Constraints(ge=256)] = 4096
     """Tokens of prompt and answer of one request, at most the length that the model was trained with."""
     slots: Annotated[int, Constraints(ge=1, le=64)] = 4

@@ -11,7 +11,10 @@ from typing import Any
 
 import pytest
 
-from parley.cli.shared import download, http_source
+from parley.cli.shared import download, http_source, model_files
+from parley.cli.shared.checks import check_config
+from parley.config import Config, ConfigError, LlamaCppBackend
+from parley.config.loader import parse
 from parley.supervisor.errors import CommandError
 from tests.processes import run_here
 
@@ -210,3 +213,37 @@ def test_mistakes(tmp_path: Path, arguments: list[str], message: str) -> None:
     """A mistake is one line."""
     done = run_here("models", "pull", *arguments, "--state-dir", str(tmp_path))
     assert (1, f"parley: {message}\n") == (done.returncode, done.stderr)
+
+
+def configured(url: str) -> Config:
+    """Returns a configuration with a model of this address."""
+    backend = f'{{kind: llama_cpp, model_url: "{url}"}}'
+    return parse(f"backends: {{local: {backend}}}\nmodels: [{{id: a, targets: [{{backend: local}}]}}]", "test.yaml")
+
+
+def local(config: Config) -> LlamaCppBackend:
+    """Returns the backend of a configuration."""
+    backend = config.backends["local"]
+    assert isinstance(backend, LlamaCppBackend)
+    return backend
+
+
+def test_a_start_fetches_what_the_configuration_names(files: Files, tmp_path: Path) -> None:
+    """`model_url` is fetched once, and again only when its checksum has changed."""
+    config = configured(f"{files.url}#sha256={SHA256}")
+    check_config(config, None)
+    for _ in range(2):
+        path = local(model_files.fetched(config, tmp_path, None, quiet=True)).model_path
+        assert tmp_path / "models" / "tiny.gguf" == path
+        assert MODEL == path.read_bytes()
+    assert [None] == files.ranges
+    with pytest.raises(CommandError, match=r"tiny\.gguf is there already, with the checksum"):
+        model_files.fetched(configured(f"{files.url}#sha256={'0' * 64}"), tmp_path, None, quiet=True)
+
+
+@pytest.mark.parametrize("url", ["ftp://host/a.gguf", "https://secret", "https:///a.gguf", "https://h/a#sha256=12"])
+def test_a_wrong_address_is_a_mistake_of_the_configuration(url: str) -> None:
+    """The error names the key, and nothing of the address, which may hold a secret."""
+    with pytest.raises(ConfigError, match="model_url: must be the URL of a file") as caught:
+        configured(url)
+    assert url not in str(caught.value)

@@ -71,6 +71,8 @@ def _missing_model_files(config: Config) -> Iterator[str]:
     from parley.backends.llama_cpp.launch import model_path
 
     for name, backend in model_backends(config).items():
+        if backend.model_url is not None:
+            continue  # it is fetched at the start
         try:
             model_path(backend)
         except ConfigError as error:

@@ -75,7 +75,7 @@ def fetch(source: Source, target: Path, sha256: str | None, show: Show) -> Fetch
     Raises:
         CommandError: The file cannot be fetched, or is not the right one.
     """
-    part, record_file = (target.with_name(f"{target.name}{suffix}") for suffix in (".part", ".json"))
+    part, record_file = target.with_name(f"{target.name}.part"), _record_path(target)
     try:
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _locked(part) as file:
@@ -89,6 +89,15 @@ def fetch(source: Source, target: Path, sha256: str | None, show: Show) -> Fetch
     except OSError as error:
         raise CommandError(f"{error.filename or target} cannot be written ({error.strerror or error})") from error
     return Fetched(target, checksum, target.stat().st_size, is_new=True)
+
+
+def recorded_sha256(target: Path) -> str:
+    """Returns the checksum that a file had when it was fetched; empty if it was not fetched."""
+    return _read_record(_record_path(target)).sha256
+
+
+def _record_path(target: Path) -> Path:
+    return target.with_name(f"{target.name}.json")
 
 
 @contextmanager
