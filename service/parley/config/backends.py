@@ -205,6 +205,7 @@ class LlamaCppBackend(Strict):
     Example:
         backends:
           local: {kind: llama_cpp, model_path: /models/qwen3.gguf, context: 8192, slots: 2}
+          fetched: {kind: llama_cpp, model_url: "https://host/model.gguf"}
     """
 
     kind: Literal["llama_cpp"]
