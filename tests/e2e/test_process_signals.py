@@ -37,6 +37,7 @@ def test_ctrl_c_in_a_terminal_lets_a_running_stream_finish(scripted_config: Path
     upstream.answer(Events([*chunks("Hel"), gate, *chunks("lo"), *ending()]))
     with in_terminal("--config", str(scripted_config)) as terminal, stream(terminal.parley) as lines:
         assert any("Hel" in line for line in lines)
+        assert re.search(r"✓.*Store SQLite[^✓]*✓.*Starting the workers[^✓]*✓.*Starting Envoy", terminal.parley.log)
         with left_behind(terminal.parley.children()):
             terminal.press(b"\x03")
             terminal.parley.wait_for_log("stopping when running calls have finished")

@@ -29,7 +29,7 @@ ENTER, ALT_ENTER, CTRL_C, CTRL_D, UP, TAB = "\r", "\x1b\r", "\x03", "\x04", "\x1
 
 
 class Answering(pyte.HistoryScreen):
-    """A screen that answers what programs ask a terminal, for example where the cursor is."""
+    """A screen that answers the queries of programs, for example for the place of the cursor."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -80,7 +80,7 @@ class Screen:
         """Sends text as terminals send what is pasted."""
         self.press(f"\x1b[200~{text}\x1b[201~")
 
-    def ask(self, text: str, prompt: str = "kept>") -> None:
+    def enter(self, text: str, prompt: str = "kept>") -> None:
         """Enters a line, and waits for the next prompt."""
         before = self.text.count(f"> {text}")
         self.press(text + ENTER)
@@ -114,7 +114,7 @@ def terminal(worker: Worker, folder: Path, *options: str) -> Iterator[Screen]:
 
 
 def answer(call: Any) -> list[Any]:
-    """Answers with what was asked, in bold."""
+    """Answers with the question, in bold."""
     text = call.request.messages[-1].content.string_value
     return chunks(f"You: **{text.replace(chr(10), '/')}**", " and more words" * 6, ".")
 
@@ -136,7 +136,7 @@ def test_a_conversation(echo: Worker, tmp_path: Path) -> None:
     with terminal(echo, tmp_path) as screen:
         screen.shows("the default model of the service, a new session")
         screen.is_at(">")
-        screen.ask("one")
+        screen.enter("one")
         words = " and more words" * 4
         assert ["kept", f"You: one{words} and more", "words and more words."] == screen.lines[-4:-1]
         screen.paste("first\nsecond")
@@ -156,10 +156,10 @@ def test_a_conversation(echo: Worker, tmp_path: Path) -> None:
 
 
 def test_ctrl_c_stops_the_answer_and_keeps_the_question(echo: Worker, tmp_path: Path) -> None:
-    """After Ctrl-C, and after an error, the question can be asked again, and is in the history."""
+    """After Ctrl-C, and after an error, the question can be sent again, and is in the history."""
     with terminal(echo, tmp_path, "--model", "kept") as screen:
         screen.is_at("kept>")
-        screen.ask("one")
+        screen.enter("one")
         gate = asyncio.Event()
         echo.backend.answer = lambda _: [chunks("half of it")[0], gate]
         screen.press(f"two{ENTER}")
@@ -169,13 +169,13 @@ def test_ctrl_c_stops_the_answer_and_keeps_the_question(echo: Worker, tmp_path: 
         screen.is_at("kept>")
         echo.run(asyncio.wait_for(echo.backend.closed.wait(), PATIENCE))
         echo.backend.answer = answer
-        screen.ask("/retry")
+        screen.enter("/retry")
         assert "You: two" in screen.text
         echo.backend.answer = lambda _: UpstreamUnavailable("down")
-        screen.ask("three")
+        screen.enter("three")
         screen.shows("parley: ")
         echo.backend.answer = answer
-        screen.ask("/retry")
+        screen.enter("/retry")
         assert "You: three" in screen.text
         screen.press(UP * 4)
         screen.is_at("kept> two")
@@ -191,36 +191,36 @@ def test_commands(echo: Worker, tmp_path: Path) -> None:
     (tmp_path / "red.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     with terminal(echo, tmp_path, "--model", "kept", "--system", "Be brief") as screen:
         screen.is_at("kept>")
-        screen.ask("/help")
+        screen.enter("/help")
         names = {line.split()[0] for line in screen.lines if line.startswith("/")}
         assert COMMANDS == names
-        screen.ask("one")
-        screen.ask("/receipt")
+        screen.enter("one")
+        screen.enter("/receipt")
         screen.shows("scripted/upstream: ")
-        screen.ask("/retry")
+        screen.enter("/retry")
         assert ["Be brief", "one"] == sent(echo)
-        screen.ask("/fork")
+        screen.enter("/fork")
         screen.shows(", a copy.")
-        screen.ask("two")
-        screen.ask("/retry")
+        screen.enter("two")
+        screen.enter("/retry")
         assert ["Be brief", "one", "two"] == [sent(echo)[0], *sent(echo)[1::2]]
-        screen.ask("/usage")
+        screen.enter("/usage")
         screen.shows("This chat: 4 answers, 12 prompt and 8 completion tokens.")
         screen.press("/mod")
         screen.shows("       /model  list the models, or go on with another one")
         screen.press(f"el stateless{ENTER}")
         screen.is_at("stateless>")
-        screen.ask("three", "stateless>")
+        screen.enter("three", "stateless>")
         assert ["Be brief", "one", "two", "three"] == [sent(echo)[0], *sent(echo)[1::2]]
-        screen.ask("/system Be long", "stateless>")
-        screen.ask("@red.png four", "stateless>")
+        screen.enter("/system Be long", "stateless>")
+        screen.enter("@red.png four", "stateless>")
         parts = echo.backend.calls[-1].request.messages
         assert "Be long" == parts[0].content.string_value
         assert "data:image/png;base64,iVBORw0KGgo" in str(parts[-1])
-        screen.ask("/save talk.md", "stateless>")
-        screen.ask("/nonsense", "stateless>")
+        screen.enter("/save talk.md", "stateless>")
+        screen.enter("/nonsense", "stateless>")
         screen.shows("parley: there is no command /nonsense; /help lists them")
-        screen.ask("/session", "stateless>")
+        screen.enter("/session", "stateless>")
         screen.press(f"/exit{ENTER}")
         assert 0 == screen.process.wait(PATIENCE)
     saved = (tmp_path / "talk.md").read_text()

@@ -1,4 +1,4 @@
-"""How far a model server has loaded its model: the bindings of llama.cpp do not report it, the kernel knows."""
+"""How far a model server has loaded its model, by the kernel: the bindings of llama.cpp do not report it."""
 
 import asyncio
 import os

@@ -150,7 +150,7 @@ def test_a_changed_file_is_fetched_anew(files: Files, tmp_path: Path) -> None:
     assert files.content == (tmp_path / "tiny.gguf").read_bytes()
 
 
-def test_a_server_without_versions_is_asked_from_the_beginning(files: Files, tmp_path: Path) -> None:
+def test_a_server_without_versions_sends_all_again(files: Files, tmp_path: Path) -> None:
     """Without an ETag or a date, the rest could be that of another file."""
     files.etag = ""
     interrupt(files, tmp_path)
@@ -159,7 +159,7 @@ def test_a_server_without_versions_is_asked_from_the_beginning(files: Files, tmp
 
 
 def test_a_wrong_checksum_leaves_no_file(files: Files, tmp_path: Path) -> None:
-    """The error names both checksums; the next attempt begins anew."""
+    """The error names both checksums; the incomplete file is removed."""
     with pytest.raises(CommandError, match=f"tiny.gguf has the checksum {SHA256}, not {'0' * 64}; it was removed"):
         fetch(files, tmp_path, "0" * 64)
     assert ["tiny.gguf.json"] == [one.name for one in tmp_path.iterdir()]

@@ -9,7 +9,8 @@ import pytest
 _LOADED = "import json, sys; {}; print(json.dumps(sorted(sys.modules)))"
 _SUPERVISOR = "import parley.supervisor.plain_asyncio, parley.supervisor.main"
 _WORKER = "from parley.supervisor.worker import import_application; import_application()"
-_COMMANDS = {"cyclopts", "rich", "attr", "pygments", "difflib", "yaml", "parley_client"}
+_DRAWING = {"rich", "pygments", "prompt_toolkit", "markdown_it"}
+_COMMANDS = _DRAWING | {"cyclopts", "attr", "difflib", "yaml", "parley_client"}
 _OPTIONAL = {
     "asyncpg",
     "joserfc",
@@ -37,6 +38,12 @@ _VALIDATION = {"pydantic", "pydantic_core", "annotated_types", "parley.config.lo
 _LIBRARIES = {"ssl", "_ssl", "hashlib", "_hashlib"}  # of OpenSSL
 
 
+def loaded(program: str) -> set[str]:
+    """Returns the modules that a program imports."""
+    done = subprocess.run([sys.executable, "-c", _LOADED.format(program)], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout))
+
+
 @pytest.mark.parametrize(
     ("program", "unwanted", "most"),
     [
@@ -47,7 +54,14 @@ _LIBRARIES = {"ssl", "_ssl", "hashlib", "_hashlib"}  # of OpenSSL
 )
 def test_a_process_imports_no_more_than_it_needs(program: str, unwanted: set[str], most: int) -> None:
     """The supervisor imports little; a worker, what it serves with. Few more modules than today's are allowed."""
-    done = subprocess.run([sys.executable, "-c", _LOADED.format(program)], capture_output=True, text=True, check=True)
-    loaded = set(json.loads(done.stdout))
-    assert set() == unwanted & loaded
-    assert len(loaded) <= most, sorted(loaded)
+    modules = loaded(program)
+    assert set() == unwanted & modules
+    assert len(modules) <= most, sorted(modules)
+
+
+@pytest.mark.parametrize(
+    "program", ["import parley.cli.app", "import parley.cli.chat.command, parley.cli.chat.pipes, parley.cli.pull"]
+)
+def test_only_a_terminal_needs_what_draws(program: str) -> None:
+    """Neither the list of commands nor `parley chat` in a pipe imports the libraries of a terminal."""
+    assert set() == _DRAWING & loaded(program)

@@ -40,11 +40,11 @@ class Commands:
 
     Attributes:
         conversation: The conversation.
-        ask: Sends a question and shows its answer.
+        send: Sends a question and shows its answer.
     """
 
     conversation: Conversation
-    ask: Callable[[Any], None]
+    send: Callable[[Any], None]
     _models: list[Any] = field(default_factory=list)
 
     def all(self) -> Mapping[str, Command]:
@@ -53,7 +53,7 @@ class Commands:
             Command("/model [ID]", "list the models, or go on with another one", self._model),
             Command("/session [ID|new]", "list the sessions, continue one, or begin a new one", self._session),
             Command("/fork [TURN]", "go on in a copy of the session, of its first turns if given", self._fork),
-            Command("/retry", "ask the last question again, in place of its answer", self._retry),
+            Command("/retry", "send the last question again, in place of its answer", self._retry),
             Command("/system [TEXT]", "show or set the system prompt; `/system -` removes it", self._system),
             Command("/usage", "tokens and cost of this chat, and of the key in 30 days", self._usage),
             Command("/receipt", "the attempts of the last answer", self._receipt),
@@ -103,7 +103,7 @@ class Commands:
 
     def _fork(self, turn: str) -> None:
         if self.conversation.session is None:
-            raise CommandError("there is no session to fork yet; ask a question first")
+            raise CommandError("there is no session to fork yet; send a question first")
         if turn and not turn.isdecimal():
             raise CommandError(f"/fork: {turn} is not the number of a turn")
         print(f"Session {self.conversation.fork(int(turn) if turn else None)}, a copy.")
@@ -111,9 +111,9 @@ class Commands:
     def _retry(self, _: str) -> None:
         question = self.conversation.last_question()
         if question is None:
-            raise CommandError("there is no question to ask again")
+            raise CommandError("there is no question to send again")
         self.conversation.undo()
-        self.ask(question)
+        self.send(question)
 
     def _system(self, text: str) -> None:
         if not text:
@@ -129,7 +129,7 @@ class Commands:
 
     def _receipt(self, _: str) -> None:
         if self.conversation.answer is None:
-            raise CommandError("there is no answer with a receipt yet; ask a question first")
+            raise CommandError("there is no answer with a receipt yet; send a question first")
         print("\n".join(reports.receipt_lines(self.conversation.answer)))
 
     def _save(self, name: str) -> None:
@@ -145,7 +145,7 @@ class Commands:
             print(f"{command.usage:<18} {command.help}")
         print(
             "\n@photo.png sends an image. Alt-Enter, or Enter after a backslash, begins a line."
-            "\nCtrl-C stops an answer; /retry asks again. // begins a question with a slash."
+            "\nCtrl-C stops an answer; /retry sends it again. // begins a question with a slash."
         )
 
     def _exit(self, _: str) -> None:

@@ -126,8 +126,8 @@ class Conversation:
         """Returns the last question, also of an earlier run; None without one. Raises ParleyError."""
         if self.question is None and self.session is not None:
             self.load()
-            asked = [index for index, one in enumerate(self.history) if one.role == "user"]
-            self.question = self.history[asked[-1]] if asked else None
+            questions = [one for one in self.history if one.role == "user"]
+            self.question = questions[-1] if questions else None
         return self.question
 
 

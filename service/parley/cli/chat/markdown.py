@@ -26,7 +26,7 @@ _REASONING_LINES = 4
 
 
 class _Heading(Heading):
-    """A heading at the left, where the eye is."""
+    """A heading that is aligned to the left."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield self.text

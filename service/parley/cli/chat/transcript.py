@@ -20,7 +20,7 @@ def save(conversation: Conversation, name: str) -> Path:
     """
     conversation.load()
     if not conversation.history:
-        raise CommandError("there is nothing to save yet; ask a question first")
+        raise CommandError("there is nothing to save yet; send a question first")
     path = Path(name or f"chat-{(conversation.session or 'new')[-12:]}.md").expanduser()
     messages = [("system", conversation.system)] if conversation.system else []
     messages += [(_role(one), message_text(one)) for one in conversation.history]

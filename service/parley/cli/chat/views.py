@@ -11,7 +11,7 @@ class PlainView:
 
     Args:
         interrupts: Makes writes interruptible, because a write to a pipe may block.
-        model: The model that the user knows of; another one that answers is named on stderr. None names none.
+        model: The model that is on the screen; another one that answers is named on stderr. None names none.
     """
 
     def __init__(self, interrupts: Interrupts, model: str | None) -> None:
@@ -26,7 +26,7 @@ class PlainView:
             self._print("\n")
 
     def show_model(self, model: str) -> None:
-        """Names the model on stderr, unless the user knows it."""
+        """Names the model on stderr, unless it is on the screen."""
         if self._model not in {None, model}:
             print(f"({model})", file=sys.stderr)
             self._model = model

@@ -170,7 +170,7 @@ class _Part:
         return f"{self._source.name} cannot be fetched ({reason}); run the command again to go on"
 
     def _restore(self) -> None:
-        """Goes on with what is here if it is known to be of the same file; otherwise begins anew."""
+        """Keeps what is here if it is known to be of the same file; otherwise removes it."""
         if self._record.source != self._source.digest or not self._record.validator:
             self._clear()
             return
