@@ -161,6 +161,13 @@ def test_control_characters_are_not_printed(worker: Worker) -> None:
         (("--key-file", "/nowhere"), "", "/nowhere cannot be read (No such file or directory)"),
         (("--key-file", "/dev/null"), "", "/dev/null has no API key; it must hold one and nothing else"),
         (("--model", "nope"), None, 'Unknown model "nope"'),
+        (("--no-tls", "--ca", "ca.pem"), None, "--no-tls excludes --ca, --cert and --cert-key; give either"),
+        (("--cert", "c.pem"), None, "--cert and --cert-key belong together; give both"),
+        (
+            ("--session", "x", "--system", "y"),
+            None,
+            "--system is that of a new session; leave out --session, or use /system at the prompt",
+        ),
         (("--session", "nope"), None, 'Unknown session "nope"'),
     ],
 )

@@ -14,6 +14,7 @@ from parley.cli.chat.access import Access
 from parley.cli.chat.conversation import Conversation
 from parley.cli.shared.interrupts import Interrupts
 from parley.cli.shared.terminal import without_control_characters
+from parley.supervisor.errors import CommandError
 
 
 def chat(  # noqa: PLR0913 - one parameter an option
@@ -63,10 +64,12 @@ def chat(  # noqa: PLR0913 - one parameter an option
 ) -> None:
     """Talk to a model. Ctrl-C stops an answer; Ctrl-D exits and shows the session's id."""
     secure = connection.tls_of(tls=tls, ca=ca, certificate=cert, certificate_key=cert_key)
+    if session is not None and system is not None:
+        raise CommandError("--system is that of a new session; leave out --session, or use /system at the prompt")
     access = Access(address, connection.api_key(key_file), secure, tls_name)
     pictures = list(map(images.read_image, image or []))
     with Interrupts() as interrupts, access.client() as client, access.side_client() as side:
-        conversation = Conversation(client, side, interrupts, model, session, None if session else system)
+        conversation = Conversation(client, side, interrupts, model, session, system)
         try:
             _run(conversation, access, once, pictures, _history_file() if history else None)
         finally:

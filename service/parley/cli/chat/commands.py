@@ -96,7 +96,8 @@ class Commands:
             self.conversation.begin()
             print("A new session begins with the next question.")
         elif session:
-            print(f"Session {session}, {_turns(self.conversation.attach(session))}.")
+            count = self.conversation.attach(session)
+            print(f"Session {without_control_characters(session)}, {_turns(count)}.")
         else:
             found = islice(self.conversation.side.sessions.list(), _SESSIONS)
             reports.print_sessions(found, self.conversation.session)
@@ -106,7 +107,8 @@ class Commands:
             raise CommandError("there is no session to fork yet; send a question first")
         if turn and not turn.isdecimal():
             raise CommandError(f"/fork: {turn} is not the number of a turn")
-        print(f"Session {self.conversation.fork(int(turn) if turn else None)}, a copy.")
+        forked = self.conversation.fork(int(turn) if turn else None)
+        print(f"Session {without_control_characters(forked)}, a copy.")
 
     def _retry(self, _: str) -> None:
         question = self.conversation.last_question()

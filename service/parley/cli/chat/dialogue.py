@@ -76,9 +76,9 @@ class Dialogue:
             if error.code.name != _DENIED:  # a key for completions only
                 raise CommandError(self._access.explain(error)) from error
             turns = None
-        model = without_control_characters(conversation.model or "the default model of the service")
+        model = conversation.model or "the default model of the service"
         place = "a new session" if turns is None else f"turn {turns + 1} of session {conversation.session}"
-        print(f"{model}, {place}", file=sys.stderr)
+        print(without_control_characters(f"{model}, {place}"), file=sys.stderr)
         print("/help lists the commands, Ctrl-C stops an answer, Ctrl-D leaves.", file=sys.stderr)
 
     def _parts(self) -> tuple[Read, Callable[[], View]]:
@@ -100,7 +100,10 @@ class Dialogue:
     def _take(self, text: str) -> None:
         """Runs a command, or sends a question. Raises CommandError, ParleyError, Leave and KeyboardInterrupt."""
         if is_command(text):
-            self._commands.run(text)
+            try:
+                self._commands.run(text)
+            finally:  # an interrupt during a short call must not cancel the next answer
+                self._conversation.interrupts.acknowledge()
             return
         if text.startswith("//"):
             text = text[1:]

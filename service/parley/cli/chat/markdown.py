@@ -101,7 +101,7 @@ class MarkdownView:
 
     def __enter__(self) -> Self:
         self._rest, self._reasoning = "", ""
-        self._has_blocks = False
+        self._has_blocks = self._has_model = False
         self._next = 0.0
         self._live = Live(
             console=self._console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
@@ -114,10 +114,12 @@ class MarkdownView:
         self._live.stop()
         for block in split_blocks(self._rest):
             self._print_block(block)
-        self._console.print()
+        if self._has_model:  # an attempt that was refused leaves no line
+            self._console.print()
 
     def show_model(self, model: str) -> None:
         """Prints the model's id above its answer."""
+        self._has_model = True
         self._console.print(Text(model, "dim"))
 
     def show_reasoning(self, text: str) -> None:

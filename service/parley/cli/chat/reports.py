@@ -5,7 +5,7 @@ from datetime import datetime
 
 from parley.cli.chat.conversation import Conversation
 from parley.cli.shared import receipts
-from parley.cli.shared.terminal import print_table
+from parley.cli.shared.terminal import print_table, without_control_characters
 from parley.core.messages.proto_json import from_message
 from parley_client import Completion
 from parley_client.v1.models_pb2 import Model
@@ -46,7 +46,7 @@ def receipt_lines(answer: Completion) -> list[str]:
     first = [one["first_token_ms"] + one["started_ms"] for one in fields.get("attempts", []) if "first_token_ms" in one]
     facts = [f"first token after {min(first)} ms"] if first else []
     facts += [f"{fields['duration_ms']} ms in all"] if "duration_ms" in fields else []
-    facts += [f"request {answer.request_id}"] if answer.request_id else []
+    facts += [f"request {without_control_characters(answer.request_id)}"] if answer.request_id else []
     return [*receipts.lines(fields), ", ".join(facts)]
 
 

@@ -126,3 +126,11 @@ def test_reasoning_gives_way_to_the_answer() -> None:
         drawn = len(output.getvalue())
         view.show("42")
     assert "let me see" not in output.getvalue()[drawn:]
+
+
+def test_a_refused_attempt_leaves_no_line() -> None:
+    """A view that shows nothing prints nothing: a busy session is called several times a second."""
+    output = Output(is_terminal=False)
+    with pytest.raises(KeyError), MarkdownView(Console(file=output, width=40, height=10, _environ={})):
+        raise KeyError
+    assert "" == output.getvalue()
