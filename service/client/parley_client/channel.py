@@ -28,8 +28,12 @@ def credentials(target: str, tls: Tls) -> grpc.ChannelCredentials | None:
     """Returns the credentials of a channel; None for a channel without TLS."""
     if isinstance(tls, grpc.ChannelCredentials):
         return tls
-    secure = not target.startswith(_LOCAL) if tls is None else tls
-    return grpc.ssl_channel_credentials() if secure else None
+    return grpc.ssl_channel_credentials() if is_secure(target, tls) else None
+
+
+def is_secure(target: str, tls: Tls) -> bool:
+    """Reports whether a channel has TLS."""
+    return not target.startswith(_LOCAL) if tls is None else tls is not False
 
 
 def tls_credentials(

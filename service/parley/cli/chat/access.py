@@ -8,7 +8,7 @@ from parley.cli.shared.terminal import without_control_characters
 from parley.supervisor.errors import CommandError
 from parley_client import Client, ParleyError, Retry
 from parley_client.calls import DEFAULT_TIMEOUT
-from parley_client.channel import Tls, tls_credentials
+from parley_client.channel import Tls, is_secure, tls_credentials
 
 _ONCE = Retry(attempts=1)  # a user sees a failure at once, and decides
 _SIDE_SECONDS = 10.0
@@ -47,9 +47,9 @@ class Access:
         text = error.message
         if error.reason is None and error.code.name == "UNAVAILABLE":
             why = error.message.rpartition(": ")[2]  # the last of gRPC's list of attempts
-            other = "--tls" if self.tls is False else "--no-tls, if it is without TLS"
+            other = "--no-tls" if is_secure(self.address, self.tls) else "--tls"
             text = (
-                f"nothing answers at {self.address} ({why}); start `parley up`, or name another --address, or {other}"
+                f"nothing answers at {self.address} ({why}); start `parley up`, or give another --address, or {other}"
             )
         return without_control_characters(text)
 

@@ -8,11 +8,13 @@ from typing import Any
 
 from parley.cli.chat import reports, transcript
 from parley.cli.chat.conversation import Conversation
+from parley.cli.chat.prose import print_wrapped
 from parley.cli.shared.terminal import without_control_characters
 from parley.supervisor.errors import CommandError
 
 _SESSIONS = 10
 _NEW = "new"
+_HELP_COLUMN = 19
 
 
 class Leave(Exception):
@@ -89,15 +91,15 @@ class Commands:
         if model not in ids:
             raise CommandError(f'there is no model "{model}"; /model lists them')
         self.conversation.move(model=model)
-        print(f"Model {without_control_characters(model)}.")
+        print_wrapped(f"Model {model}.")
 
     def _session(self, session: str) -> None:
         if session == _NEW:
             self.conversation.begin()
-            print("A new session begins with the next question.")
+            print_wrapped("A new session begins with the next question.")
         elif session:
             count = self.conversation.attach(session)
-            print(f"Session {without_control_characters(session)}, {_turns(count)}.")
+            print_wrapped(f"Session {session}, {_turns(count)}.")
         else:
             found = islice(self.conversation.side.sessions.list(), _SESSIONS)
             reports.print_sessions(found, self.conversation.session)
@@ -108,7 +110,7 @@ class Commands:
         if turn and not turn.isdecimal():
             raise CommandError(f"/fork: {turn} is not the number of a turn")
         forked = self.conversation.fork(int(turn) if turn else None)
-        print(f"Session {without_control_characters(forked)}, a copy.")
+        print_wrapped(f"Session {forked}, a copy.")
 
     def _retry(self, _: str) -> None:
         question = self.conversation.last_question()
@@ -123,16 +125,17 @@ class Commands:
             print(without_control_characters(self.conversation.system or "There is no system prompt."))
             return
         self.conversation.move(system="" if text == "-" else text)
-        print("The system prompt holds from the next question on.")
+        print_wrapped("The system prompt holds from the next question on.")
 
     def _usage(self, _: str) -> None:
-        print(reports.conversation_usage(self.conversation))
+        print_wrapped(reports.conversation_usage(self.conversation))
         reports.print_usage(self.conversation.side.usage(by=["model"]))
 
     def _receipt(self, _: str) -> None:
         if self.conversation.answer is None:
             raise CommandError("there is no answer with a receipt yet; send a question first")
-        print("\n".join(reports.receipt_lines(self.conversation.answer)))
+        for line in reports.receipt_lines(self.conversation.answer):
+            print_wrapped(line)
 
     def _save(self, name: str) -> None:
         try:
@@ -140,15 +143,14 @@ class Commands:
         except ValueError as error:
             raise CommandError(f"/save: {error}") from error
         path = transcript.save(self.conversation, " ".join(words))
-        print(f"Saved {path}.")
+        print_wrapped(f"Saved {path}.")
 
     def _help(self, _: str) -> None:
         for command in self.all().values():
-            print(f"{command.usage:<18} {command.help}")
-        print(
-            "\n@photo.png sends an image. Alt-Enter, or Enter after a backslash, begins a line."
-            "\nCtrl-C stops an answer; /retry sends it again. // begins a question with a slash."
-        )
+            print_wrapped(f"{command.usage:<{_HELP_COLUMN}}{command.help}", indent=_HELP_COLUMN)
+        print()
+        print_wrapped("@photo.png sends an image. Alt-Enter, or Enter after a backslash, begins a line.")
+        print_wrapped("Ctrl-C stops an answer; /retry sends the question again. // begins one with a slash.")
 
     def _exit(self, _: str) -> None:
         raise Leave

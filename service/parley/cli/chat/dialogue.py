@@ -14,6 +14,7 @@ from parley.cli.chat.access import Access
 from parley.cli.chat.answers import View
 from parley.cli.chat.commands import Commands, Leave, is_command
 from parley.cli.chat.conversation import Conversation
+from parley.cli.chat.prose import print_error, print_wrapped
 from parley.cli.chat.views import PlainView
 from parley.cli.shared.interrupts import Interrupts
 from parley.cli.shared.terminal import without_control_characters
@@ -59,9 +60,9 @@ class Dialogue:
                 self._conversation.interrupts.acknowledge()
                 print("(stopped)" if has_cursor() else "\n(stopped)", file=sys.stderr)
             except ParleyError as error:
-                print(f"parley: {self._access.explain(error)}", file=sys.stderr)
+                print_error(self._access.explain(error))
             except CommandError as error:
-                print(f"parley: {without_control_characters(str(error))}", file=sys.stderr)
+                print_error(str(error))
 
     def _greet(self) -> None:
         """Names the model and the session. Raises CommandError if the service rejects the key, or is not there."""
@@ -78,8 +79,8 @@ class Dialogue:
             turns = None
         model = conversation.model or "the default model of the service"
         place = "a new session" if turns is None else f"turn {turns + 1} of session {conversation.session}"
-        print(without_control_characters(f"{model}, {place}"), file=sys.stderr)
-        print("/help lists the commands, Ctrl-C stops an answer, Ctrl-D leaves.", file=sys.stderr)
+        print_wrapped(f"{model}, {place}", file=sys.stderr)
+        print_wrapped("/help lists the commands, Ctrl-C stops an answer, Ctrl-D leaves.", file=sys.stderr)
 
     def _parts(self) -> tuple[Read, Callable[[], View]]:
         """Returns what reads and what shows: the full ones on a terminal with a cursor."""
@@ -110,7 +111,7 @@ class Dialogue:
         question, paths = images.find_images(text)
         pictures = [*self._pictures, *map(images.read_image, paths)]
         for path in paths:
-            print(f"(with the image {without_control_characters(str(path))})", file=sys.stderr)
+            print_wrapped(f"(with the image {path})", file=sys.stderr)
         self._pictures = []
         self._ask(images.message(question, pictures))
 
