@@ -39,12 +39,13 @@ async def follow(
     while True:
         await asyncio.sleep(_POLL_SECONDS)
         shares = [loaded_share(process, file) for process, file in models() if process is not None]
-        if shares:
-            show(Progress(text, min(shares)))
+        known = [share for share in shares if share is not None]
+        if known:
+            show(Progress(text, min(known)))
 
 
-def loaded_share(process: int, file: Path, proc: Path = Path("/proc")) -> float:
-    """Returns how much of a file a process has in its memory, from 0 to 1; 0 where the system does not say.
+def loaded_share(process: int, file: Path, proc: Path = Path("/proc")) -> float | None:
+    """Returns how much of a file a process has in its memory, from 0 to 1; None where the system does not say.
 
     llama.cpp maps the file, or reads it where the configuration or the system prevents that.
     """
@@ -53,7 +54,7 @@ def loaded_share(process: int, file: Path, proc: Path = Path("/proc")) -> float:
         mapped = _resident(proc / str(process) / "smaps", os.fsencode(file.resolve()))
         found = _READ.search((proc / str(process) / "io").read_bytes())
     except OSError:
-        return 0.0
+        return None
     return min(1.0, max(mapped, int(found[1]) if found else 0) / max(size, 1))
 
 
