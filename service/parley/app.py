@@ -15,10 +15,12 @@ from parley.backends.extra_body import presets
 from parley.backends.extra_body.policy import ExtraBodyPolicy
 from parley.backends.llama_cpp.backend import LlamaCpp
 from parley.backends.llama_cpp.command import socket_path
-from parley.backends.openai.backend import OpenAI
+from parley.backends.openai.adjustments import Adjustments
+from parley.backends.openai.backend import OpenAI, default_prefill
 from parley.backends.openai.learned_fields import LearnedFields
-from parley.backends.openai.reasoning import Rule
+from parley.backends.openai.reasoning import Rule, rule_for
 from parley.config import (
+    VENDORS,
     AnthropicBackend,
     AnyLLMBackend,
     BackendConfig,
@@ -85,6 +87,7 @@ def _make(name: str, config: BackendConfig, run_dir: Path) -> Backend:
                 config.connections,
                 prefill=prefill,
                 extra_body=ExtraBodyPolicy(presets.ANTHROPIC, config.extra_body),
+                settings=config,
             )
         case ParleyBackend():
             from parley.backends.parley.backend import Parley
@@ -95,18 +98,19 @@ def _make(name: str, config: BackendConfig, run_dir: Path) -> Backend:
 
 
 def _openai(config: OpenAIBackend, learned: Path) -> Backend:
-    reasoning = Rule(config.reasoning.field, config.reasoning.history) if config.reasoning else None
+    # The rules of a vendor hold wherever `base_url` leads, for example to a proxy.
+    url = VENDORS[config.vendor].url if config.vendor else config.base_url
+    reasoning = Rule(config.reasoning.field, config.reasoning.history) if config.reasoning else rule_for(url)
     return OpenAI(
         config.base_url,
-        config.api_key,
-        prefill=config.prefill,
+        prefill=config.prefill or default_prefill(url),
         reasoning=reasoning,
         learned=LearnedFields(learned),
         connections=config.connections,
         health=config.health,
-        extra_body=ExtraBodyPolicy(
-            presets.for_url(config.base_url), config.extra_body, presets.member(config.base_url)
-        ),
+        extra_body=ExtraBodyPolicy(presets.for_url(url), config.extra_body, presets.member(url)),
+        settings=config,
+        adjustments=Adjustments(config.rename, config.drop, config.unsupported, config.roles),
     )
 
 

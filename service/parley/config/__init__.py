@@ -7,6 +7,7 @@ from parley.config.backends import (
     AnyLLMBackend,
     BackendConfig,
     HealthCheck,
+    HttpBackend,
     HttpHealthCheck,
     LlamaCppBackend,
     OpenAIBackend,
@@ -29,12 +30,15 @@ from parley.config.limits import (
 from parley.config.models import History, Model, Price, Retries, Target, Timeouts, target_name
 from parley.config.stores import PostgresConfig, Retention, SqliteConfig, StoreConfig
 from parley.config.types import ConfigError, Duration
+from parley.config.upstream_requests import UpstreamRequests
+from parley.config.vendors import VENDORS, Vendor
 
 __all__ = [
     "DEFAULT_PLANS",
     "LIMIT_NAMES",
     "STORAGE_LIMITS",
     "UNLIMITED",
+    "VENDORS",
     "AdminConfig",
     "AnthropicBackend",
     "AnyLLMBackend",
@@ -46,6 +50,7 @@ __all__ = [
     "Duration",
     "HealthCheck",
     "History",
+    "HttpBackend",
     "HttpHealthCheck",
     "Issuer",
     "Limits",
@@ -65,6 +70,8 @@ __all__ = [
     "StoreConfig",
     "Target",
     "Timeouts",
+    "UpstreamRequests",
+    "Vendor",
     "Webhook",
     "default_plan",
     "is_secure_url",

@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 from parley.config.markers import After, Before, ByKind, Constraints
 from parley.config.types import Duration, Strict, matches, restore_off
+from parley.config.upstream_requests import ApiKey, UpstreamRequests
+from parley.config.vendors import VendorName, apply_vendor
 
 _PRINTABLE = re.compile(r"[!-~]+")
 _FILE_URL = re.compile(r"https?://[!\"$-~]+/[!\"$-~]+(?:#sha256=[0-9A-Fa-f]{64})?")
@@ -29,13 +31,6 @@ def _base_url(text: str) -> str:
     return text
 
 
-def _printable_key(text: str) -> str:
-    """Rejects text that an HTTP header cannot carry."""
-    if not _PRINTABLE.fullmatch(text):
-        raise ValueError("must be one word of printable ASCII, without line breaks")
-    return text
-
-
 def _model_url(text: str | None) -> str | None:
     """Rejects text that is not an HTTP address of a file. The error never repeats the text: it may hold a secret."""
     if text is not None and not (_FILE_URL.fullmatch(text) and urlsplit(text).hostname):
@@ -43,7 +38,6 @@ def _model_url(text: str | None) -> str | None:
     return text
 
 
-ApiKey = Annotated[str, After(_printable_key)]
 BaseUrl = Annotated[str, After(_base_url)]
 ExtraBody = Annotated[
     Literal["preset", "all", "off"] | list[Annotated[str, Constraints(min_length=1)]], Before(restore_off)
@@ -87,32 +81,14 @@ class Reasoning(Strict):
     DeepSeek, Kimi), or without it (`omit`: OpenAI, Mistral)."""
 
 
-class OpenAIBackend(Strict):
-    """Any server with OpenAI's chat completions API: OpenAI, vLLM, Ollama, OpenRouter and others.
+class HttpBackend(UpstreamRequests):
+    """The settings of every backend over HTTP."""
 
-    Example:
-        backends:
-          openai: {kind: openai, base_url: "https://api.openai.com/v1", api_key: "${OPENAI_API_KEY}"}
-          vllm: {kind: openai, base_url: "http://10.0.0.5:8000/v1", prefill: vllm, health: {path: /health}}
-    """
-
-    kind: Literal["openai"]
-    """Selects this kind of backend."""
-    base_url: BaseUrl
-    """URL without `/chat/completions`, for example `https://api.openai.com/v1`."""
-    api_key: ApiKey | None = field(default=None, repr=False)
-    """Key, sent as `Authorization: Bearer`. Default: no key is sent."""
+    vendor: VendorName | None = None
+    """Vendor whose preset sets `kind`, `base_url` and whatever else differs; see `parley vendors`. Each field of the
+    backend replaces that of the preset."""
     connections: Connections = 1000
     """Largest number of connections of one worker."""
-    prefill: Annotated[Literal["message", "vllm", "prefix", "off"], Before(restore_off)] | None = None
-    """How the server continues the beginning of an answer: an assistant message at the end (`message`:
-    llama.cpp, Ollama, OpenRouter), vLLM's `continue_final_message` (`vllm`), `prefix: true` in that message (`prefix`:
-    Mistral, DeepSeek), or not at all (`off`: OpenAI). Default: `off` for api.openai.com and Azure, else `message`."""
-    reasoning: Reasoning | None = None
-    """How the server receives the reasoning of earlier turns. Default: known for large vendors by host name, learned
-    from answers and errors for all others."""
-    health: HttpHealthCheck | None = None
-    """Active health check. Default: none; calls alone decide."""
     extra_body: ExtraBody = "preset"
     """Vendor parameters of callers that are passed on: those known to be harmless (`preset`), further names beside them
     (a list), all (`all`, for callers that you trust), or none (`off`). Others are rejected."""
@@ -122,7 +98,50 @@ class OpenAIBackend(Strict):
     (a private address, a name without a dot or of a local domain), `traceparent` for all others."""
 
 
-class AnthropicBackend(Strict):
+class OpenAIBackend(HttpBackend):
+    """Any server with OpenAI's chat completions API: OpenAI, vLLM, Ollama, OpenRouter and others.
+
+    Example:
+        backends:
+          openai: {kind: openai, base_url: "https://api.openai.com/v1", api_key: "${OPENAI_API_KEY}"}
+          vllm: {kind: openai, base_url: "http://10.0.0.5:8000/v1", prefill: vllm, health: {path: /health}}
+          groq: {vendor: groq, api_keys: ["${GROQ_KEY_1}", "${GROQ_KEY_2}"], headers: {x-team: blue}}
+          azure: {vendor: azure, base_url: "https://me.openai.azure.com", api_key: "file:/run/secrets/azure"}
+    """
+
+    kind: Literal["openai"]
+    """Selects this kind of backend."""
+    base_url: BaseUrl
+    """URL without `/chat/completions`, for example `https://api.openai.com/v1`."""
+    api_version: Annotated[str | None, matches(r"[\w.-]+", 'must be a version, for example "2024-10-21"')] = None
+    """Version of Azure's API, sent as the query parameter `api-version`."""
+    rename: dict[str, str] = field(default_factory=dict)
+    """Parameters that the server has under another name, for example `{max_tokens: max_completion_tokens}`."""
+    drop: list[str] = field(default_factory=list)
+    """Parameters that the server refuses and that change no answer, so that they are left out; `messages.NAME` is a
+    field of every message."""
+    unsupported: list[str] = field(default_factory=list)
+    """Parameters that the server has not: a request with one goes to the next target, or is rejected with an error that
+    names it."""
+    roles: dict[str, str] = field(default_factory=dict)
+    """Roles of messages that the server has under another name, for example `{developer: system}`."""
+    prefill: Annotated[Literal["message", "vllm", "prefix", "off"], Before(restore_off)] | None = None
+    """How the server continues the beginning of an answer: an assistant message at the end (`message`:
+    llama.cpp, Ollama, OpenRouter), vLLM's `continue_final_message` (`vllm`), `prefix: true` in that message (`prefix`:
+    Mistral, DeepSeek), or not at all (`off`: OpenAI). Default: `off` for api.openai.com and Azure, else `message`."""
+    reasoning: Reasoning | None = None
+    """How the server receives the reasoning of earlier turns. Default: known for large vendors by host name, learned
+    from answers and errors for all others."""
+    health: HttpHealthCheck | None = None
+    """Active health check. Default: none; calls alone decide."""
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """The query parameters of every request."""
+        return self.query | ({"api-version": self.api_version} if self.api_version else {})
+
+
+class AnthropicBackend(HttpBackend):
     """Anthropic's Messages API, or another server with that API.
 
     Example:
@@ -134,22 +153,11 @@ class AnthropicBackend(Strict):
     """Selects this kind of backend."""
     base_url: BaseUrl = "https://api.anthropic.com"
     """URL without `/v1/messages`."""
-    api_key: ApiKey | None = field(default=None, repr=False)
-    """Key, sent as `x-api-key`. Default: no key is sent."""
-    connections: Connections = 1000
-    """Largest number of connections of one worker."""
     max_tokens: Annotated[int, Constraints(ge=1)] = 4096
     """Limit on completion tokens for requests without one. The API requires a limit."""
     prefill: Annotated[Literal["message", "off"], Before(restore_off)] = "message"
     """Whether the server continues the beginning of an answer (`message`) or not (`off`, for models that
     reject it)."""
-    extra_body: ExtraBody = "preset"
-    """Vendor parameters of callers that are passed on: those known to be harmless (`preset`), further names beside them
-    (a list), all (`all`, for callers that you trust), or none (`off`). Others are rejected."""
-    trace_context: TraceContext = "auto"
-    """Which trace context the backend receives, if traces are exported: `traceparent` and `tracestate` (`full`), only
-    `traceparent`, which has random ids and nothing else, or none (`off`). Default: `full` for a host of the own network
-    (a private address, a name without a dot or of a local domain), `traceparent` for all others."""
 
 
 class ParleyBackend(Strict):
@@ -228,4 +236,6 @@ class LlamaCppBackend(Strict):
     (a list), all (`all`, for callers that you trust), or none (`off`). Others are rejected."""
 
 
-BackendConfig = Annotated[OpenAIBackend | AnthropicBackend | ParleyBackend | LlamaCppBackend | AnyLLMBackend, ByKind()]
+BackendConfig = Annotated[
+    OpenAIBackend | AnthropicBackend | ParleyBackend | LlamaCppBackend | AnyLLMBackend, ByKind(), Before(apply_vendor)
+]

@@ -48,8 +48,8 @@ def explain(item: Any, root: type[Strict]) -> tuple[FieldPath, str]:
     field_path, owner, kind = _locate(item["loc"], root)
     code, context = item["type"], item.get("ctx", {})
     if code == "value_error":
-        text = str(context["error"])
-        return (field_path, text) if field_path else split_path(text)
+        inner, text = split_path(str(context["error"]))
+        return (*field_path, *inner), text
     if code == "unexpected_keyword_argument":
         return field_path, f"is unknown; {_suggestion(str(field_path[-1]), field_types(owner) if owner else ())}"
     if code in _TAG_ERRORS:

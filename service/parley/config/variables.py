@@ -9,6 +9,7 @@ from parley.config.source import FieldPath, Source
 from parley.config.types import ConfigError, FileState
 
 _REFERENCE = re.compile(r"\$\{(?:file:(?P<file>[^}]*)|(?P<name>[A-Za-z_][A-Za-z0-9_]*))\}")
+_FILE_URL = re.compile(r"file:(?P<path>/.*)", re.DOTALL)
 FILE = "_FILE"
 """Suffix of the variable that names the file of a value, as in the images of PostgreSQL and others."""
 
@@ -28,7 +29,7 @@ class Expansion:
         """Replaces references in every string.
 
         `${NAME}` is the environment variable, or the content of the file in `NAME_FILE`; `${file:PATH}` is the content
-        of that file.
+        of that file, and so is `file:PATH` as a whole value.
 
         Raises:
             ConfigError: Neither variable is set, or the file cannot be read.
@@ -40,6 +41,8 @@ class Expansion:
         if not isinstance(value, str):
             return value
         try:
+            if whole := _FILE_URL.fullmatch(value):
+                return self._content(whole["path"], "")
             return _REFERENCE.sub(self._value, value)
         except ValueError as error:
             raise ConfigError(self._source.error(field_path, str(error))) from error

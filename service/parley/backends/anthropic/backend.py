@@ -9,6 +9,7 @@ from parley.backends.anthropic import response as anthropic_response
 from parley.backends.anthropic.stream import StreamReader
 from parley.backends.extra_body.policy import EVERYTHING, ExtraBodyPolicy
 from parley.backends.http.adaptive import AdaptiveBackend
+from parley.config import UpstreamRequests
 from parley.core.messages.extra_fields import dump_bytes
 from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
@@ -29,9 +30,10 @@ class Anthropic(AdaptiveBackend):
         prefill: Whether the models accept prefill.
         unix_socket: Connects over this socket instead of TCP.
         extra_body: The vendor parameters that are passed on.
+        settings: What requests carry besides the body, and how they reach the server; they replace `api_key`.
 
     Raises:
-        ConfigError: If the key is not a valid header value, or the environment names an unusable proxy.
+        ConfigError: As `HttpBackend`.
     """
 
     def __init__(  # noqa: PLR0913 - one parameter for each setting of a backend
@@ -44,13 +46,13 @@ class Anthropic(AdaptiveBackend):
         prefill: bool = True,
         unix_socket: Path | None = None,
         extra_body: ExtraBodyPolicy = EVERYTHING,
+        settings: UpstreamRequests | None = None,
     ) -> None:
         self._extra_body = extra_body
+        settings = settings or UpstreamRequests(api_key=api_key)
         headers = {"anthropic-version": _VERSION}
-        if api_key:
-            headers["x-api-key"] = api_key
-        url = base_url.rstrip("/") + "/v1/messages"
-        super().__init__(url, headers, api_key, unix_socket, connections=connections)
+        url = base_url.rstrip("/") + (settings.path or "/v1/messages")
+        super().__init__(url, headers, settings, "x-api-key", unix_socket, connections=connections)
         self.supports_prefill = prefill
         self._max_tokens = max_tokens
 

@@ -106,17 +106,18 @@ class ErrorFactory:
     """Creates the errors of one backend.
 
     Args:
-        secret: The backend's API key; redacted from every error.
+        secrets: The backend's keys and other secrets; redacted from every error.
     """
 
-    __slots__ = ("_secret",)
+    __slots__ = ("_secrets",)
 
-    def __init__(self, secret: str | None) -> None:
-        self._secret = secret
+    def __init__(self, *secrets: str | None) -> None:
+        # The longest first: one may be a part of another.
+        self._secrets = sorted(filter(None, secrets), key=len, reverse=True)
 
     def redact(self, text: str) -> str:
-        """Removes the API key and everything that looks like a secret; truncates to `redaction.MAX_LENGTH`."""
-        return redaction.secrets(text, self._secret)
+        """Removes the backend's secrets and all that looks like one; truncates to `redaction.MAX_LENGTH`."""
+        return redaction.secrets(text, self._secrets)
 
     def from_response(self, status: int, headers: Mapping[str, str], body: bytes, model: str) -> UpstreamError:
         """Returns the error for a response whose status is not 200.
@@ -134,7 +135,7 @@ class ErrorFactory:
         if wait is None and status == 429:  # noqa: PLR2004 - an HTTP status
             wait = retry_delay.until_reset(headers)
         error = self.from_classification(classify(status, parsed), parsed, f"HTTP {status}", model, wait)
-        error.detail = f"HTTP {status}: {redaction.for_log(message, self._secret)}"
+        error.detail = f"HTTP {status}: {redaction.for_log(message, self._secrets)}"
         return error
 
     def from_event(self, error: Any, model: str, *, started: bool) -> UpstreamError:
@@ -149,7 +150,7 @@ class ErrorFactory:
         )
         if started and not isinstance(upstream_error, ContentPolicy):
             upstream_error = broken(model, upstream_error.cause or "error event")
-        upstream_error.detail = f"error event: {redaction.for_log(body.text or str(error), self._secret)}"
+        upstream_error.detail = f"error event: {redaction.for_log(body.text or str(error), self._secrets)}"
         return upstream_error
 
     def from_incomplete_stream(
@@ -162,7 +163,7 @@ class ErrorFactory:
 
     def message_for_caller(self, text: str, model: str) -> str:
         """Returns the upstream's message, redacted for the caller; a generic message if nothing remains."""
-        text = redaction.for_caller(text, self._secret).strip()
+        text = redaction.for_caller(text, self._secrets).strip()
         return text if text.strip(" ….,:;'\"") else f'The model "{model}" refused the request'
 
     def from_classification(

@@ -4,6 +4,7 @@ Text for the log contains no secrets. Text for the caller contains no addresses 
 """
 
 import re
+from collections.abc import Iterable
 
 from parley.logs.secrets import STRUCK, strike
 
@@ -37,22 +38,22 @@ _PATH = re.compile(
 _QUOTATIONS = re.compile(rf"(['\"`])((?:(?!\1).){{{_QUOTED},}})\1", re.DOTALL)
 
 
-def secrets(text: str, secret: str | None) -> str:
-    """Removes everything that looks like a secret, and the backend's own key `secret`."""
-    if secret:
+def secrets(text: str, own: Iterable[str]) -> str:
+    """Removes everything that looks like a secret, and the backend's own secrets."""
+    for secret in own:
         text = text.replace(secret, REDACTED)
     return strike(text[: MAX_LENGTH + _BEYOND])[:MAX_LENGTH]
 
 
-def for_log(text: str, secret: str | None) -> str:
+def for_log(text: str, own: Iterable[str]) -> str:
     """Returns an upstream message for the log: no secrets, no paths, no long quotations (they may quote a prompt)."""
-    text = _QUOTATIONS.sub(lambda found: f"{found.group(1)}{REDACTED}{found.group(1)}", secrets(text, secret))
+    text = _QUOTATIONS.sub(lambda found: f"{found.group(1)}{REDACTED}{found.group(1)}", secrets(text, own))
     return _PATH.sub(REDACTED, _URL.sub(_host_only, text))
 
 
-def for_caller(text: str, secret: str | None) -> str:
+def for_caller(text: str, own: Iterable[str]) -> str:
     """Returns an upstream message for the caller: no secrets, addresses or paths."""
-    text = _URL.sub(REDACTED, secrets(text, secret))
+    text = _URL.sub(REDACTED, secrets(text, own))
     return _PATH.sub(REDACTED, _ADDRESS.sub(REDACTED, text))
 
 

@@ -1,4 +1,4 @@
-"""Base class of backends that retry a rejected call once with a corrected body."""
+"""Base class of backends that send a rejected call again, with another key or with a corrected body."""
 
 from parley.backends.deadlines import Deadlines
 from parley.backends.http.backend import HttpBackend
@@ -11,24 +11,35 @@ from parley.v1.chat_completions_pb2 import ChatCompletion
 
 
 class AdaptiveBackend(HttpBackend):
-    """Retries a call once if its server rejected an optional part of the request."""
+    """Sends a call again if its key failed and another one may work, or if its server rejected an optional part."""
 
     async def complete_compact(self, call: UpstreamCall) -> ChatCompletion | TextCompletion:
         """See `HttpBackend.complete_compact`."""
-        try:
-            return await super().complete_compact(call)
-        except UpstreamError as error:
-            if not self._adapts(error, call):
-                raise
-        return await super().complete_compact(call)
+        is_adapted = False
+        while True:
+            key_failures = call.key_failures
+            try:
+                return await super().complete_compact(call)
+            except UpstreamError as error:
+                if self._keys is not None and self._keys.has_other(call, key_failures):
+                    continue
+                if is_adapted or not self._adapts(error, call):
+                    raise
+                is_adapted = True
 
     async def _open(self, call: UpstreamCall, body: bytes, deadlines: Deadlines) -> Response:
-        try:
-            return await super()._open(call, body, deadlines)
-        except UpstreamError as error:
-            if not self._adapts(error, call):
-                raise
-        return await super()._open(call, await offload(self._body, call, stream=True), deadlines)
+        is_adapted = False
+        while True:
+            key_failures = call.key_failures
+            try:
+                return await super()._open(call, body, deadlines)
+            except UpstreamError as error:
+                if self._keys is not None and self._keys.has_other(call, key_failures):
+                    continue
+                if is_adapted or not self._adapts(error, call):
+                    raise
+                is_adapted = True
+                body = await offload(self._body, call, stream=True)
 
     def _adapts(self, error: UpstreamError, call: UpstreamCall) -> bool:
         if isinstance(error, UpstreamUnavailable | UpstreamTimeout) or not error.detail:

@@ -10,8 +10,6 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from yarl import URL
-
 from parley.backends.deadlines import Deadlines, SilenceTimer
 from parley.backends.errors import classifier, local_resources
 from parley.backends.errors.classifier import ErrorFactory, ErrorInBody, MalformedResponse
@@ -19,10 +17,11 @@ from parley.backends.http import body_shapes
 from parley.backends.http.body_shapes import MAX_ANSWER_SIZE, Reader
 from parley.backends.http.client import Endpoint
 from parley.backends.http.errors import FAILURES, ConnectionFailed, PoolExhausted, RetriedOnFreshConnection
+from parley.backends.http.request_heads import RequestHeads
 from parley.backends.http.response import Response
 from parley.backends.http.watchdog import SilenceWatchdog
-from parley.config import ConfigError, HttpHealthCheck
-from parley.core.errors import ParleyError, UpstreamTimeout, UpstreamUnavailable
+from parley.config import HttpHealthCheck, UpstreamRequests
+from parley.core.errors import ParleyError, UpstreamError, UpstreamTimeout, UpstreamUnavailable
 from parley.core.messages.text_completion import TextCompletion, as_message
 from parley.core.offload import is_large, offload
 from parley.core.ports import UpstreamCall
@@ -39,38 +38,39 @@ _ENCODING = re.compile(r"[a-z]{1,12}", re.IGNORECASE)
 
 
 class HttpBackend:
-    """A backend that posts JSON to one address.
+    """A backend that posts JSON to one server.
 
     Args:
-        url: Target of every call.
+        url: Target of every call; `{model}` in it is the target's name of the model.
         headers: Sent with every request.
-        secret: The API key in `headers`; redacted from errors.
+        settings: What requests carry besides, and how they reach the server.
+        key_header: Header of the key by default, with the word before the key.
         unix_socket: Connects over this socket instead of TCP.
         connections: Maximum number of open connections.
         health: Path and timeout of the health check.
 
     Raises:
-        ConfigError: If the key is not a valid header value, or the environment names an unusable proxy.
+        ConfigError: If a key is not a valid header value, the environment names an unusable proxy, or a file of
+            certificates cannot be used.
     """
 
     def __init__(  # noqa: PLR0913 - one parameter for each setting of a backend
         self,
         url: str,
         headers: Mapping[str, str],
-        secret: str | None = None,
+        settings: UpstreamRequests,
+        key_header: str = "Authorization: Bearer",
         unix_socket: Path | None = None,
         *,
         connections: int = 1000,
         health: HttpHealthCheck | None = None,
     ) -> None:
-        if secret and not (secret.isascii() and secret.isprintable()):
-            raise ConfigError(
-                "api_key: contains characters that a header cannot contain; remove line breaks and quotes"
-            )
         own = {"Content-Type": "application/json", "User-Agent": "parley"}
-        self._endpoint = Endpoint(URL(url), own | dict(headers), unix_socket, connections=connections)
+        heads = RequestHeads(url, own | dict(headers), settings, key_header)
+        self._keys = heads.keys
+        self._endpoint = Endpoint(heads, settings, unix_socket, connections=connections)
         self._health = health or HttpHealthCheck()
-        self._errors = ErrorFactory(secret)
+        self._errors = ErrorFactory(*heads.secrets)
 
     @property
     def connection_counts(self) -> tuple[int, int, int]:
@@ -87,23 +87,26 @@ class HttpBackend:
         deadlines = Deadlines(call)
         response = None
         try:
-            response = await self._endpoint.post(
-                body, call.timeouts.connect, deadlines.end, compressed=True, hops=call.hops, trace=call.trace
-            )
+            response = await self._endpoint.post(body, call, deadlines.end, compressed=True)
             if not _can_be_read(response):
                 raise await self._response_error(response, call)
             data = response.take_complete()
             if data is None:
                 data = await _read(response, MAX_ANSWER_SIZE, deadlines.next_bytes_by)
                 await response.release()
-            return self._read_completion(data, call)
+            completion = self._read_completion(data, call)
         except ErrorInBody as error:
-            raise self._errors.from_event(error.error, call.request.model, started=False) from None
+            failure = self._errors.from_event(error.error, call.request.model, started=False)
+            self._record_key_failure(call, failure)
+            raise failure from None
         except (*FAILURES, MalformedResponse) as error:
             raise self._failure(error, call, deadlines, started=response is not None) from None
         finally:
             if response is not None:
                 response.close()
+        if self._keys is not None:
+            self._keys.record_success(call)
+        return completion
 
     async def stream(self, call: UpstreamCall) -> AsyncGenerator[ChatCompletionChunk, None]:
         """Yields the answer in chunks; see the port."""
@@ -140,9 +143,11 @@ class HttpBackend:
             if not reader.is_complete:
                 if watchdog.expired:
                     raise deadlines.exceeded(started=reader.started)
-                raise failure or self._errors.from_incomplete_stream(
+                failure = failure or self._errors.from_incomplete_stream(
                     reader.failure, call.request.model, started=reader.started
                 )
+                self._record_key_failure(call, failure)
+                raise failure
             await response.release()
         finally:
             watchdog.stop()
@@ -209,11 +214,11 @@ class HttpBackend:
         """Requests a stream and returns once the response head has arrived."""
         response = None
         try:
-            response = await self._endpoint.post(
-                body, call.timeouts.connect, deadlines.first_token, hops=call.hops, trace=call.trace
-            )
+            response = await self._endpoint.post(body, call, deadlines.first_token)
             if _can_be_read(response):
                 response.expire_at(_NEVER)  # from here on the watchdog limits the silence
+                if self._keys is not None:
+                    self._keys.record_success(call)
                 return response
             raise await self._response_error(response, call)
         except FAILURES as error:
@@ -231,7 +236,14 @@ class HttpBackend:
             async with asyncio.timeout(_ERROR_BODY_SECONDS):
                 body = await _read(response, _MAX_ERROR_SIZE)
             await response.release()
-        return self._errors.from_response(response.status, response.headers, body, call.request.model)
+        error = self._errors.from_response(response.status, response.headers, body, call.request.model)
+        self._record_key_failure(call, error, response.status)
+        return error
+
+    def _record_key_failure(self, call: UpstreamCall, error: ParleyError, status: int = 0) -> None:
+        """Records a failed request for its key; `status` is 0 for an error event."""
+        if self._keys is not None and isinstance(error, UpstreamError):
+            self._keys.record_failure(call, error, status)
 
     def _failure(  # noqa: PLR0911 - one case per kind
         self, error: Exception, call: UpstreamCall, deadlines: Deadlines, *, started: bool = False

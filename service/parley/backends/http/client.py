@@ -16,27 +16,32 @@ from parley.backends.http.dialer import Dialer, Resolver, basic, proxy_authoriza
 from parley.backends.http.errors import FAILURES, Disconnected, RetriedOnFreshConnection
 from parley.backends.http.pool import Pool
 from parley.backends.http.proxies import proxy_for
+from parley.backends.http.request_heads import RequestHeads
 from parley.backends.http.response import Response
-from parley.core.ports import HOPS, AttemptTrace
+from parley.backends.http.tls import context_for
+from parley.config import UpstreamRequests
+from parley.core.ports import HOPS, UpstreamCall
 
 _MAX_AGE_SECONDS = 300.0  # maximum age of a connection; a new one picks up changed DNS records
 _DNS_SECONDS = 10.0
 _STALE_SECONDS = 1.0  # a connection that the server had already closed fails within this time
 _NEVER = float("inf")
 
-_RequestLine = tuple[str, str, int | None]
-"""The method and the target, the value of `Accept-Encoding`, and the number of hops."""
+_MAX_HEADS = 4096  # the path and the key may differ from call to call
+
+_RequestLine = tuple[str, str, int | None, str]
+"""The method and the target, the value of `Accept-Encoding`, the number of hops, and the line of the key."""
 
 
 class Endpoint:
     """A connection pool for one address.
 
-    The pool belongs to the event loop of the first call. The proxy comes from the environment at construction; a Unix
-    socket never uses one.
+    The pool belongs to the event loop of the first call. The proxy comes from the settings, or from the environment at
+    construction; a Unix socket never uses one.
 
     Args:
-        url: Target of `post`.
-        headers: Sent with every request.
+        heads: Address and headers of the requests.
+        settings: Proxy and certificates.
         unix_socket: Connects over this socket instead of TCP.
         connections: Maximum number of open connections.
         max_age: Seconds after which a connection is not reused.
@@ -44,13 +49,13 @@ class Endpoint:
         resolver: Resolves the host name; the system's resolver by default.
 
     Raises:
-        ConfigError: If the environment names an unusable proxy.
+        ConfigError: If the environment names an unusable proxy, or a file of certificates cannot be used.
     """
 
     def __init__(  # noqa: PLR0913 - one parameter for each setting of the pool
         self,
-        url: URL,
-        headers: dict[str, str],
+        heads: RequestHeads,
+        settings: UpstreamRequests,
         unix_socket: Path | None = None,
         *,
         connections: int = 1000,
@@ -58,30 +63,25 @@ class Endpoint:
         dns_seconds: float = _DNS_SECONDS,
         resolver: Resolver = resolve,
     ) -> None:
-        self._url = url
-        self._proxy = None if unix_socket is not None else proxy_for(url)
-        self._lines = self._common_headers(headers)
-        self._dialer = Dialer(url, self._proxy, unix_socket, resolver, dns_seconds)
+        self._request_heads = heads
+        self._url = url = heads.url
+        self._proxy = None if unix_socket is not None else proxy_for(url, settings.proxy)
+        self._lines = self._common_headers(heads.headers)
+        self._dialer = Dialer(url, self._proxy, unix_socket, resolver, dns_seconds, tls=context_for(settings))
         self._connections = connections
         self._max_age = max_age
         self._pool: Pool | None = None
         self._heads: dict[_RequestLine, bytes] = {}
         self._post = f"POST {self._target(url)}"
+        self._varies = heads.varies
 
     @property
     def counts(self) -> tuple[int, int, int]:
         """The used connections, the idle ones, and the calls that wait for one."""
         return self._pool.counts if self._pool is not None else (0, 0, 0)
 
-    def post(  # noqa: PLR0913 - what requests differ in
-        self,
-        body: bytes,
-        connect_seconds: float,
-        deadline: float = _NEVER,
-        *,
-        compressed: bool = False,
-        hops: int | None = None,
-        trace: AttemptTrace | None = None,
+    def post(
+        self, body: bytes, call: UpstreamCall, deadline: float = _NEVER, *, compressed: bool = False
     ) -> Coroutine[Any, Any, Response]:
         """Sends a POST request and returns once the response head has arrived.
 
@@ -89,12 +89,11 @@ class Endpoint:
 
         Args:
             body: The request body.
-            connect_seconds: Maximum wait for a connection, including the wait for a free one in the pool.
+            call: Has the time limit for a connection (including the wait for a free one in the pool), the number of
+                Parleys that it has passed through, the trace context, the model and the caller's headers.
             deadline: When the response must be complete, as a time of the event loop's clock, unless
                 `Response.expire_at` moves it.
             compressed: Whether the response may be compressed.
-            hops: The number of Parleys that the call has passed through; None to send none.
-            trace: The trace context that is sent; None for none.
 
         Raises:
             FAILURES: If the exchange fails.
@@ -102,16 +101,21 @@ class Endpoint:
             PoolExhausted: If no connection became free in time.
             TimeoutError: If the deadline passed.
         """
-        line = (self._post, ENCODINGS if compressed else "identity", hops)
-        if trace is None:
-            return self._send(line, body, connect_seconds, deadline)
-        more = "".join(f"{name}: {value}\r\n" for name, value in trace.headers)
-        return self._send(line, body, connect_seconds, deadline, more.encode())
+        target, key = self._post, ""
+        if self._varies:
+            url, key = self._request_heads.of(call)
+            target = f"POST {self._target(url)}"
+        line = (target, ENCODINGS if compressed else "identity", call.hops, key)
+        if call.trace is None and not call.forwarded:
+            return self._send(line, body, call.timeouts.connect, deadline)
+        more = "".join(f"{name}: {value}\r\n" for name, value in call.trace.headers) if call.trace else ""
+        more += self._request_heads.forwarded(call.forwarded)
+        return self._send(line, body, call.timeouts.connect, deadline, more.encode())
 
     async def get(self, path: str, connect_seconds: float) -> Response:
         """Sends a GET request for the absolute path `path`; otherwise like `post`."""
         target = self._target(self._url.with_path(path, encoded=True))
-        return await self._send((f"GET {target}", ENCODINGS, None), b"", connect_seconds, _NEVER)
+        return await self._send((f"GET {target}", ENCODINGS, None, ""), b"", connect_seconds, _NEVER)
 
     async def close(self) -> None:
         """Closes every connection."""
@@ -171,9 +175,12 @@ class Endpoint:
 
     def _make_head(self, line: _RequestLine) -> bytes:
         """Builds and caches the request head up to the value of `Content-Length`."""
-        method_and_target, encodings, hops = line
+        method_and_target, encodings, hops, key = line
         lines = [f"{method_and_target} HTTP/1.1", *self._lines]
+        lines += [key] if key else []
         lines += [] if hops is None else [f"{HOPS}: {hops}"]
         lines += [f"Accept-Encoding: {encodings}", "Content-Length: "]
+        if len(self._heads) >= _MAX_HEADS:
+            self._heads.clear()
         self._heads[line] = built = "\r\n".join(lines).encode()
         return built

@@ -6,7 +6,6 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
-from functools import cache
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -16,6 +15,7 @@ from yarl import URL
 
 from parley.backends.http.connection import Connection
 from parley.backends.http.errors import ProxyRefused
+from parley.backends.http.tls import shared_context
 
 AddressInfo = tuple[int, int, int, str, Any]
 """An address, as `getaddrinfo` returns it."""
@@ -43,12 +43,21 @@ class Dialer:
         unix_socket: Connects over this socket instead of TCP.
         resolver: Resolves host names.
         dns_seconds: Seconds for which a resolved address is cached.
+        tls: The TLS settings for the server; those of every client by default, which hold for the proxy too.
     """
 
-    def __init__(
-        self, url: URL, proxy: URL | None, unix_socket: Path | None, resolver: Resolver, dns_seconds: float
+    def __init__(  # noqa: PLR0913 - what connections differ in
+        self,
+        url: URL,
+        proxy: URL | None,
+        unix_socket: Path | None,
+        resolver: Resolver,
+        dns_seconds: float,
+        *,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._url = url
+        self._tls = tls
         self._proxy = proxy
         self._unix_socket = unix_socket
         self._names = _Names(resolver, dns_seconds)
@@ -71,7 +80,7 @@ class Dialer:
 
     async def _connect_to(self, url: URL) -> Connection:
         host, port = url.raw_host or "", url.port or 80
-        context = _tls() if url.scheme == "https" else None
+        context = self._context(url) if url.scheme == "https" else None
         addresses = await self._names.addresses(host, port)
         loop = asyncio.get_running_loop()
         connected = await aiohappyeyeballs.start_connection(
@@ -86,6 +95,10 @@ class Dialer:
             raise
         return connection
 
+    def _context(self, url: URL) -> ssl.SSLContext:
+        own = self._tls if url is self._url else None
+        return own or shared_context()
+
     async def _tunnel(self, connection: Connection, proxy: URL) -> Connection:
         """Makes the proxy connect to the server, and starts TLS with the server (RFC 9110, 9.3.6)."""
         authority = f"{self._url.host_subcomponent}:{self._url.port}"
@@ -94,7 +107,7 @@ class Dialer:
             connection.send(("\r\n".join(head) + "\r\n\r\n").encode(), _NEVER)
             status = await connection.wait_head()
             if status == _OK:
-                return await connection.start_tls(_tls(), _tls_name(self._url))
+                return await connection.start_tls(self._context(self._url), _tls_name(self._url))
         except BaseException:
             connection.close()
             raise
@@ -161,11 +174,3 @@ def _literal(host: str, port: int) -> AddressInfo | None:
     scope = host.partition("%")[2]
     number = int(scope) if scope.isdigit() else socket.if_nametoindex(scope) if scope else 0
     return socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (str(address), port, 0, number)
-
-
-@cache
-def _tls() -> ssl.SSLContext:
-    """Returns the TLS settings of every client: reading the authorities takes tens of milliseconds."""
-    context = ssl.create_default_context()
-    context.set_alpn_protocols(["http/1.1"])
-    return context

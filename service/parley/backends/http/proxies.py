@@ -9,8 +9,18 @@ from yarl import URL
 from parley.config import ConfigError
 
 
-def proxy_for(url: URL) -> URL | None:
-    """Returns the proxy for a URL, or None. Raises ConfigError if its scheme is not HTTP or HTTPS."""
+def proxy_for(url: URL, setting: str | None = None) -> URL | None:
+    """Returns the proxy for a URL, or None.
+
+    Args:
+        url: The URL.
+        setting: The proxy of the backend, or `off` for none; None for that of the environment.
+
+    Raises:
+        ConfigError: If the scheme of the environment's proxy is not HTTP or HTTPS.
+    """
+    if setting is not None:
+        return None if setting == "off" else URL(setting)
     proxies = getproxies()
     address = proxies.get(url.scheme) or proxies.get("all")
     if not address or url.host is None or _is_excepted(url.host, url.port, proxies):

@@ -10,11 +10,12 @@ from parley.backends.extra_body.policy import EVERYTHING, ExtraBodyPolicy
 from parley.backends.http.adaptive import AdaptiveBackend
 from parley.backends.openai import request as openai_request
 from parley.backends.openai import response as openai_response
+from parley.backends.openai.adjustments import NONE, Adjustments
 from parley.backends.openai.choice import ExpectedAnswer
 from parley.backends.openai.learned_fields import LearnedFields
 from parley.backends.openai.reasoning import REJECTION, ReasoningHistory, Rule, rule_for
 from parley.backends.openai.stream import StreamReader
-from parley.config import HttpHealthCheck
+from parley.config import HttpHealthCheck, UpstreamRequests
 from parley.core.messages.extra_fields import dump_bytes
 from parley.core.messages.text_completion import TextCompletion
 from parley.core.ports import UpstreamCall
@@ -42,9 +43,11 @@ class OpenAI(AdaptiveBackend):
         connections: Maximum number of open connections.
         health: Path and timeout of the health check.
         extra_body: The vendor parameters that are passed on.
+        settings: What requests carry besides the body, and how they reach the server; they replace `api_key`.
+        adjustments: The names that the server has for parameters and roles.
 
     Raises:
-        ConfigError: If the key is not a valid header value, or the environment names an unusable proxy.
+        ConfigError: As `HttpBackend`.
     """
 
     capabilities = UNLIMITED
@@ -62,12 +65,17 @@ class OpenAI(AdaptiveBackend):
         connections: int = 1000,
         health: HttpHealthCheck | None = None,
         extra_body: ExtraBodyPolicy = EVERYTHING,
+        settings: UpstreamRequests | None = None,
+        adjustments: Adjustments = NONE,
     ) -> None:
-        url = base_url.rstrip("/") + "/chat/completions"
-        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        super().__init__(url, headers, api_key, unix_socket, connections=connections, health=health)
+        settings = settings or UpstreamRequests(api_key=api_key)
+        url = base_url.rstrip("/") + (settings.path or "/chat/completions")
+        super().__init__(url, {}, settings, unix_socket=unix_socket, connections=connections, health=health)
+        self._adjustments = adjustments or None
+        if adjustments:
+            self.capabilities = adjustments.capabilities
         self._extra_body = extra_body
-        self._prefill = prefill or _default_prefill(base_url)
+        self._prefill = prefill or default_prefill(base_url)
         self._learned = learned or LearnedFields()
         self._reasoning = ReasoningHistory(reasoning or rule_for(base_url), self._learned)
 
@@ -91,10 +99,14 @@ class OpenAI(AdaptiveBackend):
 
     def _body(self, call: UpstreamCall, *, stream: bool) -> bytes:
         body = self._content(call, stream=stream)
+        if self._adjustments is not None:
+            self._adjustments.prepare(body)
         self._check(body, call.request)
         if call.has_prefill:
             self._continue(body)
         self._adapt(body)
+        if self._adjustments is not None:
+            self._adjustments.apply(body)
         return dump_bytes(body)
 
     def _content(self, call: UpstreamCall, *, stream: bool) -> dict[str, Any]:
@@ -138,7 +150,8 @@ class OpenAI(AdaptiveBackend):
         )
 
 
-def _default_prefill(base_url: str) -> Prefill:
+def default_prefill(base_url: str) -> Prefill:
+    """Returns how the server of a URL continues an answer."""
     host = urlsplit(base_url).hostname or ""
     return "off" if host.endswith(_NO_PREFILL_HOSTS) else "message"
 

@@ -31,6 +31,9 @@ class UpstreamCall:
         trace: The trace context of the attempt; None without tracing.
         texts: The role and the text of each message of `request`, if they have nothing else; None otherwise, or if that
             is not known.
+        forwarded: The caller's headers, in lower case, that any backend may receive.
+        key: The index of the backend's key that the latest request was sent with.
+        key_failures: The number of requests that failed because of their key.
     """
 
     request: CreateChatCompletionRequest
@@ -43,6 +46,9 @@ class UpstreamCall:
     coalesce: float = 0.0
     trace: AttemptTrace | None = None
     texts: Sequence[tuple[str, str]] | None = None
+    forwarded: Sequence[tuple[str, str]] = ()
+    key: int = 0
+    key_failures: int = 0
 
 
 class Backend(Protocol):

@@ -1,0 +1,109 @@
+"""The parts of a request's head that a backend's settings decide: address, query, key, and callers' headers."""
+
+from collections.abc import Iterable, Sequence
+from urllib.parse import quote
+
+from yarl import URL
+
+from parley.backends.http.keys import KeyRing
+from parley.config import ConfigError, UpstreamRequests
+from parley.core.ports import UpstreamCall
+
+_MODEL = "{model}"
+_MAX_TARGETS = 1024  # models may be named by callers
+
+
+class RequestHeads:
+    """Builds the addresses and the headers of requests.
+
+    Args:
+        url: URL of every call; `{model}` in it is the target's name of the model.
+        headers: Sent with every request, if the settings have no header of the same name.
+        settings: The settings of the backend.
+        key_header: Header of the key by default, with the word before the key.
+
+    Attributes:
+        keys: The keys in rotation; None if there are not several.
+
+    Raises:
+        ConfigError: If a key cannot be sent in a header.
+    """
+
+    def __init__(self, url: str, headers: dict[str, str], settings: UpstreamRequests, key_header: str) -> None:
+        for key in settings.keys:
+            if not (key.isascii() and key.isprintable()):
+                raise ConfigError(
+                    "api_key: contains characters that a header cannot contain; remove line breaks and quotes"
+                )
+        self._url = url
+        self._settings = settings
+        self._key_header = settings.key_header or key_header
+        self._forwarded = frozenset(settings.forward_headers)
+        self._targets: dict[tuple[str, str], URL] = {}
+        own = {name.lower() for name in settings.headers}
+        self._headers = {name: value for name, value in headers.items() if name.lower() not in own} | settings.headers
+        self.keys = KeyRing(settings.keys, URL(url).host or url) if len(settings.keys) > 1 else None
+
+    @property
+    def url(self) -> URL:
+        """A URL of the server: that of every call, unless `varies`."""
+        return self.target("", self._only_key)
+
+    @property
+    def varies(self) -> bool:
+        """Whether the address or the key differs from call to call."""
+        return self.keys is not None or _MODEL in self._url
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers of every request, the key included if there is one only."""
+        key = self._only_key
+        return self._headers | (dict([self._key_line(key)]) if key and not self._settings.key_parameter else {})
+
+    @property
+    def secrets(self) -> Sequence[str]:
+        """The texts that no error may repeat."""
+        proxy = URL(self._settings.proxy or "")
+        values = (*self._settings.headers.values(), *self._settings.parameters.values())
+        return (*self._settings.keys, *filter(_may_be_secret, values), *filter(None, [proxy.password]))
+
+    def of(self, call: UpstreamCall) -> tuple[URL, str]:
+        """Returns the URL of a call, and the line of its key; the line is empty if `headers` has the key."""
+        if self.keys is None:
+            return self.target(call.model or call.request.model, self._only_key), ""
+        key = self.keys.select(call)
+        line = "" if self._settings.key_parameter else ": ".join(self._key_line(key))
+        return self.target(call.model or call.request.model, key), line
+
+    def target(self, model: str, key: str) -> URL:
+        """Returns the URL for a model and a key."""
+        name = (model if _MODEL in self._url else "", key if self._settings.key_parameter else "")
+        known = self._targets.get(name)
+        if known is None:
+            if len(self._targets) >= _MAX_TARGETS:
+                self._targets.clear()
+            known = self._targets[name] = self._make_target(*name)
+        return known
+
+    def forwarded(self, headers: Iterable[tuple[str, str]]) -> str:
+        """Returns the lines of those of a caller's headers that this backend receives."""
+        return "".join(f"{name}: {value}\r\n" for name, value in headers if name in self._forwarded)
+
+    @property
+    def _only_key(self) -> str:
+        return self._settings.keys[0] if len(self._settings.keys) == 1 else ""
+
+    def _make_target(self, model: str, key: str) -> URL:
+        url = URL(self._url.replace(_MODEL, quote(model, safe="")))
+        if query := self._settings.parameters:
+            url = url.update_query(query)
+        return url.update_query({self._settings.key_parameter: key}) if self._settings.key_parameter and key else url
+
+    def _key_line(self, key: str) -> tuple[str, str]:
+        name, _, scheme = self._key_header.partition(":")
+        return name, f"{scheme.strip()} {key}".lstrip()
+
+
+def _may_be_secret(value: str) -> bool:
+    """Returns whether a text is long enough for a secret. A shorter one would be struck from ordinary words."""
+    return len(value) >= 8  # noqa: PLR2004
