@@ -85,7 +85,7 @@ VENDORS: Mapping[str, Vendor] = {
             "base_url": "https://generativelanguage.googleapis.com/v1beta/openai",
             "roles": _SYSTEM,
             "drop": [*_OPENAI_ONLY, "service_tier", "verbosity"],
-            "unsupported": ["logit_bias", "prediction", "web_search_options"],
+            "unsupported": ["frequency_penalty", "presence_penalty", "seed", "logit_bias", "prediction"],
             "prefill": "off",
         },
         "ai.google.dev/gemini-api/docs/openai",

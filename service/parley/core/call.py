@@ -31,6 +31,7 @@ class CallOptions(NamedTuple):
         trace: The trace of the call; None without tracing.
         texts: The role and the text of each message of the request, if none has anything else; None otherwise, and for
             streams and large requests, which would keep them for long.
+        forwarded: The caller's headers that some backend may receive.
     """
 
     deadline: float | None = None
@@ -38,6 +39,7 @@ class CallOptions(NamedTuple):
     hops: int = 0
     trace: CallTrace | None = None
     texts: Sequence[tuple[str, str]] | None = None
+    forwarded: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(slots=True, eq=False)

@@ -36,6 +36,7 @@ class Chat:
     Attributes:
         limits: Admits calls.
         has_default_model: Whether a request may leave the model out.
+        forwarded_headers: The names of the callers' headers, in lower case, that some backend receives.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Chat:
         self._usage = usage
         self._stopping = False
         self.has_default_model = router.has_default
+        self.forwarded_headers = router.forwarded_headers
 
     def storage_limits(self, caller: Caller) -> StorageLimits:
         """Returns how much the caller may store."""
@@ -174,6 +176,7 @@ class Chat:
             hops=call.options.hops,
             trace=call.options.trace,
             texts=None if call.uses_functions else call.options.texts,
+            forwarded=call.options.forwarded,
         )
         return call.execution
 

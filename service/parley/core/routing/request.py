@@ -47,6 +47,7 @@ class RequestBuilder:
         hops: The number of Parleys before this one.
         texts: The role and the text of each message of the request, if that has no functions and the messages have
             nothing else.
+        forwarded: The caller's headers that some backend may receive.
     """
 
     defaults: Mapping[str, ModelDefaults]
@@ -56,6 +57,7 @@ class RequestBuilder:
     deadline: float | None
     hops: int = 0
     texts: Sequence[tuple[str, str]] | None = None
+    forwarded: Sequence[tuple[str, str]] = ()
 
     def build(self, candidate: Candidate) -> UpstreamCall:
         """Builds the call to a target. Its request is the caller's own, not a copy, if nothing is added or replaced.
@@ -75,7 +77,17 @@ class RequestBuilder:
         name = target.model or answering.id
         coalesce = 0.0 if answering.coalesce == "off" else answering.coalesce
         return UpstreamCall(
-            request, name, answering.timeouts, self.deadline, has_prefill, added, self.hops + 1, coalesce, None, texts
+            request,
+            name,
+            answering.timeouts,
+            self.deadline,
+            has_prefill,
+            added,
+            self.hops + 1,
+            coalesce,
+            None,
+            texts,
+            self.forwarded,
         )
 
     def _needs_copy(self, answering: Model) -> bool:

@@ -33,6 +33,9 @@ class Router:
         clock: The clock of breakers, budgets and attempts, in seconds.
         states: Returns the shared state of a target; by default each target has its own in memory.
 
+    Attributes:
+        forwarded_headers: The names of the callers' headers, in lower case, that some backend receives.
+
     Raises:
         ConfigError: The `defaults` of a model are not request parameters.
     """
@@ -52,6 +55,8 @@ class Router:
         self._budgets = {model.id: ModelBudgets(model.retries.share, clock) for model in config.models}
         self._defaults = upstream_request.read_defaults(config)
         self._prices = {model.id: self._highest_price(model) for model in config.models}
+        lists = (getattr(backend, "forward_headers", ()) for backend in config.backends.values())
+        self.forwarded_headers = tuple(dict.fromkeys(name for names in lists for name in names))
 
     @property
     def has_default(self) -> bool:
@@ -123,6 +128,7 @@ class Router:
         hops: int = 0,
         trace: CallTrace | None = None,
         texts: Sequence[tuple[str, str]] | None = None,
+        forwarded: Sequence[tuple[str, str]] = (),
     ) -> Execution:
         """Prepares the execution of one call.
 
@@ -137,6 +143,7 @@ class Router:
             trace: The trace of the call; None without tracing.
             texts: The role and the text of each message of the request, if that has no functions and the messages have
                 nothing else.
+            forwarded: The caller's headers that some backend may receive.
         """
         retry_state = RetryState(  # without keywords, which cost as much as the rest of the constructor
             model.id,
@@ -148,7 +155,7 @@ class Router:
             CallOrigin(account, request, messages),
         )
         retry_state.trace = trace
-        builder = RequestBuilder(self._defaults, model, request, messages, deadline, hops, texts)
+        builder = RequestBuilder(self._defaults, model, request, messages, deadline, hops, texts, forwarded)
         return Execution(retry_state, model, builder)
 
     def _highest_price(self, model: Model) -> Price | None:

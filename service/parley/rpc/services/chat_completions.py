@@ -20,6 +20,7 @@ from parley.rpc.call import Call, current
 from parley.rpc.interceptors import Context, record_failure, remaining
 from parley.rpc.keep_alive import KeepAlive
 from parley.rpc.metadata import headers
+from parley.rpc.metadata.forwarded import forwarded
 from parley.rpc.metadata.hops import hops
 from parley.rpc.metadata.idempotency import idempotency_key
 from parley.rpc.stream_output import MAX_PENDING, EventOutput, MessageOutput, StreamOutput
@@ -48,6 +49,7 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
     def __init__(self, chat: Chat, keep_alive: KeepAlive) -> None:
         self._chat = chat
         self._keep_alive = keep_alive
+        self._forwarded_names = chat.forwarded_headers
 
     async def CreateChatCompletion(self, request: CreateChatCompletionRequest, context: Context) -> ChatCompletion:
         """Returns the answer."""
@@ -76,7 +78,9 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
     ) -> ChatCompletion | TextCompletion:
         texts = call.shape.texts if call.shape is not None and not is_large() else None
         key = await self._prepare(call, request, is_stream=False)
-        options = CallOptions(remaining(context), key, hops(call.metadata), call.trace, texts)
+        names = self._forwarded_names
+        passed = forwarded(call.metadata, names) if names else ()
+        options = CallOptions(remaining(context), key, hops(call.metadata), call.trace, texts, passed)
         completion = await self._chat.complete(request, call.known_caller, options, call.outcome)
         await headers.send_with_answer(call, context, completion.session_id)
         _record_answer(call, completion)
@@ -152,7 +156,8 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
         self, request: CreateChatCompletionRequest, context: Context, key: Key | None, output: StreamOutput
     ) -> None:
         call = current()
-        options = CallOptions(remaining(context), key, hops(call.metadata), call.trace)
+        passed = forwarded(call.metadata, self._forwarded_names)
+        options = CallOptions(remaining(context), key, hops(call.metadata), call.trace, forwarded=passed)
         last: ChatCompletionChunk | None = None
         async with aclosing(self._chat.stream(request, call.known_caller, options, call.outcome)) as chunks:
             async for batch in chunks:
