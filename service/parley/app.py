@@ -60,7 +60,7 @@ from parley.tracing.opening import open_tracer, with_spans
 _SWITCH_SECONDS = 0.0005  # how long the store's thread waits for the loop after a statement; Python's default: 5 ms
 
 
-def _backend(name: str, config: BackendConfig, run_dir: Path) -> Backend:
+def make_backend(name: str, config: BackendConfig, run_dir: Path) -> Backend:
     """Creates a configured backend, which connects at its first call. Raises ConfigError."""
     try:
         return _make(name, config, run_dir)
@@ -165,7 +165,7 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
     sys.setswitchinterval(_SWITCH_SECONDS)
     # Without an edge, callers could claim any name.
     certificates = config.auth.mtls is not None and server_limits is None
-    backends = {name: _backend(name, backend, run_dir) for name, backend in config.backends.items()}
+    backends = {name: make_backend(name, backend, run_dir) for name, backend in config.backends.items()}
     router = Router(config, backends, states=shared_states(run_dir))
     overrides = OverridesFile(admin.local.with_name("overrides.json"))
     operations = Operations(router, overrides, log_level, set_level, reloads=reloads)

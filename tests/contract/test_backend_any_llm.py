@@ -33,9 +33,9 @@ WITHOUT = """
 import sys
 sys.modules["any_llm"] = None
 from pathlib import Path
-from parley.app import _backend
+from parley.app import make_backend
 from parley.config import AnyLLMBackend
-_backend("tail", AnyLLMBackend(kind="any_llm", provider="openai"), Path("."))
+make_backend("tail", AnyLLMBackend(kind="any_llm", provider="openai"), Path("."))
 """
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from parley.app import _backend as make_backend
+from parley.app import make_backend
 from parley.backends.extra_body import presets
 from parley.backends.extra_body.closed import CLOSED
 from parley.backends.extra_body.policy import ExtraBodyPolicy

@@ -1,0 +1,214 @@
+"""What the configuration of a backend makes of its requests: keys, headers, addresses, proxies and certificates."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from parley.app import make_backend
+from parley.config import ConfigError
+from parley.config.loader import parse
+from parley.core.errors import UpstreamMisconfigured, UpstreamQuotaExhausted, UpstreamRateLimited
+from parley.core.ports import Backend
+from tests.contract.backends import call, collect
+from tests.contract.certificates import CERTIFICATE
+from tests.upstream import Json, Received, ScriptedUpstream, hello
+
+CONFIG = """
+backends:
+  one: {{{settings}}}
+models:
+  - {{id: m, targets: [{{backend: one}}]}}
+"""
+QUOTA = {"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}}
+
+
+@asynccontextmanager
+async def configured(settings: str, tmp_path: Path) -> AsyncIterator[Backend]:
+    """Yields the backend of a configuration."""
+    backend = make_backend("one", parse(CONFIG.format(settings=settings), "f").backends["one"], tmp_path)
+    try:
+        yield backend
+    finally:
+        await backend.close()
+
+
+async def sent(settings: str, upstream: ScriptedUpstream, tmp_path: Path, **fields: Any) -> Received:
+    """Returns the request of one call."""
+    async with configured(f'kind: openai, base_url: "{upstream.url}", {settings}', tmp_path) as backend:
+        await backend.complete(replace(call(), **fields))
+    return upstream.requests[-1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "path", "header"),
+    [
+        ("api_key: k-1", "/v1/chat/completions", ("authorization", "Bearer k-1")),
+        ("api_key: k-1, key_header: api-key", "/v1/chat/completions", ("api-key", "k-1")),
+        ('api_key: k-1, key_header: "X-Auth: Token"', "/v1/chat/completions", ("x-auth", "Token k-1")),
+        ("api_key: k-1, key_parameter: key", "/v1/chat/completions?key=k-1", ("authorization", None)),
+        ("api_key: a+b&c, key_parameter: key", "/v1/chat/completions?key=a%2Bb%26c", ("authorization", None)),
+        ("headers: {x-team: blue}", "/v1/chat/completions", ("x-team", "blue")),
+        ("headers: {user-agent: mine/1}", "/v1/chat/completions", ("user-agent", "mine/1")),
+        ("query: {api-version: '1', b: a b}", "/v1/chat/completions?api-version=1&b=a+b", ("authorization", None)),
+        ("path: /chat", "/v1/chat", ("authorization", None)),
+        ('path: "/d/{model}/chat"', "/v1/d/target-1/chat", ("authorization", None)),
+    ],
+)
+async def test_settings_of_requests(
+    upstream: ScriptedUpstream, tmp_path: Path, settings: str, path: str, header: tuple[str, str | None]
+) -> None:
+    """The key, the headers, the query and the path are sent as configured."""
+    request = await sent(settings, upstream, tmp_path)
+    assert (path, header[1]) == (request.path, request.headers.get(header[0]))
+
+
+async def test_a_model_in_the_path_is_encoded(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    """A name of a model stays one segment of the path."""
+    request = await sent('path: "/d/{model}"', upstream, tmp_path, model="a/b?c d")
+    assert "/v1/d/a%2Fb%3Fc%20d" == request.path
+
+
+async def test_only_listed_headers_of_callers_are_forwarded(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    """Of the caller's headers a backend receives those in its list."""
+    headers = (("x-tenant", "t-1"), ("x-other", "o-1"))
+    request = await sent("forward_headers: [X-Tenant]", upstream, tmp_path, forwarded=headers)
+    assert ("t-1", None) == (request.headers.get("x-tenant"), request.headers.get("x-other"))
+
+
+def keys_of(upstream: ScriptedUpstream) -> list[str]:
+    """Returns the key of each request."""
+    return [request.headers["authorization"].removeprefix("Bearer ") for request in upstream.requests]
+
+
+@asynccontextmanager
+async def rotating(upstream: ScriptedUpstream, tmp_path: Path) -> AsyncIterator[Backend]:
+    """Yields a backend with three keys."""
+    settings = f'kind: openai, base_url: "{upstream.url}", api_keys: [key-number-1, key-number-2, key-number-3]'
+    async with configured(settings, tmp_path) as backend:
+        yield backend
+
+
+async def test_keys_take_turns(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    """Each call uses the next key."""
+    async with rotating(upstream, tmp_path) as backend:
+        for _ in range(4):
+            await backend.complete(call())
+    assert ["key-number-1", "key-number-2", "key-number-3", "key-number-1"] == keys_of(upstream)
+
+
+@pytest.mark.parametrize("streams", [False, True])
+@pytest.mark.parametrize(("status", "body"), [(429, QUOTA), (402, {}), (401, {}), (403, {}), (429, {})])
+async def test_a_failed_key_is_replaced(
+    upstream: ScriptedUpstream, tmp_path: Path, status: int, body: dict[str, Any], streams: bool
+) -> None:
+    """A call whose key is refused or used up goes on with the next one, and later calls leave that key out."""
+    bad = {"key-number-1", "key-number-3"}
+    upstream.default = lambda request: (
+        Json(body, status) if request.headers["authorization"][7:] in bad else hello(request)
+    )
+    async with rotating(upstream, tmp_path) as backend:
+        for _ in range(3):
+            await (collect(backend, call()) if streams else backend.complete(call()))
+    assert ["key-number-1", "key-number-2", "key-number-3", "key-number-2", "key-number-2"] == keys_of(upstream)
+
+
+async def test_without_a_working_key_the_failure_is_the_vendors(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    """Once every key has failed, the call fails with the vendor's error; the next call tries one key only."""
+    upstream.default = Json(QUOTA, 429)
+    async with rotating(upstream, tmp_path) as backend:
+        with pytest.raises(UpstreamQuotaExhausted):
+            await backend.complete(call())
+        assert 3 == len(upstream.requests)
+        with pytest.raises(UpstreamQuotaExhausted):
+            await backend.complete(call())
+    assert 4 == len(upstream.requests)
+
+
+@pytest.mark.parametrize(("status", "body"), [(404, {}), (400, {"error": {"message": "no"}}), (500, {}), (413, {})])
+async def test_other_failures_leave_the_keys_alone(
+    upstream: ScriptedUpstream, tmp_path: Path, status: int, body: dict[str, Any]
+) -> None:
+    """A failure that says nothing about the key is not tried with another one."""
+    upstream.answer(Json(body, status))
+    async with rotating(upstream, tmp_path) as backend:
+        with pytest.raises(Exception):  # noqa: B017, PT011 - each status has its own
+            await backend.complete(call())
+        for _ in range(3):
+            await backend.complete(call())
+    assert ["key-number-1", "key-number-2", "key-number-3", "key-number-1"] == keys_of(upstream)
+
+
+async def test_no_error_repeats_a_secret(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    """Words of the backend reach neither the log nor the caller with a key, a header's value or a query's value."""
+    secrets = ["key-number-1", "key-number-2", "header-value", "query-value"]
+    upstream.default = Json({"error": {"message": " ".join(secrets)}}, 401)
+    settings = "api_keys: [key-number-1, key-number-2], headers: {x-a: header-value}, query: {b: query-value}"
+    with pytest.raises(UpstreamMisconfigured) as caught:
+        await sent(settings, upstream, tmp_path)
+    texts = f"{caught.value.message} {caught.value.cause} {caught.value.detail}"
+    assert [] == [secret for secret in secrets if secret in texts]
+
+
+async def test_a_rate_limited_key_waits_for_its_retry_after(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    """With all keys limited, the error has the vendor's time."""
+    upstream.default = Json({}, 429, {"Retry-After": "7"})
+    async with rotating(upstream, tmp_path) as backend:
+        with pytest.raises(UpstreamRateLimited) as caught:
+            await backend.complete(call())
+    assert 7 == caught.value.retry_after
+
+
+async def test_proxy_of_a_backend(upstream: ScriptedUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`proxy` is used in place of the environment's, and `off` uses none."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    proxy = upstream.url.removesuffix("/v1")
+    settings = f'kind: openai, base_url: "http://vendor.invalid/v1", proxy: "{proxy}"'
+    async with configured(settings, tmp_path) as backend:
+        await backend.complete(call())
+    assert "http://vendor.invalid/v1/chat/completions" == upstream.requests[0].path
+    assert "/v1/chat/completions" == (await sent("proxy: off", upstream, tmp_path)).path
+
+
+async def test_authorities_and_client_certificate(tmp_path: Path) -> None:
+    """A server that demands a certificate of the client's authority is called with `ca` and `client_certificate`."""
+    pem = tmp_path / "both.pem"
+    pem.write_text(CERTIFICATE)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=pem)
+    context.load_cert_chain(pem)
+    context.verify_mode = ssl.CERT_REQUIRED
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        body = b'{"choices": [{"message": {"content": "Hello."}}]}'
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    url = f"https://localhost:{server.sockets[0].getsockname()[1]}/v1"
+    trusted = f'kind: openai, base_url: "{url}", ca: "{pem}"'
+    async with configured(f'{trusted}, client_certificate: "{pem}"', tmp_path) as backend:
+        answer = await backend.complete(call())
+    async with configured(trusted, tmp_path) as backend:
+        with pytest.raises(Exception, match="not available"):
+            await backend.complete(call())
+    server.close()
+    assert "Hello." == answer.choices[0].message.content.string_value
+
+
+@pytest.mark.parametrize("field", ["ca", "client_certificate"])
+def test_an_unusable_certificate_file_is_named(tmp_path: Path, field: str) -> None:
+    """The error names the field, the file and the reason."""
+    missing = tmp_path / "none.pem"
+    config = parse(CONFIG.format(settings=f'kind: openai, base_url: "https://a.test", {field}: "{missing}"'), "f")
+    with pytest.raises(ConfigError) as caught:
+        make_backend("one", config.backends["one"], tmp_path)
+    assert str(caught.value).startswith(f"backends.one.{field}: {missing} cannot be used (No such file or directory); ")
