@@ -113,7 +113,7 @@ class OpenAIBackend(HttpBackend):
     """Selects this kind of backend."""
     base_url: BaseUrl
     """URL without `/chat/completions`, for example `https://api.openai.com/v1`."""
-    api_version: Annotated[str | None, matches(r"[\w.-]+", 'must be a version, for example "2024-10-21"')] = None
+    api_version: Annotated[str, matches(r"[\w.-]+", 'must be a version, for example "2024-10-21"')] | None = None
     """Version of Azure's API, sent as the query parameter `api-version`."""
     rename: dict[str, str] = field(default_factory=dict)
     """Parameters that the server has under another name, for example `{max_tokens: max_completion_tokens}`."""

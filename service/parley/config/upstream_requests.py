@@ -86,13 +86,13 @@ class UpstreamRequests(Strict):
 
     api_key: ApiKey | None = field(default=None, repr=False)
     """Key of the backend. Default: no key is sent."""
-    api_keys: Annotated[list[ApiKey] | None, Constraints(min_length=1)] = field(default=None, repr=False)
+    api_keys: Annotated[list[ApiKey], Constraints(min_length=1)] | None = field(default=None, repr=False)
     """Several keys, instead of `api_key`: the calls take turns. A key that is refused, or whose rate or quota is used
     up, is left out until it works again, and the call goes on with the next one."""
-    key_header: Annotated[str | None, matches(_KEY_HEADER, 'must be as "Authorization: Bearer" or "api-key"')] = None
+    key_header: Annotated[str, matches(_KEY_HEADER, 'must be as "Authorization: Bearer" or "api-key"')] | None = None
     """Header of the key, with the word before the key if there is one: `Authorization: Bearer`, `api-key`, `x-api-key`.
     Default: that of the vendor."""
-    key_parameter: Annotated[str | None, matches(r"[\w.-]+", "must be the name of a query parameter")] = None
+    key_parameter: Annotated[str, matches(r"[\w.-]+", "must be the name of a query parameter")] | None = None
     """Query parameter that has the key, instead of a header."""
     headers: Annotated[dict[str, str], After(_headers)] = field(default_factory=dict, repr=False)
     """Headers of every request."""
@@ -105,7 +105,7 @@ class UpstreamRequests(Strict):
     never forwarded."""
     path: RequestPath | None = None
     """Path after `base_url`; `{model}` is the target's name of the model. Default: that of the API."""
-    proxy: Annotated[str | None, Before(restore_off), After(_proxy)] = field(default=None, repr=False)
+    proxy: Annotated[Annotated[str, After(_proxy)] | None, Before(restore_off)] = field(default=None, repr=False)
     """URL of the proxy, or `off` for none. Default: that of the environment (`https_proxy`, `http_proxy`,
     `all_proxy`, `no_proxy`)."""
     ca: Path | None = None
