@@ -148,7 +148,12 @@ define refer
 $(BIN)/python -m docs.reference docs/configuration.md "$(1)"
 endef
 
-gen: install ## Regenerate code, edge/{*.binpb,openapi.json,lua/…}, docs/configuration.md
+# $(call list_vendors,the page with the presets of vendors)
+define list_vendors
+$(BIN)/python -m docs.vendors docs/vendors.md "$(1)"
+endef
+
+gen: install ## Regenerate code, edge/{*.binpb,openapi.json,lua/…}, docs/{configuration,vendors}.md
 	@rm -f $(foreach folder,$(GENERATED),$(wildcard $(folder)/*_pb2*.py $(folder)/*_pb2*.pyi $(folder)/*/*_pb2*.py*))
 	@$(call generate,service,edge/parley.binpb)
 	@$(call uncomment,edge/transcoder.binpb)
@@ -157,6 +162,7 @@ gen: install ## Regenerate code, edge/{*.binpb,openapi.json,lua/…}, docs/confi
 	@$(call name,edge/parley.binpb,edge/lua/fields.lua)
 	@$(call catalogue,edge/lua/error_catalogue.lua)
 	@$(call refer,docs/configuration.md)
+	@$(call list_vendors,docs/vendors.md)
 	@$(BIN)/python -m tests.kubernetes write
 
 PAGE = edge/page
@@ -211,6 +217,8 @@ check-imports: install
 check-docs: install
 	@new=$$(mktemp) && trap 'rm -f "$$new"' EXIT && $(call refer,$$new) && cmp "$$new" docs/configuration.md || \
 		{ echo "docs/configuration.md is stale: run 'make gen' and commit the changes" >&2; exit 1; }
+	@new=$$(mktemp) && trap 'rm -f "$$new"' EXIT && $(call list_vendors,$$new) && cmp "$$new" docs/vendors.md || \
+		{ echo "docs/vendors.md is stale: run 'make gen' and commit the changes" >&2; exit 1; }
 
 # Checks the types of the page, builds it anew, and compares.
 check-page: $(PAGE_STAMP)

@@ -125,22 +125,25 @@ def test_a_reload_reports_its_outcome(scripted_config: Path) -> None:
 
 
 def test_a_replaced_key_file_is_read_again(scripted_config: Path, upstream: ScriptedUpstream, tmp_path: Path) -> None:
-    """The configuration is read again when the file of a key is replaced; no call fails meanwhile."""
-    key, draft = tmp_path / "key", tmp_path / "draft"
+    """The configuration is read again when the file of a key or of a header is replaced; no call fails meanwhile."""
+    key, team, draft = tmp_path / "key", tmp_path / "team", tmp_path / "draft"
     key.write_text("first\n")
-    text = scripted_config.read_text().replace("{kind: openai,", f'{{kind: openai, api_key: "${{file:{key}}}",')
-    scripted_config.write_text(text)
+    team.write_text("blue\n")
+    fields = f'{{kind: openai, api_key: "file:{key}", headers: {{x-team: "team-${{file:{team}}}"}},'
+    scripted_config.write_text(scripted_config.read_text().replace("{kind: openai,", fields))
 
-    def sent() -> str:
-        return upstream.requests[-1].headers["authorization"]
+    def sent() -> tuple[str, str]:
+        headers = upstream.requests[-1].headers
+        return headers["authorization"], headers["x-team"]
 
     with started("--config", str(scripted_config)) as parley:
         assert "Hello there." == parley.chat("Hi")
-        assert "Bearer first" == sent()
+        assert ("Bearer first", "team-blue") == sent()
         with calls(parley) as answers:
-            draft.write_text("second\n")
-            draft.replace(key)
-            until(lambda: "Bearer second" == sent(), "the new key")
+            for path, text in ((key, "second\n"), (team, "green\n")):
+                draft.write_text(text)
+                draft.replace(path)
+            until(lambda: ("Bearer second", "team-green") == sent(), "the new key and the new header")
             parley.wait_for_log("the new configuration is in use (backend up changed)")
         assert {200} == set(answers)
         assert "second" not in parley.log

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from docs import reference
+from docs import reference, vendors
+from parley.config import VENDORS
 from parley.config.loader import parse
 from tests.pages import PAGES, ROOT, blocks, configurations, shell_lines
 
@@ -65,9 +66,11 @@ def test_every_block_is_of_a_language_that_is_tested(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
-def test_every_yaml_block_is_a_configuration(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_yaml_block_is_a_configuration(page: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Each YAML block is accepted by the loader, completed if it shows only a part."""
-    for text in configurations(page):
+    (tmp_path / "secret").write_text("whsec_")
+    for shown in configurations(page):
+        text = re.sub(r"file:/run/secrets/\w+", f"file:{tmp_path}/secret", shown)
         for variable in re.findall(r"\$\{(\w+)\}", text):
             monkeypatch.setenv(variable, f"whsec_{'A' * 32}")
         assert parse(text, name(page)).models
@@ -82,6 +85,13 @@ def test_every_make_target_exists(page: Path) -> None:
             command = line.replace("make", "make -n", 1)
             done = subprocess.run(["bash", "-c", command], cwd=ROOT, env=environment, capture_output=True, check=False)
             assert 0 == done.returncode, (line, done.stderr)
+
+
+def test_the_table_of_vendors_is_current() -> None:
+    """The table in docs/vendors.md is that of the presets, and names the source of each."""
+    page = (ROOT / "docs" / "vendors.md").read_text(encoding="utf-8")
+    assert page == vendors.page(page)
+    assert all(f"](https://{vendor.source})" in page for vendor in VENDORS.values())
 
 
 def test_every_configuration_key_is_described() -> None:

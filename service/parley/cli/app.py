@@ -45,6 +45,12 @@ app.command(
 )
 app.command("parley.cli.edge:app", name="edge", help="Run Envoy on its own, in front of workers on other machines.")
 app.command("parley.cli.models:app", name="models", help="List the configured models; fetch weights.")
+app.command(
+    "parley.cli.vendors:vendors",
+    name="vendors",
+    help="List the presets of vendors for `vendor:` in the configuration.",
+    help_epilogue="Example:\n  parley vendors --json",
+)
 app.command("parley.cli.keys:app", name="keys", help="Create, list, change, rotate and revoke API keys.")
 app.command("parley.cli.accounts:app", name="accounts", help="List, change, suspend and resume accounts.")
 app.command(

@@ -41,7 +41,7 @@ class KeyRing:
 
     Args:
         keys: The keys.
-        name: The address of the backend, for the log.
+        name: The host of the backend, for the log.
         clock: Returns the time in seconds.
     """
 
@@ -70,7 +70,7 @@ class KeyRing:
         breaker = self._breakers[call.key]
         if breaker.failures:
             breaker.failures = 0
-            _log.info("key_works", backend=self._name, key=call.key + 1)
+            _log.info("key works again", host=self._name, number=call.key + 1)
 
     def record_failure(self, call: UpstreamCall, error: UpstreamError, status: int) -> None:
         """Opens the breaker of the key that a call was sent with, if the failure is that of the key.
@@ -88,7 +88,7 @@ class KeyRing:
             return
         seconds = min(_MAX_SECONDS, error.retry_after or first * 2**breaker.failures)
         if not breaker.failures:
-            _log.warning("key_left_out", backend=self._name, key=call.key + 1, seconds=seconds, cause=error.cause)
+            _log.warning("key left out", host=self._name, number=call.key + 1, seconds=seconds, cause=error.cause)
         breaker.failures = min(breaker.failures + 1, 16)
         breaker.due = self._clock() + seconds
         call.key_failures += 1

@@ -1,0 +1,105 @@
+"""The settings of requests to backends, and the presets of vendors, in the configuration."""
+
+from pathlib import Path
+
+import pytest
+
+from parley.config import ConfigError, OpenAIBackend
+from parley.config.loader import parse
+
+CONFIG = "backends:\n  one: {{{settings}}}\nmodels: [{{id: m, targets: [{{backend: one}}]}}]\n"
+
+
+def backend(settings: str) -> OpenAIBackend:
+    """Returns the backend of a configuration."""
+    found = parse(CONFIG.format(settings=settings), "f").backends["one"]
+    assert isinstance(found, OpenAIBackend)
+    return found
+
+
+GROQ = "vendor: groq, api_key: k-1"
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ("vendor: grok", 'vendor: is unknown; did you mean "groq"?'),
+        ("vendor: 5", "vendor: is unknown; use one of: openai, azure, "),
+        ("vendor: azure", "base_url: is required"),
+        (f"{GROQ}, kind: anthropic", "kind: the vendor groq has the kind openai; remove one of them"),
+        (f"{GROQ}, api_keys: [a, b]", "api_keys: takes the place of `api_key`; remove one of them"),
+        ("vendor: groq, api_keys: []", "api_keys: must have at least 1 entry"),
+        ("vendor: groq, api_keys: ['a b']", "api_keys[0]: must be one word of printable ASCII, without line breaks"),
+        (f"{GROQ}, key_header: 'a b'", 'key_header: must be as "Authorization: Bearer" or "api-key"'),
+        (f"{GROQ}, key_header: a, key_parameter: b", "key_parameter: takes the place of `key_header`; remove one of"),
+        (f"{GROQ}, headers: {{Host: secret}}", 'headers: "Host" is set by Parley itself; remove it'),
+        (f"{GROQ}, headers: {{a b: secret}}", "headers: the names must be of letters, digits and hyphens"),
+        (
+            f'{GROQ}, headers: {{x: "secret\\n"}}',
+            'headers: the value of "x" must be printable ASCII, without line breaks',
+        ),
+        (f"{GROQ}, headers: {{x: a, X: b}}", 'headers: "X" is set twice; remove one of them'),
+        (f"{GROQ}, headers: {{x: 5}}", "headers.x: must be text; put it in quotes"),
+        (
+            f"{GROQ}, path: chat",
+            'path: must be a path without a query, for example "/chat/completions"; only {model} may',
+        ),
+        (f'{GROQ}, path: "/a?b"', "path: must be a path without a query"),
+        (f'{GROQ}, path: "/{{key}}"', "path: must be a path without a query"),
+        (f"{GROQ}, proxy: 'socks5://u:secret@p'", "proxy: must be `off` or a URL, for example"),
+        (f"{GROQ}, client_key: /a.pem", "client_key: needs `client_certificate`; set it"),
+        (f"{GROQ}, forward_headers: [Authorization]", 'forward_headers: "authorization" is never forwarded; remove it'),
+        (f"{GROQ}, forward_headers: [parley-model]", 'forward_headers: "parley-model" is never forwarded; remove it'),
+        (
+            f"{GROQ}, forward_headers: [x-a], headers: {{X-A: b}}",
+            'forward_headers: "x-a" is set by this backend; remove',
+        ),
+    ],
+)
+def test_an_error_names_the_field(settings: str, line: str) -> None:
+    """An error names the field and what is allowed, and repeats no value."""
+    with pytest.raises(ConfigError) as caught:
+        backend(settings)
+    assert str(caught.value).startswith(f"f:2: backends.one.{line}")
+    assert "secret" not in str(caught.value)
+
+
+def test_every_field_of_a_preset_can_be_replaced() -> None:
+    """The fields of the file take the place of those of the preset, null included."""
+    plain = backend("vendor: groq")
+    changed = backend('vendor: groq, base_url: "http://gw.test/v1", rename: {}, unsupported: [seed], prefill: off')
+    assert ("https://api.groq.com/openai/v1", {"max_tokens": "max_completion_tokens"}) == (plain.base_url, plain.rename)
+    assert ("http://gw.test/v1", {}, ["seed"], "off") == (
+        changed.base_url,
+        changed.rename,
+        changed.unsupported,
+        changed.prefill,
+    )
+    assert backend("vendor: vllm").health is not None
+    assert backend("vendor: vllm, health: null").health is None
+
+
+def test_secrets_are_not_in_the_representation() -> None:
+    """Keys, headers, query parameters and the proxy are left out of `repr`."""
+    text = repr(
+        backend(
+            'vendor: groq, api_keys: [secret-1], headers: {a: secret-2}, query: {b: secret-3}, proxy: "http://u:secret@p"'
+        )
+    )
+    assert "secret" not in text
+
+
+def test_a_whole_value_may_be_a_file(tmp_path: Path) -> None:
+    """`file:PATH` is the content of the file, whose state is kept, in keys and in headers."""
+    secret = tmp_path / "secret"
+    secret.write_text("from-a-file\n")
+    config = parse(
+        CONFIG.format(settings=f'vendor: groq, api_key: "file:{secret}", headers: {{a: "file:{secret}"}}'), "f"
+    )
+    found = config.backends["one"]
+    assert isinstance(found, OpenAIBackend)
+    assert ("from-a-file", {"a": "from-a-file"}) == (found.api_key, found.headers)
+    assert {str(secret)} == config.files.keys()
+    with pytest.raises(ConfigError) as caught:
+        backend(f'vendor: groq, api_key: "file:{tmp_path}/none"')
+    assert "backends.one.api_key: " in str(caught.value)
