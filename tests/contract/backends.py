@@ -12,8 +12,11 @@ from typing import Any, Protocol
 
 import pytest
 from google.protobuf import json_format
+from yarl import URL
 
-from parley.config import Timeouts
+from parley.backends.http.client import Endpoint
+from parley.backends.http.request_heads import RequestHeads
+from parley.config import Timeouts, UpstreamRequests
 from parley.core.errors import ParleyError, UpstreamError
 from parley.core.ports import Backend, UpstreamCall
 from parley.core.streaming.accumulator import CompletionAccumulator
@@ -126,6 +129,12 @@ def call(
     """Creates a call of the target `target-1`. `deadline` is in seconds from now; `timeouts` overrides defaults."""
     until = None if deadline is None else asyncio.get_running_loop().time() + deadline
     return UpstreamCall(request(**fields), "target-1", Timeouts(**(timeouts or {})), until, continues)
+
+
+def endpoint_for(url: URL | str, **options: Any) -> Endpoint:
+    """Creates the client for a URL, without headers of its own; `options` are those of the pool."""
+    settings = UpstreamRequests()
+    return Endpoint(RequestHeads(str(url), {}, settings, "x-key"), settings, **options)
 
 
 def words(error: ParleyError | None) -> str:

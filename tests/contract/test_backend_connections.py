@@ -17,7 +17,7 @@ from parley.config.loader import parse
 from parley.core.errors import UpstreamRateLimited, UpstreamTimeout, UpstreamUnavailable
 from parley.core.ports import Caller
 from parley.core.routing.router import Router
-from tests.contract.backends import call, collect, request, text
+from tests.contract.backends import call, collect, endpoint_for, request, text
 from tests.upstream import Cut, Events, Gate, Raw, ScriptedUpstream, Stall, chunks, ending
 
 
@@ -36,7 +36,7 @@ class Names:
 
 async def send_request(endpoint: Endpoint) -> bytes:
     """Sends a request and returns the complete response body."""
-    answer = await endpoint.post(b"{}", 5)
+    answer = await endpoint.post(b"{}", call())
     data = b""
     while piece := await answer.read():
         data += piece
@@ -72,7 +72,7 @@ async def test_changed_dns_records(two_addresses: tuple[int, dict[str, int]]) ->
     port, counts = two_addresses
     names = Names("127.0.0.1")
     kept, short = (
-        Endpoint(URL(f"http://upstream:{port}/"), {}, dns_seconds=0, resolver=names.resolve, max_age=oldest)
+        endpoint_for(URL(f"http://upstream:{port}/"), dns_seconds=0, resolver=names.resolve, max_age=oldest)
         for oldest in (300, 0)
     )
     assert [b"127.0.0.1"] * 4 == [await send_request(endpoint) for endpoint in (kept, kept, short, short)]
@@ -87,7 +87,7 @@ async def test_dns_cache(two_addresses: tuple[int, dict[str, int]]) -> None:
     """A resolved address is cached."""
     port, _ = two_addresses
     names = Names("127.0.0.1")
-    endpoint = Endpoint(URL(f"http://upstream:{port}/"), {}, resolver=names.resolve, max_age=0)
+    endpoint = endpoint_for(URL(f"http://upstream:{port}/"), resolver=names.resolve, max_age=0)
     for _ in range(3):
         await send_request(endpoint)
     assert 1 == names.lookups
@@ -105,7 +105,7 @@ async def test_several_addresses(two_addresses: tuple[int, dict[str, int]], dead
                 waiting = sockets.enter_context(socket.socket())
                 waiting.setblocking(False)
                 waiting.connect_ex(full.getsockname())
-        endpoint = Endpoint(URL(f"http://upstream:{port}/"), {}, resolver=Names("127.0.0.3", "127.0.0.2").resolve)
+        endpoint = endpoint_for(URL(f"http://upstream:{port}/"), resolver=Names("127.0.0.3", "127.0.0.2").resolve)
         assert b"127.0.0.2" == await asyncio.wait_for(send_request(endpoint), 60)
         await endpoint.close()
 
@@ -149,16 +149,16 @@ async def test_exhausted_pool(stream: bool) -> None:
 async def test_cancelled_waits() -> None:
     """A call that is cancelled while it waits for a connection leaves nothing behind."""
     with ScriptedUpstream() as upstream:
-        endpoint = Endpoint(URL(upstream.url), {}, connections=1)
-        answer = await endpoint.post(b"{}", 5)
+        endpoint = endpoint_for(URL(upstream.url), connections=1)
+        answer = await endpoint.post(b"{}", call())
         for _ in range(100):
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0):
-                    await endpoint.post(b"{}", 5)
+                    await endpoint.post(b"{}", call())
         with pytest.raises(PoolExhausted):
-            await endpoint.post(b"{}", 0.01)
+            await endpoint.post(b"{}", call(timeouts={"connect": 0.01}))
         answer.close()
-        (await endpoint.post(b"{}", 5)).close()
+        (await endpoint.post(b"{}", call())).close()
         await endpoint.close()
     assert 2 == len(upstream.requests)
 
@@ -169,19 +169,19 @@ async def test_one_stale_connection_is_enough() -> None:
     A call is sent at most twice; the error records the second attempt, which counts as a retry.
     """
     with ScriptedUpstream() as upstream:
-        endpoint = Endpoint(URL(upstream.url), {})
-        answers = [await endpoint.post(b"{}", 5) for _ in range(5)]
+        endpoint = endpoint_for(URL(upstream.url))
+        answers = [await endpoint.post(b"{}", call()) for _ in range(5)]
         for answer in answers:
             await answer.release()
         gone = Raw([b""])
         upstream.answer(*[gone] * 2)
         with pytest.raises(RetriedOnFreshConnection) as caught:
-            await endpoint.post(b"{}", 5)
+            await endpoint.post(b"{}", call())
         assert isinstance(caught.value.error, Disconnected)
         assert (7, 6) == (len(upstream.requests), upstream.connections)
         upstream.answer(gone)
         with pytest.raises(Disconnected):
-            await endpoint.post(b"{}", 5)
+            await endpoint.post(b"{}", call())
         await endpoint.close()
     assert (8, 7) == (len(upstream.requests), upstream.connections)
 
@@ -279,7 +279,7 @@ async def one_answer(response: bytes) -> AsyncIterator[tuple[URL, list[asyncio.S
 async def test_reuse(response: bytes, connections: int) -> None:
     """A connection is reused after a complete response, unless the server closes it or sends more bytes."""
     async with one_answer(response) as (url, opened):
-        endpoint = Endpoint(url, {})
+        endpoint = endpoint_for(url)
         assert [b"x"] * 3 == [await send_request(endpoint) for _ in range(3)]
         await endpoint.close()
     assert connections == len(opened)
@@ -288,7 +288,7 @@ async def test_reuse(response: bytes, connections: int) -> None:
 async def test_bytes_on_an_idle_connection() -> None:
     """A connection on which the server sends bytes without a request is not reused."""
     async with one_answer(LENGTH) as (url, opened):
-        endpoint = Endpoint(url, {})
+        endpoint = endpoint_for(url)
         await send_request(endpoint)
         opened[0].write(LENGTH.replace(b"x", b"y"))
         await opened[0].wait_closed()

@@ -11,19 +11,18 @@ from contextlib import ExitStack
 import pytest
 from yarl import URL
 
-from parley.backends.http.client import Endpoint
 from parley.backends.http.errors import FAILURES
 from parley.backends.openai.backend import OpenAI
 from parley.config import ConfigError
 from parley.core.errors import ParleyError, StreamBroken, UpstreamTimeout, UpstreamUnavailable
-from tests.contract.backends import call, collect
+from tests.contract.backends import call, collect, endpoint_for
 from tests.upstream import Cut, Delay, Events, Gate, Json, Raw, ScriptedUpstream, Stall, chunks, completion, stream
 
 SCRIPT = """
 import asyncio, sys
 from parley.backends.openai.backend import OpenAI
 from parley.core.errors import ParleyError
-from tests.contract.backends import call, collect
+from tests.contract.backends import call, collect, endpoint_for
 async def main():
     backend = OpenAI(sys.argv[1], "sk-for-the-proxy-test")
     try:
@@ -212,11 +211,11 @@ async def test_body_without_a_length() -> None:
 async def test_unread_body() -> None:
     """A connection with an unread body is not reused."""
     with ScriptedUpstream() as upstream:
-        endpoint = Endpoint(URL(upstream.url), {})
+        endpoint = endpoint_for(URL(upstream.url))
         upstream.answer(stream("a"))
-        answer = await endpoint.post(b"{}", 5)
+        answer = await endpoint.post(b"{}", call())
         answer.close()
-        await endpoint.post(b"{}", 5)
+        await endpoint.post(b"{}", call())
         await endpoint.close()
     assert 2 == upstream.connections
 

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeAlias, dataclass_transform
 
 from parley.config.markers import After, Before, Constraints
@@ -16,6 +17,15 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, None: 1
 
 FileState: TypeAlias = tuple[int, int, int]
 """Time of the last change (ns), inode and size of a file: those of a replaced file differ."""
+
+
+def file_state(path: Path) -> FileState | None:
+    """Returns the state of a file; None if it is missing or cannot be read."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_ino, status.st_size
 
 
 class ConfigError(Exception):

@@ -9,7 +9,7 @@ from parley.config.source import FieldPath, Source
 from parley.config.types import ConfigError, FileState
 
 _REFERENCE = re.compile(r"\$\{(?:file:(?P<file>[^}]*)|(?P<name>[A-Za-z_][A-Za-z0-9_]*))\}")
-_FILE_URL = re.compile(r"file:(?P<path>/.*)", re.DOTALL)
+_FILE_URL = re.compile(r"file:(?P<path>\S+)")
 FILE = "_FILE"
 """Suffix of the variable that names the file of a value, as in the images of PostgreSQL and others."""
 

@@ -5,14 +5,14 @@ Names that start with `parley.` are Parley's own. No attribute has a key or a cr
 
 import ipaddress
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import orjson
 from google.rpc import code_pb2
 
-from parley.config import AnthropicBackend, AnyLLMBackend, BackendConfig, Config, OpenAIBackend, ParleyBackend
+from parley.config import VENDORS, AnthropicBackend, AnyLLMBackend, BackendConfig, Config, OpenAIBackend, ParleyBackend
 from parley.core.errors import ParleyError
 from parley.core.messages.proto_json import from_message
 from parley.core.ports import CallFacts
@@ -65,7 +65,9 @@ def backends(config: Config) -> dict[str, BackendFacts]:
 def _backend(config: BackendConfig) -> BackendFacts:
     match config:
         case OpenAIBackend() | AnthropicBackend():
-            return _of_url(config.base_url, config.kind, config.trace_context)
+            facts = _of_url(config.base_url, config.kind, config.trace_context)
+            vendor = VENDORS.get(config.vendor or "")
+            return replace(facts, provider=_provider(vendor.host, config.kind)) if vendor else facts
         case ParleyBackend():
             return _of_url(f"//{config.target.rpartition('/')[2]}", "parley", config.trace_context)
         case AnyLLMBackend():
@@ -78,9 +80,13 @@ def _of_url(url: str, default: str, setting: str) -> BackendFacts:
     parts = urlsplit(url)
     host = parts.hostname or ""
     port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
-    provider = next((name for part, name in _PROVIDERS.items() if part in host), default)
+    provider = _provider(host, default)
     context: Context = "full" if setting == "full" or (setting == "auto" and _is_internal(host)) else "traceparent"
     return BackendFacts(provider, host, port, "off" if setting == "off" else context)
+
+
+def _provider(host: str, default: str) -> str:
+    return next((name for part, name in _PROVIDERS.items() if part in host), default)
 
 
 def _is_internal(host: str) -> bool:

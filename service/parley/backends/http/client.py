@@ -115,7 +115,8 @@ class Endpoint:
     async def get(self, path: str, connect_seconds: float) -> Response:
         """Sends a GET request for the absolute path `path`; otherwise like `post`."""
         target = self._target(self._url.with_path(path, encoded=True))
-        return await self._send((f"GET {target}", ENCODINGS, None, ""), b"", connect_seconds, _NEVER)
+        line = (f"GET {target}", ENCODINGS, None, self._request_heads.check_line)
+        return await self._send(line, b"", connect_seconds, _NEVER)
 
     async def close(self) -> None:
         """Closes every connection."""

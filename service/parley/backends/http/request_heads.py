@@ -61,6 +61,13 @@ class RequestHeads:
         return self._headers | (dict([self._key_line(key)]) if key and not self._settings.key_parameter else {})
 
     @property
+    def check_line(self) -> str:
+        """The line of the key in health checks; empty if `headers` has the key."""
+        return (
+            ": ".join(self._key_line(self._settings.keys[0])) if self.keys and not self._settings.key_parameter else ""
+        )
+
+    @property
     def secrets(self) -> Sequence[str]:
         """The texts that no error may repeat."""
         proxy = URL(self._settings.proxy or "")
