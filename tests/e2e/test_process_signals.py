@@ -125,11 +125,15 @@ def test_a_reload_reports_its_outcome(scripted_config: Path) -> None:
 
 
 def test_a_replaced_key_file_is_read_again(scripted_config: Path, upstream: ScriptedUpstream, tmp_path: Path) -> None:
-    """The configuration is read again when the file of a key or of a header is replaced; no call fails meanwhile."""
+    """The configuration is read again when the file of a key or of a header is replaced; no call fails meanwhile.
+
+    A header that the backend lists arrives from the caller, another one does not.
+    """
     key, team, draft = tmp_path / "key", tmp_path / "team", tmp_path / "draft"
     key.write_text("first\n")
     team.write_text("blue\n")
     fields = f'{{kind: openai, api_key: "file:{key}", headers: {{x-team: "team-${{file:{team}}}"}},'
+    fields += " forward_headers: [x-tenant],"
     scripted_config.write_text(scripted_config.read_text().replace("{kind: openai,", fields))
 
     def sent() -> tuple[str, str]:
@@ -137,8 +141,13 @@ def test_a_replaced_key_file_is_read_again(scripted_config: Path, upstream: Scri
         return headers["authorization"], headers["x-team"]
 
     with started("--config", str(scripted_config)) as parley:
-        assert "Hello there." == parley.chat("Hi")
+        with parley.connection() as connection:
+            body = json.dumps({"messages": [{"role": "user", "content": "Hi"}]})
+            headers = {**parley.headers(), "X-Tenant": "t-1", "X-Other": "o-1"}
+            connection.request("POST", "/v1/chat/completions", body, headers)
+            assert 200 == connection.getresponse().status
         assert ("Bearer first", "team-blue") == sent()
+        assert ("t-1", None) == tuple(upstream.requests[-1].headers.get(name) for name in ("x-tenant", "x-other"))
         with calls(parley) as answers:
             for path, text in ((key, "second\n"), (team, "green\n")):
                 draft.write_text(text)
