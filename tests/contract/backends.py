@@ -134,7 +134,7 @@ def call(
 def endpoint_for(url: URL | str, **options: Any) -> Endpoint:
     """Creates the client for a URL, without headers of its own; `options` are those of the pool."""
     settings = UpstreamRequests()
-    return Endpoint(RequestHeads(str(url), {}, settings, "x-key"), settings, **options)
+    return Endpoint(RequestHeads(str(url), {}, settings), settings, **options)
 
 
 def words(error: ParleyError | None) -> str:

@@ -3,7 +3,7 @@
 import re
 from dataclasses import field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from parley.config.markers import After, Before, ByKind, Constraints
@@ -148,6 +148,8 @@ class AnthropicBackend(HttpBackend):
         backends:
           claude: {kind: anthropic, api_key: "${ANTHROPIC_API_KEY}", max_tokens: 8192}
     """
+
+    default_key_header: ClassVar[str] = "x-api-key"
 
     kind: Literal["anthropic"]
     """Selects this kind of backend."""

@@ -3,7 +3,7 @@
 import re
 from dataclasses import field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 from urllib.parse import urlsplit
 
 from parley.config.markers import After, Before, Constraints
@@ -84,6 +84,8 @@ RequestPath = Annotated[str, matches(r"/(?:[!-~](?<![?#{}])|\{model\})*", _PATH_
 class UpstreamRequests(Strict):
     """What the requests to a backend carry beside their body, and how they reach it."""
 
+    default_key_header: ClassVar[str] = "Authorization: Bearer"
+
     api_key: ApiKey | None = field(default=None, repr=False)
     """Key of the backend. Default: no key is sent."""
     api_keys: Annotated[list[ApiKey], Constraints(min_length=1)] | None = field(default=None, repr=False)
@@ -123,10 +125,20 @@ class UpstreamRequests(Strict):
             raise ValueError("key_parameter: takes the place of `key_header`; remove one of them")
         if self.client_key is not None and self.client_certificate is None:
             raise ValueError("client_key: needs `client_certificate`; set it")
-        key_header = (self.key_header or "").partition(":")[0].lower()
+        own = {name.lower() for name in self.headers}
+        if self.keys and self.key_parameter is None:
+            key_name = self.key_form.partition(":")[0].lower()
+            if key_name in own:
+                raise ValueError(f'headers: "{key_name}" is the header of the key; remove it, or the key')
+            own.add(key_name)
         for name in self.forward_headers:
-            if name == key_header or name in {own.lower() for own in self.headers}:
+            if name in own:
                 raise ValueError(f'forward_headers: "{name}" is set by this backend; remove it here or there')
+
+    @property
+    def key_form(self) -> str:
+        """The header of the key, with the word before the key if there is one."""
+        return self.key_header or self.default_key_header
 
     @property
     def keys(self) -> tuple[str, ...]:

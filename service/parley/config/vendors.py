@@ -74,7 +74,7 @@ VENDORS: Mapping[str, Vendor] = {
         "AZURE_OPENAI_API_KEY",
     ),
     "anthropic": Vendor(
-        {"base_url": "https://api.anthropic.com", "key_header": "x-api-key"},
+        {"base_url": "https://api.anthropic.com"},
         "docs.anthropic.com/en/api/messages",
         "api.anthropic.com",
         "ANTHROPIC_API_KEY",

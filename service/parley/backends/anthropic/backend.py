@@ -9,7 +9,7 @@ from parley.backends.anthropic import response as anthropic_response
 from parley.backends.anthropic.stream import StreamReader
 from parley.backends.extra_body.policy import EVERYTHING, ExtraBodyPolicy
 from parley.backends.http.adaptive import AdaptiveBackend
-from parley.config import UpstreamRequests
+from parley.config import AnthropicBackend, UpstreamRequests
 from parley.core.messages.extra_fields import dump_bytes
 from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
@@ -49,10 +49,10 @@ class Anthropic(AdaptiveBackend):
         settings: UpstreamRequests | None = None,
     ) -> None:
         self._extra_body = extra_body
-        settings = settings or UpstreamRequests(api_key=api_key)
+        settings = settings or AnthropicBackend(kind="anthropic", api_key=api_key)
         headers = {"anthropic-version": _VERSION}
         url = base_url.rstrip("/") + (settings.path or "/v1/messages")
-        super().__init__(url, headers, settings, "x-api-key", unix_socket, connections=connections)
+        super().__init__(url, headers, settings, unix_socket, connections=connections)
         self.supports_prefill = prefill
         self._max_tokens = max_tokens
 

@@ -44,7 +44,6 @@ class HttpBackend:
         url: Target of every call; `{model}` in it is the target's name of the model.
         headers: Sent with every request.
         settings: What requests carry besides, and how they reach the server.
-        key_header: Header of the key by default, with the word before the key.
         unix_socket: Connects over this socket instead of TCP.
         connections: Maximum number of open connections.
         health: Path and timeout of the health check.
@@ -59,14 +58,13 @@ class HttpBackend:
         url: str,
         headers: Mapping[str, str],
         settings: UpstreamRequests,
-        key_header: str = "Authorization: Bearer",
         unix_socket: Path | None = None,
         *,
         connections: int = 1000,
         health: HttpHealthCheck | None = None,
     ) -> None:
         own = {"Content-Type": "application/json", "User-Agent": "parley"}
-        heads = RequestHeads(url, own | dict(headers), settings, key_header)
+        heads = RequestHeads(url, own | dict(headers), settings)
         self._keys = heads.keys
         self._endpoint = Endpoint(heads, settings, unix_socket, connections=connections)
         self._health = health or HttpHealthCheck()

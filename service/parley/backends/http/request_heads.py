@@ -20,7 +20,6 @@ class RequestHeads:
         url: URL of every call; `{model}` in it is the target's name of the model.
         headers: Sent with every request, if the settings have no header of the same name.
         settings: The settings of the backend.
-        key_header: Header of the key by default, with the word before the key.
 
     Attributes:
         keys: The keys in rotation; None if there are not several.
@@ -29,7 +28,7 @@ class RequestHeads:
         ConfigError: If a key cannot be sent in a header.
     """
 
-    def __init__(self, url: str, headers: dict[str, str], settings: UpstreamRequests, key_header: str) -> None:
+    def __init__(self, url: str, headers: dict[str, str], settings: UpstreamRequests) -> None:
         for key in settings.keys:
             if not (key.isascii() and key.isprintable()):
                 raise ConfigError(
@@ -37,7 +36,6 @@ class RequestHeads:
                 )
         self._url = url
         self._settings = settings
-        self._key_header = settings.key_header or key_header
         self._forwarded = frozenset(settings.forward_headers)
         self._targets: dict[tuple[str, str], URL] = {}
         own = {name.lower() for name in settings.headers}
@@ -107,7 +105,7 @@ class RequestHeads:
         return url.update_query({self._settings.key_parameter: key}) if self._settings.key_parameter and key else url
 
     def _key_line(self, key: str) -> tuple[str, str]:
-        name, _, scheme = self._key_header.partition(":")
+        name, _, scheme = self._settings.key_form.partition(":")
         return name, f"{scheme.strip()} {key}".lstrip()
 
 
