@@ -3,7 +3,6 @@
 A rule has the source of its strictness beside it; everything else is answered in the vendor's own form.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,8 +14,8 @@ from tests.upstream import Answer, Events, Json, Received, chunk, completion, en
 KEY = "key-of-the-operator"
 ROLES = frozenset({"system", "user", "assistant", "tool"})
 _COMMON = frozenset(
-    """model messages stream stream_options temperature top_p stop tools tool_choice parallel_tool_calls
-    response_format""".split()  # noqa: SIM905 - a list of names
+    {"model", "messages", "stream", "stream_options", "temperature", "top_p", "stop", "response_format"}
+    | {"tools", "tool_choice", "parallel_tool_calls"}
 )
 
 
@@ -82,7 +81,8 @@ STRICT: Mapping[str, Strict] = {
     ),
     "azure": Strict(
         "/openai/deployments/target-1/chat/completions",
-        "learn.microsoft.com/azure/ai-services/openai/reference",
+        "Azure/azure-rest-api-specs, AzureOpenAI/inference/stable/2024-10-21: max_tokens is not compatible with o1",
+        refused=frozenset({"max_tokens"}),
         key=("api-key", KEY),
         query={"api-version": "2024-10-21"},
         refused_of_messages=_BOTH,
@@ -215,4 +215,4 @@ def _problem(rules: Strict, body: dict[str, Any]) -> str | None:
 
 
 def _refuse(status: int, message: str) -> Json:
-    return Json(json.loads(json.dumps({"error": {"message": message, "type": "invalid_request_error"}})), status)
+    return Json({"error": {"message": message, "type": "invalid_request_error"}}, status)

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from parley.app import make_backend
+from parley.cli.shared.checks import check_config
 from parley.config import ConfigError
 from parley.config.loader import parse
-from parley.core.errors import UpstreamMisconfigured, UpstreamQuotaExhausted, UpstreamRateLimited
+from parley.core.errors import InvalidRequest, UpstreamMisconfigured, UpstreamQuotaExhausted, UpstreamRateLimited
 from parley.core.ports import Backend
 from tests.contract.backends import call, collect
 from tests.contract.certificates import CERTIFICATE
@@ -72,6 +73,14 @@ async def test_a_model_in_the_path_is_encoded(upstream: ScriptedUpstream, tmp_pa
     """A name of a model stays one segment of the path."""
     request = await sent('path: "/d/{model}"', upstream, tmp_path, model="a/b?c d")
     assert "/v1/d/a%2Fb%3Fc%20d" == request.path
+
+
+@pytest.mark.parametrize("model", [".", ".."])
+async def test_a_model_cannot_lead_to_another_path(upstream: ScriptedUpstream, tmp_path: Path, model: str) -> None:
+    """A name that is a dot segment is rejected: a caller may have chosen it."""
+    with pytest.raises(InvalidRequest):
+        await sent('path: "/d/{model}/chat"', upstream, tmp_path, model=model)
+    assert [] == upstream.requests
 
 
 async def test_only_listed_headers_of_callers_are_forwarded(upstream: ScriptedUpstream, tmp_path: Path) -> None:
@@ -146,9 +155,9 @@ async def test_other_failures_leave_the_keys_alone(
 
 async def test_no_error_repeats_a_secret(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     """Words of the backend reach neither the log nor the caller with a key, a header's value or a query's value."""
-    secrets = ["key-number-1", "key-number-2", "header-value", "query-value"]
+    secrets = ["key-number-1", "key-number-2", "header-value-1", "query-value-22"]
     upstream.default = Json({"error": {"message": " ".join(secrets)}}, 401)
-    settings = "api_keys: [key-number-1, key-number-2], headers: {x-a: header-value}, query: {b: query-value}"
+    settings = "api_keys: [key-number-1, key-number-2], headers: {x-a: header-value-1}, query: {b: query-value-22}"
     with pytest.raises(UpstreamMisconfigured) as caught:
         await sent(settings, upstream, tmp_path)
     texts = f"{caught.value.message} {caught.value.cause} {caught.value.detail}"
@@ -211,4 +220,10 @@ def test_an_unusable_certificate_file_is_named(tmp_path: Path, field: str) -> No
     config = parse(CONFIG.format(settings=f'kind: openai, base_url: "https://a.test", {field}: "{missing}"'), "f")
     with pytest.raises(ConfigError) as caught:
         make_backend("one", config.backends["one"], tmp_path)
-    assert str(caught.value).startswith(f"backends.one.{field}: {missing} cannot be used (No such file or directory); ")
+    text = f"backends.one.{field}: {missing} cannot be used (No such file or directory); "
+    assert str(caught.value).startswith(text)
+    file = tmp_path / "parley.yaml"
+    file.write_text(CONFIG.format(settings=f'kind: openai, base_url: "https://a.test", {field}: "{missing}"'))
+    with pytest.raises(ConfigError) as checked:
+        check_config(config, file)
+    assert str(checked.value).startswith(f"{file}:3: {text}")

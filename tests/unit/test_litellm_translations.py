@@ -16,6 +16,7 @@ backends:
     vendor: azure
     base_url: "https://openai-gpt-4-test-v-1.openai.azure.com/"
     api_version: "2023-05-15"
+    rename: {}
     api_key: "${AZURE_API_KEY}"
   v2: {vendor: azure, base_url: "https://openai-gpt-4-test-v-2.openai.azure.com/", api_key: "${AZURE_API_KEY}"}
 models:
@@ -54,6 +55,7 @@ backends:
     vendor: azure
     base_url: "https://openai-gpt-4-test-v-1.openai.azure.com/"
     api_version: "2023-05-15"
+    rename: {}
     api_key: "${AZURE_API_KEY}"
   openai: {vendor: openai, api_key: "${OPENAI_API_KEY}"}
   fake: {kind: openai, base_url: "https://exampleopenaiendpoint-production.up.railway.app/", api_key: my-fake-key}

@@ -68,6 +68,7 @@ VENDORS: Mapping[str, Vendor] = {
             "path": "/openai/deployments/{model}/chat/completions",
             "api_version": "2024-10-21",
             "key_header": "api-key",
+            "rename": _NEW_LIMIT,
         },
         "learn.microsoft.com/azure/ai-services/openai/reference",
         "openai.azure.com",

@@ -2,9 +2,9 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
-from parley.config.types import file_state
 from parley.supervisor.process import print_notice
 
 _SECONDS = 1.0
@@ -23,10 +23,17 @@ async def watch(files: Callable[[], Mapping[str, tuple[int, int, int]]], on_chan
     while True:
         await asyncio.sleep(_SECONDS)
         known = files()
-        found = {path: file_state(Path(path)) or state for path, state in known.items()}
+        found = {path: _state(path) or state for path, state in known.items()}
         if found in (known, tried):
             continue
         tried = found
         changed = [path for path, state in found.items() if state != known[path]]
         print_notice(f"{', '.join(changed)} has changed: the configuration is read again")
         on_change()
+
+
+def _state(path: str) -> tuple[int, int, int] | None:
+    with suppress(OSError):
+        status = Path(path).stat()
+        return status.st_mtime_ns, status.st_ino, status.st_size
+    return None

@@ -7,9 +7,11 @@ from yarl import URL
 
 from parley.backends.http.keys import KeyRing
 from parley.config import ConfigError, UpstreamRequests
+from parley.core.errors import InvalidRequest
 from parley.core.ports import UpstreamCall
 
 _MODEL = "{model}"
+_DOT_SEGMENTS = frozenset({".", ".."})  # they would lead to another path (RFC 3986, 3.3)
 _MAX_TARGETS = 1024  # models may be named by callers
 
 
@@ -73,7 +75,11 @@ class RequestHeads:
         return (*self._settings.keys, *filter(_may_be_secret, values), *filter(None, [proxy.password]))
 
     def of(self, call: UpstreamCall) -> tuple[URL, str]:
-        """Returns the URL of a call, and the line of its key; the line is empty if `headers` has the key."""
+        """Returns the URL of a call, and the line of its key; the line is empty if `headers` has the key.
+
+        Raises:
+            InvalidRequest: If the model cannot be a part of the path.
+        """
         if self.keys is None:
             return self.target(call.model or call.request.model, self._only_key), ""
         key = self.keys.select(call)
@@ -99,6 +105,8 @@ class RequestHeads:
         return self._settings.keys[0] if len(self._settings.keys) == 1 else ""
 
     def _make_target(self, model: str, key: str) -> URL:
+        if model in _DOT_SEGMENTS:
+            raise InvalidRequest("`model` must be the name of a model", param="model")
         url = URL(self._url.replace(_MODEL, quote(model, safe="")))
         if query := self._settings.parameters:
             url = url.update_query(query)
@@ -110,5 +118,5 @@ class RequestHeads:
 
 
 def _may_be_secret(value: str) -> bool:
-    """Returns whether a text is long enough for a secret. A shorter one would be struck from ordinary words."""
-    return len(value) >= 8  # noqa: PLR2004
+    """Returns whether a text looks like a secret. An ordinary word must not be struck from the errors of a backend."""
+    return len(value) >= 16 or (len(value) >= 8 and any(map(str.isdigit, value)))  # noqa: PLR2004

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from parley.cli.shared.process_settings import model_backends
-from parley.config import Config, ConfigError
+from parley.config import Config, ConfigError, HttpBackend
 from parley.config.loader import located_error
 from parley.supervisor import certificates
 from parley.supervisor.addresses import Address
@@ -30,9 +30,28 @@ def check_config(config: Config, file: Path | None) -> None:
         ConfigError: One line for each problem.
     """
     _warn_of_writers(file)
-    problems = [*_wrong_defaults(config), *_missing_model_files(config), *_unusable_certificates(config)]
+    problems = [
+        *_wrong_defaults(config),
+        *_missing_model_files(config),
+        *_unusable_certificates(config),
+        *_unusable_certificates_of_backends(config),
+    ]
     if problems:
         raise located_error(file, problems)
+
+
+def _unusable_certificates_of_backends(config: Config) -> Iterator[str]:
+    """Yields the problems of the backends' authorities and client certificates."""
+    backends = {name: one for name, one in config.backends.items() if isinstance(one, HttpBackend)}
+    for name, one in backends.items():
+        if one.ca is None and one.client_certificate is None:
+            continue
+        from parley.backends.http.tls import context_for
+
+        try:
+            context_for(one)
+        except ConfigError as error:
+            yield f"backends.{name}.{error}"
 
 
 def _warn_of_writers(file: Path | None) -> None:
