@@ -103,3 +103,10 @@ def test_a_whole_value_may_be_a_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         backend(f'vendor: groq, api_key: "file:{tmp_path}/none"')
     assert "backends.one.api_key: " in str(caught.value)
+
+
+def test_certificates_are_watched(tmp_path: Path) -> None:
+    """The state of each file of certificates is kept, so that a replaced one is read; a missing one is not."""
+    (tmp_path / "ca.pem").write_text("x")
+    fields = f'vendor: vllm, ca: "{tmp_path}/ca.pem", client_certificate: "{tmp_path}/none.pem"'
+    assert {f"{tmp_path}/ca.pem"} == parse(CONFIG.format(settings=fields), "f").files.keys()

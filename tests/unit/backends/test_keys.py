@@ -110,6 +110,15 @@ def test_without_a_key_the_one_that_is_due_first_is_used(ring: Ring) -> None:
     assert ("b", False) == (key, ring.ring.has_other(call, 0))
 
 
+def test_without_a_key_the_delay_is_that_of_the_first_one(ring: Ring) -> None:
+    """The delay of the last failure is the time until any key may work."""
+    ring.fail("a", rate_limited(5))
+    ring.now += 1
+    last = rate_limited(60)
+    ring.fail("b", last)
+    assert 4 == last.retry_after
+
+
 @pytest.mark.parametrize(
     ("error", "status"), [(UpstreamMisconfigured("gone"), 404), (UpstreamError("odd"), 500), (rate_limited(), 429)]
 )

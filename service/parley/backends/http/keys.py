@@ -75,6 +75,8 @@ class KeyRing:
     def record_failure(self, call: UpstreamCall, error: UpstreamError, status: int) -> None:
         """Opens the breaker of the key that a call was sent with, if the failure is that of the key.
 
+        If no key is left, the `Retry-After` of the failure becomes the time until the first of them is probed.
+
         Args:
             call: The call.
             error: Its failure.
@@ -92,6 +94,8 @@ class KeyRing:
         breaker.failures = min(breaker.failures + 1, 16)
         breaker.due = self._clock() + seconds
         call.key_failures += 1
+        if error.retry_after is not None and all(one.failures for one in self._breakers):
+            error.retry_after = max(0.0, min(one.due for one in self._breakers) - self._clock())
 
     def has_other(self, call: UpstreamCall, failures: int) -> bool:
         """Returns whether the latest failure was that of a key, and another key may be tried now.
