@@ -10,10 +10,11 @@ from urllib.parse import urlsplit
 import pytest
 
 from parley.app import make_backend
+from parley.backends.openai.backend import OpenAI
 from parley.config import VENDORS, OpenAIBackend
 from parley.config.loader import parse
 from parley.config.vendors import VendorName
-from parley.core.errors import UnsupportedParameter
+from parley.core.errors import UnsupportedParameter, UpstreamError
 from parley.core.ports import Backend
 from tests.contract.backends import call, collect, completion_of
 from tests.contract.strict_vendors import KEY, STRICT, serve
@@ -96,6 +97,20 @@ async def test_a_strict_server_answers(upstream: ScriptedUpstream, tmp_path: Pat
     assert "Hello." == answer.choices[0].message.content.string_value
     body = upstream.requests[-1].json
     assert 100 == body.get("max_tokens", body.get("max_completion_tokens"))
+
+
+STRICTER = [name for name, rules in STRICT.items() if rules.refused or rules.fields or rules.query]
+
+
+@pytest.mark.parametrize("vendor", [name for name in STRICTER if VENDORS[name].kind == "openai"])
+async def test_the_same_server_refuses_a_backend_without_the_preset(upstream: ScriptedUpstream, vendor: str) -> None:
+    """The strict servers are strict: without its preset, the same request is refused."""
+    upstream.default = partial(serve, STRICT[vendor])
+    url = upstream.url.removesuffix("/v1") + STRICT[vendor].path.removesuffix("/chat/completions")
+    backend = OpenAI(url, KEY)
+    with pytest.raises(UpstreamError):
+        await backend.complete(call(**EVERYTHING | {"max_completion_tokens": 100, "logit_bias": {"5": 1}}))
+    await backend.close()
 
 
 UNSUPPORTED: dict[str, Any] = {

@@ -4,7 +4,6 @@ A subclass defines the vendor's JSON: the request (`_body`) and the response (`_
 """
 
 import asyncio
-import re
 import ssl
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import suppress
@@ -34,7 +33,6 @@ _ERROR_BODY_SECONDS = 2.0  # maximum wait for the body of an error; its status a
 _UNHEALTHY = "The health check of the backend failed"
 _OK = 200
 _NEVER = float("inf")
-_ENCODING = re.compile(r"[a-z]{1,12}", re.IGNORECASE)
 
 
 class HttpBackend:
@@ -228,7 +226,7 @@ class HttpBackend:
     async def _response_error(self, response: Response, call: UpstreamCall) -> ParleyError:
         """Returns the error for a response with an error status or an unsupported encoding."""
         if response.status == _OK:
-            return classifier.unreadable(call.request.model, _encoding_error(response.unsupported_encoding))
+            return classifier.unreadable(call.request.model, response.encoding_error)
         body = b""
         with suppress(*FAILURES, MalformedResponse):
             async with asyncio.timeout(_ERROR_BODY_SECONDS):
@@ -296,8 +294,3 @@ async def _read(response: Response, limit: int, next_deadline: Callable[[], floa
 
 def _can_be_read(response: Response) -> bool:
     return response.status == _OK and not response.unsupported_encoding
-
-
-def _encoding_error(encoding: str | None) -> str:
-    name = repr(encoding) if encoding is not None and _ENCODING.fullmatch(encoding) else "that is no word"
-    return f"the answer has a content encoding, {name}, which was not requested"

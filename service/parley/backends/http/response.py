@@ -1,6 +1,7 @@
 """An HTTP response whose body is read as it arrives."""
 
 import asyncio
+import re
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -9,6 +10,7 @@ from parley.backends.http.decoding import ENCODINGS, PIECE, Decoder
 from parley.backends.http.errors import FAILURES
 
 _LINGER = 0.25  # seconds that `release` waits for the end of a body before it closes the connection
+_NAME = re.compile(r"[a-z]{1,12}")
 _ENCODINGS = frozenset(ENCODINGS.split(", "))
 
 
@@ -36,6 +38,13 @@ class Response:
         encoding = _encoding(connection.headers)
         self._decoder = Decoder(encoding) if encoding is not None and encoding in _ENCODINGS else None
         self.unsupported_encoding = encoding if self._decoder is None else None
+
+    @property
+    def encoding_error(self) -> str:
+        """The text of the error for an unsupported encoding."""
+        encoding = self.unsupported_encoding or ""
+        name = repr(encoding) if _NAME.fullmatch(encoding) else "that is no word"
+        return f"the answer has a content encoding, {name}, which was not requested"
 
     @property
     def headers(self) -> dict[str, str]:
