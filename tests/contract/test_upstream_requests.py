@@ -90,6 +90,15 @@ async def test_only_listed_headers_of_callers_are_forwarded(upstream: ScriptedUp
     assert ("t-1", None) == (request.headers.get("x-tenant"), request.headers.get("x-other"))
 
 
+async def test_a_forwarded_header_takes_the_place_of_parleys(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    """A caller's `User-Agent` is sent once, without that of Parley."""
+    backend = f'kind: openai, base_url: "{upstream.url}", forward_headers: [user-agent]'
+    async with configured(backend, tmp_path) as made:
+        await made.complete(replace(call(), forwarded=(("user-agent", "caller/1"),)))
+        await made.complete(call())
+    assert ["caller/1", None] == [request.headers.get("user-agent") for request in upstream.requests]
+
+
 def keys_of(upstream: ScriptedUpstream) -> list[str]:
     """Returns the key of each request."""
     return [request.headers["authorization"].removeprefix("Bearer ") for request in upstream.requests]

@@ -20,7 +20,7 @@ class RequestHeads:
 
     Args:
         url: URL of every call; `{model}` in it is the target's name of the model.
-        headers: Sent with every request, if the settings have no header of the same name.
+        headers: Sent with every request, unless the settings have a header of the same name, or forward it.
         settings: The settings of the backend.
 
     Attributes:
@@ -40,8 +40,9 @@ class RequestHeads:
         self._settings = settings
         self._forwarded = frozenset(settings.forward_headers)
         self._targets: dict[tuple[str, str], URL] = {}
-        own = {name.lower() for name in settings.headers}
-        self._headers = {name: value for name, value in headers.items() if name.lower() not in own} | settings.headers
+        replaced = {name.lower() for name in settings.headers} | self._forwarded
+        kept = {name: value for name, value in headers.items() if name.lower() not in replaced}
+        self._headers = kept | settings.headers
         self.keys = KeyRing(settings.keys, URL(url).host or url) if len(settings.keys) > 1 else None
 
     @property
