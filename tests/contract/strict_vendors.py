@@ -111,7 +111,7 @@ STRICT: Mapping[str, Strict] = {
     ),
     "mistral": Strict(
         _CHAT,
-        "docs.mistral.ai/api: additional properties are forbidden; mistralai/platform-docs-public#7;"
+        "mistralai/client-python, ChatCompletionRequest; mistralai/platform-docs-public#7: others are forbidden;"
         " nomtek/mistralai_client_dart#44; charmbracelet/crush#1590",
         fields=(_COMMON - {"stream_options"})
         | {"max_tokens", "random_seed", "presence_penalty", "frequency_penalty", "n", "prediction", "safe_prompt"},
@@ -164,9 +164,9 @@ STRICT: Mapping[str, Strict] = {
     "llama_cpp": Strict(_CHAT, "github.com/ggml-org/llama.cpp, tools/server/README.md", key=None, roles=ROLES),
     "lmstudio": Strict(
         _CHAT,
-        "lmstudio.ai/docs/developer/openai-compat, supported payload parameters",
+        "lmstudio-ai/docs, 3_openai-compat/chat-completions.md, supported payload parameters",
         key=None,
-        refused=frozenset({"max_completion_tokens"}),
+        refused=frozenset({"max_completion_tokens", "n", "logprobs", "top_logprobs"}),
         roles=ROLES,
     ),
     "tgi": Strict(

@@ -197,10 +197,11 @@ VENDORS: Mapping[str, Vendor] = {
             "base_url": "http://localhost:1234/v1",
             "rename": _OLD_LIMIT,
             "roles": _SYSTEM,
+            "unsupported": ["n", "logprobs", "top_logprobs"],
             "prefill": "off",
             "health": {"path": "/v1/models"},
         },
-        "lmstudio.ai/docs/developer/openai-compat",
+        "lmstudio.ai/docs/developer/openai-compat/chat-completions",
         "localhost",
     ),
     "tgi": Vendor(
