@@ -19,7 +19,13 @@ from tests.pages import PAGES, ROOT, blocks, shell_lines
 from tests.processes import PATIENCE, Parley, environment, until
 
 PYTHON = [text for page in PAGES for language, text in blocks(page) if language == "python"]
-SECRETS = dict.fromkeys(("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "PARLEY_EU_KEY", "PGPASSWORD"), "secret")
+SECRETS = dict.fromkeys(
+    (
+        *("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "AZURE_OPENAI_API_KEY", "GROQ_KEY_1", "GROQ_KEY_2"),
+        *("PARLEY_EU_KEY", "PGPASSWORD"),
+    ),
+    "secret",
+)
 DATABASE = "postgresql://parley:${PGPASSWORD}@db.internal/parley"
 SESSION = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 OUTPUTS = {

@@ -106,7 +106,7 @@ class OpenAIBackend(HttpBackend):
           openai: {kind: openai, base_url: "https://api.openai.com/v1", api_key: "${OPENAI_API_KEY}"}
           vllm: {kind: openai, base_url: "http://10.0.0.5:8000/v1", prefill: vllm, health: {path: /health}}
           groq: {vendor: groq, api_keys: ["${GROQ_KEY_1}", "${GROQ_KEY_2}"], headers: {x-team: blue}}
-          azure: {vendor: azure, base_url: "https://me.openai.azure.com", api_key: "file:/run/secrets/azure"}
+          azure: {vendor: azure, base_url: "https://me.openai.azure.com", api_key: "${AZURE_OPENAI_API_KEY}"}
     """
 
     kind: Literal["openai"]

@@ -8,8 +8,11 @@ from parley.cli.vendors import vendors
 from parley.config import VENDORS
 
 
-def test_the_table_has_every_vendor_and_its_source(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_has_every_vendor_and_its_source(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each preset is one line with its address and its source."""
+    monkeypatch.delenv("COLUMNS", raising=False)
     vendors()
     heading, *lines = capsys.readouterr().out.splitlines()
     assert list(VENDORS) == [line.split()[0] for line in lines]
