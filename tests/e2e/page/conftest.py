@@ -2,10 +2,10 @@
 
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
+from contextlib import contextmanager
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, ViewportSize, expect, sync_playwright
 
 from tests.e2e.node_packages import installed, unavailable
 from tests.processes import PATIENCE, Parley
@@ -13,7 +13,8 @@ from tests.processes import PATIENCE, Parley
 __all__ = ["installed"]
 # Without a sandbox, because CI runs as root.
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-WIDE = {"width": 1440, "height": 900}
+WIDE: ViewportSize = {"width": 1440, "height": 900}
+PHONE: ViewportSize = {"width": 390, "height": 844}
 expect.set_options(timeout=PATIENCE * 1000)
 
 
@@ -35,10 +36,18 @@ class Visitor:
         page.on("request", self._check)
 
     def sign_in(self) -> None:
-        """Opens the page and signs in with a key."""
+        """Opens the page and signs in with a key, which the browser keeps."""
         self.page.goto(self.parley.http)
         self.page.get_by_label("API key").fill(self.parley.key)
+        self.page.get_by_label("Keep it in this browser").check()
         self.page.get_by_role("button", name="Use this key").click()
+        self.choose("scripted")
+
+    def restart(self) -> None:
+        """Loads the page anew, without the setup of an earlier test, and signed in."""
+        self.fails = False
+        self.page.evaluate("sessionStorage.clear()")
+        self.page.goto(self.parley.http)
         self.choose("scripted")
 
     def choose(self, model: str, label: str = "Model") -> None:
@@ -80,18 +89,37 @@ def chromium() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def visitor(chromium: Browser, stack: Parley, tmp_path: Path) -> Iterator[Visitor]:
+def visitor(chromium: Browser, stack: Parley) -> Iterator[Visitor]:
     """A page that is not signed in. At its end, no error was logged and no other server was called."""
-    context = chromium.new_context(viewport={"width": 1440, "height": 900}, reduced_motion="reduce")
-    context.grant_permissions(["clipboard-read", "clipboard-write"], origin=stack.http)
-    found = Visitor(context.new_page(), stack)
-    yield found
-    context.close()
-    assert [] == found.problems
+    with opened(chromium, stack) as found:
+        yield found
+        assert [] == found.problems
+
+
+@pytest.fixture(scope="session")
+def signed_in(chromium: Browser, stack: Parley) -> Iterator[Visitor]:
+    """One page that is signed in, for all tests that load it anew: a new browser context takes a second of a core."""
+    with opened(chromium, stack) as found:
+        found.sign_in()
+        yield found
 
 
 @pytest.fixture
-def reader(visitor: Visitor) -> Visitor:
-    """A page that is signed in, with the model `scripted`."""
-    visitor.sign_in()
-    return visitor
+def reader(signed_in: Visitor) -> Iterator[Visitor]:
+    """A page that is signed in, with the model `scripted`. At its end, it logged no error and called no other server."""
+    signed_in.restart()
+    signed_in.problems.clear()
+    yield signed_in
+    signed_in.page.set_viewport_size(WIDE)
+    assert [] == signed_in.problems
+
+
+@contextmanager
+def opened(chromium: Browser, parley: Parley) -> Iterator[Visitor]:
+    """Opens a page in a browser context of its own."""
+    context = chromium.new_context(viewport=WIDE, reduced_motion="reduce")
+    context.grant_permissions(["clipboard-read", "clipboard-write"], origin=parley.http)
+    try:
+        yield Visitor(context.new_page(), parley)
+    finally:
+        context.close()

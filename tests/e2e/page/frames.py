@@ -90,7 +90,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, ScriptedUpstream() as upstream, sync_playwright() as playwright:
         upstream.default = lambda _: answer(chosen.tokens, chosen.rate)
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=OPTIONS)
-        page = browser.new_page(viewport={"width": WIDE["width"], "height": WIDE["height"]})
+        page = browser.new_page(viewport=WIDE)
         page.add_init_script(OBSERVE)
         with started("--config", str(write_config(Path(folder), upstream))) as parley:
             figures = measure(page, parley.http, parley.key)

@@ -1,6 +1,5 @@
 """Answers that attack the page: nothing runs, nothing is loaded, nothing freezes."""
 
-import pytest
 from playwright.sync_api import expect
 
 from tests.e2e.page.conftest import Visitor
@@ -23,20 +22,20 @@ ATTACKS = {
 }
 
 
-@pytest.mark.parametrize("name", ATTACKS)
-def test_nothing_of_an_answer_runs(reader: Visitor, upstream: ScriptedUpstream, name: str) -> None:
+def test_nothing_of_an_answer_runs(reader: Visitor, upstream: ScriptedUpstream) -> None:
     """No answer adds a script, frame, style or form, nor a link or an image that is more than one."""
-    upstream.answer(stream(ATTACKS[name], "\n\nThe end."))
-    reader.ask("Attack")
-    answer = reader.page.get_by_role("article")
-    expect(answer).to_contain_text("The end.")
-    reader.finished()
-    assert 0 == answer.locator("script, iframe, style, svg, form, object, embed, base, link, meta").count()
-    links = [link.get_attribute("href") for link in answer.get_by_role("link").all()]
-    assert all((link or "").startswith(("http://", "https://", "mailto:")) for link in links)
-    sources = [image.get_attribute("src") for image in answer.locator("img").all()]
-    assert all((source or "").startswith("data:image/png") for source in sources)
-    assert "Parley" == reader.page.title()
+    for name, attack in ATTACKS.items():
+        upstream.answer(stream(attack, f"\n\nThe end of {name}."))
+        reader.ask("Attack")
+        answer = reader.page.get_by_role("article").last
+        expect(answer).to_contain_text(f"The end of {name}.")
+        reader.finished()
+        assert 0 == answer.locator("script, iframe, style, svg, form, object, embed, base, link, meta").count(), name
+        links = [link.get_attribute("href") for link in answer.get_by_role("link").all()]
+        assert all((link or "").startswith(("http://", "https://", "mailto:")) for link in links), name
+        sources = [image.get_attribute("src") for image in answer.locator("img").all()]
+        assert all((source or "").startswith("data:image/png") for source in sources), name
+        assert "Parley" == reader.page.title(), name
 
 
 def test_an_override_of_the_direction_is_visible(reader: Visitor, upstream: ScriptedUpstream) -> None:
