@@ -1,5 +1,7 @@
 // Every text of the page.
 
+import type { TurnState } from "./api/types";
+
 const whole = new Intl.NumberFormat("en");
 const seconds = new Intl.NumberFormat("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
 const percent = new Intl.NumberFormat("en", { style: "percent", maximumFractionDigits: 1 });
@@ -30,10 +32,12 @@ export const texts = {
   },
   signIn: {
     title: "Sign in",
+    intro: "Talk to the models of this server, and find your sessions.",
     key: "API key",
     use: "Use this key",
     remember: "Keep it in this browser",
-    hint: "The operator creates keys with “parley keys create --name NAME”. Without the checkbox, the key is forgotten when the tab is closed.",
+    hint: "Without the checkbox, the key is forgotten when the tab is closed. The operator creates keys with",
+    command: "parley keys create --name NAME",
     at: (host: string) => `Sign in at ${host}`,
     wrongKey: "The server does not accept this key. Check that it is complete and has not been revoked.",
     expired: "The key or sign-in is no longer valid. Sign in again.",
@@ -50,14 +54,14 @@ export const texts = {
     none: "This key may use no model. Ask the operator of this server.",
     context: (length: number) => `${whole.format(length)} tokens of context`,
   },
-  toolbar: { new: "New chat", compare: "Compare two models" },
+  toolbar: { new: "New chat", compare: "Compare", compareLabel: "Compare two models" },
   setup: {
     title: "Setup",
     system: "System prompt",
     systemHint: "Used from the first question of a chat on.",
     temperature: "Temperature",
     top_p: "Top P",
-    max_tokens: "Most tokens",
+    max_tokens: "Max tokens",
     seed: "Seed",
     effort: "Reasoning effort",
     stop: "Stop sequences",
@@ -67,6 +71,8 @@ export const texts = {
     toolsHint: "A JSON list, as in OpenAI’s “tools”. You type in the results.",
     schema: "JSON schema of the answer",
     schemaHint: "A JSON Schema, or an object with “name” and “schema”.",
+    others: "Other parameters",
+    othersHint: "A JSON object, merged into the request: {\"tool_choice\": \"required\"}",
     default: "Default",
     notJson: (reason: string) => `Not valid JSON: ${reason}`,
     notList: "Must be a JSON list: [ … ]",
@@ -87,12 +93,15 @@ export const texts = {
   },
   turn: {
     list: (model: string) => `Messages of ${model}`,
+    start: (model: string) => `Ask ${model} a question. The setup has the system prompt, parameters, tools and a schema.`,
     question: "Question",
     edit: "Edit",
     editLabel: "Edit the question; the answer starts a new branch",
     send: "Send",
     cancel: "Cancel",
     branches: "Branches",
+    state: (number: number, { state, reason }: TurnState) =>
+      `turn ${number} ${state.replace("_", " ")}${reason ? ` (${reason})` : ""}`,
     branch: (index: number, count: number) => `${index} of ${count}`,
     previous: "Previous branch",
     next: "Next branch",
@@ -105,6 +114,7 @@ export const texts = {
     retry: "Retry",
     reasoning: "Reasoning in progress",
     reasoned: "Reasoning",
+    unfinished: "This turn is still in progress. Open its session again for the answer.",
     stopped: "Stopped. The model does not see this part of an answer later.",
     length: "The answer has reached the limit of tokens.",
     request: (id: string) => `Request ${id}`,
@@ -140,7 +150,8 @@ export const texts = {
   sessions: {
     search: "Search by id or model",
     count: (count: number) => (count === 1 ? "1 session" : `${whole.format(count)} sessions`),
-    name: (model: string, turns: number) => `${model}, ${turns === 1 ? "1 turn" : `${whole.format(turns)} turns`}`,
+    untitled: (model: string) => `Chat with ${model}`,
+    turns: (count: number) => (count === 1 ? "1 turn" : `${whole.format(count)} turns`),
     time: (time: Date) => time.toLocaleString("en", { dateStyle: "medium", timeStyle: "short" }),
     more: "Show more",
     export: "Export",

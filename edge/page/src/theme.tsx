@@ -2,6 +2,7 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { texts } from "./texts";
+import { Icon } from "./ui/icon";
 
 const NAME = "parley.theme";
 const THEMES = ["system", "light", "dark"] as const;
@@ -19,8 +20,14 @@ export function ThemeButton() {
   }, [theme]);
   const next = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length] ?? "system";
   return (
-    <button type="button" class="quiet" aria-label={texts.theme.label(texts.theme.names[theme])} onClick={() => setTheme(next)}>
-      {texts.theme.names[theme]}
+    <button
+      type="button"
+      class="quiet"
+      aria-label={texts.theme.label(texts.theme.names[theme])}
+      title={texts.theme.label(texts.theme.names[theme])}
+      onClick={() => setTheme(next)}
+    >
+      <Icon name={theme} />
     </button>
   );
 }

@@ -15,7 +15,7 @@ from tests.e2e.conftest import write_config
 from tests.e2e.page.conftest import OPTIONS
 from tests.e2e.page.test_playground import RICH
 from tests.processes import Parley, started
-from tests.upstream import Cut, Events, ScriptedUpstream, chunk, chunks, ending, stream
+from tests.upstream import Cut, Delay, Events, ScriptedUpstream, chunk, chunks, ending, stream
 
 WIDTHS = {390: 844, 1440: 900}
 
@@ -35,7 +35,7 @@ def _tour(page: Page, parley: Parley, upstream: ScriptedUpstream, folder: Path, 
 
     upstream.answer(
         Events([chunk({"role": "assistant", "reasoning_content": "Hm."}), *chunks(RICH), *ending()]),
-        Events([*chunks("Half of an answer"), Cut(reset=True)]),
+        Events([*chunks("Half of an answer"), Delay(0.3), Cut(reset=True)]),
         stream("One of two answers"),
         stream("The other answer"),
     )
@@ -61,6 +61,10 @@ def _tour(page: Page, parley: Parley, upstream: ScriptedUpstream, folder: Path, 
     page.get_by_role("button", name="Compare two models").click()
     _ask(page, "Compare")
     shoot("compare")
+    page.get_by_role("button", name="Compare two models").click()
+    page.get_by_role("link", name="Sessions").click()
+    page.get_by_role("button", name="Delete").first.wait_for()
+    shoot("sessions")
 
 
 def _ask(page: Page, question: str) -> None:

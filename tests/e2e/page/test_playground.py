@@ -88,10 +88,12 @@ def test_an_answer_is_shown_while_it_arrives_and_can_be_stopped(reader: Visitor,
 
 def test_a_broken_stream_is_named_and_retried(reader: Visitor, upstream: ScriptedUpstream) -> None:
     """A stream that breaks off shows its text, the error and the request's id; a retry is a branch with an answer."""
-    upstream.answer(Events([*chunks("Half"), Cut(reset=True)]), stream("Whole"))
+    gate = Gate()
+    upstream.answer(Events([*chunks("Half"), gate, Cut(reset=True)]), stream("Whole"))
     reader.ask("Go")
     answer = reader.page.get_by_role("article")
     expect(answer).to_contain_text("Half")
+    gate.set()
     expect(answer.get_by_role("alert")).to_contain_text("Request ")
     answer.get_by_role("button", name="Retry").click()
     expect(reader.page.get_by_role("article")).to_contain_text("Whole")
@@ -153,7 +155,7 @@ def test_a_schema_is_sent_and_its_answer_is_indented(reader: Visitor, upstream: 
 def test_parameters_reach_the_model(reader: Visitor, upstream: ScriptedUpstream) -> None:
     """The system prompt and the parameters are part of the request; empty fields are not."""
     setup(reader, "System prompt", "Be brief.")
-    for label, value in (("Temperature", "0.5"), ("Most tokens", "7"), ("Stop sequences", "END\nSTOP")):
+    for label, value in (("Temperature", "0.5"), ("Max tokens", "7"), ("Stop sequences", "END\nSTOP")):
         setup(reader, label, value, is_open=True)
     reader.ask("Hello")
     sent = upstream.received().json
@@ -257,7 +259,7 @@ def test_the_keyboard_alone_is_enough(reader: Visitor, upstream: ScriptedUpstrea
     for _ in range(40):
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement.textContent || document.activeElement.ariaLabel || ''"))
-    assert {"Code", "Retry", "Edit", "Setup", "Compare two models", "New chat"} <= reached
+    assert {"Code", "Retry", "Edit", "Setup", "Compare", "New chat"} <= reached
     page.get_by_role("button", name="Code", exact=True).press("Enter")
     expect(page.get_by_role("dialog")).to_be_visible()
     page.keyboard.press("Escape")

@@ -23,6 +23,7 @@ def test_a_session_is_found_continued_exported_and_deleted(reader: Visitor, upst
     assert ["First question", "One"] == [json.loads(line)["content"] for line in lines]
     row.get_by_role("link").click()
     expect(page.get_by_role("article")).to_contain_text("One")
+    expect(page.get_by_role("article")).to_contain_text("turn 1 completed")
     reader.ask("Second question")
     reader.finished()
     expect(page.get_by_role("article").last).to_contain_text("Two")

@@ -95,11 +95,16 @@ export interface Receipt {
   duration_ms?: number;
 }
 
-export interface SessionMessage {
+/** The state of a stored turn. */
+export interface TurnState {
+  state: "in_progress" | "completed" | "incomplete";
+  /** Why it is incomplete, for example `cancelled`, `failed` or `crashed`. */
+  reason?: string;
+}
+
+export interface SessionMessage extends TurnState {
   message: Message;
   turn: number;
-  state: "in_progress" | "completed" | "incomplete";
-  reason?: string;
   receipt?: Receipt;
 }
 
@@ -110,6 +115,8 @@ export interface Session {
   updated: number;
   turn_count?: number;
   forked_from?: string;
+  title?: string;
+  labels?: Record<string, string>;
 }
 
 /** How callers sign in at an issuer; the operator configures it with `auth.issuers`. */

@@ -5,6 +5,7 @@ import { ApiError } from "../api/http";
 import { listModels } from "../api/server";
 import type { Settings } from "../api/types";
 import { texts } from "../texts";
+import { Field } from "../ui/field";
 import { Notice } from "../ui/notice";
 import type { Credential } from "./credential";
 import { startSignIn } from "./pkce";
@@ -28,6 +29,7 @@ export function SignInView({ settings, failure, onSignedIn }: Props) {
   return (
     <main class="sign-in" id="main" tabIndex={-1}>
       <h1>{texts.signIn.title}</h1>
+      <p>{texts.signIn.intro}</p>
       <KeyForm isBusy={isBusy} onKey={(key, remember) => attempt(() => check(key, remember, onSignedIn))} />
       {settings?.sign_in.map((one) => (
         <button type="button" key={one.issuer} disabled={isBusy} onClick={() => attempt(() => startSignIn(one))}>
@@ -35,7 +37,9 @@ export function SignInView({ settings, failure, onSignedIn }: Props) {
         </button>
       ))}
       {message && <Notice kind="error">{message}</Notice>}
-      <p class="hint">{texts.signIn.hint}</p>
+      <p class="hint">
+        {texts.signIn.hint} <code>{texts.signIn.command}</code>
+      </p>
     </main>
   );
 }
@@ -59,17 +63,19 @@ function KeyForm({ isBusy, onKey }: { isBusy: boolean; onKey(key: string, rememb
   };
   return (
     <form onSubmit={submit}>
-      <label>
-        {texts.signIn.key}
-        <input
-          type="password"
-          name="key"
-          autocomplete="current-password"
-          spellcheck={false}
-          value={key}
-          onInput={(event) => setKey(event.currentTarget.value)}
-        />
-      </label>
+      <Field label={texts.signIn.key}>
+        {(id) => (
+          <input
+            id={id}
+            type="password"
+            name="key"
+            autocomplete="current-password"
+            spellcheck={false}
+            value={key}
+            onInput={(event) => setKey(event.currentTarget.value)}
+          />
+        )}
+      </Field>
       <label class="check">
         <input type="checkbox" checked={remember} onChange={(event) => setRemember(event.currentTarget.checked)} />
         {texts.signIn.remember}

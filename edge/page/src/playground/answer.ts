@@ -1,6 +1,6 @@
 // An answer, made of the parts of its stream.
 
-import type { Chunk, Delta, Receipt, TokenLogprob, ToolCall, ToolCallDelta, Usage } from "../api/types";
+import type { Chunk, Delta, Receipt, TokenLogprob, ToolCall, ToolCallDelta, TurnState, Usage } from "../api/types";
 
 export type AnswerState = "streaming" | "done" | "stopped" | "failed";
 
@@ -16,6 +16,8 @@ export interface Answer {
   finish: string | null;
   usage: Usage | null;
   receipt: Receipt | null;
+  /** The state of its turn in the session; null until it is known. */
+  stored: TurnState | null;
   requestId: string | null;
   error: string | null;
   /** Milliseconds of `performance.now()`. */
@@ -27,7 +29,7 @@ export interface Answer {
 export function newAnswer(model: string, now: number): Answer {
   return {
     ...{ state: "streaming", model, text: "", reasoning: "", refusal: "", toolCalls: [], images: [], logprobs: [] },
-    ...{ finish: null, usage: null, receipt: null, requestId: null, error: null },
+    ...{ finish: null, usage: null, receipt: null, stored: null, requestId: null, error: null },
     ...{ startedAt: now, firstTokenAt: null, endedAt: null },
   };
 }

@@ -14,6 +14,8 @@ import { indented, ToolCalls } from "./tool_results";
 
 interface Props {
   answer: Answer;
+  /** The number of its turn in the session, null if it is not known. */
+  number: number | null;
   isBusy: boolean;
   onRetry(): void;
   onSnippets(): void;
@@ -21,7 +23,7 @@ interface Props {
 
 type Detail = "probabilities" | "receipt" | null;
 
-export function AnswerView({ answer, isBusy, onRetry, onSnippets }: Props) {
+export function AnswerView({ answer, number, isBusy, onRetry, onSnippets }: Props) {
   const [detail, setDetail] = useState<Detail>(null);
   const toggle = (wanted: Detail) => setDetail(detail === wanted ? null : wanted);
   const isLive = answer.state === "streaming";
@@ -38,7 +40,7 @@ export function AnswerView({ answer, isBusy, onRetry, onSnippets }: Props) {
       <End answer={answer} />
       {!isLive && (
         <div class="row actions">
-          <CopyButton text={answer.text} label={texts.answer.copy} />
+          {answer.text && <CopyButton text={answer.text} label={texts.answer.copy} />}
           <button type="button" class="quiet" disabled={isBusy} onClick={onRetry}>
             {texts.answer.retry}
           </button>
@@ -51,7 +53,7 @@ export function AnswerView({ answer, isBusy, onRetry, onSnippets }: Props) {
           <button type="button" class="quiet" onClick={onSnippets}>
             {texts.snippets.open}
           </button>
-          <span class="hint">{timesOf(answer)}</span>
+          <span class="hint">{summaryOf(answer, number)}</span>
         </div>
       )}
       {detail === "receipt" && answer.receipt && <ReceiptView receipt={answer.receipt} />}
@@ -95,20 +97,26 @@ function Picture({ url }: { url: string }) {
   ) : null;
 }
 
-function End({ answer: { state, error, finish, requestId } }: { answer: Answer }) {
+function End({ answer: { state, error, finish, requestId, stored } }: { answer: Answer }) {
   if (state === "failed") {
     return (
       <Notice kind="error">
-        {error} {requestId && <small>{texts.answer.request(requestId)}</small>}
+        {error}
+        {requestId && <small>{texts.answer.request(requestId)}</small>}
       </Notice>
     );
   }
-  const text = state === "stopped" ? texts.answer.stopped : finish === "length" ? texts.answer.length : null;
-  return text ? <Notice kind="info">{text}</Notice> : null;
+  if (state === "stopped") {
+    const isRunning = stored?.state === "in_progress";
+    return <Notice kind="info">{isRunning ? texts.answer.unfinished : texts.answer.stopped}</Notice>;
+  }
+  return finish === "length" ? <Notice kind="info">{texts.answer.length}</Notice> : null;
 }
 
-function timesOf({ startedAt, firstTokenAt, endedAt, usage }: Answer): string {
+/** Returns `turn 2 completed · first token after 0.3 s · 1.2 s · 134 tokens`. */
+function summaryOf({ startedAt, firstTokenAt, endedAt, usage, stored }: Answer, number: number | null): string {
   const parts = [
+    number !== null && stored && texts.turn.state(number, stored),
     firstTokenAt !== null && texts.receipt.first(firstTokenAt - startedAt),
     endedAt !== null && texts.receipt.total(endedAt - startedAt),
     usage?.completion_tokens !== undefined && texts.receipt.tokens(usage.completion_tokens),

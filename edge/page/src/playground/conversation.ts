@@ -186,6 +186,7 @@ export class Conversation {
     if (!last || last.turn <= before) return; // the call was rejected before it became a turn
     turn.number = last.turn;
     turn.answer.receipt = last.receipt ?? null;
+    turn.answer.stored = last;
   }
 
   private changedSoon(): void {

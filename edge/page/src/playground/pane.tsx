@@ -37,6 +37,7 @@ export function Pane({ conversation, models, setup, grpcPort, label, onModel }: 
         onChange={onModel}
       />
       <ol class="turns" ref={list} tabIndex={0} aria-label={texts.turn.list(label)}>
+        {!turns.length && <li class="start">{texts.turn.start(conversation.model)}</li>}
         {turns.map((turn, index) => (
           <TurnView
             key={turn.id}

@@ -84,7 +84,7 @@ function Panes({ credential, models, id, grpcPort, onFailure }: PanesProps) {
       </div>
       <Composer
         isBusy={isBusy}
-        isReady={!errors.tools && !errors.schema}
+        isReady={!Object.keys(errors).length}
         onSend={send}
         onStop={() => both.forEach((conversation) => conversation.stop())}
       />
@@ -118,7 +118,7 @@ function Toolbar({ isComparing, isSetupOpen, onCompare, onSetup, onNew }: Toolba
       <button type="button" onClick={onNew}>
         {texts.toolbar.new}
       </button>
-      <button type="button" aria-pressed={isComparing} onClick={onCompare}>
+      <button type="button" aria-label={texts.toolbar.compareLabel} aria-pressed={isComparing} onClick={onCompare}>
         {texts.toolbar.compare}
       </button>
       <button type="button" aria-expanded={isSetupOpen} onClick={onSetup}>

@@ -14,7 +14,7 @@ export function ReceiptView({ receipt }: { receipt: Receipt }) {
           <AttemptBar key={index} attempt={attempt} total={total} />
         ))}
       </ol>
-      <p>
+      <p class="hint">
         {[
           words.total(total),
           receipt.usage?.total_tokens !== undefined && words.tokens(receipt.usage.total_tokens),

@@ -19,6 +19,7 @@ function turnOf(messages: SessionMessage[], number: number, model: string): Turn
   answer.state = stateOf(last);
   answer.error = answer.state === "failed" ? (last.reason ?? last.state) : null;
   answer.receipt = last.receipt ?? null;
+  answer.stored = last;
   if (isAnswered) {
     answer.text = textOf(last.message);
     answer.images = imagesOf(last.message);

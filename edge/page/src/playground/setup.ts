@@ -16,17 +16,18 @@ export interface SetupFields {
   logprobs: boolean;
   tools: string;
   schema: string;
+  others: string;
 }
 
 export const EMPTY: SetupFields = {
   ...{ system: "", temperature: "", top_p: "", max_tokens: "", seed: "", stop: "", reasoning_effort: "" },
-  ...{ logprobs: false, tools: "", schema: "" },
+  ...{ logprobs: false, tools: "", schema: "", others: "" },
 };
 
 const NUMBERS = ["temperature", "top_p", "max_tokens", "seed"] as const;
 const NAME = "parley.setup";
 
-export type SetupErrors = Partial<Record<"tools" | "schema", string>>;
+export type SetupErrors = Partial<Record<"tools" | "schema" | "others", string>>;
 
 /** Returns what the fields contain, and the errors of those that are not valid. */
 export function readSetup(fields: SetupFields): { setup: Setup; errors: SetupErrors } {
@@ -41,6 +42,7 @@ export function readSetup(fields: SetupFields): { setup: Setup; errors: SetupErr
   if (tools) parameters["tools"] = tools;
   const schema = parse(fields.schema, "{", errors, "schema");
   if (schema) parameters["response_format"] = formatOf(schema);
+  Object.assign(parameters, parse(fields.others, "{", errors, "others"));
   return { setup: { system: fields.system, parameters }, errors };
 }
 

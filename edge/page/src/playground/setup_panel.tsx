@@ -49,6 +49,7 @@ export function SetupPanel({ fields, errors, onChange }: Props) {
       </label>
       <TextField label={words.tools} hint={words.toolsHint} error={errors.tools ?? null} value={fields.tools} onChange={set("tools")} />
       <TextField label={words.schema} hint={words.schemaHint} error={errors.schema ?? null} value={fields.schema} onChange={set("schema")} />
+      <TextField label={words.others} hint={words.othersHint} error={errors.others ?? null} value={fields.others} onChange={set("others")} />
     </section>
   );
 }

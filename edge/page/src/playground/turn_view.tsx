@@ -32,7 +32,7 @@ export function TurnView({ turn, variants, isLast, isBusy, onChoose, onReplace, 
     <li class="turn">
       <QuestionView messages={messages} isBusy={isBusy} onReplace={onReplace} />
       {variants.length > 1 && <Variants turn={turn} variants={variants} isBusy={isBusy} onChoose={onChoose} />}
-      <AnswerView answer={answer} isBusy={isBusy} onRetry={() => onReplace(messages)} onSnippets={onSnippets} />
+      <AnswerView answer={answer} number={turn.number} isBusy={isBusy} onRetry={() => onReplace(messages)} onSnippets={onSnippets} />
       {isLast && answer.state === "done" && calls.length > 0 && <ToolResultsForm calls={calls} onSend={onSend} />}
     </li>
   );
@@ -56,14 +56,16 @@ function QuestionView({ messages, isBusy, onReplace }: QuestionProps) {
     return <EditForm text={textOf(first)} onSave={save} onCancel={() => setEdited(false)} />;
   }
   return (
-    <div class="question" dir="auto">
+    <div class="asked">
       <h3 class="hidden">{first.role === "tool" ? texts.tools.results : texts.turn.question}</h3>
-      {messages.map((message, index) => (
-        <Text key={index} text={textOf(message)} />
-      ))}
-      {imagesOf(first).map((url, index) => (
-        <img key={url} src={imageOf(url) ?? ""} alt={texts.composer.image(index + 1)} />
-      ))}
+      <div class="question" dir="auto">
+        {messages.map((message, index) => (
+          <Text key={index} text={textOf(message)} />
+        ))}
+        {imagesOf(first).map((url, index) => (
+          <img key={url} src={imageOf(url) ?? ""} alt={texts.composer.image(index + 1)} />
+        ))}
+      </div>
       {first.role === "user" && (
         <button type="button" class="quiet" disabled={isBusy} onClick={() => setEdited(true)}>
           {texts.turn.edit}
@@ -74,6 +76,7 @@ function QuestionView({ messages, isBusy, onReplace }: QuestionProps) {
 }
 
 function Text({ text }: { text: string }) {
+  if (!text) return null;
   return text.length > MAX_TEXT ? <LongText text={text} /> : <p>{withoutOverrides(text)}</p>;
 }
 

@@ -75,18 +75,21 @@ function Row({ session, onExport, onDelete }: { session: Session } & Actions) {
   const { sessions: words } = texts;
   const updated = new Date(1000 * session.updated);
   return (
-    <div class="row">
-      <a href={`#/playground/${session.id}`}>{words.name(session.model, session.turn_count ?? 0)}</a>
-      <time class="hint" dateTime={updated.toISOString()}>
-        {words.time(updated)}
-      </time>
-      <span class="grow hint">{session.id}</span>
-      <button type="button" class="quiet" aria-label={words.exportOf(session.id)} onClick={() => onExport(session)}>
-        {words.export}
-      </button>
-      <button type="button" class="quiet" aria-label={words.deleteOf(session.id)} onClick={() => onDelete(session)}>
-        {words.delete}
-      </button>
+    <div class="session">
+      <a href={`#/playground/${session.id}`}>{session.title || words.untitled(session.model)}</a>
+      <span class="hint">
+        {session.model} · {words.turns(session.turn_count ?? 0)} ·{" "}
+        <time dateTime={updated.toISOString()}>{words.time(updated)}</time>
+      </span>
+      <span class="hint id">{session.id}</span>
+      <div class="row">
+        <button type="button" class="quiet" aria-label={words.exportOf(session.id)} onClick={() => onExport(session)}>
+          {words.export}
+        </button>
+        <button type="button" class="quiet" aria-label={words.deleteOf(session.id)} onClick={() => onDelete(session)}>
+          {words.delete}
+        </button>
+      </div>
     </div>
   );
 }
