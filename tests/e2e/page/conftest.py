@@ -106,7 +106,7 @@ def signed_in(chromium: Browser, stack: Parley) -> Iterator[Visitor]:
 
 @pytest.fixture
 def reader(signed_in: Visitor) -> Iterator[Visitor]:
-    """A page that is signed in, with the model `scripted`. At its end, it logged no error and called no other server."""
+    """A signed-in page with the model `scripted`. At its end, it logged no error and called no other server."""
     signed_in.restart()
     signed_in.problems.clear()
     yield signed_in
