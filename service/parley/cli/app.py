@@ -106,3 +106,4 @@ app.command(
 )
 app.command("parley.cli.db:app", name="db", help="Upgrade the database, or move it to PostgreSQL.")
 app.command("parley.cli.config:app", name="config", help="Check a configuration file.")
+app.command("parley.cli.imports:app", name="import", help="Translate the configuration of another gateway.")

@@ -134,6 +134,7 @@ InsecureOption = Annotated[
         help="Listen without TLS on addresses that other machines reach. API keys can be read on the way.",
     ),
 ]
+ForceOption = Annotated[bool, Parameter(name="--force", negative=(), help="Replace the file if it exists.")]
 JsonOption = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON.")]
 MetricsOption = Annotated[
     Address | None,

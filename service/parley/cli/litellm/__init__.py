@@ -1,0 +1,1 @@
+"""Translates the configuration of LiteLLM's proxy."""

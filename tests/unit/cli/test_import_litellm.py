@@ -1,0 +1,185 @@
+"""`parley import litellm`: real forms of LiteLLM's configuration, translated into ones that Parley accepts."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from parley.config.loader import load
+from tests.processes import run_here
+
+CONFIGS = Path(__file__).parent / "litellm_configs"
+NAMES = sorted(file.name for file in CONFIGS.iterdir())
+
+
+def translated(text: str, folder: Path) -> tuple[dict[str, Any], list[str]]:
+    """Translates the text of a file; returns the data of the result and the lines about what has no counterpart."""
+    file = folder / "config.yaml"
+    file.write_text(text)
+    result = run_here("import", "litellm", str(file))
+    assert 0 == result.returncode, result.stderr
+    return yaml.safe_load(result.stdout), result.stderr.splitlines()
+
+
+def example(name: str, folder: Path) -> tuple[dict[str, Any], list[str]]:
+    """Translates one of the example files."""
+    return translated((CONFIGS / name).read_text(), folder)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_result_is_a_configuration_without_secrets(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loader accepts the result, and neither it nor the lines have any key or password of the file."""
+    file = tmp_path / "parley.yaml"
+    result = run_here("import", "litellm", str(CONFIGS / name), "--output", str(file))
+    assert 0 == result.returncode, result.stderr
+    assert 0o600 == file.stat().st_mode & 0o777
+    text = file.read_text()
+    assert "secret-word" not in text + result.stdout + result.stderr
+    for variable in re.findall(r"\$\{(\w+)\}", text):
+        monkeypatch.setenv(variable, "a-key")
+    assert load(file).models
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_remark_has_a_line_and_is_in_the_file(name: str, tmp_path: Path) -> None:
+    """Each line on standard error names a line of the file and what to do, and the result has it as a comment."""
+    file = tmp_path / "parley.yaml"
+    result = run_here("import", "litellm", str(CONFIGS / name), "--output", str(file))
+    comments = file.read_text()
+    for line in result.stderr.splitlines():
+        assert re.match(rf"{name}:\d+: [\w.\[\]*-]+: [\w`\"]", line), line
+        assert f"#   {line}\n" in comments
+
+
+def test_backends_models_and_settings_of_a_proxy(tmp_path: Path) -> None:
+    """Azure deployments, aliases, rates as weights, time limits and retries have their counterparts."""
+    config, _ = example("proxy.yaml", tmp_path)
+    assert {
+        "openai": {"kind": "openai", "base_url": "https://api.openai.com/v1", "api_key": "${OPENAI_API_KEY}"},
+        "azure": {
+            "kind": "openai",
+            "base_url": "https://example-resource.openai.azure.com/openai/v1",
+            "api_key": "${AZURE_API_KEY}",
+        },
+        "sagemaker": {"kind": "any_llm", "provider": "sagemaker"},
+        "openai-2": {
+            "kind": "openai",
+            "base_url": "https://example-endpoint.up.railway.app",
+            "api_key": "${OPENAI_API_KEY_2}",
+        },
+    } == config["backends"]
+    models = {model.pop("id"): model for model in config["models"]}
+    assert ["small-eu", "large", "bench", "fake", "my-alias"] == list(models)
+    assert [
+        {"backend": "openai", "model": "gpt-5-mini"},
+        {"backend": "azure", "model": "chat-v-2"},
+    ] == models["small-eu"]["targets"]
+    assert (["large"], {"attempts": 12}) == (models["small-eu"]["fallbacks"], models["small-eu"]["retries"])
+    assert {"first_token": 60, "total": 300} == models["large"]["timeouts"]
+    assert {"total": 600} == models["bench"]["timeouts"]
+    assert [1000, 250] == [target["weight"] for target in models["fake"]["targets"]]
+    assert models["fake"] == models["my-alias"]
+
+
+def test_what_has_no_counterpart_is_listed(tmp_path: Path) -> None:
+    """Other APIs, wildcards and settings are listed with their lines, in the order of the file."""
+    _, lines = example("proxy.yaml", tmp_path)
+    assert "config.yaml:6: model_list[0].litellm_params.region_name: targets are not chosen by region" == lines[0]
+    found = "\n".join(lines)
+    for part in (
+        "config.yaml:32: model_list[4].model_info.mode: Parley has chat completions only; the deployment is left out",
+        "model_list[5].litellm_params.model: Parley has chat completions only; the deployment is left out",
+        "config.yaml:40: model_list[6].litellm_params.api_key: the key is not copied: set it in the environment",
+        "as OPENAI_API_KEY_2\n",
+        "model_list[8].model_name: Parley has no wildcards yet: list the models by name; left out",
+        "model_list[9].litellm_params.model: its vendor cannot be found out, or has no chat completions",
+        "router_settings.routing_strategy: targets are chosen by weight",
+        "general_settings.master_key: keys are made with `parley keys create`",
+        "files_settings: Parley has chat completions only",
+    ):
+        assert part in found
+    numbers = [int(line.split(":")[1]) for line in lines]
+    assert sorted(numbers) == numbers
+
+
+def test_keys_in_the_clear_get_variables(tmp_path: Path) -> None:
+    """Each key in the clear becomes a variable of its own, and rates beside the parameters count too."""
+    config, lines = example("balancer.yaml", tmp_path)
+    backends = config["backends"]
+    assert ["${OPENAI_API_KEY}", "${OPENAI_API_KEY_2}", "${OPENROUTER_API_KEY}"] == [
+        one["api_key"] for one in backends.values()
+    ]
+    assert [3, 9, 1] == [target["weight"] for target in config["models"][0]["targets"]]
+    assert any(
+        line.endswith(
+            "environment_variables.REDIS_PASSWORD: set it in the environment of Parley; the value is not copied"
+        )
+        for line in lines
+    )
+
+
+def test_vendors_with_an_address_of_their_own(tmp_path: Path) -> None:
+    """A vendor that LiteLLM does not name is reached at its `api_base`, and models may be fallbacks of each other."""
+    config, _ = example("regions.yaml", tmp_path)
+    assert {"siliconflow", "zhipu"} == config["backends"].keys()
+    assert {"backend": "zhipu", "model": "glm-4-flash"} == config["models"][1]["targets"][0]
+    assert [["glm-flash"], ["sf-qwen"]] == [model["fallbacks"] for model in config["models"]]
+    assert [8, 8] == [model["retries"]["attempts"] for model in config["models"]]
+
+
+def test_tiers_of_local_and_other_models(tmp_path: Path) -> None:
+    """Ollama, vLLM, Anthropic, Gemini and Bedrock; credentials by name, orders, prices and default fallbacks."""
+    config, lines = example("tiers.yaml", tmp_path)
+    assert {"kind": "openai", "base_url": "http://localhost:11434/v1"} == config["backends"]["ollama"]
+    assert {"kind": "openai", "base_url": "http://gpu.internal:8000/v1"} == config["backends"]["hosted_vllm"]
+    assert {"kind": "anthropic", "api_key": "${TEAM_ANTHROPIC_KEY}"} == config["backends"]["anthropic"]
+    assert "us.anthropic.claude-haiku-4-5-20251001-v1:0" == config["models"][4]["targets"][0]["model"]
+    models = {model["id"]: model for model in config["models"]}
+    assert {"temperature": 0.1, "max_tokens": 200} == models["fast-local"]["defaults"]
+    assert {"total": 30} == models["fast-local"]["timeouts"]
+    assert 8 == models["smart-local"]["targets"][0]["max_concurrent"]
+    assert ["smart-local", "cloud"] == models["fast-local"]["fallbacks"]
+    assert ["cloud.order-2"] == models["cloud"]["fallbacks"]
+    assert models["gpt-4"]["targets"] == models["smart-local"]["targets"]
+    assert {
+        "anthropic/claude-haiku-4-5": {"prompt": 1, "completion": 5},
+        "gemini/gemini-2.5-flash": {"prompt": 0, "completion": 0, "cached_prompt": 0.03},
+    } == config["prices"]
+    assert "fast-local" == config["default_model"]
+    found = "\n".join(lines)
+    assert "router_settings.unheard_of: is unknown; left out" in found
+    assert "an alias cannot be hidden" in found
+    assert "litellm_settings.fallbacks: has an entry that is no translated model" in found
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("models: []\n", "has no `model_list`"),
+        ("model_list: [{model_name: a, litellm_params: {model: whisper-1}}]\n", "has no model that can be translated"),
+        ("model_list: 7\n", "has no model that can be translated"),
+        ("model_list: [\n", "not valid YAML"),
+        ("model_list: [7, {litellm_params: [1]}, {model_name: x}]\n", "has no model that can be translated"),
+    ],
+)
+def test_a_file_without_models_is_an_error(text: str, error: str, tmp_path: Path) -> None:
+    """A file of another program, a broken one, or one without chat models is one line, and nothing is printed."""
+    (tmp_path / "config.yaml").write_text(text)
+    result = run_here("import", "litellm", str(tmp_path / "config.yaml"))
+    assert (1, "") == (result.returncode, result.stdout)
+    assert error in result.stderr
+
+
+def test_an_existing_file_stays(tmp_path: Path) -> None:
+    """The output replaces a file only with --force."""
+    file = tmp_path / "parley.yaml"
+    file.write_text("mine")
+    command = ("import", "litellm", str(CONFIGS / "tiers.yaml"), "--output", str(file))
+    refused = run_here(*command)
+    assert (1, "mine") == (refused.returncode, file.read_text())
+    assert f"{file} exists; name another file, or replace it with --force" in refused.stderr
+    assert (0, True) == (run_here(*command, "--force").returncode, "backends:" in file.read_text())
