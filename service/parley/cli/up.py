@@ -148,16 +148,16 @@ def up(  # noqa: PLR0913 - one parameter an option
         if shown is not None:
             shown.done(startup.store_step(checked, state, is_open=store.identity is not None))
         serving = connection.wait_serving(shown)
-    asyncio.run(_greet(store, serving, checked, state))
+    asyncio.run(_greet(store, serving, checked, state, first_key.create_command(config, state)))
     supervisor.send(StoreOpened(store.identity))
 
 
-async def _greet(store: StoreStartup, serving: Serving, config: Config, state: Path) -> None:
+async def _greet(store: StoreStartup, serving: Serving, config: Config, state: Path, another: str) -> None:
     """Waits for the store, creates the first key and prints the addresses. Raises CommandError."""
     await store.end()
     key = await first_key.create(config, state)
     assert serving.http  # noqa: S101 - for the type checker
-    Output(1).write(first_key.greeting(serving.http, serving.grpc, key, config).encode())
+    Output(1).write(first_key.greeting(serving.http, serving.grpc, key, config, another=another).encode())
 
 
 def _check(config: Path | None, http: Address, grpc: Address, ready_file: Path | None) -> Config:

@@ -1,6 +1,8 @@
 """The first API key: on a terminal, or in a private file."""
 
+import json
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -35,4 +37,48 @@ async def test_a_log_names_the_file_with_the_key(tmp_path: Path) -> None:
     assert f"Your first API key is in {file}\n" in text
     assert f'-H "Authorization: Bearer $(cat {file})"' in text
     assert "sk-" not in text
+    assert "keys create" not in text
     assert await first_key.create(load(None), tmp_path) is None
+
+
+def words(text: str) -> list[str]:
+    """Returns the words of the example call, as a shell reads them."""
+    return shlex.split(text[text.index("curl ") : text.index("\nCtrl-C")])
+
+
+@pytest.mark.parametrize(
+    ("columns", "begin"), [(80, "'Authorization: Bearer sk-"), (60, '"Authorization: Bearer $KEY"')]
+)
+def test_the_example_fits_the_terminal(columns: int, begin: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No line is wider than the terminal, and a shell reads one call with one JSON body."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    key = "sk-" + "k" * 43
+    text = first_key.greeting(HTTP, GRPC, key, load(None))
+    assert max(map(len, text.splitlines())) <= columns
+    assert f"-H {begin}" in text
+    call = words(text)
+    assert ["curl", "http://127.0.0.1:8080/v1/chat/completions"] == call[:2]
+    body = json.loads(call[call.index("-d") + 1])
+    assert "smollm2" == body["model"]
+    assert [{"role": "user", "content": "What is the capital of France?"}] == body["messages"]
+
+
+def test_the_page_is_among_the_addresses() -> None:
+    """The page is the root of the REST listener."""
+    lines = first_key.greeting(HTTP, GRPC, None, load(None)).splitlines()
+    assert ["Page  http://127.0.0.1:8080/", "REST  http://127.0.0.1:8080", "gRPC  127.0.0.1:50051"] == lines[1:4]
+
+
+def test_a_later_run_shows_how_to_create_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command names this installation, and the state folder and the configuration unless they are the default."""
+    program = Path(sys.executable).with_name("parley")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".parley").mkdir()
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert f"{program} keys create" == first_key.create_command(None, tmp_path / ".parley")
+    command = first_key.create_command(Path("my parley.yaml"), tmp_path / "other")
+    assert f"{program} keys create --state-dir {tmp_path}/other --config 'my parley.yaml'" == command
+    monkeypatch.setenv("PATH", str(program.parent))
+    assert "parley keys create" == first_key.create_command(None, tmp_path / ".parley")
+    text = first_key.greeting(HTTP, GRPC, None, load(None), another=command)
+    assert f"To create another API key:\n\n  {command} --name NAME\n" in text

@@ -211,8 +211,8 @@ SETTINGS: Mapping[str, str] = {
 """Settings without a counterpart, by section and name."""
 
 USED_SETTINGS = _words(
-    """litellm_settings.fallbacks litellm_settings.default_fallbacks
-    litellm_settings.context_window_fallbacks litellm_settings.num_retries litellm_settings.request_timeout litellm_settings.model_alias_map
+    """litellm_settings.fallbacks litellm_settings.default_fallbacks litellm_settings.context_window_fallbacks
+    litellm_settings.num_retries litellm_settings.request_timeout litellm_settings.model_alias_map
     router_settings.fallbacks router_settings.default_fallbacks router_settings.context_window_fallbacks
     router_settings.num_retries router_settings.timeout router_settings.stream_timeout
     router_settings.model_group_alias router_settings.routing_strategy general_settings.completion_model"""

@@ -2,13 +2,14 @@
 
 import json
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
 from parley.config import Config
 from parley.supervisor.addresses import Address
 from parley.supervisor.errors import CommandError
-from parley.supervisor.folders import write_private
+from parley.supervisor.folders import default_state_dir, write_private
 
 _FILE = "first-key"
 _QUESTION = "What is the capital of France?"
@@ -49,16 +50,55 @@ def _write(file: Path | None, text: str) -> None:
         raise CommandError(f"{file} cannot be written ({error.strerror}); it is to hold the first API key") from error
 
 
-def greeting(http: Address, grpc: Address, key: str | Path | None, config: Config) -> str:
-    """Returns the addresses; on the first run also the key, or its file, and an example call."""
-    text = f"\nREST  {scheme(config)}://{http}\ngRPC  {grpc}\n"
+def greeting(
+    http: Address, grpc: Address, key: str | Path | None, config: Config, *, another: str = "parley keys create"
+) -> str:
+    """Returns the addresses; on the first run the key, or its file, and an example call; later how to create a key.
+
+    Args:
+        http: The REST address.
+        grpc: The gRPC address.
+        key: The first key, or the file with it; None on a later run.
+        config: The configuration.
+        another: The command that creates a key for this store.
+    """
+    url = f"{scheme(config)}://{http}"
+    text = f"\nPage  {url}/\nREST  {url}\ngRPC  {grpc}\n"
     if isinstance(key, Path):
         header = f'"Authorization: Bearer $(cat {shlex.quote(str(key))})"'
         text += f"\nYour first API key is in {key}\n\nTry it:\n\n{_curl(http, header, config)}\n"
     elif key is not None:
-        header = f"'Authorization: Bearer {key}'"
-        text += f"\nYour first API key, shown only now:\n\n  {key}\n\nTry it:\n\n{_curl(http, header, config)}\n"
+        text += f"\nYour first API key, shown only now:\n\n  {key}\n\nTry it:\n\n{_curl_with_key(http, key, config)}\n"
+    else:
+        text += f"\nTo create another API key:\n\n  {another} --name NAME\n"
     return f"{text}\nCtrl-C stops it.\n"
+
+
+def create_command(config: Path | None, state: Path) -> str:
+    """Returns the command that creates a key, as it works in the current folder.
+
+    Args:
+        config: The configuration file, as given; None for the default configuration.
+        state: The state folder.
+    """
+    words = [_program(), "keys", "create"]
+    if state != default_state_dir().absolute():
+        words += ["--state-dir", str(state)]
+    if config is not None:
+        words += ["--config", str(config)]
+    return shlex.join(words)
+
+
+def _program() -> str:
+    """Returns the shortest path of the command `parley` of this installation."""
+    own = Path(sys.executable).with_name("parley")
+    found = shutil.which("parley")
+    if found is not None and Path(found).samefile(own):
+        return "parley"
+    try:
+        return str(own.relative_to(Path.cwd()))
+    except ValueError:
+        return str(own)
 
 
 def scheme(config: Config) -> str:
@@ -66,11 +106,20 @@ def scheme(config: Config) -> str:
     return "https" if config.tls else "http"
 
 
+def _curl_with_key(http: Address, key: str, config: Config) -> str:
+    """Returns an example call with the key in it, or in a variable if the terminal is too narrow for that."""
+    example = _curl(http, f"'Authorization: Bearer {key}'", config)
+    if max(map(len, example.splitlines())) <= shutil.get_terminal_size().columns:
+        return example
+    return f"KEY={key}\n" + _curl(http, '"Authorization: Bearer $KEY"', config)
+
+
 def _curl(http: Address, header: str, config: Config) -> str:
-    """Returns an example call as a shell command; `header` is its quoted Authorization header."""
-    model = config.default_model or config.models[0].id
-    body = json.dumps({"model": model, "messages": [{"role": "user", "content": _QUESTION}]}, ensure_ascii=False)
-    headers = f"-H {header} -H 'Content-Type: application/json'"
+    """Returns an example call as a shell command of short lines; `header` is its quoted Authorization header."""
+    model = json.dumps(config.default_model or config.models[0].id, ensure_ascii=False)
+    question = json.dumps(_QUESTION, ensure_ascii=False)
+    body = f'{{"model": {model},\n  "messages": [{{"role": "user",\n    "content": {question}}}]}}'
     # The certificate names the host that callers use, which is not an address of this machine.
     curl = "curl -k" if config.tls else "curl"
-    return f"{curl} {scheme(config)}://{http.to_call()}/v1/chat/completions {headers} -d {shlex.quote(body)}"
+    url = f"{scheme(config)}://{http.to_call()}/v1/chat/completions"
+    return f"{curl} {url} \\\n  -H {header} \\\n  -H 'Content-Type: application/json' \\\n  -d {shlex.quote(body)}"
