@@ -106,4 +106,10 @@ app.command(
 )
 app.command("parley.cli.db:app", name="db", help="Upgrade the database, or move it to PostgreSQL.")
 app.command("parley.cli.config:app", name="config", help="Check a configuration file.")
+app.command(
+    "parley.cli.doctor:doctor",
+    name="doctor",
+    help="Check everything that Parley needs; show a remedy for each problem.",
+    help_epilogue="Examples:\n  parley doctor --config parley.yaml\n  parley doctor --no-calls --json",
+)
 app.command("parley.cli.imports:app", name="import", help="Translate the configuration of another gateway.")

@@ -68,6 +68,22 @@ async def open_existing_store(config: StoreConfig, state_dir: Path, identity: st
         await store.close()
 
 
+@asynccontextmanager
+async def open_known_store(config: StoreConfig, state_dir: Path) -> AsyncIterator[Store]:
+    """Opens the store that a state directory has used, as a service does: nothing is created or upgraded.
+
+    Raises StoreUnavailable, also later: its schema has another version, or it is another store than before.
+    """
+    identity = known_identity(state_dir, _name(config, state_dir))
+    async with open_existing_store(config, state_dir, identity) as store:
+        yield store
+
+
+def is_new(config: StoreConfig, state_dir: Path) -> bool:
+    """Returns whether the state directory has never used the store."""
+    return known_identity(state_dir, _name(config, state_dir)) is None
+
+
 async def create_store(config: StoreConfig, state_dir: Path) -> str:
     """Creates the store if it is new, checks that it is available, and records that it exists.
 

@@ -6,7 +6,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from fcntl import LOCK_EX, LOCK_NB, flock
+from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
 from pathlib import Path
 
 from parley.supervisor.errors import CommandError
@@ -14,6 +14,7 @@ from parley.supervisor.errors import CommandError
 # The path of a Unix socket has at most 104 bytes on macOS (108 on Linux), its closing zero included. The longest name
 # in the run folder is `models-99/llama-<32 characters>.sock`.
 _MAX_RUN_DIR_LENGTH = 49
+_LOCK = "parley.lock"
 
 
 def default_state_dir() -> Path:
@@ -36,7 +37,7 @@ def state_dir(chosen: Path | None) -> Path:
     folder = (chosen or default_state_dir()).expanduser().absolute()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _require_trusted(folder)
+        require_trusted(folder)
         with tempfile.TemporaryFile(dir=folder):
             return folder
     except OSError as error:
@@ -44,7 +45,7 @@ def state_dir(chosen: Path | None) -> Path:
         raise CommandError(f"{folder} cannot be written ({reason}); choose another folder with --state-dir") from error
 
 
-def _require_trusted(folder: Path) -> None:
+def require_trusted(folder: Path) -> None:
     """Raises CommandError if another user can change the files of the state folder, or replace the folder.
 
     A folder of root that only a group of this process can write to is accepted: Kubernetes (`fsGroup`) and OpenShift
@@ -70,10 +71,24 @@ def _require_trusted(folder: Path) -> None:
             )
 
 
+def running_process(state: Path) -> str | None:
+    """Returns the process id of the `parley up` that uses a state folder; None if none runs."""
+    try:
+        file = (state / _LOCK).open(encoding="ascii")
+    except OSError:
+        return None
+    with file:
+        try:
+            flock(file, LOCK_SH | LOCK_NB)
+        except BlockingIOError:
+            return file.read().strip() or "?"
+    return None
+
+
 @contextmanager
 def locked(state: Path) -> Iterator[None]:
     """Locks the state folder for one `parley up`. Raises CommandError if another process holds the lock."""
-    descriptor = os.open(state / "parley.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(state / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "r+", encoding="ascii") as file:
         try:
             flock(file, LOCK_EX | LOCK_NB)

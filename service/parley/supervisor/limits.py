@@ -7,7 +7,8 @@ from pathlib import Path
 
 from parley.supervisor.process import print_notice
 
-_FEW_DESCRIPTORS = 4096
+FEW_DESCRIPTORS = 4096
+"""A limit of open files below which a warning is given."""
 _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 _LEAST_HEAP, _MOST_HEAP = 160 * 2**20, 2 * 2**30
 _HEAP_PART = 8
@@ -51,7 +52,7 @@ def raise_descriptor_limit() -> None:
         except (OSError, ValueError) as error:  # some systems have a lower limit of their own
             print_notice(f"the limit of open files stays at {soft}: {error}")
             hard = soft
-    if hard != resource.RLIM_INFINITY and hard < _FEW_DESCRIPTORS:
+    if hard != resource.RLIM_INFINITY and hard < FEW_DESCRIPTORS:
         print_notice(
             f"the limit of open files is {hard}, which a few hundred streams use up; raise the hard limit"
             " (`ulimit -Hn`, systemd's LimitNOFILE=, or Docker's --ulimit nofile=)"

@@ -30,14 +30,18 @@ def check_config(config: Config, file: Path | None) -> None:
         ConfigError: One line for each problem.
     """
     _warn_of_writers(file)
-    problems = [
+    if problems := config_problems(config):
+        raise located_error(file, problems)
+
+
+def config_problems(config: Config) -> list[str]:
+    """Returns the problems that the schema cannot find. Each begins with its path, such as `models[0].defaults: `."""
+    return [
         *_wrong_defaults(config),
         *_missing_model_files(config),
         *_unusable_certificates(config),
         *_unusable_certificates_of_backends(config),
     ]
-    if problems:
-        raise located_error(file, problems)
 
 
 def _unusable_certificates_of_backends(config: Config) -> Iterator[str]:

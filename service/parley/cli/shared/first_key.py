@@ -11,7 +11,8 @@ from parley.supervisor.addresses import Address
 from parley.supervisor.errors import CommandError
 from parley.supervisor.folders import default_state_dir, write_private
 
-_FILE = "first-key"
+FIRST_KEY = "first-key"
+"""The file in the state folder that has the first key, if it was not shown on a terminal."""
 _QUESTION = "What is the capital of France?"
 
 
@@ -34,7 +35,7 @@ async def create(config: Config, state: Path) -> str | Path | None:
         from parley.core.administration import Keys, KeySettings, Rules
         from parley.core.ports import Origin
 
-        file = None if sys.stdout.isatty() else state / _FILE
+        file = None if sys.stdout.isatty() else state / FIRST_KEY
         _write(file, "")
         _, secret = await Keys(store, Rules.of(config)).create(KeySettings("first key"), Origin("parley", "up"))
         _write(file, f"{secret}\n")

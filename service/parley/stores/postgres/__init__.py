@@ -272,16 +272,24 @@ class PostgresStore(PostgresKeyStore, UsageMethods, AlertMethods, TargetMethods)
         await self._lease_waiters.close()
         await self._pool.close()
 
-    async def _clocks_agree(self) -> bool:
-        """Compares this process's wall clock with the database's, and logs the start of a difference."""
+    async def clock_difference(self) -> float:
+        """Returns by how many seconds this process's wall clock is ahead, at least, of the database's.
+
+        It is 0 if the database's time is between the beginning and the end of the call.
+        """
         before = self._wall()
         database_time = await self._read(lambda db: reaper.database_time(db, self._clock()))
-        differs = not before - _SKEW_SECONDS < database_time < self._wall() + _SKEW_SECONDS
+        return max(before - database_time, 0.0) or min(self._wall() - database_time, 0.0)
+
+    async def _clocks_agree(self) -> bool:
+        """Compares this process's wall clock with the database's, and logs the start of a difference."""
+        ahead = await self.clock_difference()
+        differs = abs(ahead) >= _SKEW_SECONDS
         if differs and not self._skewed:
             _log.error(
                 "this machine's clock differs from the database's: this process deletes nothing by age; "
                 "synchronize the clocks by NTP",
-                seconds=round(before - database_time, 1),
+                seconds=round(ahead, 1),
             )
         self._skewed = differs
         return not differs

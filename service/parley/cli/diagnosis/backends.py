@@ -1,0 +1,49 @@
+"""Calls each backend once."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+from parley.cli.diagnosis.finding import Finding
+from parley.cli.shared.probe import ProbeFailed, probe
+from parley.config import Config, LlamaCppBackend
+
+_CHECK = "backends"
+
+
+async def check(config: Config, run_dir: Path | None) -> list[Finding]:
+    """Returns a finding for each backend that a model uses, in the order of the configuration.
+
+    Args:
+        config: The configuration.
+        run_dir: The run folder of the running service; None if it does not run.
+    """
+    return list(await asyncio.gather(*(_check(config, name, model, run_dir) for name, model in _first_models(config))))
+
+
+def skipped(config: Config) -> Iterator[Finding]:
+    """Yields a finding for each backend that a model uses, without calls."""
+    for name, _ in _first_models(config):
+        yield Finding(_CHECK, "skipped", f"{name}: not called, because of --no-calls")
+
+
+def _first_models(config: Config) -> list[tuple[str, str]]:
+    """Returns each backend with the first model that targets name there."""
+    found: dict[str, str] = {}
+    for model in config.models:
+        for target in model.targets:
+            found.setdefault(target.backend, target.model)
+    return [(name, found[name]) for name in config.backends if name in found]
+
+
+async def _check(config: Config, name: str, model: str, run_dir: Path | None) -> Finding:
+    backend = config.backends[name]
+    if isinstance(backend, LlamaCppBackend) and run_dir is None:
+        return Finding(_CHECK, "skipped", f"{name}: `parley up` starts it; run doctor again while that runs")
+    shown = f"{name} ({model})" if model else name
+    try:
+        reply = await probe(name, backend, model, run_dir if isinstance(backend, LlamaCppBackend) else None)
+    except ProbeFailed as error:
+        status = "warning" if error.is_temporary else "failed"
+        return Finding(_CHECK, status, f"{shown}: {error}", error.remedy)
+    return Finding(_CHECK, "ok", f"{shown} answered in {reply.seconds:.1f} s")

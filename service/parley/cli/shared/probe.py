@@ -1,0 +1,114 @@
+"""Makes one cheap call to a backend, and explains its failures to the operator."""
+
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from parley.app import make_backend
+from parley.config import BackendConfig, ConfigError, Timeouts
+from parley.core.errors import (
+    DeadlineExceeded,
+    ParleyError,
+    UpstreamError,
+    UpstreamMisconfigured,
+    UpstreamQuotaExhausted,
+    UpstreamRateLimited,
+    UpstreamRejected,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
+from parley.core.ports import Backend, UpstreamCall
+from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
+
+QUESTION = "Reply with the word OK."
+_TIMEOUTS = Timeouts(connect=5.0, first_token=30.0, stream_idle=30.0, stall=30.0, total=30.0)
+_MAX_TOKENS = 16  # the least that OpenAI's newer models accept
+_NEW_NAME = "max_completion_tokens"
+_REMEDIES: Sequence[tuple[type[Exception], str]] = (
+    (ConfigError, "correct the backend in the configuration"),
+    (UpstreamMisconfigured, "check `api_key`, `base_url` and the target's `model`"),
+    (UpstreamQuotaExhausted, "add credit at the vendor, or use another key"),
+    (UpstreamRateLimited, "wait, or have the vendor raise the limit of the key"),
+    (UpstreamRejected, "check the target's `model`, and which parameters it accepts"),
+    (UpstreamTimeout, "see whether the server is overloaded or still loads the model"),
+    (DeadlineExceeded, "see whether the server is overloaded or still loads the model"),
+    (UpstreamUnavailable, "start the server, or correct `base_url`; check the network and the proxy variables"),
+    (UpstreamError, "check that `base_url` is an API of the backend's `kind`"),
+)
+
+
+class ProbeFailed(Exception):
+    """The call failed.
+
+    Attributes:
+        remedy: What to do.
+        is_temporary: Whether the backend works, but not for this call.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        if isinstance(error, ParleyError):
+            super().__init__(error.message if error.is_quoted else error.cause or error.message)
+        else:
+            super().__init__(str(error))
+        default = "see the log of the server"
+        self.remedy = next((text for kind, text in _REMEDIES if isinstance(error, kind)), default)
+        self.is_temporary = isinstance(error, UpstreamRateLimited)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer to the call.
+
+    Attributes:
+        text: The text, which may be empty: a model may reason instead.
+        seconds: The time until the answer was complete.
+    """
+
+    text: str
+    seconds: float
+
+
+async def probe(name: str, config: BackendConfig, model: str, run_dir: Path | None = None) -> Reply:
+    """Asks a backend for a few tokens.
+
+    Args:
+        name: The name of the backend.
+        config: The backend.
+        model: The backend's name of the model.
+        run_dir: The run folder of the running service, which has the sockets of its llama.cpp servers.
+
+    Raises:
+        ProbeFailed: The backend cannot be created or called.
+    """
+    with tempfile.TemporaryDirectory(prefix="parley-") as folder:
+        try:
+            backend = make_backend(name, config, run_dir or Path(folder))
+        except ConfigError as error:
+            raise ProbeFailed(error) from error
+        try:
+            return await _ask(backend, model)
+        except ParleyError as error:
+            raise ProbeFailed(error) from error
+        finally:
+            await backend.close()
+
+
+async def _ask(backend: Backend, model: str) -> Reply:
+    """Asks with `max_tokens`, or with its new name where the backend demands that."""
+    try:
+        return await _complete(backend, model, CreateChatCompletionRequest(max_tokens=_MAX_TOKENS))
+    except UpstreamError as error:
+        if _NEW_NAME not in f"{error.message} {error.cause} {error.detail}":
+            raise
+    return await _complete(backend, model, CreateChatCompletionRequest(max_completion_tokens=_MAX_TOKENS))
+
+
+async def _complete(backend: Backend, model: str, request: CreateChatCompletionRequest) -> Reply:
+    request.model = model
+    request.messages.add(role="user").content.string_value = QUESTION
+    began = time.perf_counter()
+    answer = await backend.complete(UpstreamCall(request, model, _TIMEOUTS))
+    text = answer.choices[0].message.content.string_value if answer.choices else ""
+    return Reply(text, time.perf_counter() - began)

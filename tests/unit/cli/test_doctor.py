@@ -1,0 +1,224 @@
+"""`parley doctor` on real files, sockets and a scripted backend."""
+
+import asyncio
+import fcntl
+import json
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from parley.stores.open import create_store
+from tests.processes import run_here
+from tests.upstream import Json, ScriptedUpstream, completion
+
+KEY = "sk-doctor-secret-word"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ScriptedUpstream]:
+    """A backend."""
+    with ScriptedUpstream() as upstream:
+        yield upstream
+
+
+@pytest.fixture
+def upstream(server: ScriptedUpstream) -> ScriptedUpstream:
+    """The backend, without earlier requests; its clock is that of this machine."""
+    server.reset()
+    server.default = Json(completion("OK"), headers={"Date": formatdate(usegmt=True)})
+    return server
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder for the configuration; the state folder is `state` in it."""
+    (tmp_path / "state").mkdir(mode=0o700)
+    return tmp_path
+
+
+def configure(folder: Path, url: str, more: str = "") -> Path:
+    """Writes a configuration with one backend at `url`."""
+    file = folder / "parley.yaml"
+    file.write_text(
+        f'backends: {{up: {{kind: openai, base_url: "{url}", api_key: "${{UP_KEY}}"}}}}\n'
+        f"models: [{{id: m, targets: [{{backend: up, model: tiny}}]}}]\n{more}"
+    )
+    return file
+
+
+def doctor(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Runs `parley doctor` with the configuration and the state folder of a folder, and with any free ports."""
+    ports = {"PARLEY_HTTP": "127.0.0.1:0", "PARLEY_GRPC": "127.0.0.1:0", "PARLEY_METRICS": "127.0.0.1:0"}
+    files = {"PARLEY_STATE_DIR": str(folder / "state"), "PARLEY_CONFIG": str(folder / "parley.yaml")}
+    return run_here("doctor", *options, UP_KEY=KEY, no_proxy="*", **files, **ports)
+
+
+def findings(folder: Path, check: str, *options: str) -> list[dict[str, Any]]:
+    """Returns the findings of one check, from the JSON output."""
+    result = doctor(folder, "--json", *options)
+    assert KEY not in result.stdout + result.stderr
+    found = json.loads(result.stdout)
+    assert (1 if any(one["status"] == "failed" for one in found) else 0) == result.returncode
+    return [one for one in found if one.pop("check") == check]
+
+
+def problem(folder: Path, check: str, *options: str) -> dict[str, Any]:
+    """Returns the only finding of a check that is a warning or has failed."""
+    (found,) = [one for one in findings(folder, check, *options) if one["status"] in {"warning", "failed"}]
+    assert found["remedy"]
+    return found
+
+
+def test_all_is_well(upstream: ScriptedUpstream, folder: Path) -> None:
+    """Every check has a line; the backend is called once, with its key and for few tokens; nothing is created."""
+    configure(folder, upstream.url)
+    result = doctor(folder)
+    assert (0, "") == (result.returncode, result.stderr)
+    lines = [line.split(maxsplit=2) for line in result.stdout.splitlines()[:-1]]  # the last: the limit of open files
+    assert {"ok"} == {status for status, _, _ in lines}
+    assert ["configuration", "backends", "store", "store", "clocks", "ports", "ports", "ports", "permissions"] == [
+        check for _, check, _ in lines
+    ]
+    assert lines[1][2].startswith("up (tiny) answered in ")
+    (call,) = [request for request in upstream.requests if request.method == "POST"]
+    assert f"Bearer {KEY}" == call.headers["authorization"]
+    assert ("tiny", 16) == (call.json["model"], call.json["max_tokens"])
+    assert [] == list((folder / "state").iterdir())
+
+
+def test_no_calls(upstream: ScriptedUpstream, folder: Path) -> None:
+    """With --no-calls, no backend receives anything."""
+    configure(folder, upstream.url)
+    (found,) = findings(folder, "backends", "--no-calls")
+    assert "skipped" == found["status"]
+    assert [] == upstream.requests
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "outcome", "remedy"),
+    [
+        (401, f"Incorrect API key provided: {KEY}", "failed", "check `api_key`, `base_url` and the target's `model`"),
+        (404, "no such model", "failed", "check `api_key`, `base_url` and the target's `model`"),
+        (429, "slow down", "warning", "wait, or have the vendor raise the limit of the key"),
+        (400, "`max_tokens` is bad", "failed", "check the target's `model`, and which parameters it accepts"),
+    ],
+)
+def test_a_backend_that_refuses(
+    status: int, message: str, outcome: str, remedy: str, upstream: ScriptedUpstream, folder: Path
+) -> None:
+    """The line has a remedy that fits the refusal, and never the key."""
+    configure(folder, upstream.url)
+    upstream.default = Json({"error": {"message": message}}, status)
+    found = problem(folder, "backends")
+    assert (outcome, remedy) == (found["status"], found["remedy"])
+    assert found["message"].startswith("up (tiny): ")
+
+
+def test_a_backend_with_the_new_name_of_the_limit(upstream: ScriptedUpstream, folder: Path) -> None:
+    """A model that demands `max_completion_tokens` gets it."""
+    configure(folder, upstream.url)
+    text = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+    upstream.answer(Json({"error": {"message": text, "code": "unsupported_parameter", "param": "max_tokens"}}, 400))
+    assert ["ok"] == [one["status"] for one in findings(folder, "backends")]
+    assert 16 == upstream.requests[1].json["max_completion_tokens"]
+
+
+def test_a_backend_that_is_down(folder: Path) -> None:
+    """A refused connection is a failure, with exit code 1 and one line on standard error."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
+        configure(folder, f"http://127.0.0.1:{closed.getsockname()[1]}/v1")
+        found = problem(folder, "backends")
+        result = doctor(folder)
+    assert ("failed", "start the server, or correct `base_url`; check the network and the proxy variables") == (
+        found["status"],
+        found["remedy"],
+    )
+    assert (1, "parley: 1 check failed\n") == (result.returncode, result.stderr)
+
+
+def test_an_invalid_configuration(folder: Path) -> None:
+    """Each problem is a line with file and line; what needs the configuration is skipped, the rest is checked."""
+    configure(folder, "http://up", "models2: []\nplans: 7\n")
+    found = findings(folder, "configuration")
+    assert [f"{folder}/parley.yaml:{line}" for line in (4, 3)] == [one["message"].split(": ")[0] for one in found]
+    assert ["skipped"] == [one["status"] for one in findings(folder, "store")]
+    assert {"ok"} == {one["status"] for one in findings(folder, "permissions")}
+
+
+def test_risks_of_a_valid_configuration(upstream: ScriptedUpstream, folder: Path) -> None:
+    """A key in the file, a file that others can read or change, and an unused backend are warnings."""
+    file = configure(folder, upstream.url)
+    text = file.read_text().replace('"${UP_KEY}"}', f'"{KEY}"}}, idle: {{kind: llama_cpp}}')
+    file.write_text(text)
+    file.chmod(0o646)
+    found = findings(folder, "configuration", "--no-calls")
+    assert ["ok", "warning", "warning", "warning", "warning"] == [one["status"] for one in found]
+    assert "no model uses the backend idle" == found[1]["message"]
+    assert f"run `chmod o-w {file}`" == found[2]["remedy"]
+    assert f"{file}:1: backends.up.api_key has the secret itself" == found[3]["message"]
+    assert f"run `chmod o-r {file}`" == found[4]["remedy"]
+
+
+def test_a_lost_store(upstream: ScriptedUpstream, folder: Path) -> None:
+    """A database that existed and is gone is a failure, and is not created anew; an existing one is fine."""
+    file = configure(folder, upstream.url, f"store: {{kind: sqlite, path: {folder}/data/parley.db}}\n")
+    (folder / "data").mkdir(mode=0o700)
+    from parley.config.loader import load
+
+    file.write_text(file.read_text().replace("${UP_KEY}", KEY))
+    asyncio.run(create_store(load(file).store, folder / "state"))
+    assert {"ok"} == {one["status"] for one in findings(folder, "store", "--no-calls")}
+    for database in (folder / "data").iterdir():
+        database.unlink()
+    found = problem(folder, "store", "--no-calls")
+    assert "failed" == found["status"]
+    assert str(folder / "data" / "parley.db") in found["message"]
+    assert [] == list((folder / "data").iterdir())
+
+
+@pytest.mark.parametrize(("ahead", "text"), [(3600, "behind"), (-3600, "ahead of")])
+def test_a_wrong_clock(ahead: float, text: str, upstream: ScriptedUpstream, folder: Path) -> None:
+    """A clock that differs from that of the backend is a failure with the difference."""
+    configure(folder, upstream.url)
+    upstream.default = Json(completion("OK"), headers={"Date": formatdate(time.time() + ahead, usegmt=True)})
+    found = problem(folder, "clocks")
+    assert f" s {text} that of {upstream.address}" in found["message"]
+    assert 3590 < float(found["message"].split(" is ")[1].split()[0]) < 3610
+    assert "NTP" in found["remedy"]
+
+
+def test_a_port_in_use(upstream: ScriptedUpstream, folder: Path) -> None:
+    """A port in use is a failure, unless the Parley of the state folder runs; that of metrics is a warning."""
+    configure(folder, upstream.url)
+    taken = upstream.address
+    found = problem(folder, "ports", "--no-calls", "--http", taken)
+    assert ("failed", f"{taken} is in use") == (found["status"], found["message"])
+    assert found["remedy"].endswith("choose another with --http")
+    assert "warning" == problem(folder, "ports", "--no-calls", "--metrics", taken)["status"]
+    with (folder / "state" / "parley.lock").open("w") as lock:
+        lock.write("4711")
+        lock.flush()
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        ports = findings(folder, "ports", "--no-calls", "--http", taken)
+    assert f"{taken} (--http) is in use while Parley runs (process 4711)" == ports[0]["message"]
+
+
+def test_permissions(upstream: ScriptedUpstream, folder: Path) -> None:
+    """A state folder that others can write to, a database that others can read, and a stored first key are listed."""
+    configure(folder, upstream.url)
+    state = folder / "state"
+    state.chmod(0o777)
+    (state / "first-key").write_text("sk-first-secret-word")
+    (state / "parley.db").touch(0o644)
+    (state / "parley.db").chmod(0o644)
+    found = findings(folder, "permissions", "--no-calls")
+    assert ["failed", "warning", "failed", "ok"] == [one["status"] for one in found]
+    assert f"run `chmod go-w {state}`, or choose another --state-dir" == found[0]["remedy"]
+    assert f"run `chmod o-rw {state}/parley.db`" == found[2]["remedy"]
