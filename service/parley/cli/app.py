@@ -107,6 +107,15 @@ app.command(
 app.command("parley.cli.db:app", name="db", help="Upgrade the database, or move it to PostgreSQL.")
 app.command("parley.cli.config:app", name="config", help="Check a configuration file.")
 app.command(
+    "parley.cli.init:init",
+    name="init",
+    help="Write a configuration by asking for vendor and model.",
+    help_epilogue="Examples:\n"
+    "  parley init\n"
+    "  OPENAI_API_KEY=sk-… parley init parley.yaml --vendor openai --model gpt-5-mini --no-input\n"
+    "  parley init --vendor hosted_vllm --base-url http://10.0.0.5:8000/v1 --model qwen3-8b --no-test",
+)
+app.command(
     "parley.cli.doctor:doctor",
     name="doctor",
     help="Check everything that Parley needs; show a remedy for each problem.",

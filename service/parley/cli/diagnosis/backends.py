@@ -44,6 +44,5 @@ async def _check(config: Config, name: str, model: str, run_dir: Path | None) ->
     try:
         reply = await probe(name, backend, model, run_dir if isinstance(backend, LlamaCppBackend) else None)
     except ProbeFailed as error:
-        status = "warning" if error.is_temporary else "failed"
-        return Finding(_CHECK, status, f"{shown}: {error}", error.remedy)
+        return Finding(_CHECK, "warning" if error.is_temporary else "failed", f"{shown}: {error}", error.remedy)
     return Finding(_CHECK, "ok", f"{shown} answered in {reply.seconds:.1f} s")
