@@ -57,6 +57,7 @@ _COMMENTS = {
         "any_llm": "a provider of any-llm-sdk: pip install 'parley-gateway[any-llm]'",
     },
 }
+_WORDS = ("y", "n", "yes", "no", "on", "off", "true", "false", "null")  # not text in YAML
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
 
@@ -107,15 +108,5 @@ def _backend(answers: Answers) -> list[str]:
 
 def _scalar(value: str) -> str:
     """Returns a text as YAML: plain where that is safe, else in double quotes."""
-    is_safe = _PLAIN.fullmatch(value) and value.lower() not in {
-        "y",
-        "n",
-        "yes",
-        "no",
-        "on",
-        "off",
-        "true",
-        "false",
-        "null",
-    }
-    return value if is_safe else json.dumps(value, ensure_ascii=False)
+    is_plain = _PLAIN.fullmatch(value) and value.lower() not in _WORDS
+    return value if is_plain else json.dumps(value, ensure_ascii=False)
