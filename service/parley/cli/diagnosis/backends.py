@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
+from parley.backends.llama_cpp.command import socket_path
 from parley.cli.diagnosis.finding import Finding
 from parley.cli.shared.probe import ProbeFailed, probe
 from parley.config import Config, LlamaCppBackend
@@ -37,12 +38,21 @@ def _first_models(config: Config) -> list[tuple[str, str]]:
 
 
 async def _check(config: Config, name: str, model: str, run_dir: Path | None) -> Finding:
-    backend = config.backends[name]
-    if isinstance(backend, LlamaCppBackend) and run_dir is None:
+    backend, model_dir = config.backends[name], None
+    if isinstance(backend, LlamaCppBackend) and (model_dir := _model_dir(run_dir, name)) is None:
         return Finding(_CHECK, "skipped", f"{name}: `parley up` starts it; run doctor again while that runs")
     shown = f"{name} ({model})" if model else name
     try:
-        reply = await probe(name, backend, model, run_dir if isinstance(backend, LlamaCppBackend) else None)
+        reply = await probe(name, backend, model, model_dir)
     except ProbeFailed as error:
         return Finding(_CHECK, "warning" if error.is_temporary else "failed", f"{shown}: {error}", error.remedy)
     return Finding(_CHECK, "ok", f"{shown} answered in {reply.seconds:.1f} s")
+
+
+def _model_dir(run_dir: Path | None, name: str) -> Path | None:
+    """Returns the folder with the socket of a llama.cpp server, the newest one after reloads; None if none runs."""
+    if run_dir is None:
+        return None
+    sockets = [path for folder in run_dir.glob("models-*") if (path := socket_path(folder, name)).exists()]
+    newest = max(sockets, key=lambda path: path.stat().st_mtime, default=None)
+    return newest and newest.parent

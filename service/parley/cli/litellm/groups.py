@@ -132,7 +132,9 @@ class Groups:
                 self.remarks.add((*path, name), tables.PARAMS.get(name, "is unknown; left out"))
         if deployment.params.keys() & {"rpm", "tpm"}:
             limits = next(name for name in ("rpm", "tpm") if name in deployment.params)
-            self.remarks.add((*path, limits), "weights the targets; a target has no limit: set `limits`")
+            self.remarks.add(
+                (*path, limits), "weights the targets of a model with several; a target has no limit: set `limits`"
+            )
         if deployment.params.get("max_parallel_requests") is not None:
             self.remarks.add((*path, "max_parallel_requests"), "`max_concurrent` is that of one worker, not of all")
         others = deployment.info.keys() - tables.USED_INFO - tables.PRICES.keys()

@@ -77,7 +77,7 @@ async def probe(name: str, config: BackendConfig, model: str, run_dir: Path | No
         name: The name of the backend.
         config: The backend.
         model: The backend's name of the model.
-        run_dir: The run folder of the running service, which has the sockets of its llama.cpp servers.
+        run_dir: The folder with the socket of a llama.cpp server; None for other backends.
 
     Raises:
         ProbeFailed: The backend cannot be created or called.

@@ -23,8 +23,7 @@ models:
   - id: {id}
     targets: [{target}]
     # The system prompt before every conversation, and parameters for requests that leave them out.
-    # instructions: "You are the support assistant of Example Ltd."
-    # defaults: {{temperature: 0.7, max_tokens: 512}}
+{behaviour}
     # Models that answer when no target can.
     # fallbacks: [backup]
     # Which conversations are kept: all (auto), those with a session id (on_request), or none (off).
@@ -49,6 +48,14 @@ default_model: {id}
 # The certificate, needed as soon as other machines call.
 # tls: {{certificate: /etc/parley/tls.pem, key: /etc/parley/tls.key}}
 """
+_EXAMPLES = """\
+    # instructions: "You are the support assistant of Example Ltd."
+    # defaults: {temperature: 0.7, max_tokens: 512}"""
+_BUILT_IN = """\
+    # The built-in model is so small that it needs both.
+    instructions: "You are a helpful assistant. Answer in one short sentence."
+    defaults: {temperature: 0, max_tokens: 512}
+    history: {max_tokens: 2500}"""
 _COMMENTS = {
     "kind": {
         "openai": "any server with OpenAI's chat completions API",
@@ -94,6 +101,7 @@ def starter(answers: Answers, file: str) -> str:
         id=_scalar(answers.model_id),
         target=target,
         price=_scalar(price),
+        behaviour=_BUILT_IN if answers.vendor.kind == "llama_cpp" else _EXAMPLES,
     )
 
 
