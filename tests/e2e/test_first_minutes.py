@@ -1,41 +1,41 @@
-"""The first minutes of a new user: `parley init`, the first start with its key, `parley doctor`, a later start."""
+"""The first minutes of a new user: `parley init`, a start, the printed call, another key, `parley doctor`."""
 
 import json
 import shlex
 import subprocess
 from pathlib import Path
 
+from parley.cli.shared.first_key import greeting
+from parley.config.loader import load
+from parley.supervisor.addresses import parse_address
 from tests.processes import PATIENCE, environment, run_here, started
 
 
-def test_from_init_to_a_later_start(tmp_path: Path) -> None:
-    """The written file starts, the printed call is answered, doctor finds no failure, a later start shows a command."""
+def test_from_init_to_another_key(tmp_path: Path) -> None:
+    """The written file starts, the example call is answered, the printed command creates a key, doctor is content.
+
+    The store has a key before the start, so that the start is like a second one.
+    """
     file = tmp_path / "parley.yaml"
     assert 0 == run_here("init", str(file), "--vendor", "local").returncode
+    places = {"PARLEY_CONFIG": str(file), "PARLEY_STATE_DIR": str(tmp_path / "state")}
+    key = json.loads(run_here("keys", "create", "--name", "first", "--json", **places).stdout)["key"]
     with started("--config", str(file), folder=tmp_path) as parley:
-        text = parley.output
-        assert text.startswith(f"\nPage  {parley.http}/\nREST  {parley.http}\ngRPC  {parley.grpc}\n")
-        call = text[text.index("curl ") : text.index("\nCtrl-C")]
+        rest, grpc = parley.http.removeprefix("http://"), parley.grpc
+        assert parley.output.startswith(f"\nPage  http://{rest}/\nREST  http://{rest}\ngRPC  {grpc}\n")
+        shown = greeting(parse_address(rest), parse_address(grpc), key, load(file))
+        call = shown[shown.index("curl ") : shown.index("\nCtrl-C")].replace("curl ", "curl -s ", 1)
         done = subprocess.run(
-            ["bash", "-c", f"{call.replace('curl', 'curl -s', 1)}"],
-            env=environment(no_proxy="*"),
-            capture_output=True,
-            check=True,
-            timeout=PATIENCE,
+            ["bash", "-c", call], env=environment(no_proxy="*"), capture_output=True, check=True, timeout=PATIENCE
         )
-        assert "smollm2" == json.loads(done.stdout)["model"]
-        addresses = {"PARLEY_HTTP": parley.http.removeprefix("http://"), "PARLEY_GRPC": parley.grpc}
-        doctor = run_here(
-            "doctor", "--json", PARLEY_CONFIG=str(file), PARLEY_STATE_DIR=str(tmp_path / "state"), **addresses
-        )
-        found = {(one["check"], one["status"]): one["message"] for one in json.loads(doctor.stdout)}
-        assert 0 == doctor.returncode, doctor.stdout
-        assert found["backends", "ok"].startswith("local answered in ")
-        assert f"is in use while Parley runs (process {parley.process.pid})" in doctor.stdout
-        assert "first API key" in found["permissions", "warning"]
-        parley.stop()
-    with started("--config", str(file), folder=tmp_path) as later:
-        command = shlex.split(later.output.split("To create another API key:\n\n")[1].splitlines()[0])
+        assert "Paris" in json.loads(done.stdout)["choices"][0]["message"]["content"]
+
+        command = shlex.split(parley.output.split("To create another API key:\n\n")[1].splitlines()[0])
         assert ["keys", "create", "--state-dir", str(tmp_path / "state"), "--config", str(file)] == command[1:-2]
-        created = run_here(*command[1:-1], "second", "--json")
-        assert 200 == later.request("GET", "/v1/models", key=json.loads(created.stdout)["key"])[0]
+        created = json.loads(run_here(*command[1:-1], "second", "--json").stdout)["key"]
+        assert 200 == parley.request("GET", "/v1/models", key=created)[0]
+
+        doctor = run_here("doctor", "--json", PARLEY_HTTP=rest, PARLEY_GRPC=grpc, **places)
+        assert 0 == doctor.returncode, doctor.stdout
+        assert '"message": "local answered in ' in doctor.stdout
+        assert f"{rest} (--http) is in use while Parley runs (process {parley.process.pid})" in doctor.stdout
