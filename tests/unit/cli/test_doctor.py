@@ -106,6 +106,7 @@ def test_no_calls(upstream: ScriptedUpstream, folder: Path) -> None:
         (401, f"Incorrect API key provided: {KEY}", "failed", "check `api_key`, `base_url` and the target's `model`"),
         (404, "no such model", "failed", "check `api_key`, `base_url` and the target's `model`"),
         (429, "slow down", "warning", "wait, or have the vendor raise the limit of the key"),
+        (500, "oops", "failed", "see the log of the server, or try again later"),
         (400, "`max_tokens` is bad", "failed", "check the target's `model`, and which parameters it accepts"),
     ],
 )

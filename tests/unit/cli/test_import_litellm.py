@@ -157,6 +157,35 @@ def test_tiers_of_local_and_other_models(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("params", "backend", "model"),
+    [
+        ("{model: gpt-4, api_key: '${MY_KEY}'}", ("https://api.openai.com/v1", "${MY_KEY}"), "gpt-4"),
+        ("{model: openai/m, api_key: '', api_base: 'http://v/v1/'}", ("http://v/v1", None), "m"),
+        ("{model: openai/m, api_key: sk-unused, api_base: 'http://v/v1/chat/completions'}", ("http://v/v1", None), "m"),
+        ("{model: os.environ/MODEL, api_base: os.environ/BASE}", ("${BASE}", None), "${MODEL}"),
+        ("{model: m, custom_llm_provider: groq}", ("https://api.groq.com/openai/v1", "${GROQ_API_KEY}"), "m"),
+        (
+            "{model: azure/d, api_base: 'https://a.openai.azure.com/openai/deployments/d', api_key: os.environ/A}",
+            ("https://a.openai.azure.com/openai/v1", "${A}"),
+            "d",
+        ),
+        ("{model: ollama/llama3}", ("http://localhost:11434/v1", None), "llama3"),
+        (
+            "{model: openrouter/openai/gpt-5-mini}",
+            ("https://openrouter.ai/api/v1", "${OPENROUTER_API_KEY}"),
+            "openai/gpt-5-mini",
+        ),
+    ],
+)
+def test_forms_of_addresses_and_keys(params: str, backend: tuple[str, str | None], model: str, tmp_path: Path) -> None:
+    """Each form of address, key and model that public files have becomes a backend of kind `openai`."""
+    config, _ = translated(f"model_list: [{{model_name: a, litellm_params: {params}}}]\n", tmp_path)
+    (found,) = config["backends"].values()
+    assert backend == (found["base_url"], found.get("api_key"))
+    assert model == config["models"][0]["targets"][0]["model"]
+
+
+@pytest.mark.parametrize(
     ("text", "error"),
     [
         ("models: []\n", "has no `model_list`"),

@@ -28,7 +28,8 @@ async def _available(config: Config, folder: Path) -> Finding:
         cause = error.cause or error.message
         if isinstance(config.store, PostgresConfig) and is_new(config.store, folder) and "no tables" in cause:
             return Finding(_CHECK, "ok", "PostgreSQL has no tables of Parley yet; `parley up` creates them")
-        return Finding(_CHECK, "failed", cause, _remedy(config))
+        # Most causes name their remedy.
+        return Finding(_CHECK, "failed", cause, "" if ";" in cause else _remedy(config))
     return Finding(_CHECK, "ok", f"{name} can be read and written, and its schema fits")
 
 

@@ -72,7 +72,7 @@ class Backends:
             return ""
         if given is None or (name := variable(given)):
             return vendor.key if given is None else name
-        if str(given).strip().lower() in tables.PLACEHOLDERS:
+        if not str(given).strip() or str(given).strip().lower() in tables.PLACEHOLDERS:
             return ""
         return self._hidden(str(given), vendor.key or _upper(provider), (*path, "api_key"))
 
@@ -102,6 +102,8 @@ def split_model(params: dict[str, Any]) -> tuple[str, str]:
     """Returns the vendor and its name of the model; "" for a vendor that cannot be found out."""
     model = str(params.get("model") or "")
     chosen = str(params.get("custom_llm_provider") or "")
+    if variable(model):
+        return chosen or ("hosted_vllm" if params.get("api_base") or params.get("base_url") else ""), text(model)
     prefix, slash, rest = model.partition("/")
     if chosen and prefix != chosen:
         return tables.PREFIXES.get(chosen, chosen), model

@@ -7,8 +7,8 @@ from typing import Any
 
 from parley.config.source import FieldPath, Source, format_path
 
-_ENVIRONMENT = "os.environ/"
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# The second form is that of tools which make the file, such as envsubst.
+_VARIABLE = re.compile(r"os\.environ/([A-Za-z_][A-Za-z0-9_]*)|\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +45,9 @@ class Remarks:
 
 
 def variable(value: object) -> str:
-    """Returns the name of the environment variable that a value such as `os.environ/NAME` names; "" for others."""
-    if not isinstance(value, str) or not value.startswith(_ENVIRONMENT):
-        return ""
-    name = value.removeprefix(_ENVIRONMENT)
-    return name if _VARIABLE.fullmatch(name) else ""
+    """Returns the name of the variable that a value such as `os.environ/NAME` or `${NAME}` names; "" for others."""
+    found = _VARIABLE.fullmatch(value.strip()) if isinstance(value, str) else None
+    return (found[1] or found[2]) if found else ""
 
 
 def text(value: object) -> str:

@@ -56,7 +56,7 @@ CHAT_MODES = ("chat", "responses")
 
 PLACEHOLDERS = _words(
     "none null empty na n/a no no-key nokey not-needed notneeded not-used dummy fake fake-key anything ollama lm-studio"
-    " lmstudio vllm local test x xx xxx"
+    " lmstudio vllm local test unused sk-unused sk-fake sk-dummy x xx xxx"
 )
 """Keys that stand for no key, in lower case."""
 

@@ -18,6 +18,7 @@ from parley.core.errors import (
     UpstreamRejected,
     UpstreamTimeout,
     UpstreamUnavailable,
+    UpstreamUnreadable,
 )
 from parley.core.ports import Backend, UpstreamCall
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
@@ -26,6 +27,8 @@ QUESTION = "Reply with the word OK."
 _TIMEOUTS = Timeouts(connect=5.0, first_token=30.0, stream_idle=30.0, stall=30.0, total=30.0)
 _MAX_TOKENS = 16  # the least that OpenAI's newer models accept
 _NEW_NAME = "max_completion_tokens"
+_WRONG_API = "check that `base_url` is an API of the backend's `kind`"
+_UNREACHABLE = "start the server, or correct `base_url`; check the network and the proxy variables"
 _REMEDIES: Sequence[tuple[type[Exception], str]] = (
     (ConfigError, "correct the backend in the configuration"),
     (UpstreamMisconfigured, "check `api_key`, `base_url` and the target's `model`"),
@@ -34,8 +37,9 @@ _REMEDIES: Sequence[tuple[type[Exception], str]] = (
     (UpstreamRejected, "check the target's `model`, and which parameters it accepts"),
     (UpstreamTimeout, "see whether the server is overloaded or still loads the model"),
     (DeadlineExceeded, "see whether the server is overloaded or still loads the model"),
-    (UpstreamUnavailable, "start the server, or correct `base_url`; check the network and the proxy variables"),
-    (UpstreamError, "check that `base_url` is an API of the backend's `kind`"),
+    (UpstreamUnreadable, _WRONG_API),
+    (UpstreamUnavailable, "see the log of the server, or try again later"),
+    (UpstreamError, _WRONG_API),
 )
 
 
@@ -52,9 +56,14 @@ class ProbeFailed(Exception):
             super().__init__(error.message if error.is_quoted else error.cause or error.message)
         else:
             super().__init__(str(error))
-        default = "see the log of the server"
-        self.remedy = next((text for kind, text in _REMEDIES if isinstance(error, kind)), default)
+        self.remedy = _remedy(error)
         self.is_temporary = isinstance(error, UpstreamRateLimited)
+
+
+def _remedy(error: Exception) -> str:
+    if isinstance(error, UpstreamError) and error.is_unreachable:
+        return _UNREACHABLE
+    return next((text for kind, text in _REMEDIES if isinstance(error, kind)), _WRONG_API)
 
 
 @dataclass(frozen=True, slots=True)
