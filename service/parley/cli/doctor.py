@@ -44,7 +44,7 @@ def doctor(  # noqa: PLR0913 - the command's options
     else:
         findings += asyncio.run(_with_config(checked, folder, calls=not no_calls, runs=running is not None))
     addresses = {"--http": http, "--grpc": grpc, "--metrics": metrics or DEFAULT_METRICS}
-    findings += ports.check(addresses, running)
+    findings += ports.check(addresses, running, has_tls=checked is not None and checked.tls is not None)
     findings += permissions.check(checked, folder)
     _print(findings, as_json=json)
 

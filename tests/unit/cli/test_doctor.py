@@ -211,6 +211,14 @@ def test_a_port_in_use(upstream: ScriptedUpstream, folder: Path) -> None:
     assert f"{taken} (--http) is in use while Parley runs (process 4711)" == ports[0]["message"]
 
 
+def test_an_address_without_tls(upstream: ScriptedUpstream, folder: Path) -> None:
+    """An address that other machines reach is a warning, because `parley up` refuses it without TLS."""
+    configure(folder, upstream.url)
+    found = problem(folder, "ports", "--no-calls", "--http", "0.0.0.0:0")
+    assert "warning" == found["status"]
+    assert "set `tls` in the configuration, or give --insecure to `parley up`" == found["remedy"]
+
+
 def test_permissions(upstream: ScriptedUpstream, folder: Path) -> None:
     """A state folder that others can write to, a database that others can read, and a stored first key are listed."""
     configure(folder, upstream.url)

@@ -52,7 +52,7 @@ _EXAMPLES = """\
     # instructions: "You are the support assistant of Example Ltd."
     # defaults: {temperature: 0.7, max_tokens: 512}"""
 _BUILT_IN = """\
-    # The built-in model is so small that it needs both.
+    # The built-in model is so small that it needs these.
     instructions: "You are a helpful assistant. Answer in one short sentence."
     defaults: {temperature: 0, max_tokens: 512}
     history: {max_tokens: 2500}"""
