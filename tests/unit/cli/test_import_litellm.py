@@ -185,6 +185,24 @@ def test_forms_of_addresses_and_keys(params: str, backend: tuple[str, str | None
     assert model == config["models"][0]["targets"][0]["model"]
 
 
+def test_values_of_wrong_types_are_left_out(tmp_path: Path) -> None:
+    """A file that LiteLLM itself would refuse in parts is translated as far as it makes sense."""
+    text = """\
+model_list:
+  - {model_name: a, litellm_params: {model: gpt-5-mini, rpm: x, timeout: [], stream_timeout: -1}}
+  - {model_name: b, litellm_params: {model: openai/b, api_base: 7}}
+  - {model_name: c, litellm_params: {model: 7}}
+  - [1]
+litellm_settings: {fallbacks: [7, {a: 7}, {a: [{model: b}]}], num_retries: x}
+router_settings: {model_group_alias: {x: [a], y: 7}}
+general_settings: 7
+"""
+    config, lines = translated(text, tmp_path)
+    target = {"backend": "openai", "model": "gpt-5-mini"}
+    assert [{"id": "a", "targets": [target]}] == config["models"]
+    assert "config.yaml:3: model_list[1].litellm_params: its `api_base` is no URL; the deployment is left out" in lines
+
+
 @pytest.mark.parametrize(
     ("text", "error"),
     [

@@ -11,6 +11,7 @@ from parley.cli.shared.vendors import VENDORS, Vendor
 from parley.config.source import FieldPath
 
 _MAX_NAME = 32
+_ADDRESS = re.compile(r"https?://[!-~]|\$\{")
 _ROUTED = ("azure", "bedrock", "openai")
 _UNKNOWN = Vendor("", "")
 _PACKAGE = (
@@ -46,8 +47,11 @@ class Backends:
         if not model or provider == "" or (vendor is _UNKNOWN and not base):
             self.remarks.add((*path, "model"), _reason(model, provider))
             return None
+        if base and not _ADDRESS.match(base):
+            self.remarks.add(path, "its `api_base` is no URL; the deployment is left out")
+            return None
         if not base and not vendor.base_url and vendor.kind == "openai":
-            self.remarks.add(path, f"{provider} needs its URL: set `api_base`")
+            self.remarks.add(path, f"{provider} needs its URL: set `api_base`; the deployment is left out")
             return None
         if vendor.kind == "any_llm":
             self.remarks.add((*path, "model"), _PACKAGE)

@@ -135,7 +135,7 @@ def _aliases(models: list[dict[str, Any]], data: Mapping[str, Any], remarks: Rem
         for alias, value in mapping(mapping(data.get(section)).get(name)).items():
             path = (section, name, alias)
             chosen = mapping(value).get("model") if isinstance(value, dict) else value
-            if chosen not in known or alias in known:
+            if not isinstance(chosen, str) or chosen not in known or alias in known:
                 remarks.add(path, "names no translated model, or a name that a model has; left out")
                 continue
             if mapping(value).get("hidden"):
