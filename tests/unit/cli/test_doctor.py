@@ -137,7 +137,7 @@ def test_a_backend_that_is_down(folder: Path) -> None:
         configure(folder, f"http://127.0.0.1:{closed.getsockname()[1]}/v1")
         found = problem(folder, "backends")
         result = doctor(folder)
-    assert ("failed", "start the server, or correct `base_url`; check the network and the proxy variables") == (
+    assert ("failed", "start the server, or correct its address; check the network and the proxy variables") == (
         found["status"],
         found["remedy"],
     )

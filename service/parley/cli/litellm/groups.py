@@ -37,6 +37,7 @@ class Groups:
     backends: Backends
     remarks: Remarks
     prices: dict[str, dict[str, float]] = field(default_factory=dict)
+    _limits: dict[str, int] = field(default_factory=dict)
     _targets: dict[tuple[str, int], list[tuple[Deployment, dict[str, Any]]]] = field(default_factory=dict)
 
     def add(self, deployment: Deployment) -> None:
@@ -65,7 +66,14 @@ class Groups:
                 text = "deployments of a higher `order` are models of their own, and fallbacks"
                 self.remarks.add((*self._targets[name, orders[1]][0][0].path, "litellm_params", "order"), text)
             found += group
+        self._limit(found)
         return found, self.prices
+
+    def _limit(self, models: Sequence[dict[str, Any]]) -> None:
+        """Sets the limits of targets. A target has the same limit in all models."""
+        for target in (target for model in models for target in model["targets"]):
+            if limit := self._limits.get(target_name(target["backend"], target["model"])):
+                target["max_concurrent"] = limit
 
     def _model(self, name: str, members: Sequence[tuple[Deployment, dict[str, Any]]]) -> dict[str, Any]:
         model: dict[str, Any] = {"id": name, "targets": self._weighted(members)}
@@ -89,7 +97,7 @@ class Groups:
             if weights:
                 one["weight"] = _short(one.get("weight", 0) + weights[index])
             if limit := number(deployment.params.get("max_parallel_requests")):
-                one["max_concurrent"] = max(1, int(limit))
+                self._limits.setdefault(target_name(target["backend"], target["model"]), max(1, int(limit)))
         return list(targets.values())
 
     def _common(self, members: Sequence[tuple[Deployment, dict[str, Any]]]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ _TIMEOUTS = Timeouts(connect=5.0, first_token=30.0, stream_idle=30.0, stall=30.0
 _MAX_TOKENS = 16  # the least that OpenAI's newer models accept
 _NEW_NAME = "max_completion_tokens"
 _WRONG_API = "check that `base_url` is an API of the backend's `kind`"
-_UNREACHABLE = "start the server, or correct `base_url`; check the network and the proxy variables"
+_UNREACHABLE = "start the server, or correct its address; check the network and the proxy variables"
 _REMEDIES: Sequence[tuple[type[Exception], str]] = (
     (ConfigError, "correct the backend in the configuration"),
     (UpstreamMisconfigured, "check `api_key`, `base_url` and the target's `model`"),
