@@ -166,7 +166,7 @@ def test_tiers_of_local_and_other_models(tmp_path: Path) -> None:
         ("{model: os.environ/MODEL, api_base: os.environ/BASE}", ("${BASE}", None), "${MODEL}"),
         ("{model: m, custom_llm_provider: groq}", ("https://api.groq.com/openai/v1", "${GROQ_API_KEY}"), "m"),
         (
-            "{model: azure/d, api_base: 'https://a.openai.azure.com/openai/deployments/d', api_key: os.environ/A}",
+            "{model: azure/d, api_base: 'https://a.openai.azure.com/openai/deployments/d/chat/completions?api-version=1', api_key: os.environ/A}",
             ("https://a.openai.azure.com/openai/v1", "${A}"),
             "d",
         ),
@@ -193,6 +193,7 @@ model_list:
   - {model_name: a, litellm_params: {model: gpt-5-mini, rpm: x, timeout: [], stream_timeout: -1}}
   - {model_name: b, litellm_params: {model: openai/b, api_base: 7}}
   - {model_name: c, litellm_params: {model: 7}}
+  - {model_name: d, litellm_params: {model: openai/d, api_base: "https://user:secret-word@host/v1"}}
   - [1]
 litellm_settings: {fallbacks: [7, {a: 7}, {a: [{model: b}]}], num_retries: x}
 router_settings: {model_group_alias: {x: [a], y: 7}}
@@ -201,7 +202,11 @@ general_settings: 7
     config, lines = translated(text, tmp_path)
     target = {"backend": "openai", "model": "gpt-5-mini"}
     assert [{"id": "a", "targets": [target]}] == config["models"]
-    assert "config.yaml:3: model_list[1].litellm_params: its `api_base` is no URL; the deployment is left out" in lines
+    assert "secret-word" not in f"{config}{lines}"
+    assert (
+        "config.yaml:3: model_list[1].litellm_params.model: its `api_base` is no URL, or has a password; the deployment is left out"
+        in lines
+    )
 
 
 @pytest.mark.parametrize(

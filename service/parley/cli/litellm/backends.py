@@ -11,7 +11,7 @@ from parley.cli.shared.vendors import VENDORS, Vendor
 from parley.config.source import FieldPath
 
 _MAX_NAME = 32
-_ADDRESS = re.compile(r"https?://[!-~]|\$\{")
+_ADDRESS = re.compile(r"https?://[^@\s]+|\$\{[^@\s]+")
 _ROUTED = ("azure", "bedrock", "openai")
 _UNKNOWN = Vendor("", "")
 _PACKAGE = (
@@ -44,14 +44,8 @@ class Backends:
         provider, model = split_model(params)
         vendor = VENDORS.get(provider, _UNKNOWN)
         base = self._base_url(params, provider, vendor)
-        if not model or provider == "" or (vendor is _UNKNOWN and not base):
-            self.remarks.add((*path, "model"), _reason(model, provider))
-            return None
-        if base and not _ADDRESS.match(base):
-            self.remarks.add(path, "its `api_base` is no URL; the deployment is left out")
-            return None
-        if not base and not vendor.base_url and vendor.kind == "openai":
-            self.remarks.add(path, f"{provider} needs its URL: set `api_base`; the deployment is left out")
+        if problem := _problem(model, provider, vendor, base):
+            self.remarks.add((*path, "model"), f"{problem}; the deployment is left out")
             return None
         if vendor.kind == "any_llm":
             self.remarks.add((*path, "model"), _PACKAGE)
@@ -62,7 +56,7 @@ class Backends:
         base = params.get("api_base") or params.get("base_url")
         if not base or vendor.kind == "any_llm":
             return ""
-        url = text(base).rstrip("/")
+        url = text(base).partition("?")[0].rstrip("/")  # Azure's have ?api-version=…
         for cut in tables.CUTS:
             url = url.removesuffix(cut)
         url = re.sub(r"/openai/deployments/[^/]*$", "", url) if provider == "azure" else url
@@ -140,12 +134,19 @@ def _without_route(prefix: str, model: str) -> str:
     return re.sub(r"^(converse|invoke|responses|chat)/", "", model) if prefix in _ROUTED else model
 
 
-def _reason(model: str, provider: str) -> str:
+def _problem(model: str, provider: str, vendor: Vendor, base: str) -> str | None:
+    """Returns why Parley cannot call a deployment; None if it can."""
     if not model:
-        return "is missing; the deployment is left out"
+        return "is missing"
     if not provider:
-        return "its vendor cannot be found out, or has no chat completions; the deployment is left out"
-    return "its vendor is unknown; set `api_base` if it has OpenAI's API; the deployment is left out"
+        return "its vendor cannot be found out, or has no chat completions"
+    if base and not _ADDRESS.fullmatch(base):
+        return "its `api_base` is no URL, or has a password"
+    if vendor is _UNKNOWN and not base:
+        return "its vendor is unknown; set `api_base` if it has OpenAI's API"
+    if vendor.kind == "openai" and not (base or vendor.base_url):
+        return f"{provider} needs its URL: set `api_base`"
+    return None
 
 
 def _upper(provider: str) -> str:
