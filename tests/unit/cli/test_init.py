@@ -1,5 +1,6 @@
 """`parley init`: the files that it writes, its test call, and its questions on a terminal."""
 
+import io
 import os
 import re
 import subprocess
@@ -9,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from parley.cli.shared.dialog import Dialog
 from parley.cli.shared.starter import Answers, starter
 from parley.cli.shared.vendors import VENDORS
 from parley.config.loader import load, parse
+from parley.supervisor.errors import CommandError
 from tests.processes import run_here
 from tests.upstream import Json, ScriptedUpstream, completion
 
@@ -127,6 +130,15 @@ def test_azure_gets_the_path_of_its_api(upstream: ScriptedUpstream, tmp_path: Pa
     options = ("--vendor", "azure", "--base-url", "https://me.openai.azure.com/", "--model", "my-deployment")
     assert 0 == init(file, *options, "--no-test").returncode
     assert 'base_url: "https://me.openai.azure.com/openai/v1"' in file.read_text()
+
+
+def test_the_end_of_the_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-D is a refusal of a question, and one line of error where an answer is needed."""
+    dialog = Dialog(asks=True)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("maybe\nyes\n"))
+    assert [False, True, False] == [dialog.confirms("Sure?") for _ in range(3)]
+    with pytest.raises(CommandError, match="the answers ended; nothing is written"):
+        dialog.value(None, "--model", "Model", "m", str)
 
 
 def test_questions_on_a_terminal(upstream: ScriptedUpstream, tmp_path: Path) -> None:

@@ -40,8 +40,11 @@ class Dialog:
             raise CommandError(f"{option}: {error}") from error
 
     def confirms(self, question: str) -> bool:
-        """Returns whether the user agrees; False if nothing can be asked."""
-        return self.asks and input(f"{question} [y/N] ").strip().lower() in {"y", "yes"}
+        """Returns whether the user agrees; False if nothing can be asked, and at the end of the input."""
+        try:
+            return self.asks and input(f"{question} [y/N] ").strip().lower() in {"y", "yes"}
+        except EOFError:
+            return False
 
     def _ask(self, question: str, default: str, check: Check) -> str:
         shown = f"{question} [{default}]: " if default else f"{question}: "
