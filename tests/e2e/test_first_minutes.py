@@ -12,7 +12,7 @@ from tests.processes import PATIENCE, environment, run_here, started
 
 
 def test_from_init_to_another_key(tmp_path: Path) -> None:
-    """The written file starts, the example call is answered, the printed command creates a key, doctor is content.
+    """The written file starts, the example call is answered, the printed command works, doctor finds no failure.
 
     The store has a key before the start, so that the start is like a second one.
     """

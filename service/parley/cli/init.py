@@ -101,7 +101,7 @@ def _answers(dialog: Dialog, given: _Options) -> Answers:
 
 
 def _base_url(dialog: Dialog, name: str, vendor: Vendor, given: str | None) -> str:
-    """Returns the URL of an API that is not at the same place for everybody, else "" or the given one."""
+    """Returns the URL of an API that each installation has at its own place; else the given one, or ""."""
     if vendor.kind in {"llama_cpp", "any_llm"}:
         if given is not None:
             raise CommandError(f"--base-url: {name} has none; leave it out")

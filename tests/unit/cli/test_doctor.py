@@ -75,7 +75,7 @@ def problem(folder: Path, check: str, *options: str) -> dict[str, Any]:
     return found
 
 
-def test_all_is_well(upstream: ScriptedUpstream, folder: Path) -> None:
+def test_every_check_passes(upstream: ScriptedUpstream, folder: Path) -> None:
     """Every check has a line; the backend is called once, with its key and for few tokens; nothing is created."""
     configure(folder, upstream.url)
     result = doctor(folder)
