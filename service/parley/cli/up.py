@@ -148,16 +148,18 @@ def up(  # noqa: PLR0913 - one parameter an option
         if shown is not None:
             shown.done(startup.store_step(checked, state, is_open=store.identity is not None))
         serving = connection.wait_serving(shown)
-    asyncio.run(_greet(store, serving, checked, state, first_key.create_command(config, state)))
+    asyncio.run(_greet(store, serving, checked, plan.paths, first_key.create_command(config, state)))
     supervisor.send(StoreOpened(store.identity))
 
 
-async def _greet(store: StoreStartup, serving: Serving, config: Config, state: Path, another: str) -> None:
+async def _greet(store: StoreStartup, serving: Serving, config: Config, paths: Paths, another: str) -> None:
     """Waits for the store, creates the first key and prints the addresses. Raises CommandError."""
     await store.end()
-    key = await first_key.create(config, state)
+    key = await first_key.create(config, paths.state_dir)
     assert serving.http  # noqa: S101 - for the type checker
-    Output(1).write(first_key.greeting(serving.http, serving.grpc, key, config, another=another).encode())
+    page = paths.edge.page
+    text = first_key.greeting(serving.http, serving.grpc, key, config, another=another, page=page)
+    Output(1).write(text.encode())
 
 
 def _check(config: Path | None, http: Address, grpc: Address, ready_file: Path | None) -> Config:

@@ -64,9 +64,10 @@ def test_the_example_fits_the_terminal(columns: int, begin: str, monkeypatch: py
 
 
 def test_the_page_is_among_the_addresses() -> None:
-    """The page is the root of the REST listener."""
+    """The page is the root of the REST listener, unless it is not served."""
     lines = first_key.greeting(HTTP, GRPC, None, load(None)).splitlines()
     assert ["Page  http://127.0.0.1:8080/", "REST  http://127.0.0.1:8080", "gRPC  127.0.0.1:50051"] == lines[1:4]
+    assert [lines[0], *lines[2:]] == first_key.greeting(HTTP, GRPC, None, load(None), page=False).splitlines()
 
 
 def test_a_later_run_shows_how_to_create_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,6 +80,8 @@ def test_a_later_run_shows_how_to_create_a_key(tmp_path: Path, monkeypatch: pyte
     command = first_key.create_command(Path("my parley.yaml"), tmp_path / "other")
     assert f"{program} keys create --state-dir {tmp_path}/other --config 'my parley.yaml'" == command
     monkeypatch.setenv("PATH", str(program.parent))
+    assert "parley keys create" == first_key.create_command(None, tmp_path / ".parley")
+    monkeypatch.setattr(sys, "executable", "/nowhere/python3")  # as of `pip install --user`
     assert "parley keys create" == first_key.create_command(None, tmp_path / ".parley")
     text = first_key.greeting(HTTP, GRPC, None, load(None), another=command)
     assert f"To create another API key:\n\n  {command} --name NAME\n" in text

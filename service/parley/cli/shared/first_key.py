@@ -51,8 +51,14 @@ def _write(file: Path | None, text: str) -> None:
         raise CommandError(f"{file} cannot be written ({error.strerror}); it is to hold the first API key") from error
 
 
-def greeting(
-    http: Address, grpc: Address, key: str | Path | None, config: Config, *, another: str = "parley keys create"
+def greeting(  # noqa: PLR0913 - one parameter a fact
+    http: Address,
+    grpc: Address,
+    key: str | Path | None,
+    config: Config,
+    *,
+    another: str = "parley keys create",
+    page: bool = True,
 ) -> str:
     """Returns the addresses; on the first run the key, or its file, and an example call; later how to create a key.
 
@@ -62,9 +68,10 @@ def greeting(
         key: The first key, or the file with it; None on a later run.
         config: The configuration.
         another: The command that creates a key for this store.
+        page: Whether the page is served.
     """
     url = f"{scheme(config)}://{http}"
-    text = f"\nPage  {url}/\nREST  {url}\ngRPC  {grpc}\n"
+    text = (f"\nPage  {url}/" if page else "") + f"\nREST  {url}\ngRPC  {grpc}\n"
     if isinstance(key, Path):
         header = f'"Authorization: Bearer $(cat {shlex.quote(str(key))})"'
         text += f"\nYour first API key is in {key}\n\nTry it:\n\n{_curl(http, header, config)}\n"
@@ -94,7 +101,7 @@ def _program() -> str:
     """Returns the shortest path of the command `parley` of this installation."""
     own = Path(sys.executable).with_name("parley")
     found = shutil.which("parley")
-    if found is not None and Path(found).samefile(own):
+    if found is not None and (not own.exists() or own.samefile(found)):
         return "parley"
     try:
         return str(own.relative_to(Path.cwd()))
