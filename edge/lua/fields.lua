@@ -4,6 +4,15 @@
 --            exact text of the value, `name` the documented name where it differs, `ranges` the lowest and the highest
 --            value in the dialects with a range of their own
 return {
+  AddSessionMessagesRequest = {
+    fields = {
+      chatSessionId = { "string", name = "chatSessionId" },
+      messages = { "objects", of = "Message" },
+      metadata = { "string_map" },
+      model = { "string" },
+      session_id = { "string", name = "chatSessionId" },
+    },
+  },
   ApproximateLocation = {
     extra = "extra_json",
     fields = {
@@ -202,6 +211,14 @@ return {
       custom = { "object", of = "CustomCall" },
       id = { "string" },
       type = { "string" },
+    },
+  },
+  UpdateSessionRequest = {
+    fields = {
+      chatSessionId = { "string", name = "chatSessionId" },
+      labels = { "struct" },
+      session_id = { "string", name = "chatSessionId" },
+      title = { "string" },
     },
   },
   UserLocation = {

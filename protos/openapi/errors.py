@@ -70,6 +70,18 @@ _FURTHER = {
     "ListSessionMessages": ["INVALID_REQUEST", "SESSION_NOT_FOUND"],
     "ExportSession": ["SESSION_NOT_FOUND"],
     "ForkSession": ["INVALID_REQUEST", "SESSION_NOT_FOUND", "REQUEST_TOO_LARGE", *_KEY],
+    "UpdateSession": ["INVALID_REQUEST", "SESSION_NOT_FOUND", "REQUEST_TOO_LARGE"],
+    "AddSessionMessages": [
+        "INVALID_REQUEST",
+        "MODEL_NOT_FOUND",
+        "SESSION_NOT_FOUND",
+        "SESSION_BUSY",
+        "STORAGE_LIMIT_EXCEEDED",
+        "REQUEST_TOO_LARGE",
+        *_KEY,
+    ],
+    "ExportSessions": [],
+    "ImportSessions": ["INVALID_REQUEST", "STORAGE_LIMIT_EXCEEDED", "REQUEST_TOO_LARGE"],
     "DeleteSession": ["INVALID_REQUEST", "SESSION_NOT_FOUND", "SESSION_BUSY", *_KEY],
 }
 

@@ -18,7 +18,7 @@ _HEAD = """\
 --            value in the dialects with a range of their own
 """
 _CHAT = "CreateChatCompletionRequest"
-_REQUESTS = (_CHAT, "ForkSessionRequest")
+_REQUESTS = (_CHAT, "ForkSessionRequest", "UpdateSessionRequest", "AddSessionMessagesRequest")
 _SCALARS = {
     Field.TYPE_STRING: "string",
     Field.TYPE_BOOL: "bool",

@@ -67,9 +67,18 @@ _RETRY_AFTER = (409, 429, 500, 503)
 _OF_THE_EDGE = (":stream", ":json")
 _STREAMS = {"CreateChatCompletion": "StreamChatCompletionEvents"}
 _CHAT_HEADERS = ["X-Chat-Session-ID", "Idempotency-Key"]
-_KEYED = ("ForkSession", "DeleteSession")  # the writes other than completions
-# The fields in the optional bodies of methods other than completions; the other fields are in the path.
-_BODIES: dict[str, dict[str, Any]] = {"ForkSession": {"through_turn": 1}}
+_KEYED = ("ForkSession", "AddSessionMessages", "DeleteSession")  # the writes other than completions
+# The fields in the bodies of methods other than completions; the other fields are in the path.
+_BODIES: dict[str, dict[str, Any]] = {
+    "ForkSession": {"through_turn": 1},
+    "UpdateSession": {"title": "Capitals of Europe", "labels": {"team": "support", "draft": None}},
+    "AddSessionMessages": {
+        "messages": [{"role": "user", "content": "And of Germany?"}, {"role": "assistant", "content": "Berlin."}],
+        "model": "myapp-123",
+        "metadata": {"source": "phone"},
+    },
+    "ImportSessions": {"body": ""},
+}
 _CHUNK = {
     "type": "string",
     "contentMediaType": JSON,
@@ -96,6 +105,15 @@ _LINES = (
 _EXPORT = {
     "description": "JSON Lines, one message per line: its fields, and those of its `SessionMessage`.",
     "content": {"application/jsonl": {"schema": {"type": "string"}, "example": _LINES}},
+}
+
+_SESSIONS = (
+    '{"object":"chat.session","id":"0199c1b2-7d3e-7a40-9f51-3b8e2c6d4a10","model":"myapp-123","created":1699451233,'
+    f'"updated":1699451233,"turn_count":1}}\n{_LINES}'
+)
+_ALL_SESSIONS = {
+    "description": "JSON Lines: for each session a line with its properties, then its messages.",
+    "content": {"application/jsonl": {"schema": {"type": "string"}, "example": _SESSIONS}},
 }
 
 PARAMETERS = {
@@ -192,6 +210,8 @@ class Paths:
         if method.name in _STREAMS:
             operation["description"] += f" {dialect.streams}"
             operation["requestBody"] = {"required": True, "content": {JSON: self._request(method, dialect)}}
+        elif method.name == "ImportSessions":
+            operation["requestBody"] = {"required": True} | _ALL_SESSIONS
         elif method.name in _BODIES:
             operation["requestBody"] = {"required": False, "content": {JSON: self._short_request(method)}}
         operation["responses"] = {"200": self._answer(method)} | self._errors(dialect, method.name)
@@ -240,6 +260,8 @@ class Paths:
         return {"schema": reference(name), "example": self._examples[name]}
 
     def _answer(self, method: MethodDescriptorProto) -> dict[str, Any]:
+        if method.name == "ExportSessions":
+            return _ALL_SESSIONS | {"headers": _headers("content-disposition")}
         if local_name(method.output_type) == "google.api.HttpBody":
             return _EXPORT | {"headers": _headers("x-chat-session-id", "content-disposition")}
         comment = self._protos.comments[local_name(method.output_type)]

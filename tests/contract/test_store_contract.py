@@ -17,6 +17,7 @@ from parley.stores.sqlite import SqliteStore
 from tests import processes
 from tests.contract.stores import (
     AlertContract,
+    ChosenIdContract,
     ClaimContract,
     Clock,
     DeletionContract,
@@ -142,6 +143,10 @@ class TestResent(ResentContract):
 
 class TestForks(ForkContract):
     """Runs the contract of forks."""
+
+
+class TestChosenIds(ChosenIdContract):
+    """Runs the contract of sessions whose ids callers choose."""
 
 
 class TestClaims(ClaimContract):

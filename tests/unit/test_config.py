@@ -32,7 +32,7 @@ def test_a_file_is_read(tmp_path: Path) -> None:
     assert [("vllm", "qwen3-8b", 3.0), ("local", "", 1.0)] == [(t.backend, t.model, t.weight) for t in one.targets]
     times = one.timeouts
     assert (0.5, 5.0, 600.0, 7200.0) == (times.connect, times.first_token, times.stream_idle, times.total)
-    assert ("auto", "off") == (one.sessions, two.sessions)
+    assert ("auto", "off") == (one.sessions.mode, two.sessions.mode)
     assert {"temperature": 0.7} == one.defaults
 
 
@@ -80,7 +80,7 @@ def test_limits_are_read() -> None:
 def test_sessions_off_is_accepted_as_a_boolean(word: str) -> None:
     """`sessions: off` means `off`, although YAML 1.1 parses it as false."""
     config = parse(GOOD.replace("sessions: off", f"sessions: {word}"), "f")
-    assert "off" == config.models[1].sessions
+    assert "off" == config.models[1].sessions.mode
 
 
 def test_environment_variables_are_replaced() -> None:

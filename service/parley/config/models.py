@@ -4,7 +4,7 @@ from dataclasses import field
 from typing import Annotated, Any, Literal
 
 from parley.config.markers import Before, Constraints, Instead
-from parley.config.types import Duration, Size, Strict, restore_off
+from parley.config.types import Duration, Size, Strict, restore_off, session_policy
 
 
 class Timeouts(Strict):
@@ -50,6 +50,24 @@ class History(Strict):
     """Messages above which a turn is rejected, so that no caller fills a worker's memory."""
     load_bytes: Annotated[Size, Constraints(ge=1)] = 32 * 1024 * 1024
     """Bytes above which a turn is rejected."""
+
+
+class SessionPolicy(Strict):
+    """Which conversations are kept, and which ids sessions have. `sessions: on_request` is short for the mode alone.
+
+    Example:
+        models:
+          - id: support
+            targets: [{backend: local}]
+            sessions: {mode: auto, ids: caller}
+    """
+
+    mode: Annotated[Literal["auto", "on_request", "off"], Before(restore_off)] = "auto"
+    """Which conversations are kept: all (`auto`), those with a session id or `"store": true` (`on_request`), or none
+    (`off`)."""
+    ids: Literal["generated", "caller"] = "generated"
+    """Whether an id that the account does not have is an error (`generated`), or creates a session with that id
+    (`caller`): 1 to 128 printable ASCII characters. The same id of two accounts is two sessions."""
 
 
 class Target(Strict):
@@ -167,9 +185,8 @@ class Model(Strict):
     """Request parameters for requests that leave them out."""
     timeouts: Timeouts = Timeouts()
     """Time limits of a call to a target."""
-    sessions: Annotated[Literal["auto", "on_request", "off"], Before(restore_off)] = "auto"
-    """Which conversations are kept: all (`auto`), those with a session id or `"store": true` (`on_request`), or none
-    (`off`)."""
+    sessions: Annotated[SessionPolicy, Before(session_policy)] = SessionPolicy()
+    """Which conversations are kept (`auto`, `on_request` or `off`), or an object that also says which ids they have."""
     history: History = History()
     """The part of a session's history that is sent with a turn."""
     concurrent_turns: Literal["reject", "queue"] = "reject"

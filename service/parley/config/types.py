@@ -92,6 +92,11 @@ def restore_off(value: object) -> object:
     return "off" if value is False else value
 
 
+def session_policy(value: object) -> object:
+    """Returns the options of `sessions`, of which the short form has the mode only."""
+    return value if isinstance(value, dict) else {"mode": restore_off(value)}
+
+
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
 class Strict:
     """The base of immutable dataclasses that reject unknown fields of the file.

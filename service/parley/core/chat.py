@@ -12,6 +12,7 @@ from parley.core.offload import LARGE_MESSAGES, record_size
 from parley.core.ports import Caller, SessionStore, StorageLimits
 from parley.core.routing.execution import Execution
 from parley.core.routing.router import Router
+from parley.core.session_ids import session_keys
 from parley.core.sessions import access
 from parley.core.sessions.resent_history import may_repeat
 from parley.core.sessions.turn_request import is_turn, storage_limits, window
@@ -204,7 +205,9 @@ class Chat:
         caller, request, model = call.caller, call.request, call.model
         history = 0
         if request.session_id and needs_history(caller):
-            history = await self._store.history_tokens(caller.account, request.session_id, window(model))
+            account, session_id = caller.account, request.session_id
+            for key in session_keys(account, session_id):
+                history += await self._store.history_tokens(account, key, window(model))
         admission = await self.limits.admit(
             request,
             caller,

@@ -8,6 +8,7 @@ import orjson
 from parley.core.errors import InvalidRequest
 from parley.core.messages.roles import is_system
 from parley.core.ports import TurnEnd
+from parley.core.session_ids import public_id
 from parley.core.sessions.history import TurnSize
 from parley.core.usage.tokens import message_tokens
 from parley.v1.message_pb2 import Message, Usage
@@ -28,13 +29,13 @@ def session(row: Iterable[Any]) -> Session:
     """Converts a row of id, model, created, updated, turn_count, forked_from."""
     identifier, model, created, updated, turn_count, forked_from = row
     return Session(
-        id=identifier,
+        id=public_id(identifier),
         object="chat.session",
         model=model,
         created=int(created),
         updated=int(updated),
         turn_count=turn_count,
-        forked_from=forked_from,
+        forked_from=None if forked_from is None else public_id(forked_from),
     )
 
 

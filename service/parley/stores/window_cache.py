@@ -112,7 +112,7 @@ class WindowCache:
         entry, _ = self._entries.get(begin.session_id, (None, 0))
         if entry is None or entry.added is not None or entry.owner != (begin.account, begin.model):
             return None
-        if resent_history.may_repeat(begin.messages):
+        if not begin.append and resent_history.may_repeat(begin.messages):
             return None
         try:
             return _known_turn(begin, entry.fence, entry.past)

@@ -24,11 +24,12 @@ _sym_db = _symbol_database.Default()
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
+from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from parley.v1 import message_pb2 as parley_dot_v1_dot_message__pb2
 from parley.v1 import receipt_pb2 as parley_dot_v1_dot_receipt__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18parley/v1/sessions.proto\x12\tparley.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x17parley/v1/message.proto\x1a\x17parley/v1/receipt.proto\"\xe6\x01\n\x07Session\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n\x06object\x18\x02 \x01(\tR\x06object\x12\x14\n\x05model\x18\x03 \x01(\tR\x05model\x12\x18\n\x07\x63reated\x18\x04 \x01(\rR\x07\x63reated\x12\x18\n\x07updated\x18\x05 \x01(\rR\x07updated\x12#\n\nturn_count\x18\x06 \x01(\rH\x00R\nturn_count\x88\x01\x01\x12%\n\x0b\x66orked_from\x18\x07 \x01(\tH\x01R\x0b\x66orked_from\x88\x01\x01\x42\r\n\x0b_turn_countB\x0e\n\x0c_forked_from\"\x96\x03\n\x0eSessionMessage\x12,\n\x07message\x18\x01 \x01(\x0b\x32\x12.parley.v1.MessageR\x07message\x12\x12\n\x04turn\x18\x02 \x01(\rR\x04turn\x12\x14\n\x05state\x18\x03 \x01(\tR\x05state\x12\x1b\n\x06reason\x18\x04 \x01(\tH\x00R\x06reason\x88\x01\x01\x12\x18\n\x07\x63reated\x18\x05 \x01(\rR\x07\x63reated\x12+\n\x05usage\x18\x06 \x01(\x0b\x32\x10.parley.v1.UsageH\x01R\x05usage\x88\x01\x01\x12\x43\n\x08metadata\x18\x07 \x03(\x0b\x32\'.parley.v1.SessionMessage.MetadataEntryR\x08metadata\x12\x31\n\x07receipt\x18\x08 \x01(\x0b\x32\x12.parley.v1.ReceiptH\x02R\x07receipt\x88\x01\x01\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\t\n\x07_reasonB\x08\n\x06_usageB\n\n\x08_receipt\"\x9c\x02\n\x13ListSessionsRequest\x12!\n\tpage_size\x18\x01 \x01(\rH\x00R\tpage_size\x88\x01\x01\x12#\n\npage_token\x18\x02 \x01(\tH\x01R\npage_token\x88\x01\x01\x12\x19\n\x05model\x18\x03 \x01(\tH\x02R\x05model\x88\x01\x01\x12)\n\rupdated_after\x18\x04 \x01(\rH\x03R\rupdated_after\x88\x01\x01\x12+\n\x0eupdated_before\x18\x05 \x01(\rH\x04R\x0eupdated_before\x88\x01\x01\x42\x0c\n\n_page_sizeB\r\n\x0b_page_tokenB\x08\n\x06_modelB\x10\n\x0e_updated_afterB\x11\n\x0f_updated_before\"\x89\x01\n\x14ListSessionsResponse\x12.\n\x08sessions\x18\x01 \x03(\x0b\x32\x12.parley.v1.SessionR\x08sessions\x12-\n\x0fnext_page_token\x18\x02 \x01(\tH\x00R\x0fnext_page_token\x88\x01\x01\x42\x12\n\x10_next_page_token\"6\n\x11GetSessionRequest\x12!\n\nsession_id\x18\x01 \x01(\tR\rchatSessionId\"\xa4\x01\n\x1aListSessionMessagesRequest\x12!\n\nsession_id\x18\x01 \x01(\tR\rchatSessionId\x12!\n\tpage_size\x18\x02 \x01(\rH\x00R\tpage_size\x88\x01\x01\x12#\n\npage_token\x18\x03 \x01(\tH\x01R\npage_token\x88\x01\x01\x42\x0c\n\n_page_sizeB\r\n\x0b_page_token\"\x97\x01\n\x1bListSessionMessagesResponse\x12\x35\n\x08messages\x18\x01 \x03(\x0b\x32\x19.parley.v1.SessionMessageR\x08messages\x12-\n\x0fnext_page_token\x18\x02 \x01(\tH\x00R\x0fnext_page_token\x88\x01\x01\x42\x12\n\x10_next_page_token\"9\n\x14\x45xportSessionRequest\x12!\n\nsession_id\x18\x01 \x01(\tR\rchatSessionId\"q\n\x12\x46orkSessionRequest\x12!\n\nsession_id\x18\x01 \x01(\tR\rchatSessionId\x12\'\n\x0cthrough_turn\x18\x02 \x01(\rH\x00R\x0cthrough_turn\x88\x01\x01\x42\x0f\n\r_through_turn\"9\n\x14\x44\x65leteSessionRequest\x12!\n\nsession_id\x18\x01 \x01(\tR\rchatSessionId\"Y\n\x15\x44\x65leteSessionResponse\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n\x06object\x18\x02 \x01(\tR\x06object\x12\x18\n\x07\x64\x65leted\x18\x03 \x01(\x08R\x07\x64\x65leted2\xbc\x07\n\x08Sessions\x12i\n\x0cListSessions\x12\x1e.parley.v1.ListSessionsRequest\x1a\x1f.parley.v1.ListSessionsResponse\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/api/v1/sessions\x12\x65\n\nGetSession\x12\x1c.parley.v1.GetSessionRequest\x1a\x12.parley.v1.Session\"%\x82\xd3\xe4\x93\x02\x1f\x12\x1d/api/v1/sessions/{session_id}\x12\x94\x01\n\x13ListSessionMessages\x12%.parley.v1.ListSessionMessagesRequest\x1a&.parley.v1.ListSessionMessagesResponse\".\x82\xd3\xe4\x93\x02(\x12&/api/v1/sessions/{session_id}/messages\x12\x8b\x01\n\x17ListSessionMessagesJson\x12%.parley.v1.ListSessionMessagesRequest\x1a\x14.google.api.HttpBody\"3\x82\xd3\xe4\x93\x02-\x12+/api/v1/sessions/{session_id}/messages:json\x12v\n\rExportSession\x12\x1f.parley.v1.ExportSessionRequest\x1a\x14.google.api.HttpBody\",\x82\xd3\xe4\x93\x02&\x12$/api/v1/sessions/{session_id}/export0\x01\x12U\n\x15\x45xportSessionMessages\x12\x1f.parley.v1.ExportSessionRequest\x1a\x19.parley.v1.SessionMessage0\x01\x12o\n\x0b\x46orkSession\x12\x1d.parley.v1.ForkSessionRequest\x1a\x12.parley.v1.Session\"-\x82\xd3\xe4\x93\x02\'\"\"/api/v1/sessions/{session_id}/fork:\x01*\x12y\n\rDeleteSession\x12\x1f.parley.v1.DeleteSessionRequest\x1a .parley.v1.DeleteSessionResponse\"%\x82\xd3\xe4\x93\x02\x1f*\x1d/api/v1/sessions/{session_id}B<\n\tparley.v1B\rSessionsProtoP\x01Z\x12parley/v1;parleyv1\xaa\x02\tParley.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18parley/v1/sessions.proto\x12\tparley.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x17parley/v1/message.proto\x1a\x17parley/v1/receipt.proto\"\xf2\x02\n\x07Session\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n\x06object\x18\x02 \x01(\tR\x06object\x12\x14\n\x05model\x18\x03 \x01(\tR\x05model\x12\x18\n\x07\x63reated\x18\x04 \x01(\rR\x07\x63reated\x12\x18\n\x07updated\x18\x05 \x01(\rR\x07updated\x12#\n\nturn_count\x18\x06 \x01(\rH\x00R\nturn_count\x88\x01\x01\x12%\n\x0b\x66orked_from\x18\x07 \x01(\tH\x01R\x0b\x66orked_from\x88\x01\x01\x12\x19\n\x05title\x18\x08 \x01(\tH\x02R\x05title\x88\x01\x01\x12\x36\n\x06labels\x18\t \x03(\x0b\x32\x1e.parley.v1.Session.LabelsEntryR\x06labels\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\r\n\x0b_turn_countB\x0e\n\x0c_forked_fromB\x08\n\x06_title\"\x96\x03\n\x0eSessionMessage\x12,\n\x07message\x18\x01 \x01(\x0b\x32\x12.parley.v1.MessageR\x07message\x12\x12\n\x04turn\x18\x02 \x01(\rR\x04turn\x12\x14\n\x05state\x18\x03 \x01(\tR\x05state\x12\x1b\n\x06reason\x18\x04 \x01(\tH\x00R\x06reason\x88\x01\x01\x12\x18\n\x07\x63reated\x18\x05 \x01(\rR\x07\x63reated\x12+\n\x05usage\x18\x06 \x01(\x0b\x32\x10.parley.v1.UsageH\x01R\x05usage\x88\x01\x01\x12\x43\n\x08metadata\x18\x07 \x03(\x0b\x32\'.parley.v1.SessionMessage.MetadataEntryR\x08metadata\x12\x31\n\x07receipt\x18\x08 \x01(\x0b\x32\x12.parley.v1.ReceiptH\x02R\x07receipt\x88\x01\x01\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\t\n\x07_reasonB\x08\n\x06_usageB\n\n\x08_receipt\"\xd9\x02\n\x13ListSessionsRequest\x12!\n\tpage_size\x18\x01 \x01(\rH\x00R\tpage_size\x88\x01\x01\x12#\n\npage_token\x18\x02 \x01(\tH\x01R\npage_token\x88\x01\x01\x12\x19\n\x05model\x18\x03 \x01(\tH\x02R\x05model\x88\x01\x01\x12)\n\rupdated_after\x18\x04 \x01(\rH\x03R\rupdated_after\x88\x01\x01\x12+\n\x0eupdated_before\x18\x05 \x01(\rH\x04R\x0eupdated_before\x88\x01\x01\x12\x19\n\x05query\x18\x06 \x01(\tH\x05R\x05query\x88\x01\x01\x12\x16\n\x06labels\x18\x07 \x03(\tR\x06labelsB\x0c\n\n_page_sizeB\r\n\x0b_page_tokenB\x08\n\x06_modelB\x10\n\x0e_updated_afterB\x11\n\x0f_updated_beforeB\x08\n\x06_query\"\xbd\x01\n\x14ListSessionsResponse\x12.\n\x08sessions\x18\x01 \x03(\x0b\x32\x12.parley.v1.SessionR\x08sessions\x12-\n\x0fnext_page_token\x18\x02 \x01(\tH\x00R\x0fnext_page_token\x88\x01\x01\x12#\n\nincomplete\x18\x03 \x01(\x08H\x01R\nincomplete\x88\x01\x01\x42\x12\n\x10_next_page_tokenB\r\n\x0b_incomplete\"6\n\x11GetSessionRequest\x12!\n\nsession_id\x18\x01 \x01(\tR\rchatSessionId\"\xa4\x01\n\x1aListSessionMessagesRequest\x12!\n\nsession_id\x18\x01 \x01(\tR\rchatSessionId\x12!\n\tpage_size\x18\x02 \x01(\rH\x00R\tpage_size\x88\x01\x01\x12#\n\npage_token\x18\x03 \x01(\tH\x01R\npage_token\x88\x01\x01\x42\x0c\n\n_page_sizeB\r\n\x0b_page_token\"\x97\x01\n\x1bListSessionMessagesResponse\x12\x35\n\x08messages\x18\x01 \x03(\x0b\x32\x19.parley.v1.SessionMessageR\x08messages\x12-\n\x0fnext_page_token\x18\x02 \x01(\tH\x00R\x0fnext_page_token\x88\x01\x01\x42\x12\n\x10_next_page_token\"9\n\x14\x45xportSessionRequest\x12!\n\nsession_id\x18\x01 \x01(\tR\rchatSessionId\"q\n\x12\x46orkSessionRequest\x12!\n\nsession_id\x18\x01 \x01(\tR\rchatSessionId\x12\'\n\x0cthrough_turn\x18\x02 \x01(\rH\x00R\x0cthrough_turn\x88\x01\x01\x42\x0f\n\r_through_turn\"\x8f\x01\n\x14UpdateSessionRequest\x12!\n\nsession_id\x18\x01 \x01(\tR\rchatSessionId\x12\x19\n\x05title\x18\x02 \x01(\tH\x00R\x05title\x88\x01\x01\x12/\n\x06labels\x18\x03 \x01(\x0b\x32\x17.google.protobuf.StructR\x06labelsB\x08\n\x06_title\"\x94\x02\n\x19\x41\x64\x64SessionMessagesRequest\x12!\n\nsession_id\x18\x01 \x01(\tR\rchatSessionId\x12.\n\x08messages\x18\x02 \x03(\x0b\x32\x12.parley.v1.MessageR\x08messages\x12\x19\n\x05model\x18\x03 \x01(\tH\x00R\x05model\x88\x01\x01\x12N\n\x08metadata\x18\x04 \x03(\x0b\x32\x32.parley.v1.AddSessionMessagesRequest.MetadataEntryR\x08metadata\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x08\n\x06_model\"k\n\x1a\x41\x64\x64SessionMessagesResponse\x12!\n\nsession_id\x18\x01 \x01(\tR\rchatSessionId\x12\x16\n\x06object\x18\x02 \x01(\tR\x06object\x12\x12\n\x04turn\x18\x03 \x01(\rR\x04turn\"<\n\x15\x45xportSessionsRequest\x12\x19\n\x05model\x18\x01 \x01(\tH\x00R\x05model\x88\x01\x01\x42\x08\n\x06_model\"A\n\x15ImportSessionsRequest\x12(\n\x04\x62ody\x18\x01 \x01(\x0b\x32\x14.google.api.HttpBodyR\x04\x62ody\"q\n\x16ImportSessionsResponse\x12\x1f\n\x08imported\x18\x01 \x01(\rH\x00R\x08imported\x88\x01\x01\x12\x1d\n\x07skipped\x18\x02 \x01(\rH\x01R\x07skipped\x88\x01\x01\x42\x0b\n\t_importedB\n\n\x08_skipped\"9\n\x14\x44\x65leteSessionRequest\x12!\n\nsession_id\x18\x01 \x01(\tR\rchatSessionId\"Y\n\x15\x44\x65leteSessionResponse\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n\x06object\x18\x02 \x01(\tR\x06object\x12\x18\n\x07\x64\x65leted\x18\x03 \x01(\x08R\x07\x64\x65leted2\xae\x0b\n\x08Sessions\x12i\n\x0cListSessions\x12\x1e.parley.v1.ListSessionsRequest\x1a\x1f.parley.v1.ListSessionsResponse\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/api/v1/sessions\x12\x65\n\nGetSession\x12\x1c.parley.v1.GetSessionRequest\x1a\x12.parley.v1.Session\"%\x82\xd3\xe4\x93\x02\x1f\x12\x1d/api/v1/sessions/{session_id}\x12\x94\x01\n\x13ListSessionMessages\x12%.parley.v1.ListSessionMessagesRequest\x1a&.parley.v1.ListSessionMessagesResponse\".\x82\xd3\xe4\x93\x02(\x12&/api/v1/sessions/{session_id}/messages\x12\x8b\x01\n\x17ListSessionMessagesJson\x12%.parley.v1.ListSessionMessagesRequest\x1a\x14.google.api.HttpBody\"3\x82\xd3\xe4\x93\x02-\x12+/api/v1/sessions/{session_id}/messages:json\x12v\n\rExportSession\x12\x1f.parley.v1.ExportSessionRequest\x1a\x14.google.api.HttpBody\",\x82\xd3\xe4\x93\x02&\x12$/api/v1/sessions/{session_id}/export0\x01\x12U\n\x15\x45xportSessionMessages\x12\x1f.parley.v1.ExportSessionRequest\x1a\x19.parley.v1.SessionMessage0\x01\x12o\n\x0b\x46orkSession\x12\x1d.parley.v1.ForkSessionRequest\x1a\x12.parley.v1.Session\"-\x82\xd3\xe4\x93\x02\'\"\"/api/v1/sessions/{session_id}/fork:\x01*\x12n\n\rUpdateSession\x12\x1f.parley.v1.UpdateSessionRequest\x1a\x12.parley.v1.Session\"(\x82\xd3\xe4\x93\x02\"2\x1d/api/v1/sessions/{session_id}:\x01*\x12\x94\x01\n\x12\x41\x64\x64SessionMessages\x12$.parley.v1.AddSessionMessagesRequest\x1a%.parley.v1.AddSessionMessagesResponse\"1\x82\xd3\xe4\x93\x02+\"&/api/v1/sessions/{session_id}/messages:\x01*\x12k\n\x0e\x45xportSessions\x12 .parley.v1.ExportSessionsRequest\x1a\x14.google.api.HttpBody\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/api/v1/sessions:export0\x01\x12|\n\x0eImportSessions\x12 .parley.v1.ImportSessionsRequest\x1a!.parley.v1.ImportSessionsResponse\"%\x82\xd3\xe4\x93\x02\x1f\"\x17/api/v1/sessions:import:\x04\x62ody\x12y\n\rDeleteSession\x12\x1f.parley.v1.DeleteSessionRequest\x1a .parley.v1.DeleteSessionResponse\"%\x82\xd3\xe4\x93\x02\x1f*\x1d/api/v1/sessions/{session_id}B<\n\tparley.v1B\rSessionsProtoP\x01Z\x12parley/v1;parleyv1\xaa\x02\tParley.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,8 +37,12 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'parley.v1.sessions_pb2', _g
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\tparley.v1B\rSessionsProtoP\001Z\022parley/v1;parleyv1\252\002\tParley.V1'
+  _globals['_SESSION_LABELSENTRY']._loaded_options = None
+  _globals['_SESSION_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_SESSIONMESSAGE_METADATAENTRY']._loaded_options = None
   _globals['_SESSIONMESSAGE_METADATAENTRY']._serialized_options = b'8\001'
+  _globals['_ADDSESSIONMESSAGESREQUEST_METADATAENTRY']._loaded_options = None
+  _globals['_ADDSESSIONMESSAGESREQUEST_METADATAENTRY']._serialized_options = b'8\001'
   _globals['_SESSIONS'].methods_by_name['ListSessions']._loaded_options = None
   _globals['_SESSIONS'].methods_by_name['ListSessions']._serialized_options = b'\202\323\344\223\002\022\022\020/api/v1/sessions'
   _globals['_SESSIONS'].methods_by_name['GetSession']._loaded_options = None
@@ -50,32 +55,56 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SESSIONS'].methods_by_name['ExportSession']._serialized_options = b'\202\323\344\223\002&\022$/api/v1/sessions/{session_id}/export'
   _globals['_SESSIONS'].methods_by_name['ForkSession']._loaded_options = None
   _globals['_SESSIONS'].methods_by_name['ForkSession']._serialized_options = b'\202\323\344\223\002\'\"\"/api/v1/sessions/{session_id}/fork:\001*'
+  _globals['_SESSIONS'].methods_by_name['UpdateSession']._loaded_options = None
+  _globals['_SESSIONS'].methods_by_name['UpdateSession']._serialized_options = b'\202\323\344\223\002\"2\035/api/v1/sessions/{session_id}:\001*'
+  _globals['_SESSIONS'].methods_by_name['AddSessionMessages']._loaded_options = None
+  _globals['_SESSIONS'].methods_by_name['AddSessionMessages']._serialized_options = b'\202\323\344\223\002+\"&/api/v1/sessions/{session_id}/messages:\001*'
+  _globals['_SESSIONS'].methods_by_name['ExportSessions']._loaded_options = None
+  _globals['_SESSIONS'].methods_by_name['ExportSessions']._serialized_options = b'\202\323\344\223\002\031\022\027/api/v1/sessions:export'
+  _globals['_SESSIONS'].methods_by_name['ImportSessions']._loaded_options = None
+  _globals['_SESSIONS'].methods_by_name['ImportSessions']._serialized_options = b'\202\323\344\223\002\037\"\027/api/v1/sessions:import:\004body'
   _globals['_SESSIONS'].methods_by_name['DeleteSession']._loaded_options = None
   _globals['_SESSIONS'].methods_by_name['DeleteSession']._serialized_options = b'\202\323\344\223\002\037*\035/api/v1/sessions/{session_id}'
-  _globals['_SESSION']._serialized_start=147
-  _globals['_SESSION']._serialized_end=377
-  _globals['_SESSIONMESSAGE']._serialized_start=380
-  _globals['_SESSIONMESSAGE']._serialized_end=786
-  _globals['_SESSIONMESSAGE_METADATAENTRY']._serialized_start=706
-  _globals['_SESSIONMESSAGE_METADATAENTRY']._serialized_end=753
-  _globals['_LISTSESSIONSREQUEST']._serialized_start=789
-  _globals['_LISTSESSIONSREQUEST']._serialized_end=1073
-  _globals['_LISTSESSIONSRESPONSE']._serialized_start=1076
-  _globals['_LISTSESSIONSRESPONSE']._serialized_end=1213
-  _globals['_GETSESSIONREQUEST']._serialized_start=1215
-  _globals['_GETSESSIONREQUEST']._serialized_end=1269
-  _globals['_LISTSESSIONMESSAGESREQUEST']._serialized_start=1272
-  _globals['_LISTSESSIONMESSAGESREQUEST']._serialized_end=1436
-  _globals['_LISTSESSIONMESSAGESRESPONSE']._serialized_start=1439
-  _globals['_LISTSESSIONMESSAGESRESPONSE']._serialized_end=1590
-  _globals['_EXPORTSESSIONREQUEST']._serialized_start=1592
-  _globals['_EXPORTSESSIONREQUEST']._serialized_end=1649
-  _globals['_FORKSESSIONREQUEST']._serialized_start=1651
-  _globals['_FORKSESSIONREQUEST']._serialized_end=1764
-  _globals['_DELETESESSIONREQUEST']._serialized_start=1766
-  _globals['_DELETESESSIONREQUEST']._serialized_end=1823
-  _globals['_DELETESESSIONRESPONSE']._serialized_start=1825
-  _globals['_DELETESESSIONRESPONSE']._serialized_end=1914
-  _globals['_SESSIONS']._serialized_start=1917
-  _globals['_SESSIONS']._serialized_end=2873
+  _globals['_SESSION']._serialized_start=177
+  _globals['_SESSION']._serialized_end=547
+  _globals['_SESSION_LABELSENTRY']._serialized_start=461
+  _globals['_SESSION_LABELSENTRY']._serialized_end=506
+  _globals['_SESSIONMESSAGE']._serialized_start=550
+  _globals['_SESSIONMESSAGE']._serialized_end=956
+  _globals['_SESSIONMESSAGE_METADATAENTRY']._serialized_start=876
+  _globals['_SESSIONMESSAGE_METADATAENTRY']._serialized_end=923
+  _globals['_LISTSESSIONSREQUEST']._serialized_start=959
+  _globals['_LISTSESSIONSREQUEST']._serialized_end=1304
+  _globals['_LISTSESSIONSRESPONSE']._serialized_start=1307
+  _globals['_LISTSESSIONSRESPONSE']._serialized_end=1496
+  _globals['_GETSESSIONREQUEST']._serialized_start=1498
+  _globals['_GETSESSIONREQUEST']._serialized_end=1552
+  _globals['_LISTSESSIONMESSAGESREQUEST']._serialized_start=1555
+  _globals['_LISTSESSIONMESSAGESREQUEST']._serialized_end=1719
+  _globals['_LISTSESSIONMESSAGESRESPONSE']._serialized_start=1722
+  _globals['_LISTSESSIONMESSAGESRESPONSE']._serialized_end=1873
+  _globals['_EXPORTSESSIONREQUEST']._serialized_start=1875
+  _globals['_EXPORTSESSIONREQUEST']._serialized_end=1932
+  _globals['_FORKSESSIONREQUEST']._serialized_start=1934
+  _globals['_FORKSESSIONREQUEST']._serialized_end=2047
+  _globals['_UPDATESESSIONREQUEST']._serialized_start=2050
+  _globals['_UPDATESESSIONREQUEST']._serialized_end=2193
+  _globals['_ADDSESSIONMESSAGESREQUEST']._serialized_start=2196
+  _globals['_ADDSESSIONMESSAGESREQUEST']._serialized_end=2472
+  _globals['_ADDSESSIONMESSAGESREQUEST_METADATAENTRY']._serialized_start=876
+  _globals['_ADDSESSIONMESSAGESREQUEST_METADATAENTRY']._serialized_end=923
+  _globals['_ADDSESSIONMESSAGESRESPONSE']._serialized_start=2474
+  _globals['_ADDSESSIONMESSAGESRESPONSE']._serialized_end=2581
+  _globals['_EXPORTSESSIONSREQUEST']._serialized_start=2583
+  _globals['_EXPORTSESSIONSREQUEST']._serialized_end=2643
+  _globals['_IMPORTSESSIONSREQUEST']._serialized_start=2645
+  _globals['_IMPORTSESSIONSREQUEST']._serialized_end=2710
+  _globals['_IMPORTSESSIONSRESPONSE']._serialized_start=2712
+  _globals['_IMPORTSESSIONSRESPONSE']._serialized_end=2825
+  _globals['_DELETESESSIONREQUEST']._serialized_start=2827
+  _globals['_DELETESESSIONREQUEST']._serialized_end=2884
+  _globals['_DELETESESSIONRESPONSE']._serialized_start=2886
+  _globals['_DELETESESSIONRESPONSE']._serialized_end=2975
+  _globals['_SESSIONS']._serialized_start=2978
+  _globals['_SESSIONS']._serialized_end=4432
 # @@protoc_insertion_point(module_scope)

@@ -72,6 +72,26 @@ class SessionsStub:
                 request_serializer=parley_dot_v1_dot_sessions__pb2.ForkSessionRequest.SerializeToString,
                 response_deserializer=parley_dot_v1_dot_sessions__pb2.Session.FromString,
                 _registered_method=True)
+        self.UpdateSession = channel.unary_unary(
+                '/parley.v1.Sessions/UpdateSession',
+                request_serializer=parley_dot_v1_dot_sessions__pb2.UpdateSessionRequest.SerializeToString,
+                response_deserializer=parley_dot_v1_dot_sessions__pb2.Session.FromString,
+                _registered_method=True)
+        self.AddSessionMessages = channel.unary_unary(
+                '/parley.v1.Sessions/AddSessionMessages',
+                request_serializer=parley_dot_v1_dot_sessions__pb2.AddSessionMessagesRequest.SerializeToString,
+                response_deserializer=parley_dot_v1_dot_sessions__pb2.AddSessionMessagesResponse.FromString,
+                _registered_method=True)
+        self.ExportSessions = channel.unary_stream(
+                '/parley.v1.Sessions/ExportSessions',
+                request_serializer=parley_dot_v1_dot_sessions__pb2.ExportSessionsRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
+        self.ImportSessions = channel.unary_unary(
+                '/parley.v1.Sessions/ImportSessions',
+                request_serializer=parley_dot_v1_dot_sessions__pb2.ImportSessionsRequest.SerializeToString,
+                response_deserializer=parley_dot_v1_dot_sessions__pb2.ImportSessionsResponse.FromString,
+                _registered_method=True)
         self.DeleteSession = channel.unary_unary(
                 '/parley.v1.Sessions/DeleteSession',
                 request_serializer=parley_dot_v1_dot_sessions__pb2.DeleteSessionRequest.SerializeToString,
@@ -137,6 +157,38 @@ class SessionsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateSession(self, request, context):
+        """Changes the title and the labels of a session. Fields that are absent stay as they are.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AddSessionMessages(self, request, context):
+        """Adds messages to a session as a completed turn, without asking a model. They are sent to the model with the next turn, as its
+        own answers are. Fails as a turn does: ABORTED, `SESSION_BUSY`, while another turn is in progress.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportSessions(self, request, context):
+        """Returns all sessions of the account as JSON Lines, over REST and gRPC: for each session a line with its properties (`"object":
+        "chat.session"`), then its messages, the oldest first, as ExportSession returns them. The concatenated parts are the text.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportSessions(self, request, context):
+        """Adds the sessions of an export to the account, with their ids, times, titles, labels and turns, each in one transaction. A session
+        whose id the account has already is skipped, so that an interrupted import can be repeated. A failure names the line; the
+        sessions before it are stored.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteSession(self, request, context):
         """Deletes a session and all its messages. While a turn is in progress: ABORTED, `SESSION_BUSY`.
         """
@@ -181,6 +233,26 @@ def add_SessionsServicer_to_server(servicer, server):
                     servicer.ForkSession,
                     request_deserializer=parley_dot_v1_dot_sessions__pb2.ForkSessionRequest.FromString,
                     response_serializer=parley_dot_v1_dot_sessions__pb2.Session.SerializeToString,
+            ),
+            'UpdateSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateSession,
+                    request_deserializer=parley_dot_v1_dot_sessions__pb2.UpdateSessionRequest.FromString,
+                    response_serializer=parley_dot_v1_dot_sessions__pb2.Session.SerializeToString,
+            ),
+            'AddSessionMessages': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddSessionMessages,
+                    request_deserializer=parley_dot_v1_dot_sessions__pb2.AddSessionMessagesRequest.FromString,
+                    response_serializer=parley_dot_v1_dot_sessions__pb2.AddSessionMessagesResponse.SerializeToString,
+            ),
+            'ExportSessions': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportSessions,
+                    request_deserializer=parley_dot_v1_dot_sessions__pb2.ExportSessionsRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'ImportSessions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ImportSessions,
+                    request_deserializer=parley_dot_v1_dot_sessions__pb2.ImportSessionsRequest.FromString,
+                    response_serializer=parley_dot_v1_dot_sessions__pb2.ImportSessionsResponse.SerializeToString,
             ),
             'DeleteSession': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteSession,
@@ -379,6 +451,114 @@ class Sessions:
             '/parley.v1.Sessions/ForkSession',
             parley_dot_v1_dot_sessions__pb2.ForkSessionRequest.SerializeToString,
             parley_dot_v1_dot_sessions__pb2.Session.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.v1.Sessions/UpdateSession',
+            parley_dot_v1_dot_sessions__pb2.UpdateSessionRequest.SerializeToString,
+            parley_dot_v1_dot_sessions__pb2.Session.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddSessionMessages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.v1.Sessions/AddSessionMessages',
+            parley_dot_v1_dot_sessions__pb2.AddSessionMessagesRequest.SerializeToString,
+            parley_dot_v1_dot_sessions__pb2.AddSessionMessagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportSessions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/parley.v1.Sessions/ExportSessions',
+            parley_dot_v1_dot_sessions__pb2.ExportSessionsRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportSessions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.v1.Sessions/ImportSessions',
+            parley_dot_v1_dot_sessions__pb2.ImportSessionsRequest.SerializeToString,
+            parley_dot_v1_dot_sessions__pb2.ImportSessionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -57,6 +57,21 @@ class SessionsStub:
     """
     ForkSession: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.ForkSessionRequest, _sessions_pb2.Session]
     """Creates a session from all, or the first, completed turns of another session. The two are independent afterwards."""
+    UpdateSession: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.UpdateSessionRequest, _sessions_pb2.Session]
+    """Changes the title and the labels of a session. Fields that are absent stay as they are."""
+    AddSessionMessages: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.AddSessionMessagesRequest, _sessions_pb2.AddSessionMessagesResponse]
+    """Adds messages to a session as a completed turn, without asking a model. They are sent to the model with the next turn, as its
+    own answers are. Fails as a turn does: ABORTED, `SESSION_BUSY`, while another turn is in progress.
+    """
+    ExportSessions: _grpc.UnaryStreamMultiCallable[_sessions_pb2.ExportSessionsRequest, _httpbody_pb2.HttpBody]
+    """Returns all sessions of the account as JSON Lines, over REST and gRPC: for each session a line with its properties (`"object":
+    "chat.session"`), then its messages, the oldest first, as ExportSession returns them. The concatenated parts are the text.
+    """
+    ImportSessions: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.ImportSessionsRequest, _sessions_pb2.ImportSessionsResponse]
+    """Adds the sessions of an export to the account, with their ids, times, titles, labels and turns, each in one transaction. A session
+    whose id the account has already is skipped, so that an interrupted import can be repeated. A failure names the line; the
+    sessions before it are stored.
+    """
     DeleteSession: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.DeleteSessionRequest, _sessions_pb2.DeleteSessionResponse]
     """Deletes a session and all its messages. While a turn is in progress: ABORTED, `SESSION_BUSY`."""
 
@@ -88,6 +103,21 @@ class SessionsAsyncStub(SessionsStub):
     """
     ForkSession: _aio.UnaryUnaryMultiCallable[_sessions_pb2.ForkSessionRequest, _sessions_pb2.Session]  # type: ignore[assignment]
     """Creates a session from all, or the first, completed turns of another session. The two are independent afterwards."""
+    UpdateSession: _aio.UnaryUnaryMultiCallable[_sessions_pb2.UpdateSessionRequest, _sessions_pb2.Session]  # type: ignore[assignment]
+    """Changes the title and the labels of a session. Fields that are absent stay as they are."""
+    AddSessionMessages: _aio.UnaryUnaryMultiCallable[_sessions_pb2.AddSessionMessagesRequest, _sessions_pb2.AddSessionMessagesResponse]  # type: ignore[assignment]
+    """Adds messages to a session as a completed turn, without asking a model. They are sent to the model with the next turn, as its
+    own answers are. Fails as a turn does: ABORTED, `SESSION_BUSY`, while another turn is in progress.
+    """
+    ExportSessions: _aio.UnaryStreamMultiCallable[_sessions_pb2.ExportSessionsRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """Returns all sessions of the account as JSON Lines, over REST and gRPC: for each session a line with its properties (`"object":
+    "chat.session"`), then its messages, the oldest first, as ExportSession returns them. The concatenated parts are the text.
+    """
+    ImportSessions: _aio.UnaryUnaryMultiCallable[_sessions_pb2.ImportSessionsRequest, _sessions_pb2.ImportSessionsResponse]  # type: ignore[assignment]
+    """Adds the sessions of an export to the account, with their ids, times, titles, labels and turns, each in one transaction. A session
+    whose id the account has already is skipped, so that an interrupted import can be repeated. A failure names the line; the
+    sessions before it are stored.
+    """
     DeleteSession: _aio.UnaryUnaryMultiCallable[_sessions_pb2.DeleteSessionRequest, _sessions_pb2.DeleteSessionResponse]  # type: ignore[assignment]
     """Deletes a session and all its messages. While a turn is in progress: ABORTED, `SESSION_BUSY`."""
 
@@ -158,6 +188,45 @@ class SessionsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_sessions_pb2.Session, _abc.Awaitable[_sessions_pb2.Session]]:
         """Creates a session from all, or the first, completed turns of another session. The two are independent afterwards."""
+
+    @_abc_1.abstractmethod
+    def UpdateSession(
+        self,
+        request: _sessions_pb2.UpdateSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_sessions_pb2.Session, _abc.Awaitable[_sessions_pb2.Session]]:
+        """Changes the title and the labels of a session. Fields that are absent stay as they are."""
+
+    @_abc_1.abstractmethod
+    def AddSessionMessages(
+        self,
+        request: _sessions_pb2.AddSessionMessagesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_sessions_pb2.AddSessionMessagesResponse, _abc.Awaitable[_sessions_pb2.AddSessionMessagesResponse]]:
+        """Adds messages to a session as a completed turn, without asking a model. They are sent to the model with the next turn, as its
+        own answers are. Fails as a turn does: ABORTED, `SESSION_BUSY`, while another turn is in progress.
+        """
+
+    @_abc_1.abstractmethod
+    def ExportSessions(
+        self,
+        request: _sessions_pb2.ExportSessionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_httpbody_pb2.HttpBody], _abc.AsyncIterator[_httpbody_pb2.HttpBody]]:
+        """Returns all sessions of the account as JSON Lines, over REST and gRPC: for each session a line with its properties (`"object":
+        "chat.session"`), then its messages, the oldest first, as ExportSession returns them. The concatenated parts are the text.
+        """
+
+    @_abc_1.abstractmethod
+    def ImportSessions(
+        self,
+        request: _sessions_pb2.ImportSessionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_sessions_pb2.ImportSessionsResponse, _abc.Awaitable[_sessions_pb2.ImportSessionsResponse]]:
+        """Adds the sessions of an export to the account, with their ids, times, titles, labels and turns, each in one transaction. A session
+        whose id the account has already is skipped, so that an interrupted import can be repeated. A failure names the line; the
+        sessions before it are stored.
+        """
 
     @_abc_1.abstractmethod
     def DeleteSession(

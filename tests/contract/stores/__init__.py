@@ -5,6 +5,7 @@ another worker on the same database.
 """
 
 from tests.contract.stores.alerts import AlertContract
+from tests.contract.stores.chosen_ids import ChosenIdContract
 from tests.contract.stores.claims import ClaimContract
 from tests.contract.stores.deletion import DeletionContract
 from tests.contract.stores.forks import ForkContract
@@ -42,6 +43,7 @@ __all__ = [
     "LEASE",
     "WHOLE",
     "AlertContract",
+    "ChosenIdContract",
     "ClaimContract",
     "Clock",
     "DeletionContract",

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 from parley.core.errors.base import MAX_PARAM, ParleyError, cut
+from parley.core.session_ids import public_id
 from parley.v1 import error_reason_pb2 as reasons
 
 _MAX_VIOLATION = 140
@@ -64,7 +65,9 @@ class SessionOfOtherModel(InvalidRequest):
 
     def __init__(self, session_id: str, model: str) -> None:
         self.session_model = model
-        message = f'Session "{session_id}" belongs to the model "{model}"; name that model, or begin a new session'
+        message = (
+            f'Session "{public_id(session_id)}" belongs to the model "{model}"; name that model, or begin a new session'
+        )
         super().__init__(message, param="model")
 
 

@@ -1,6 +1,7 @@
 """Failures of sessions, turns and idempotency keys."""
 
 from parley.core.errors.base import ParleyError
+from parley.core.session_ids import public_id
 from parley.v1 import error_reason_pb2 as reasons
 
 
@@ -10,7 +11,7 @@ class SessionNotFound(ParleyError):
     reason = reasons.ERROR_REASON_SESSION_NOT_FOUND
 
     def __init__(self, session_id: str) -> None:
-        super().__init__(f'Unknown session "{session_id}"', param="chatSessionId")
+        super().__init__(f'Unknown session "{public_id(session_id)}"', param="chatSessionId")
 
 
 class SessionBusy(ParleyError):
@@ -24,7 +25,7 @@ class SessionBusy(ParleyError):
     reason = reasons.ERROR_REASON_SESSION_BUSY
 
     def __init__(self, session_id: str, retry_after: float = 1.0) -> None:
-        message = f'Session "{session_id}" is answering another request; try again when it has finished'
+        message = f'Session "{public_id(session_id)}" is answering another request; try again when it has finished'
         super().__init__(message, param="chatSessionId", retry_after=retry_after)
 
 

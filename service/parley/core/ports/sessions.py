@@ -55,12 +55,14 @@ class TurnBegin:
     Attributes:
         account: The account of the caller, which owns the session.
         model: The id of the session's model.
-        session_id: The id of the session.
+        session_id: The key of the session in the store; see `parley.core.session_ids`.
         new: Whether the session is created with this id.
         messages: The messages of the request, which may repeat messages of the session.
         window: Limits the history of the turn.
         metadata: The request's metadata, stored with the turn.
         storage: Limits what is stored.
+        may_create: Whether the session is created if the account does not have it.
+        append: Whether all messages are new, so that they are not compared with the history.
     """
 
     account: str
@@ -71,6 +73,8 @@ class TurnBegin:
     window: Window = field(default_factory=Window)
     metadata: Mapping[str, str] = field(default_factory=dict)
     storage: StorageLimits = UNLIMITED_STORAGE
+    may_create: bool = False
+    append: bool = False
 
 
 @dataclass(slots=True)
@@ -78,7 +82,7 @@ class Turn:
     """A turn in progress.
 
     Attributes:
-        session_id: The id of the session.
+        session_id: The key of the session in the store.
         number: The number of the turn within the session, from 1.
         fence: The fencing token of the lease: the store rejects writes with an older one.
         history: The messages to send to the model before `messages`: the system messages of completed turns, and the

@@ -1,8 +1,40 @@
 """The sessions that a caller may use: those of its account, of the models that its key may use."""
 
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import TypeVar
+
 from parley.core.errors import SessionNotFound
 from parley.core.ports import Caller, SessionFilter, SessionStore
+from parley.core.session_ids import session_keys
 from parley.v1.sessions_pb2 import Session
+
+T = TypeVar("T")
+
+
+async def at_key(account: str, session_id: str, work: Callable[[str], Awaitable[T]]) -> T:
+    """Runs `work` with the key that a session has in the store.
+
+    Args:
+        account: The account that owns the session.
+        session_id: The id that the caller has sent.
+        work: Raises SessionNotFound if the account has no session with the key, before it has an effect.
+    """
+    *others, last = session_keys(account, session_id)
+    for key in others:
+        with suppress(SessionNotFound):
+            return await work(key)
+    return await work(last)
+
+
+async def find_key(store: SessionStore, account: str, session_id: str) -> str:
+    """Returns the key that a session has in the store; one of them if the account has no such session."""
+    keys = session_keys(account, session_id)
+    for key in keys[:-1]:
+        with suppress(SessionNotFound):
+            await store.get_session(account, key)
+            return key
+    return keys[-1]
 
 
 async def find_session(store: SessionStore, caller: Caller, session_id: str) -> Session:
@@ -11,7 +43,7 @@ async def find_session(store: SessionStore, caller: Caller, session_id: str) -> 
     Raises:
         SessionNotFound: The account has no such session, or its key may not use the session's model.
     """
-    session = await store.get_session(caller.account, session_id)
+    session = await at_key(caller.account, session_id, lambda key: store.get_session(caller.account, key))
     if not caller.may_use(session.model):
         raise SessionNotFound(session_id)
     return session

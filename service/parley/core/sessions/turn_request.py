@@ -4,24 +4,52 @@ from parley.config import Model
 from parley.core.errors import InvalidRequest
 from parley.core.messages import ids
 from parley.core.ports import Caller, StorageLimits, TurnBegin, Window
+from parley.core.session_ids import MAX_LENGTH, is_chosen, is_valid, session_keys
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 
 
 def turn_begin(
     request: CreateChatCompletionRequest, caller: Caller, model: Model, session_bytes: int | None
 ) -> TurnBegin:
-    """Returns the turn that a request begins; without a session id, in a new session."""
+    """Returns the turn that a request begins; without a session id, in a new session.
+
+    Raises:
+        InvalidRequest: The request names an id that no session can have, for a model whose callers choose ids.
+    """
     new = not request.HasField("session_id")
+    key = ids.session_id() if new else _first_key(request.session_id, caller.account, model)
     return TurnBegin(
         caller.account,
         model.id,
-        ids.session_id() if new else request.session_id,
+        key,
         new,
         request.messages,
         window(model),
         dict(request.metadata) if request.metadata else {},
         storage_limits(caller, session_bytes),
+        is_chosen(key) and chooses_ids(model),
     )
+
+
+def _first_key(session_id: str, account: str, model: Model) -> str:
+    """Returns the key that the session probably has in the store."""
+    if chooses_ids(model):
+        require_valid_id(session_id)
+    elif not is_chosen(session_id):
+        return session_id
+    return session_keys(account, session_id)[0]
+
+
+def chooses_ids(model: Model) -> bool:
+    """Returns whether callers of the model choose the ids of their sessions."""
+    return model.sessions.ids == "caller"
+
+
+def require_valid_id(session_id: str) -> None:
+    """Raises InvalidRequest if a caller may not choose the id."""
+    if not is_valid(session_id):
+        message = f"`chatSessionId` must have 1 to {MAX_LENGTH} printable ASCII characters, and no space at either end"
+        raise InvalidRequest(message, param="chatSessionId")
 
 
 def window(model: Model) -> Window:
@@ -47,15 +75,15 @@ def is_turn(request: CreateChatCompletionRequest, model: Model) -> bool:
     if request.HasField("session_id"):
         if request.HasField("store") and not request.store:
             raise InvalidRequest("`store` is false, but `chatSessionId` names a session; leave one out", param="store")
-        if model.sessions == "off":
+        if model.sessions.mode == "off":
             message = f'`chatSessionId` cannot be used: the model "{model.id}" keeps no sessions; leave it out'
             raise InvalidRequest(message, param="chatSessionId")
         return True
     if request.HasField("store"):
-        if request.store and model.sessions == "off":
+        if request.store and model.sessions.mode == "off":
             raise InvalidRequest(f'`store` cannot be true: the model "{model.id}" keeps no sessions', param="store")
         return request.store
-    return model.sessions == "auto"
+    return model.sessions.mode == "auto"
 
 
 def _reject_continuation(request: CreateChatCompletionRequest) -> None:

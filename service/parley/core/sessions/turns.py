@@ -7,7 +7,7 @@ own, because the call may be cancelled at any `await`.
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import structlog
@@ -17,9 +17,10 @@ from parley.core.background import PeriodicTask
 from parley.core.errors import ParleyError, SessionNotFound, SessionOfOtherModel, TurnLost
 from parley.core.offload import offload
 from parley.core.ports import Caller, Claim, Settlement, Store, Turn, TurnBegin, TurnEnd
+from parley.core.session_ids import is_chosen, public_id, session_keys
 from parley.core.sessions.idempotency import LEASE_SECONDS, Key, digest
 from parley.core.sessions.queue import Queue
-from parley.core.sessions.turn_request import turn_begin
+from parley.core.sessions.turn_request import chooses_ids, turn_begin
 from parley.core.streaming.accumulator import first_message, reported_usage
 from parley.core.usage.admission import UNLIMITED_CALL, Admission
 from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
@@ -56,7 +57,7 @@ class CallLease:
     @property
     def session_id(self) -> str | None:
         """The id of the call's session; None for a call without one."""
-        return self.turn.session_id if self.turn else None
+        return public_id(self.turn.session_id) if self.turn else None
 
     def conversation(self, request: CreateChatCompletionRequest) -> Sequence[Message]:
         """Returns the messages to send to the model: in a session its history and the new messages."""
@@ -215,6 +216,19 @@ class Turns:
         await self._renewal.stop()
 
     async def _begin(self, begin: TurnBegin, caller: Caller, model: Model, deadline: float | None) -> Turn:
+        """Begins a turn in the session with the first key that the account has, or in a new one."""
+        if begin.new or begin.may_create:
+            return await self._begin_at(begin, caller, model, deadline)
+        try:
+            return await self._begin_at(begin, caller, model, deadline)
+        except SessionNotFound:
+            for key in session_keys(caller.account, public_id(begin.session_id)):
+                if key != begin.session_id:
+                    other = replace(begin, session_id=key, may_create=is_chosen(key) and chooses_ids(model))
+                    return await self._begin_at(other, caller, model, deadline)
+            raise
+
+    async def _begin_at(self, begin: TurnBegin, caller: Caller, model: Model, deadline: float | None) -> Turn:
         async def begin_turn() -> Turn:
             try:
                 return await self._shielded(self._store.begin_turn(begin, LEASE_SECONDS), self._release_abandoned)
@@ -272,7 +286,7 @@ class Turns:
             await self._write(lease, end)
         except ParleyError as error:
             turn = lease.turn
-            position = {"session": turn.session_id, "turn": turn.number} if turn else {}
+            position = {"session": public_id(turn.session_id), "turn": turn.number} if turn else {}
             self.leases_lost += isinstance(error, TurnLost)
             _log.warning("turn not stored", **position, error=error.message, cause=error.cause)
             await self._release(lease, end.settlement if isinstance(error, TurnLost) else None)

@@ -86,14 +86,14 @@ class SessionsServicer(services.SessionsServicer):
     async def _list_messages(
         self, request: messages.ListSessionMessagesRequest
     ) -> messages.ListSessionMessagesResponse:
-        session_id = canonical_session_id(request.session_id)
+        account, session_id = caller().account, canonical_session_id(request.session_id)
         await access.require_session(self._store, caller(), session_id)
-        found, token = await self._store.list_messages(
-            caller().account,
-            session_id,
-            page_size=page_size(request),
-            page_token=request.page_token or None,
-        )
+
+        def read(key: str) -> Awaitable[tuple[list[messages.SessionMessage], str | None]]:
+            token = request.page_token or None
+            return self._store.list_messages(account, key, page_size=page_size(request), page_token=token)
+
+        found, token = await access.at_key(account, session_id, read)
         return messages.ListSessionMessagesResponse(messages=found, next_page_token=token)
 
     async def ExportSession(  # type: ignore[override] # gRPC's reader/writer form
@@ -106,7 +106,8 @@ class SessionsServicer(services.SessionsServicer):
         await access.require_session(self._store, caller(), session_id)
         output = _Output(session_id, context)
         try:
-            async with aclosing(export.messages(self._store, caller().account, session_id)) as stored:
+            key = await access.find_key(self._store, caller().account, session_id)
+            async with aclosing(export.messages(self._store, caller().account, key)) as stored:
                 async for message in stored:
                     await output.add(export.line(message))
             await output.flush()
@@ -125,7 +126,8 @@ class SessionsServicer(services.SessionsServicer):
         """Writes all messages of a session, the oldest first."""
         session_id = canonical_session_id(request.session_id)
         await access.require_session(self._store, caller(), session_id)
-        async with aclosing(export.messages(self._store, caller().account, session_id)) as kept:
+        key = await access.find_key(self._store, caller().account, session_id)
+        async with aclosing(export.messages(self._store, caller().account, key)) as kept:
             async for message in kept:
                 if not current().headers_sent:
                     await headers.send(current(), context)
@@ -147,7 +149,11 @@ class SessionsServicer(services.SessionsServicer):
         async def write(claim: Claim | None) -> messages.Session:
             await access.require_session(self._store, caller(), request.session_id)
             new_id = new_session_id()
-            return await self._store.fork_session(account, request.session_id, new_id, through, claim, storage)
+
+            def fork(key: str) -> Awaitable[messages.Session]:
+                return self._store.fork_session(account, key, new_id, through, claim, storage)
+
+            return await access.at_key(account, request.session_id, fork)
 
         return await self._once("ForkSession", request, context, write, messages.Session.FromString)
 
@@ -163,7 +169,8 @@ class SessionsServicer(services.SessionsServicer):
 
         async def write(claim: Claim | None) -> messages.DeleteSessionResponse:
             await access.require_session(self._store, caller(), session_id)
-            await self._store.delete_session(account, session_id, claim, answer.SerializeToString())
+            reply = answer.SerializeToString()
+            await access.at_key(account, session_id, lambda key: self._store.delete_session(account, key, claim, reply))
             return answer
 
         return await self._once("DeleteSession", request, context, write, messages.DeleteSessionResponse.FromString)

@@ -30,7 +30,7 @@ def _messages(first: int) -> str:
     return f"unnest({columns}) AS part (id, position, message, system)"
 
 
-CREATE = f"""
+_SENT = f"""
 WITH sent AS MATERIALIZED (
   SELECT *, {now(1)} AS now
   FROM unnest($2::text[], $3::text[], $4::float8[], {_TURN_COLUMNS}, $12::text[])
@@ -38,6 +38,9 @@ WITH sent AS MATERIALIZED (
 ), leased AS (
   INSERT INTO parley.sessions (id, account, model, created, updated, turn_count, lease_fence, lease_expires, bytes)
   SELECT id, account, model, now, now, 1, 1, now + lease, size FROM sent
+"""
+CREATE = f"""
+{_SENT}
 ), turn AS (
   INSERT INTO parley.turns (session_id, number, state, created, asked, messages, tokens, bytes, continues, metadata)
   SELECT id, 1, 'in_progress', now, asked, messages, tokens, bytes, continues, metadata FROM sent
@@ -46,6 +49,20 @@ INSERT INTO parley.messages (session_id, turn, position, message, system)
 SELECT id, 1, position, message, system FROM {_messages(13)}
 """
 CREATE_ONE = _alone(CREATE)
+# Creates one session with an id that the caller has chosen, unless there is one. A statement of its own, because its
+# conflict would undo the other sessions of a shared one.
+CREATE_ABSENT = f"""
+{_SENT}
+  ON CONFLICT (id) DO NOTHING RETURNING id
+), turn AS (
+  INSERT INTO parley.turns (session_id, number, state, created, asked, messages, tokens, bytes, continues, metadata)
+  SELECT id, 1, 'in_progress', now, asked, messages, tokens, bytes, continues, metadata FROM sent JOIN leased USING (id)
+), added AS (
+  INSERT INTO parley.messages (session_id, turn, position, message, system)
+  SELECT part.id, 1, position, message, system FROM {_messages(13)} JOIN leased USING (id)
+)
+SELECT id FROM leased
+"""
 # Writes nothing of a turn if the session has changed since `STATE` was read, so that the decisions based on it remain
 # valid. The time of the latest turn tells it from one with the same fence that replaced it after a failover.
 LEASE = f"""

@@ -90,6 +90,13 @@ async def create(db: Connection, additions: Sequence[Addition], now: Now) -> lis
     return [None] * len(additions)
 
 
+async def create_absent(db: Connection, addition: Addition, now: Now) -> bool:
+    """Creates a session with its first turn, unless its id is in use; returns whether it did."""
+    rows = [(*_turn_row(addition), addition.begin.model)]
+    values = (*_transposed(rows), *_message_columns([(addition.session_id, 0, addition.added)]))
+    return bool(await db.fetch(statements.CREATE_ABSENT, now, *values))
+
+
 async def lease(db: Connection, additions: Sequence[Addition], now: Now) -> list[asyncpg.Record | None]:
     """Leases sessions and adds a turn to each; the result is None where the session has another version."""
     rows = [(*_turn_row(one), *(one.version or ()), one.first) for one in additions]

@@ -76,7 +76,14 @@ class Turns:
             return turn
         sizes = _first_sizes(begin.window)
         for _ in range(_MAX_TRIES):
-            state = await self._pool.read(lambda db, sizes=sizes: _read_state(db, begin, self._clock(), sizes))  # type: ignore[misc]
+            try:
+                state = await self._pool.read(lambda db, sizes=sizes: _read_state(db, begin, self._clock(), sizes))  # type: ignore[misc]
+            except SessionNotFound:
+                if not begin.may_create:
+                    raise
+                if await self._create_absent(begin, lease_seconds):
+                    return Turn(begin.session_id, 1, 1, messages=list(begin.messages))
+                continue  # another call has created it, or a deleted session with the id is being removed
             latest = SeenSizes(_sizes(state))
             new = _new(begin.messages, state)
             first = history.first_turn(latest, begin.window, continued=history.starts_with_tool_result(new))
@@ -115,6 +122,17 @@ class Turns:
         storage.require_session_space(begin.storage, 0, addition.size)
         await self._write(addition, self._created, turn_writes.create)
         return Turn(begin.session_id, 1, 1, messages=list(begin.messages))
+
+    async def _create_absent(self, begin: TurnBegin, lease_seconds: float) -> bool:
+        """Creates a session with an id that the caller has chosen; returns whether no other has it."""
+        addition = Addition(begin, begin.messages, serialize(begin.messages), lease_seconds)
+        storage.require_session_space(begin.storage, 0, addition.size)
+
+        async def work(db: Connection) -> bool:
+            async with account_space(db, begin.account, begin.storage, sessions=1, added=addition.size):
+                return await turn_writes.create_absent(db, addition, self._clock())
+
+        return await self._pool.run(work)
 
     async def _begin_known(self, begin: TurnBegin, known: KnownTurn, lease_seconds: float) -> Turn | None:
         """Leases a session without reading it; returns None if it must be read."""
@@ -205,7 +223,7 @@ async def renew_turns(db: Connection, turns: Sequence[Turn], now: Now, lease_sec
 
 async def _read_state(db: Connection, begin: TurnBegin, now: Now, sizes: int | None) -> asyncpg.Record:
     """Reads the state of the session before a turn. Raises SessionNotFound, SessionOfOtherModel, SessionBusy."""
-    compared = len(begin.messages) if resent_history.may_repeat(begin.messages) else 0
+    compared = len(begin.messages) if not begin.append and resent_history.may_repeat(begin.messages) else 0
     max_bytes, max_messages = begin.window.load_bytes or _UNLIMITED, begin.window.load_messages or _UNLIMITED
     values = (begin.session_id, begin.account, now, compared, sizes, max_bytes, max_messages + 1)
     state = await db.fetchrow(statements.STATE, *values)

@@ -144,8 +144,7 @@ class SqliteStore(TurnMethods, SqliteKeyStore, UsageMethods, AlertMethods):
 
         def job(db: apsw.Connection) -> Session:
             now = self._clock.wall()
-            source = sessions.find_session(db, account, session_id)
-            sessions.fork_session(db, account, source, new_id, through_turn, storage, now)
+            sessions.fork_session(db, account, session_id, new_id, through_turn, storage, now)
             fork = sessions.find_session(db, account, new_id)
             if claim is not None:
                 claims.end_claim(db, claim, fork.SerializeToString(), new_id, now)

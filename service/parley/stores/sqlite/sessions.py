@@ -127,19 +127,19 @@ def list_messages(
 def fork_session(  # noqa: PLR0913, PLR0917 - what a fork depends on
     db: apsw.Connection,
     account: str,
-    source: Session,
+    session_id: str,
     new_id: str,
     through_turn: int | None,
     limits: StorageLimits,
     now: float,
 ) -> None:
     """Copies the completed turns up to `through_turn`. Raises InvalidRequest, StorageLimitExceeded."""
-    through = records.last_forked(source, through_turn)
-    messages, counted, size = rows(db, _FORK_SIZE, (source.id, through))[0]
+    through = records.last_forked(find_session(db, account, session_id), through_turn)
+    messages, counted, size = rows(db, _FORK_SIZE, (session_id, through))[0]
     records.require_forkable(messages, counted)
     storage.require_session_space(limits, 0, size)
     require_account_space(db, account, limits, sessions=1, added=size)
-    values = {"new": new_id, "id": source.id, "through": through, "now": now, "bytes": size}
+    values = {"new": new_id, "id": session_id, "through": through, "now": now, "bytes": size}
     for statement in (_FORK, _FORK_TURNS, _FORK_MESSAGES):
         db.execute(statement, values)
     db.execute(_COUNT_FORKED, (db.changes(), new_id))

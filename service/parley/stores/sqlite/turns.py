@@ -35,6 +35,8 @@ RETURNING turn_count, lease_fence, completed_messages, EXISTS (
   SELECT 1 FROM messages WHERE session_id = sessions.id AND system
 ), bytes
 """
+_EXISTS = "SELECT 1 FROM sessions WHERE id = ? AND account = ? AND deleted IS NULL"
+_IS_DELETED = "SELECT 1 FROM sessions WHERE id = ?"
 _CRASHED = """
 UPDATE turns SET state = 'incomplete', reason = 'crashed'
 WHERE session_id = ? AND number = ? AND state = 'in_progress'
@@ -135,6 +137,8 @@ def begin_turn(db: apsw.Connection, begin: TurnBegin, sent: Serialized, times: T
     if begin.new:
         return _create(db, begin, sent, times), SerializedHistory([])
     leased = _lease(db, begin, times)
+    if leased is None:
+        return _create(db, begin, sent, times), SerializedHistory([])
     storage.require_session_space(begin.storage, leased.bytes, 0)  # before a long session is read
     turn = Turn(begin.session_id, leased.number, leased.fence, messages=list(begin.messages))
     known = _bounded(db, _SYSTEM, (turn.session_id, turn.number), begin.window) if leased.has_system else []
@@ -192,8 +196,14 @@ def _create(db: apsw.Connection, begin: TurnBegin, sent: Serialized, times: Time
     return turn
 
 
-def _lease(db: apsw.Connection, begin: TurnBegin, times: Times) -> _Leased:
-    """Leases the session. Raises SessionNotFound, SessionOfOtherModel, SessionBusy."""
+def _lease(db: apsw.Connection, begin: TurnBegin, times: Times) -> _Leased | None:
+    """Leases the session. Returns None if it is to be created.
+
+    Raises:
+        SessionNotFound: The account has no such session.
+        SessionOfOtherModel: The session belongs to another model.
+        SessionBusy: Another turn holds the lease, or a deleted session with the id is being removed.
+    """
     values = {
         "id": begin.session_id,
         "account": begin.account,
@@ -204,6 +214,10 @@ def _lease(db: apsw.Connection, begin: TurnBegin, times: Times) -> _Leased:
     }
     for row in rows(db, _LEASE, values):
         return _Leased(*row)
+    if begin.may_create and not rows(db, _EXISTS, (begin.session_id, begin.account)):
+        if rows(db, _IS_DELETED, (begin.session_id,)):
+            raise SessionBusy(begin.session_id)
+        return None
     model = find_session(db, begin.account, begin.session_id).model
     if model != begin.model:
         raise SessionOfOtherModel(begin.session_id, model)
@@ -248,7 +262,7 @@ def _new(
 ) -> Sequence[Message]:
     """Returns the new messages; reads only as many stored messages as the request has. Raises InvalidRequest."""
     sent = begin.messages
-    if completed and resent_history.may_repeat(sent):
+    if completed and not begin.append and resent_history.may_repeat(sent):
         key = (turn.session_id, turn.number)
         if completed - len(system_messages) <= len(sent):  # the request's system messages may have changed
             new = resent_history.new_messages(_parsed(_bounded(db, _STORED, key, begin.window)), sent)
