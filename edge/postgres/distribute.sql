@@ -20,14 +20,18 @@ BEGIN
 END $$;
 
 -- A foreign key needs both of its tables in the same nodes.
+ALTER TABLE parley.turn_words DROP CONSTRAINT turn_words_session_id_turn_fkey;
 ALTER TABLE parley.messages DROP CONSTRAINT messages_session_id_turn_fkey;
 ALTER TABLE parley.turns DROP CONSTRAINT turns_session_id_fkey;
 
 SELECT create_distributed_table('parley.sessions', 'id');
 SELECT create_distributed_table('parley.turns', 'session_id', colocate_with => 'parley.sessions');
 SELECT create_distributed_table('parley.messages', 'session_id', colocate_with => 'parley.sessions');
+SELECT create_distributed_table('parley.turn_words', 'session_id', colocate_with => 'parley.sessions');
 SELECT create_distributed_table('parley.claims', 'account', colocate_with => 'none');
 
 ALTER TABLE parley.turns ADD FOREIGN KEY (session_id) REFERENCES parley.sessions (id) ON DELETE CASCADE;
 ALTER TABLE parley.messages ADD FOREIGN KEY (session_id, turn) REFERENCES parley.turns (session_id, number)
+  ON DELETE CASCADE;
+ALTER TABLE parley.turn_words ADD FOREIGN KEY (session_id, turn) REFERENCES parley.turns (session_id, number)
   ON DELETE CASCADE;

@@ -29,6 +29,7 @@ from tests.contract.stores import (
     ReaperContract,
     ReceiptContract,
     ResentContract,
+    SearchContract,
     SessionContract,
     StorageContract,
     TurnContract,
@@ -147,6 +148,10 @@ class TestForks(ForkContract):
 
 class TestChosenIds(ChosenIdContract):
     """Runs the contract of sessions whose ids callers choose."""
+
+
+class TestSearch(SearchContract):
+    """Runs the contract of titles, labels and searches."""
 
 
 class TestClaims(ClaimContract):

@@ -1,6 +1,6 @@
 """Conversion between messages and rows, shared by the databases."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -21,13 +21,15 @@ PIECE_MESSAGES = 500
 """The messages of a history that are read and parsed at once."""
 FORK_MESSAGES = 20_000
 """The maximum number of messages that a fork copies."""
+MAX_LABELS = 16
+"""The maximum number of labels of a session."""
 FORK_BYTES = 64 << 20
 """The maximum bytes that a fork copies."""
 
 
 def session(row: Iterable[Any]) -> Session:
-    """Converts a row of id, model, created, updated, turn_count, forked_from."""
-    identifier, model, created, updated, turn_count, forked_from = row
+    """Converts a row of id, model, created, updated, turn_count, forked_from, title, labels."""
+    identifier, model, created, updated, turn_count, forked_from, title, labels = row
     return Session(
         id=public_id(identifier),
         object="chat.session",
@@ -36,6 +38,8 @@ def session(row: Iterable[Any]) -> Session:
         updated=int(updated),
         turn_count=turn_count,
         forked_from=None if forked_from is None else public_id(forked_from),
+        title=title,
+        labels=orjson.loads(labels) if labels else None,
     )
 
 
@@ -92,6 +96,20 @@ def pieces(sizes: Sequence[TurnSize], first: int | None) -> list[tuple[int, int]
             found.append((turn.number, turn.number))
             size, messages = turn.bytes, turn.messages
     return found
+
+
+def wanted_labels(labels: Mapping[str, str | None]) -> str | None:
+    """Returns the labels of a filter as JSON; None without labels."""
+    return orjson.dumps(dict(labels)).decode() if labels else None
+
+
+def merged_labels(stored: str | None, changed: Mapping[str, str | None]) -> str | None:
+    """Returns the stored labels with changes. Raises InvalidRequest if they are too many."""
+    merged = {**(orjson.loads(stored) if stored else {}), **changed}
+    labels = {name: value for name, value in merged.items() if value is not None}
+    if len(labels) > MAX_LABELS:
+        raise InvalidRequest(f"A session may have at most {MAX_LABELS} labels, not {len(labels)}", param="labels")
+    return orjson.dumps(labels).decode() if labels else None
 
 
 def require_forkable(messages: int, size: int) -> None:

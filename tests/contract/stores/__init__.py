@@ -32,6 +32,7 @@ from tests.contract.stores.making import (
 from tests.contract.stores.reaper import ReaperContract
 from tests.contract.stores.receipts import ReceiptContract, receipt
 from tests.contract.stores.resent import ResentContract
+from tests.contract.stores.search import SearchContract
 from tests.contract.stores.sessions import SessionContract
 from tests.contract.stores.storage import StorageContract
 from tests.contract.stores.turns import TurnContract
@@ -55,6 +56,7 @@ __all__ = [
     "ReaperContract",
     "ReceiptContract",
     "ResentContract",
+    "SearchContract",
     "SessionContract",
     "StorageContract",
     "TurnContract",

@@ -131,11 +131,15 @@ class SessionFilter:
         models: The ids of the models.
         updated_after: The earliest time of the latest turn, in Unix seconds, inclusive.
         updated_before: The end of the time of the latest turn, in Unix seconds, exclusive.
+        labels: The labels that a session must have; None as a value for any value.
+        query: The words that a session must have; see `parley.core.sessions.search`. Only indexed turns are found.
     """
 
     models: frozenset[str] | None = None
     updated_after: int | None = None
     updated_before: int | None = None
+    labels: Mapping[str, str | None] = field(default_factory=dict)
+    query: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +230,35 @@ class SessionStore(Protocol):
         """Returns a page of sessions, latest turn first, and the token of the next page.
 
         Raises:
-            InvalidRequest: The token is invalid.
+            InvalidRequest: The token or the query is invalid.
+        """
+        ...
+
+    async def index_sessions(self, account: str) -> bool:
+        """Indexes the words of the account's ended turns that are not indexed, for about a second.
+
+        Returns:
+            Whether all are indexed. Turns that end later are not.
+        """
+        ...
+
+    async def update_session(
+        self, account: str, session_id: str, title: str | None, labels: Mapping[str, str | None]
+    ) -> Session:
+        """Changes the title and the labels of a session.
+
+        Args:
+            account: The account that owns the session.
+            session_id: The key of the session in the store.
+            title: The title; empty to remove it, None to leave it.
+            labels: The labels to set; None as a value removes one.
+
+        Returns:
+            The changed session.
+
+        Raises:
+            SessionNotFound: The account has no such session.
+            InvalidRequest: The session would have too many labels.
         """
         ...
 

@@ -1,7 +1,7 @@
 """The store in a PostgreSQL database, shared by any number of machines."""
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Self, TypeVar
 
@@ -24,7 +24,8 @@ from parley.core.ports import (
 )
 from parley.core.ports.sessions import UNLIMITED_STORAGE
 from parley.stores import paging
-from parley.stores.postgres import claims, deletion, limits, reaper, schema, sessions
+from parley.stores.indexing import index_all
+from parley.stores.postgres import claims, deletion, limits, reaper, schema, search, sessions
 from parley.stores.postgres.alerts import AlertMethods
 from parley.stores.postgres.batches import all_together, each_alone
 from parley.stores.postgres.claims import renew_claims
@@ -174,6 +175,17 @@ class PostgresStore(PostgresKeyStore, UsageMethods, AlertMethods, TargetMethods)
         """Reads a page, latest turn first. Raises InvalidRequest."""
         after = paging.decode(page_token, float, str) if page_token else []
         return await self._read(lambda db: sessions.list_sessions(db, account, chosen, page_size, after))
+
+    async def index_sessions(self, account: str) -> bool:
+        """Indexes ended turns for about a second; returns whether all are indexed."""
+        return await index_all(lambda: self._pool.run(lambda db: search.index(db, account, self._clock())))
+
+    async def update_session(
+        self, account: str, session_id: str, title: str | None, labels: Mapping[str, str | None]
+    ) -> Session:
+        """Changes the title and the labels. Raises SessionNotFound, InvalidRequest."""
+        require_valid_id(session_id)
+        return await self._pool.run(lambda db: sessions.update_session(db, account, session_id, title, labels))
 
     async def list_messages(
         self, account: str, session_id: str, *, page_size: int, page_token: str | None

@@ -1,6 +1,6 @@
 """Sessions in SQL: listing, reading and forking."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import inf
 from typing import Any
 
@@ -8,22 +8,34 @@ from parley.core.errors import SessionNotFound
 from parley.core.ports import Claim, SessionFilter, StorageLimits, Window
 from parley.core.sessions import history, storage
 from parley.core.sessions.history import TurnSize
+from parley.core.sessions.search import query_words
 from parley.core.usage.tokens import estimate_tokens
 from parley.stores import paging, records
+from parley.stores.postgres import search
 from parley.stores.postgres.claims import end_claim
 from parley.stores.postgres.database import Connection
 from parley.stores.postgres.rows import Now, now
 from parley.stores.postgres.storage import account_space
 from parley.v1.sessions_pb2 import Session, SessionMessage
 
-_FIELDS = "id, model, created, updated, turn_count, forked_from"
+_FIELDS = "id, model, created, updated, turn_count, forked_from, title, labels"
 _SESSION = f"SELECT {_FIELDS} FROM parley.sessions WHERE id = $1 AND account = $2 AND deleted IS NULL"
 _SESSIONS = f"""
 SELECT {_FIELDS} FROM parley.sessions
 WHERE account = $1 AND (updated, id) < ($2, $3) AND updated >= $4 AND ($5::text[] IS NULL OR model = ANY($5))
 AND deleted IS NULL
+AND ($7::jsonb IS NULL OR labels::jsonb @> $7) AND ($8::text[] IS NULL OR labels::jsonb ?& $8)
+%s
 ORDER BY updated DESC, id DESC LIMIT $6
 """
+_FOUND = """
+AND (position(lower($10::text COLLATE "C") IN lower(title COLLATE "C")) > 0 OR id IN (
+  SELECT session_id FROM parley.turn_words WHERE words @@ $9::text::tsquery
+))
+"""
+_LIST, _SEARCH = _SESSIONS % "", _SESSIONS % _FOUND
+_FOR_UPDATE = "SELECT title, labels FROM parley.sessions WHERE id = $1 AND account = $2 AND deleted IS NULL FOR UPDATE"
+_UPDATE = f"UPDATE parley.sessions SET title = $2, labels = $3 WHERE id = $1 RETURNING {_FIELDS}"
 # One statement reads one snapshot: between two statements, a turn could end after its request messages were read.
 _MESSAGES = """
 SELECT message, turn, position, state, reason, created, usage, metadata, receipt, found
@@ -61,10 +73,11 @@ WITH origin AS (
   SELECT messages.* FROM copied JOIN parley.messages ON messages.session_id = $1 AND turn = number
 ), made AS (
   INSERT INTO parley.sessions
-    (id, account, model, created, updated, turn_count, completed_messages, lease_fence, forked_from, bytes)
+    (id, account, model, created, updated, turn_count, completed_messages, lease_fence, forked_from, bytes, title,
+    labels)
   SELECT $3, account, model, clock.now, clock.now, (SELECT coalesce(max(number), 0) FROM copied),
     (SELECT count(*) FROM copied_messages), 0, id,
-    (SELECT coalesce(sum(octet_length(message)), 0) FROM copied_messages)
+    (SELECT coalesce(sum(octet_length(message)), 0) FROM copied_messages), title, labels
   FROM origin, (SELECT {now(5)} AS now) AS clock
   RETURNING {_FIELDS}
 ), turns AS (
@@ -112,10 +125,31 @@ async def list_sessions(
     oldest = -inf if chosen.updated_after is None else float(chosen.updated_after)
     # A database text has no NUL character, and so has no model of a session.
     models = None if chosen.models is None else [model for model in chosen.models if "\0" not in model]
-    found = await db.fetch(_SESSIONS, account, *before, oldest, models, page_size + 1)
+    exact = {name: value for name, value in chosen.labels.items() if value is not None}
+    names = [name for name in chosen.labels if name not in exact] or None
+    values = [account, *before, oldest, models, page_size + 1, records.wanted_labels(exact), names]
+    if chosen.query is None:
+        found = await db.fetch(_LIST, *values)
+    else:
+        words = search.match(query_words(account, chosen.query))
+        found = await db.fetch(_SEARCH, *values, words, chosen.query)
     page = found[:page_size]
     token = paging.encode(page[-1]["updated"], page[-1]["id"]) if len(found) > page_size else None
     return [records.session(row) for row in page], token
+
+
+async def update_session(
+    db: Connection, account: str, session_id: str, title: str | None, labels: Mapping[str, str | None]
+) -> Session:
+    """Changes the title and the labels. Raises SessionNotFound, InvalidRequest."""
+    async with db.transaction():
+        stored = await db.fetchrow(_FOR_UPDATE, session_id, account)
+        if stored is None:
+            raise SessionNotFound(session_id)
+        new_title = stored["title"] if title is None else title or None
+        row = await db.fetchrow(_UPDATE, session_id, new_title, records.merged_labels(stored["labels"], labels))
+    assert row is not None  # noqa: S101 - for the type checker
+    return records.session(row)
 
 
 async def list_messages(

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from math import inf
@@ -27,8 +27,9 @@ from parley.core.ports import (
 from parley.core.ports.sessions import UNLIMITED_STORAGE
 from parley.core.ports.statistics import StoreStatistics
 from parley.stores import paging
+from parley.stores.indexing import index_all
 from parley.stores.purging import PURGE_SECONDS, PurgeCursor, purge_all, purge_session
-from parley.stores.sqlite import claims, deletion, limits, reaper, sessions, turns
+from parley.stores.sqlite import claims, deletion, limits, reaper, search, sessions, turns
 from parley.stores.sqlite.alerts import AlertMethods
 from parley.stores.sqlite.clock import FileClock, Times
 from parley.stores.sqlite.database import Database, identify, queue_file, require_space
@@ -119,6 +120,22 @@ class SqliteStore(TurnMethods, SqliteKeyStore, UsageMethods, AlertMethods):
         """Reads a page, latest turn first. Raises InvalidRequest."""
         after = paging.decode(page_token, float, str) if page_token else []
         return await self._read(lambda db: sessions.list_sessions(db, account, chosen, page_size, after))
+
+    async def index_sessions(self, account: str) -> bool:
+        """Indexes ended turns for about a second; returns whether all are indexed."""
+
+        async def batch() -> bool:
+            found = await self._read(lambda db: search.read_unindexed(db, account, self._clock.wall()))
+            await self._writer.submit(lambda db: search.add(db, account, found))
+            return found.is_last
+
+        return await index_all(batch)
+
+    async def update_session(
+        self, account: str, session_id: str, title: str | None, labels: Mapping[str, str | None]
+    ) -> Session:
+        """Changes the title and the labels. Raises SessionNotFound, InvalidRequest."""
+        return await self._writer.submit(lambda db: sessions.update_session(db, account, session_id, title, labels))
 
     async def list_messages(
         self, account: str, session_id: str, *, page_size: int, page_token: str | None

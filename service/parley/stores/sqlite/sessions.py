@@ -1,7 +1,7 @@
 """Sessions in SQL: each function is a job of the writer, or a read."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import inf
 from typing import Any
 
@@ -11,17 +11,28 @@ from parley.core.errors import SessionNotFound
 from parley.core.ports import SessionFilter, StorageLimits, Window
 from parley.core.sessions import history, storage
 from parley.core.sessions.history import TurnSize
+from parley.core.sessions.search import query_words
 from parley.core.usage.tokens import estimate_tokens
 from parley.stores import paging, records
+from parley.stores.sqlite import search
 from parley.stores.sqlite.rows import column, rows
 from parley.v1.sessions_pb2 import Session, SessionMessage
 
-_SESSION = "SELECT id, model, created, updated, turn_count, forked_from FROM sessions"
+_SESSION = "SELECT id, model, created, updated, turn_count, forked_from, title, labels FROM sessions"
 _ONE_SESSION = f"{_SESSION} WHERE id = ? AND account = ? AND deleted IS NULL"
 _SESSIONS = f"""
 {_SESSION}
 WHERE account = :account AND (updated, id) < (:before, :before_id) AND updated >= :after
 AND (:models IS NULL OR model IN (SELECT value FROM json_each(:models))) AND deleted IS NULL
+AND (:labels IS NULL OR NOT EXISTS (
+  SELECT 1 FROM json_each(:labels) AS wanted WHERE NOT EXISTS (
+    SELECT 1 FROM json_each(sessions.labels) AS label
+    WHERE label.key = wanted.key AND (wanted.value IS NULL OR label.value = wanted.value)
+  )
+))
+AND (:words IS NULL OR instr(lower(title), lower(:text)) OR id IN (
+  SELECT session_id FROM indexed_turns WHERE id IN (SELECT rowid FROM turn_words WHERE turn_words MATCH :words)
+))
 ORDER BY updated DESC, id DESC LIMIT :limit
 """
 _MESSAGES = """
@@ -53,8 +64,8 @@ WHERE session_id = ? AND state = 'completed' ORDER BY number DESC
 _SYSTEM_BYTES = "SELECT coalesce(sum(length(message)), 0) FROM messages WHERE session_id = ? AND system"
 
 _FORK = """
-INSERT INTO sessions (id, account, model, created, updated, turn_count, lease_fence, forked_from, bytes)
-SELECT :new, account, model, :now, :now, 0, 0, id, :bytes FROM sessions WHERE id = :id
+INSERT INTO sessions (id, account, model, created, updated, turn_count, lease_fence, forked_from, bytes, title, labels)
+SELECT :new, account, model, :now, :now, 0, 0, id, :bytes, title, labels FROM sessions WHERE id = :id
 """
 _FORK_TURNS = """
 INSERT INTO turns
@@ -95,12 +106,29 @@ def list_sessions(
         "after": -inf if chosen.updated_after is None else chosen.updated_after,
         "before": before,
         "before_id": before_id,
+        "labels": records.wanted_labels(chosen.labels),
+        "words": None if chosen.query is None else search.match(query_words(account, chosen.query)),
+        "text": chosen.query,
         "limit": page_size + 1,
     }
     found = rows(db, _SESSIONS, values)
     page = found[:page_size]
     token = paging.encode(page[-1][3], page[-1][0]) if len(found) > page_size else None
     return [records.session(row) for row in page], token
+
+
+def update_session(
+    db: apsw.Connection, account: str, session_id: str, title: str | None, labels: Mapping[str, str | None]
+) -> Session:
+    """Changes the title and the labels. Raises SessionNotFound, InvalidRequest."""
+    find_session(db, account, session_id)
+    if title is not None:
+        db.execute("UPDATE sessions SET title = ? WHERE id = ?", (title or None, session_id))
+    if labels:
+        stored = column(db, "SELECT labels FROM sessions WHERE id = ?", (session_id,))[0]
+        changed = records.merged_labels(stored, labels)
+        db.execute("UPDATE sessions SET labels = ? WHERE id = ?", (changed, session_id))
+    return find_session(db, account, session_id)
 
 
 def list_messages(

@@ -1,0 +1,86 @@
+"""The index of words in SQL: each function is a job of the writer, or a read."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import apsw
+
+from parley.core.sessions import search
+from parley.core.sessions.search import Word
+from parley.stores.indexing import BATCH_BYTES, BATCH_TURNS, SLACK_SECONDS
+from parley.stores.sqlite.rows import column, rows
+from parley.v1.message_pb2 import Message
+
+_SINCE = "SELECT updated FROM index_progress WHERE account = ? AND updated <= ?"
+_PENDING = """
+SELECT turns.session_id, number FROM sessions CROSS JOIN turns ON turns.session_id = sessions.id
+WHERE account = ? AND deleted IS NULL AND updated >= ? AND state != 'in_progress' AND NOT EXISTS (
+  SELECT 1 FROM indexed_turns WHERE indexed_turns.session_id = turns.session_id AND turn = number
+) LIMIT ?
+"""
+_MESSAGES = "SELECT message FROM messages WHERE session_id = ? AND turn = ? ORDER BY position"
+_ADD = """
+INSERT INTO indexed_turns (session_id, turn) SELECT session_id, number FROM turns WHERE session_id = ? AND number = ?
+ON CONFLICT DO NOTHING RETURNING id
+"""
+_ADD_WORDS = "INSERT INTO turn_words (rowid, words) VALUES (?, ?)"
+_RUNNING = "SELECT min(updated) FROM sessions WHERE account = ? AND lease_expires IS NOT NULL AND deleted IS NULL"
+_PROGRESS = "INSERT INTO index_progress VALUES (?, ?) ON CONFLICT DO UPDATE SET updated = excluded.updated"
+_RETURN = "UPDATE index_progress SET updated = min(updated, ?) WHERE account = ?"
+
+
+class Unindexed(NamedTuple):
+    """Turns to index.
+
+    Attributes:
+        documents: The session, the number and the words of each turn.
+        is_last: Whether no others remain.
+        until: The time up to which all are indexed afterwards.
+    """
+
+    documents: list[tuple[str, int, str]]
+    is_last: bool
+    until: float
+
+
+def read_unindexed(db: apsw.Connection, account: str, now: float) -> Unindexed:
+    """Reads turns of the account that are not indexed.
+
+    Args:
+        db: The connection.
+        account: The account.
+        now: The wall clock. A progress later than that, before a step of the clock, is ignored.
+    """
+    since = max(column(db, _SINCE, (account, now)), default=0.0)
+    # Before the turns are read: a turn that ends in between has a session that is read again next time.
+    running = column(db, _RUNNING, (account,))[0]
+    pending = rows(db, _PENDING, (account, since, BATCH_TURNS + 1))
+    documents: list[tuple[str, int, str]] = []
+    size = 0
+    for session_id, number in pending[:BATCH_TURNS]:
+        stored = column(db, _MESSAGES, (session_id, number))
+        documents.append((session_id, number, " ".join(search.document(account, map(Message.FromString, stored)))))
+        size += sum(map(len, stored))
+        if size > BATCH_BYTES:
+            break
+    until = min(now - SLACK_SECONDS, now if running is None else running)
+    return Unindexed(documents, len(documents) == len(pending), until)
+
+
+def add(db: apsw.Connection, account: str, found: Unindexed) -> None:
+    """Indexes turns that still exist and that no other worker has indexed."""
+    for session_id, number, words in found.documents:
+        for row_id in column(db, _ADD, (session_id, number)):
+            db.execute(_ADD_WORDS, (row_id, words))
+    if found.is_last:
+        db.execute(_PROGRESS, (account, found.until))
+
+
+def include(db: apsw.Connection, account: str, updated: float) -> None:
+    """Has the next search look at sessions whose latest turn began at that time, because one has been imported."""
+    db.execute(_RETURN, (updated, account))
+
+
+def match(words: Sequence[Word]) -> str:
+    """Returns an FTS5 query for turns with all words."""
+    return " AND ".join(f'"{word.text}"{"*" if word.is_prefix else ""}' for word in words)
