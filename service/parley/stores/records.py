@@ -123,6 +123,13 @@ def require_forkable(messages: int, size: int) -> None:
     raise InvalidRequest(message, param="through_turn")
 
 
+def require_importable(messages: int, size: int) -> None:
+    """Raises InvalidRequest if a session is so large that the transaction of its import would delay other calls."""
+    if messages > FORK_MESSAGES or size > FORK_BYTES:
+        message = f"A session to import may have up to {FORK_MESSAGES} messages and {FORK_BYTES >> 20} MiB"
+        raise InvalidRequest(message, param="body")
+
+
 def last_forked(source: Session, through_turn: int | None) -> int:
     """Returns the number of the last turn to copy. Raises InvalidRequest if the session has no such turn."""
     last = source.turn_count

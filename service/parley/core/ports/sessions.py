@@ -307,6 +307,32 @@ class SessionStore(Protocol):
         """
         ...
 
+    async def import_session(
+        self,
+        account: str,
+        session_id: str,
+        session: Session,
+        messages: Sequence[SessionMessage],
+        storage: StorageLimits = UNLIMITED_STORAGE,
+    ) -> bool:
+        """Adds a session with its messages, in one transaction.
+
+        Args:
+            account: The account that owns the session.
+            session_id: The key of the session in the store.
+            session: Its properties.
+            messages: Its messages, the oldest first.
+            storage: Limits what is stored.
+
+        Returns:
+            Whether it was added; False if the key is in use, or that of a deleted session that is being removed.
+
+        Raises:
+            InvalidRequest: The session is too long for one transaction.
+            StorageLimitExceeded: The session exceeds a limit.
+        """
+        ...
+
     async def delete_session(
         self, account: str, session_id: str, claim: Claim | None = None, reply: bytes = b""
     ) -> None:

@@ -8,6 +8,7 @@ from typing import Self, TypeVar
 import structlog
 
 from parley.core.errors import StoreUnavailable
+from parley.core.offload import offload
 from parley.core.ports import (
     Charge,
     Claim,
@@ -23,7 +24,7 @@ from parley.core.ports import (
     Window,
 )
 from parley.core.ports.sessions import UNLIMITED_STORAGE
-from parley.stores import paging
+from parley.stores import imports, paging
 from parley.stores.indexing import index_all
 from parley.stores.postgres import claims, deletion, limits, reaper, schema, search, sessions
 from parley.stores.postgres.alerts import AlertMethods
@@ -216,6 +217,18 @@ class PostgresStore(PostgresKeyStore, UsageMethods, AlertMethods, TargetMethods)
                 db, account, session_id, new_id, through_turn, self._clock(), claim, storage
             )
         )
+
+    async def import_session(
+        self,
+        account: str,
+        session_id: str,
+        session: Session,
+        messages: Sequence[SessionMessage],
+        storage: StorageLimits = UNLIMITED_STORAGE,
+    ) -> bool:
+        """Adds a session; returns whether its key was free. Raises InvalidRequest, StorageLimitExceeded."""
+        imported = await offload(imports.rows, account, session_id, session, messages, self._wall())
+        return await self._pool.run(lambda db: sessions.import_session(db, account, imported, storage))
 
     async def delete_session(
         self, account: str, session_id: str, claim: Claim | None = None, reply: bytes = b""

@@ -11,6 +11,7 @@ from parley.core.sessions.history import TurnSize
 from parley.core.sessions.search import query_words
 from parley.core.usage.tokens import estimate_tokens
 from parley.stores import paging, records
+from parley.stores.imports import ImportRows
 from parley.stores.postgres import search
 from parley.stores.postgres.claims import end_claim
 from parley.stores.postgres.database import Connection
@@ -96,6 +97,19 @@ SELECT coalesce(sum(messages), 0)::bigint, coalesce(sum(bytes), 0)::bigint, coal
 )), 0)::bigint FROM parley.turns
 WHERE session_id = $1 AND number <= $2 AND state = 'completed'
 """
+_IMPORT = """
+INSERT INTO parley.sessions (id, account, model, created, updated, turn_count, completed_messages, forked_from, title,
+  labels, bytes, lease_fence)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0) ON CONFLICT (id) DO NOTHING RETURNING id
+"""
+_IMPORT_TURN = """
+INSERT INTO parley.turns (session_id, number, state, reason, created, asked, messages, tokens, bytes, continues,
+  metadata, usage, receipt)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+"""
+_IMPORT_MESSAGE = """
+INSERT INTO parley.messages (session_id, turn, position, message, system) VALUES ($1, $2, $3, $4, $5)
+"""
 _HISTORY_SIZES = """
 SELECT number, messages, tokens, continues, (
   SELECT coalesce(sum(octet_length(message)), 0)::bigint FROM parley.messages WHERE session_id = $1 AND system
@@ -172,6 +186,18 @@ async def history_tokens(db: Connection, account: str, session_id: str, window: 
         return 0
     tokens = history.window_tokens((TurnSize(*row) for row in found), window)
     return tokens + estimate_tokens(found[0]["system_bytes"])
+
+
+async def import_session(db: Connection, account: str, imported: ImportRows, limits: StorageLimits) -> bool:
+    """Adds a session; returns whether its key was free. Raises StorageLimitExceeded."""
+    storage.require_session_space(limits, 0, imported.bytes)
+    async with db.transaction(), account_space(db, account, limits, sessions=1, added=imported.bytes):
+        if await db.fetchval(_IMPORT, *imported.session) is None:
+            return False
+        await db.executemany(_IMPORT_TURN, imported.turns)
+        await db.executemany(_IMPORT_MESSAGE, imported.messages)
+        await search.include(db, account, imported.updated)
+    return True
 
 
 async def fork_session(  # noqa: PLR0913, PLR0917 - the port's arguments

@@ -12,6 +12,7 @@ from typing import TypeVar
 import apsw
 
 from parley.core.errors import StoreUnavailable
+from parley.core.offload import offload
 from parley.core.ports import (
     Charge,
     Claim,
@@ -26,7 +27,7 @@ from parley.core.ports import (
 )
 from parley.core.ports.sessions import UNLIMITED_STORAGE
 from parley.core.ports.statistics import StoreStatistics
-from parley.stores import paging
+from parley.stores import imports, paging
 from parley.stores.indexing import index_all
 from parley.stores.purging import PURGE_SECONDS, PurgeCursor, purge_all, purge_session
 from parley.stores.sqlite import claims, deletion, limits, reaper, search, sessions, turns
@@ -168,6 +169,18 @@ class SqliteStore(TurnMethods, SqliteKeyStore, UsageMethods, AlertMethods):
             return fork
 
         return await self._writer.submit(job)
+
+    async def import_session(
+        self,
+        account: str,
+        session_id: str,
+        session: Session,
+        messages: Sequence[SessionMessage],
+        storage: StorageLimits = UNLIMITED_STORAGE,
+    ) -> bool:
+        """Adds a session; returns whether its key was free. Raises InvalidRequest, StorageLimitExceeded."""
+        imported = await offload(imports.rows, account, session_id, session, messages, self._clock.wall())
+        return await self._writer.submit(lambda db: sessions.import_session(db, account, imported, storage))
 
     async def delete_session(
         self, account: str, session_id: str, claim: Claim | None = None, reply: bytes = b""

@@ -14,6 +14,7 @@ from parley.core.sessions.history import TurnSize
 from parley.core.sessions.search import query_words
 from parley.core.usage.tokens import estimate_tokens
 from parley.stores import paging, records
+from parley.stores.imports import ImportRows
 from parley.stores.sqlite import search
 from parley.stores.sqlite.rows import column, rows
 from parley.v1.sessions_pb2 import Session, SessionMessage
@@ -79,6 +80,17 @@ SELECT :new, turn, position, message, system
 FROM turns CROSS JOIN messages ON messages.session_id = turns.session_id AND turn = number
 WHERE turns.session_id = :id AND number <= :through AND state = 'completed'
 """
+_IMPORT = """
+INSERT INTO sessions (id, account, model, created, updated, turn_count, completed_messages, forked_from, title, labels,
+  bytes, lease_fence)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT DO NOTHING RETURNING id
+"""
+_IMPORT_TURN = """
+INSERT INTO turns (session_id, number, state, reason, created, asked, messages, tokens, bytes, continues, metadata,
+  usage, receipt)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_IMPORT_MESSAGE = "INSERT INTO messages (session_id, turn, position, message, system) VALUES (?, ?, ?, ?, ?)"
 _COUNT_FORKED = """
 UPDATE sessions SET completed_messages = ?,
   turn_count = (SELECT coalesce(max(number), 0) FROM turns WHERE session_id = sessions.id)
@@ -171,6 +183,18 @@ def fork_session(  # noqa: PLR0913, PLR0917 - what a fork depends on
     for statement in (_FORK, _FORK_TURNS, _FORK_MESSAGES):
         db.execute(statement, values)
     db.execute(_COUNT_FORKED, (db.changes(), new_id))
+
+
+def import_session(db: apsw.Connection, account: str, imported: ImportRows, limits: StorageLimits) -> bool:
+    """Adds a session; returns whether its key was free. Raises StorageLimitExceeded."""
+    storage.require_session_space(limits, 0, imported.bytes)
+    require_account_space(db, account, limits, sessions=1, added=imported.bytes)
+    if not rows(db, _IMPORT, imported.session):
+        return False
+    db.executemany(_IMPORT_TURN, imported.turns)
+    db.executemany(_IMPORT_MESSAGE, imported.messages)
+    search.include(db, account, imported.updated)
+    return True
 
 
 def require_account_space(

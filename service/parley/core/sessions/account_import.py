@@ -1,0 +1,136 @@
+"""Import of the sessions of an export: JSON Lines as `account_export` writes them."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from parley.core.errors import InvalidRequest, SessionNotFound
+from parley.core.messages import extra_fields
+from parley.core.messages.ids import canonical_session_id
+from parley.core.messages.json_proto import fill
+from parley.core.ports import Caller, SessionStore, StorageLimits
+from parley.core.session_ids import chosen_key, is_valid, session_keys
+from parley.v1.sessions_pb2 import Session, SessionMessage
+
+_OBJECT = "chat.session"
+_TURN_FIELDS = frozenset({"turn", "state", "reason", "created", "usage", "metadata", "receipt"})
+_STATES = frozenset({"in_progress", "completed", "incomplete"})
+
+
+@dataclass(slots=True)
+class ImportedSession:
+    """A session of an export.
+
+    Attributes:
+        line: The number of its first line, from 1.
+        session: Its properties.
+        messages: Its messages, the oldest first.
+    """
+
+    line: int
+    session: Session
+    messages: list[SessionMessage] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Counts:
+    """What was imported: the sessions that were added, and those that the account had."""
+
+    imported: int = 0
+    skipped: int = 0
+
+
+async def import_sessions(
+    store: SessionStore, caller: Caller, lines: Iterable[bytes], storage: StorageLimits, counts: Counts
+) -> None:
+    """Adds the sessions to the caller's account.
+
+    Args:
+        store: The store.
+        caller: The caller, whose key may be limited to models.
+        lines: The lines.
+        storage: Limits what is stored.
+        counts: Receives the numbers, also before a failure.
+
+    Raises:
+        InvalidRequest: A line is invalid; the message has its number. The sessions before it are stored.
+        StorageLimitExceeded: A session exceeds a limit; those before it are stored.
+    """
+    for one in read(lines):
+        if not caller.may_use(one.session.model):
+            raise _invalid(one.line, f'this key may not use the model "{one.session.model[:256]}"')
+        if await _is_added(store, caller.account, one, storage):
+            counts.imported += 1
+        else:
+            counts.skipped += 1
+
+
+async def _is_added(store: SessionStore, account: str, one: ImportedSession, storage: StorageLimits) -> bool:
+    """Adds a session unless the account has it."""
+    for key in session_keys(account, one.session.id):
+        try:
+            await store.get_session(account, key)
+        except SessionNotFound:
+            continue
+        return False
+    # Its id may be that of another account's session, so it is stored as one that the caller has chosen.
+    return await store.import_session(account, chosen_key(account, one.session.id), one.session, one.messages, storage)
+
+
+def read(lines: Iterable[bytes]) -> Iterator[ImportedSession]:
+    """Yields the sessions of an export, each complete. Raises InvalidRequest."""
+    current: ImportedSession | None = None
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        data = _object(number, line)
+        if "role" not in data:
+            if current is not None:
+                yield current
+            current = ImportedSession(number, _session(number, data))
+        elif current is None:
+            raise _invalid(number, "the first line must have the properties of a session")
+        else:
+            current.messages.append(_message(number, data, current))
+    if current is not None:
+        yield current
+
+
+def _object(number: int, line: bytes) -> dict[str, Any]:
+    try:
+        data = extra_fields.loads(line)
+    except (ValueError, RecursionError):
+        data = None
+    if not isinstance(data, dict):
+        raise _invalid(number, "it must be a JSON object")
+    return data
+
+
+def _session(number: int, data: dict[str, Any]) -> Session:
+    session = Session()
+    try:
+        fill(session, data)
+    except ValueError as error:
+        raise _invalid(number, str(error)) from error
+    session.id = canonical_session_id(session.id)
+    if session.object != _OBJECT or not session.model or not is_valid(session.id):
+        raise _invalid(number, f"a session needs `object` ({_OBJECT}), `model`, and an `id` of printable ASCII")
+    return session
+
+
+def _message(number: int, data: dict[str, Any], current: ImportedSession) -> SessionMessage:
+    turn = {name: value for name, value in data.items() if name in _TURN_FIELDS}
+    message = {name: value for name, value in data.items() if name not in _TURN_FIELDS}
+    found = SessionMessage()
+    try:
+        fill(found, {**turn, "message": message})
+    except ValueError as error:
+        raise _invalid(number, str(error)) from error
+    last = current.messages[-1].turn if current.messages else 1
+    if found.state not in _STATES or not last <= found.turn < 2**31:
+        raise _invalid(number, "a message needs its `state`, and a `turn` that is not before that of the line above")
+    return found
+
+
+def _invalid(number: int, reason: str) -> InvalidRequest:
+    return InvalidRequest(f"Line {number} of the import: {reason}", param="body")
