@@ -22,6 +22,7 @@ from tests.contract.stores import (
     Clock,
     DeletionContract,
     ForkContract,
+    ImportContract,
     KeyContract,
     LifeContract,
     LimitContract,
@@ -152,6 +153,10 @@ class TestChosenIds(ChosenIdContract):
 
 class TestSearch(SearchContract):
     """Runs the contract of titles, labels and searches."""
+
+
+class TestImports(ImportContract):
+    """Runs the contract of exports and imports of accounts."""
 
 
 class TestClaims(ClaimContract):

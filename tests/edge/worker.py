@@ -31,17 +31,23 @@ from parley.v1.identity_pb2_grpc import IdentityServicer, add_IdentityServicer_t
 from parley.v1.models_pb2 import GetModelRequest, ListModelsRequest, ListModelsResponse, Model
 from parley.v1.models_pb2_grpc import ModelsServicer, add_ModelsServicer_to_server
 from parley.v1.sessions_pb2 import (
+    AddSessionMessagesRequest,
+    AddSessionMessagesResponse,
     DeleteSessionRequest,
     DeleteSessionResponse,
     ExportSessionRequest,
+    ExportSessionsRequest,
     ForkSessionRequest,
     GetSessionRequest,
+    ImportSessionsRequest,
+    ImportSessionsResponse,
     ListSessionMessagesRequest,
     ListSessionMessagesResponse,
     ListSessionsRequest,
     ListSessionsResponse,
     Session,
     SessionMessage,
+    UpdateSessionRequest,
 )
 from parley.v1.sessions_pb2_grpc import SessionsServicer, add_SessionsServicer_to_server
 from parley.v1.usage_pb2 import GetUsageReportRequest, UsageReport, UsageRow
@@ -193,6 +199,22 @@ class Worker(ChatCompletionsServicer, SessionsServicer, ModelsServicer, UsageRep
     async def ForkSession(self, request: ForkSessionRequest, context: Any) -> Session:
         await self._enter("ForkSession", request, context)
         return Session(id="new", object="chat.session", turn_count=0, forked_from=request.session_id)
+
+    async def UpdateSession(self, request: UpdateSessionRequest, context: Any) -> Session:
+        await self._enter("UpdateSession", request, context)
+        return Session(id=request.session_id, object="chat.session", title=request.title)
+
+    async def AddSessionMessages(self, request: AddSessionMessagesRequest, context: Any) -> AddSessionMessagesResponse:
+        await self._enter("AddSessionMessages", request, context)
+        return AddSessionMessagesResponse(session_id=request.session_id, turn=len(request.messages))
+
+    async def ExportSessions(self, request: ExportSessionsRequest, context: Any) -> AsyncIterator[HttpBody]:
+        await self._enter("ExportSessions", request, context)
+        yield HttpBody(content_type="application/jsonl", data=b'{"id":"s"}\n')
+
+    async def ImportSessions(self, request: ImportSessionsRequest, context: Any) -> ImportSessionsResponse:
+        await self._enter("ImportSessions", request, context)
+        return ImportSessionsResponse(imported=len(request.body.data.splitlines()), skipped=0)
 
     async def ExportSession(self, request: ExportSessionRequest, context: Any) -> AsyncIterator[HttpBody]:
         await self._enter("ExportSession", request, context)

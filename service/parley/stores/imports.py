@@ -18,7 +18,8 @@ class ImportRows(NamedTuple):
     """The rows of an imported session.
 
     Attributes:
-        session: id, account, model, created, updated, turn_count, completed_messages, forked_from, title, labels, bytes.
+        session: id, account, model, created, updated, turn_count, completed_messages, forked_from, title, labels,
+            bytes.
         turns: session_id, number, state, reason, created, asked, messages, tokens, bytes, continues, metadata, usage,
             receipt.
         messages: session_id, turn, position, message, system.

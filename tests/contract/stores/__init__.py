@@ -9,6 +9,7 @@ from tests.contract.stores.chosen_ids import ChosenIdContract
 from tests.contract.stores.claims import ClaimContract
 from tests.contract.stores.deletion import DeletionContract
 from tests.contract.stores.forks import ForkContract
+from tests.contract.stores.imports import ImportContract
 from tests.contract.stores.keys import KeyContract
 from tests.contract.stores.life import LifeContract
 from tests.contract.stores.limits import LimitContract
@@ -49,6 +50,7 @@ __all__ = [
     "Clock",
     "DeletionContract",
     "ForkContract",
+    "ImportContract",
     "KeyContract",
     "LifeContract",
     "LimitContract",

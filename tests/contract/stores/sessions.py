@@ -100,7 +100,8 @@ class SessionContract:
                 (None, 0): "",
             }
             for (after, before), expected in spans.items():
-                chosen = SessionFilter(None, *(None if at is None else 1_700_000_000 + at for at in (after, before)))
+                oldest, newest = (None if at is None else 1_700_000_000 + at for at in (after, before))
+                chosen = SessionFilter(None, oldest, newest)
                 assert [f"s{number}" for number in expected] == await self._chosen(store, chosen, size)
 
     async def test_list_by_the_latest_turn(self, store: Store, clock: Clock) -> None:

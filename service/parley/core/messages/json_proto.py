@@ -20,7 +20,8 @@ def fill(message: Message, data: dict[str, Any]) -> None:
     Raises:
         ValueError: A field has another type, or is unknown in a message that keeps no unknown fields.
     """
-    fields = {field.json_name: field for field in json_fields(message.DESCRIPTOR) if field.name not in _CARRIERS}
+    kind: Any = message.DESCRIPTOR
+    fields = {field.json_name: field for field in json_fields(kind) if field.name not in _CARRIERS}
     unknown: dict[str, Any] = {}
     for name, value in data.items():
         field = fields.get(name)

@@ -1,4 +1,4 @@
-"""Export of all sessions of an account as JSON Lines: for each session a line with its properties, then its messages."""
+"""Export of an account as JSON Lines: for each session a line with its properties, then its messages."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -52,8 +52,8 @@ async def _session_lines(store: SessionStore, account: str, session: Session) ->
     yield dumps(from_message(session)) + b"\n"
     key = await find_key(store, account, session.id)
     try:
-        async with aclosing(export.messages(store, account, key)) as messages:
-            async for message in messages:
-                yield export.line(message)
+        async with aclosing(export.lines(store, account, key)) as found:
+            async for line in found:
+                yield line
     except SessionNotFound:
         return

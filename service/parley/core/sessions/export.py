@@ -1,6 +1,7 @@
 """Export of a session as JSON Lines: one message per line, oldest first."""
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 from parley.core.messages.proto_json import dumps, from_message
@@ -24,6 +25,13 @@ async def messages(store: SessionStore, account: str, session_id: str) -> AsyncG
             yield message
         if token is None:
             return
+
+
+async def lines(store: SessionStore, account: str, session_id: str) -> AsyncGenerator[bytes, None]:
+    """Yields the lines of a session. Raises the errors of `messages`."""
+    async with aclosing(messages(store, account, session_id)) as stored:
+        async for message in stored:
+            yield line(message)
 
 
 def fields(message: SessionMessage) -> dict[str, Any]:

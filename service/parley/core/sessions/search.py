@@ -1,7 +1,7 @@
 """The words of sessions: what a search indexes, and what it looks for. Pure functions.
 
-Both stores index the same words, so that a search finds the same with each. Every word begins with a hash of its account:
-a search reads the index of its own account only.
+Both stores index the same words, so that a search finds the same with each. Every word begins with a hash of its
+account: a search reads the index of its own account only.
 """
 
 import hashlib

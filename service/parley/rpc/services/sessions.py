@@ -1,21 +1,24 @@
 """The `Sessions` service: reads, forks and deletes the caller's own sessions."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from typing import TypeVar
 
 import orjson
 from google.api.httpbody_pb2 import HttpBody
 from google.protobuf.message import Message
 
+from parley.config import Model
 from parley.core.errors import InvalidRequest, ParleyError
 from parley.core.messages.ids import canonical_session_id
 from parley.core.messages.ids import session_id as new_session_id
 from parley.core.messages.proto_json import dumps, from_message
 from parley.core.ports import Caller, Claim, SessionFilter, StorageLimits, Store
-from parley.core.sessions import access, export
+from parley.core.sessions import access, account_export, account_import, export
+from parley.core.sessions.additions import Additions
 from parley.core.sessions.idempotency import KeyedWrites
-from parley.rpc import errors
+from parley.rpc import added_messages, errors, session_properties
 from parley.rpc.call import caller, current
 from parley.rpc.interceptors import Context, record_failure
 from parley.rpc.metadata import headers
@@ -35,8 +38,14 @@ T = TypeVar("T")
 class SessionsServicer(services.SessionsServicer):
     """Serves sessions from the store."""
 
-    def __init__(self, store: Store, storage_limits: Callable[[Caller], StorageLimits]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        storage_limits: Callable[[Caller], StorageLimits],
+        find_model: Callable[[Caller, str], Model],
+    ) -> None:
         self._store = store
+        self._additions = Additions(store, find_model)
         self._storage_limits = storage_limits
         self._keyed = KeyedWrites(store)
 
@@ -46,13 +55,15 @@ class SessionsServicer(services.SessionsServicer):
         context: Context,
     ) -> messages.ListSessionsResponse:
         """Lists the account's sessions, the one with the latest turn first."""
+        is_complete = not request.HasField("query") or await self._store.index_sessions(caller().account)
         sessions, token = await self._store.list_sessions(
             caller().account,
             _session_filter(request),
             page_size=page_size(request),
             page_token=request.page_token or None,
         )
-        return messages.ListSessionsResponse(sessions=sessions, next_page_token=token)
+        incomplete = None if is_complete else True
+        return messages.ListSessionsResponse(sessions=sessions, next_page_token=token, incomplete=incomplete)
 
     async def GetSession(
         self,
@@ -104,12 +115,15 @@ class SessionsServicer(services.SessionsServicer):
         """Writes a session as JSON Lines. A failure after the first byte is also the last line."""
         session_id = canonical_session_id(request.session_id)
         await access.require_session(self._store, caller(), session_id)
-        output = _Output(session_id, context)
+        key = await access.find_key(self._store, caller().account, session_id)
+        await self._write(export.lines(self._store, caller().account, key), _Output(session_id, context))
+
+    async def _write(self, lines: AsyncGenerator[bytes, None], output: "_Output") -> None:
+        """Writes lines. A failure after the first byte is also the last line."""
         try:
-            key = await access.find_key(self._store, caller().account, session_id)
-            async with aclosing(export.messages(self._store, caller().account, key)) as stored:
-                async for message in stored:
-                    await output.add(export.line(message))
+            async with aclosing(lines) as found:
+                async for line in found:
+                    await output.add(line)
             await output.flush()
         except BaseException as error:
             failure = record_failure(current(), error) if output.started else None
@@ -135,6 +149,46 @@ class SessionsServicer(services.SessionsServicer):
                 fill_structs(page)
                 set_text(page)
                 await context.write(page.messages[0])
+
+    async def UpdateSession(self, request: messages.UpdateSessionRequest, context: Context) -> messages.Session:
+        """Changes the title and the labels of a session."""
+        title, labels = session_properties.read(request)
+        account, session_id = caller().account, canonical_session_id(request.session_id)
+        await access.require_session(self._store, caller(), session_id)
+
+        def update(key: str) -> Awaitable[messages.Session]:
+            return self._store.update_session(account, key, title, labels)
+
+        return await access.at_key(account, session_id, update)
+
+    async def AddSessionMessages(
+        self, request: messages.AddSessionMessagesRequest, context: Context
+    ) -> messages.AddSessionMessagesResponse:
+        """Adds messages to a session without asking a model."""
+        request.session_id = canonical_session_id(request.session_id)
+        added_messages.validate(request)
+        storage = self._storage_limits(caller())
+
+        def write(claim: Claim | None) -> Awaitable[messages.AddSessionMessagesResponse]:
+            return self._additions.add(request, caller(), storage, claim)
+
+        read = messages.AddSessionMessagesResponse.FromString
+        return await self._once("AddSessionMessages", request, context, write, read)
+
+    async def ExportSessions(  # type: ignore[override] # gRPC's reader/writer form
+        self, request: messages.ExportSessionsRequest, context: Context
+    ) -> None:
+        """Writes all sessions as JSON Lines. A failure after the first byte is also the last line."""
+        chosen = access.permitted(caller(), request.model or None, None, None)
+        await self._write(account_export.lines(self._store, caller().account, chosen), _Output(None, context))
+
+    async def ImportSessions(
+        self, request: messages.ImportSessionsRequest, context: Context
+    ) -> messages.ImportSessionsResponse:
+        """Adds the sessions of an export."""
+        counts, lines = account_import.Counts(), request.body.data.splitlines()
+        await account_import.import_sessions(self._store, caller(), lines, self._storage_limits(caller()), counts)
+        return messages.ImportSessionsResponse(imported=counts.imported, skipped=counts.skipped)
 
     async def ForkSession(
         self,
@@ -194,9 +248,9 @@ class SessionsServicer(services.SessionsServicer):
 
 
 class _Output:
-    """Writes an export in pieces; the session's id is sent in the headers before the first one."""
+    """Writes an export in pieces; the id of its one session is sent in the headers before the first one."""
 
-    def __init__(self, session_id: str, context: Context) -> None:
+    def __init__(self, session_id: str | None, context: Context) -> None:
         self._session_id = session_id
         self._context = context
         self._buffered = bytearray()
@@ -218,7 +272,8 @@ class _Output:
         """Writes one piece without buffering."""
         if not self.started:
             self.started = True
-            await headers.send(current(), self._context, (headers.SESSION, self._session_id))
+            session = () if self._session_id is None else ((headers.SESSION, self._session_id),)
+            await headers.send(current(), self._context, *session)
         await self._context.write(HttpBody(content_type="application/jsonl", data=data))
 
 
@@ -228,9 +283,11 @@ def _error_line(error: ParleyError) -> bytes:
 
 
 def _session_filter(request: messages.ListSessionsRequest) -> SessionFilter:
-    return access.permitted(
+    chosen = access.permitted(
         caller(),
         request.model or None,
         request.updated_after if request.HasField("updated_after") else None,
         request.updated_before if request.HasField("updated_before") else None,
     )
+    query = request.query if request.HasField("query") else None
+    return replace(chosen, labels=session_properties.read_filter(request.labels), query=query)

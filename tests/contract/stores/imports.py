@@ -1,0 +1,121 @@
+"""The contract of exports and imports of accounts."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from parley.core.errors import InvalidRequest, StorageLimitExceeded
+from parley.core.ports import Caller, SessionFilter, StorageLimits, Store, TurnEnd
+from parley.core.ports.sessions import UNLIMITED_STORAGE
+from parley.core.session_ids import chosen_key
+from parley.core.sessions.account_export import lines
+from parley.core.sessions.account_import import Counts, import_sessions
+from parley.v1.message_pb2 import Message, Usage
+from parley.v1.receipt_pb2 import Attempt, Receipt
+from tests.contract.stores.making import Clock, begin, complete, converse, end_incomplete, message, texts
+
+
+async def _exported(store: Store, account: str = "ada") -> list[Any]:
+    return [json.loads(line) async for line in lines(store, account, SessionFilter())]
+
+
+async def _import(
+    store: Store, exported: Sequence[Any], account: str = "bob", storage: StorageLimits = UNLIMITED_STORAGE
+) -> Counts:
+    counts = Counts()
+    await import_sessions(
+        store, Caller(account, "key"), [json.dumps(line).encode() for line in exported], storage, counts
+    )
+    return counts
+
+
+async def _rich_session(store: Store, session: str) -> None:
+    """Makes a session with turns of every kind, unknown fields, usage, receipts, a title and labels."""
+    called = Message(role="assistant", extra_json='{"thought":[1,2.5],"b":{"z":1,"a":null}}')
+    call = called.tool_calls.add(id="c", type="function")
+    call.function.name, call.function.arguments = "f", '{"z": 1, "a": 2}'
+    turn = await begin(store, session, message("system", "be brief"), "q1", new=True, metadata={"team": "blue"})
+    receipt = Receipt(attempts=[Attempt(backend="b", model="m")])
+    await store.end_turn(turn, TurnEnd("completed", answer=[called], usage=Usage(prompt_tokens=3), receipt=receipt))
+    result = message("tool", "done")
+    result.tool_call_id = "c"
+    await complete(store, await begin(store, session, result), "a1")
+    await end_incomplete(store, await begin(store, session, "q2"), "cancelled", "par")
+    await store.end_turn(await begin(store, session, "q3"), TurnEnd("incomplete", "failed", receipt=receipt))
+    await store.update_session("ada", session, "Title", {"team": "blue"})
+
+
+class ImportContract:
+    """Exports of accounts, and their imports."""
+
+    async def test_round_trip(self, store: Store, second: Store, clock: Clock) -> None:
+        """An export that another account of the same database imports is exported unchanged, and continues alike."""
+        await _rich_session(store, "s1")
+        clock.advance(60)
+        await converse(store, "s2", "q", "a", new=True)
+        exported = await _exported(store)
+        counts = await _import(second, exported)
+        assert (2, 0) == (counts.imported, counts.skipped)
+        assert exported == await _exported(store, "bob")
+        own = await begin(store, "s1", "next")
+        imported = await begin(second, chosen_key("bob", "s1"), "next", account="bob")
+        assert (own.number, own.history) == (imported.number, imported.history)
+        assert ["be brief", "q1", "", "done", "a1"] == texts(imported.history)
+
+    async def test_known_sessions_are_skipped(self, store: Store) -> None:
+        """A repeated import, also into the account of the export, adds nothing and changes nothing."""
+        await converse(store, "s", "q", "a", new=True)
+        exported = await _exported(store)
+        for account, expected in (("ada", (0, 1)), ("bob", (1, 0)), ("bob", (0, 1))):
+            counts = await _import(store, exported, account)
+            assert expected == (counts.imported, counts.skipped), account
+        assert exported == await _exported(store)
+
+    async def test_running_turn(self, store: Store) -> None:
+        """A turn that was in progress at the export is incomplete after the import, and the session is free."""
+        await begin(store, "s", "q", new=True)
+        await _import(store, await _exported(store))
+        assert [("incomplete", "crashed")] == [
+            (line["state"], line["reason"]) for line in await _exported(store, "bob") if "role" in line
+        ]
+        assert 2 == (await begin(store, chosen_key("bob", "s"), "next", account="bob")).number
+
+    async def test_imported_words_are_found(self, store: Store, clock: Clock) -> None:
+        """A search finds imported sessions that are older than those of the latest search."""
+        await converse(store, "s", "apple", "a", new=True)
+        exported = await _exported(store)
+        clock.advance(3600)
+        assert await store.index_sessions("bob")
+        await _import(store, exported)
+        assert await store.index_sessions("bob")
+        chosen = SessionFilter(query="apple")
+        assert 1 == len((await store.list_sessions("bob", chosen, page_size=9, page_token=None))[0])
+
+    async def test_limits(self, store: Store) -> None:
+        """An import counts against the limits of the account: sessions that fit are stored, and the next one fails."""
+        for number in range(3):
+            await converse(store, f"s{number}", "q", "a", new=True)
+        with pytest.raises(StorageLimitExceeded):
+            await _import(store, await _exported(store), storage=StorageLimits(sessions=2))
+        assert 2 == len([line for line in await _exported(store, "bob") if "role" not in line])
+
+    @pytest.mark.parametrize(
+        ("line", "reason"),
+        [
+            ({"role": "user", "content": "q", "turn": 1, "state": "done"}, "`state`"),
+            ({"role": "user", "content": "q", "turn": 0, "state": "completed"}, "`turn`"),
+            ({"role": "user", "turn": "x", "state": "completed"}, "`turn` has a wrong type"),
+            ({"object": "chat.session", "id": "é", "model": "m"}, "printable ASCII"),
+            ({"object": "chat.session", "id": "x", "model": "m", "colour": 1}, "`colour` is unknown"),
+            ([1], "JSON object"),
+        ],
+    )
+    async def test_invalid_line(self, store: Store, line: Any, reason: str) -> None:
+        """An invalid line is named with its number; a session that it belongs to is not stored."""
+        session = {"object": "chat.session", "id": "s", "model": "m", "created": 1, "updated": 1}
+        with pytest.raises(InvalidRequest, match=f"Line 2.*{reason}"):
+            await _import(store, [session, line])
+        before = int(isinstance(line, dict) and "role" not in line)
+        assert before == len(await _exported(store, "bob"))
