@@ -69,6 +69,8 @@ local function list_of(path)
   end
 end
 
+local HAS_BODY = { POST = true, PATCH = true }
+
 -- Returns the status for headers that are rejected, and the message if the status has another one by default.
 local function refusal(headers)
   local message = excess(headers)
@@ -217,7 +219,7 @@ local function arrive(handle, headers, route, line, length, dialect, failure, fo
     return
   end
   local method = headers:get(":method")
-  if not (route:get("served") and method == "POST") then
+  if not (route:get("served") and HAS_BODY[method]) then
     return arrive_without_body(handle, headers, line, method, found)
   end
   local limit = handle:virtualHost():metadata():get("max_body")

@@ -42,7 +42,7 @@ function cors.preflight(headers)
   end
   return {
     [":status"] = "204",
-    ["access-control-allow-methods"] = "GET, POST, DELETE",
+    ["access-control-allow-methods"] = "GET, POST, PATCH, DELETE",
     ["access-control-allow-headers"] = table.concat(names, ", "),
     ["access-control-max-age"] = "600",
   }

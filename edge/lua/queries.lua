@@ -5,7 +5,8 @@ local queries = {}
 
 -- The parameters of each list, in the order of the API document.
 local PARAMETERS = {
-  { "^/api/v1/sessions$", { "page_size", "page_token", "model", "updated_after", "updated_before" } },
+  { "^/api/v1/sessions$", { "page_size", "page_token", "model", "updated_after", "updated_before", "query", "labels" } },
+  { "^/api/v1/account/export$", { "model" } },
   { "^/api/v1/sessions/[^/]+/messages$", { "page_size", "page_token" } },
   { "^/v1/usage$", { "since", "until", "by", "account" } },
   { "^/api/v1/usage$", { "since", "until", "by", "account" } },

@@ -45,7 +45,8 @@ local function complete_success(handle, headers, list)
     headers:replace("cache-control", "no-cache")
     headers:replace("x-accel-buffering", "no")
   elseif content_type == "application/jsonl" then
-    local name = headers:get("x-chat-session-id") or "session"
+    -- An id that the caller has chosen may have any printable character.
+    local name = (headers:get("x-chat-session-id") or "sessions"):gsub("[^%w._-]", "_")
     headers:replace("content-disposition", ('attachment; filename="%s.jsonl"'):format(name))
   elseif list then
     complete_list(handle, list)
