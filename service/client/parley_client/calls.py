@@ -61,6 +61,10 @@ GET_SESSION = Method(f"{_SESSIONS}GetSession", sessions.Session)
 LIST_MESSAGES = Method(f"{_SESSIONS}ListSessionMessages", sessions.ListSessionMessagesResponse)
 EXPORT = Method(f"{_SESSIONS}ExportSession", HttpBody, is_stream=True)
 FORK = Method(f"{_SESSIONS}ForkSession", sessions.Session, is_keyed=True)
+UPDATE = Method(f"{_SESSIONS}UpdateSession", sessions.Session)
+ADD_MESSAGES = Method(f"{_SESSIONS}AddSessionMessages", sessions.AddSessionMessagesResponse, is_keyed=True)
+EXPORT_ALL = Method(f"{_SESSIONS}ExportSessions", HttpBody, is_stream=True)
+IMPORT = Method(f"{_SESSIONS}ImportSessions", sessions.ImportSessionsResponse)
 DELETE = Method(f"{_SESSIONS}DeleteSession", sessions.DeleteSessionResponse, is_keyed=True)
 LIST_MODELS = Method(f"{_MODELS}ListModels", models.ListModelsResponse)
 GET_MODEL = Method(f"{_MODELS}GetModel", models.Model)
@@ -73,6 +77,10 @@ METHODS = (
     LIST_MESSAGES,
     EXPORT,
     FORK,
+    UPDATE,
+    ADD_MESSAGES,
+    EXPORT_ALL,
+    IMPORT,
     DELETE,
     LIST_MODELS,
     GET_MODEL,

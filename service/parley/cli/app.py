@@ -59,7 +59,7 @@ app.command(
     help="Show the changes of keys and accounts.",
     help_epilogue="Examples:\n  parley audit --since 7d\n  parley audit --subject account:acme --json",
 )
-app.command("parley.cli.sessions:app", name="sessions", help="List, show, export and delete sessions.")
+app.command("parley.cli.session_changes:app", name="sessions", help="List, search, change, export and import sessions.")
 app.command(
     "parley.cli.chat.command:chat",
     name="chat",

@@ -1,4 +1,7 @@
-"""`parley sessions`: list, show, export and delete sessions. It reads the store and needs no running service."""
+"""`parley sessions`: list, search, show, export and delete sessions. It reads the store and needs no running service.
+
+`session_changes` has the other commands.
+"""
 
 import os
 import sys
@@ -15,10 +18,13 @@ from parley.cli.shared import key_store, receipts
 from parley.cli.shared.options import ConfigOption, JsonOption, StateDirOption
 from parley.cli.shared.terminal import json_text, message_text, print_table, without_control_characters
 from parley.config.loader import load
+from parley.core.errors import InvalidRequest
 from parley.core.messages.ids import canonical_session_id
 from parley.core.messages.proto_json import dumps, from_message
 from parley.core.ports import SessionFilter, Store
+from parley.core.sessions import access, account_export
 from parley.core.sessions import export as lines
+from parley.core.sessions.labels import read_filter
 from parley.logs.characters import escape_controls
 from parley.supervisor.errors import CommandError
 from parley.v1.sessions_pb2 import Session
@@ -30,7 +36,7 @@ _COMPLETED = "completed"
 
 app = App(
     name="sessions",
-    help="List, show, export and delete sessions. Needs no running service.",
+    help="List, search, show, change, export, import and delete sessions. Needs no running service.",
     help_epilogue="Example:\n  parley sessions list",
     help_format="plaintext",
 )
@@ -41,11 +47,25 @@ IdArgument = Annotated[str, Parameter(name="ID", help="The session's id, as `par
 
 @app.command(
     name="list",
-    help_epilogue="Examples:\n  parley sessions list --model smollm2\n  parley sessions list --json | jq -r '.[].id'",
+    help_epilogue="Examples:\n  parley sessions list --model smollm2\n  parley sessions list --search 'refund order*' "
+    "--label team=blue\n  parley sessions list --json | jq -r '.[].id'",
 )
 def list_(  # noqa: PLR0913 - the command's options
     *,
     model: Annotated[str | None, Parameter(name="--model", help="Only sessions of this model.")] = None,
+    search: Annotated[
+        str | None,
+        Parameter(
+            name="--search",
+            help="Only sessions with all of these words in a turn, or the text in the title. WORD* is a beginning.",
+        ),
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        Parameter(
+            name="--label", negative=(), help="Only sessions with this label: NAME=VALUE, or NAME. Can be repeated."
+        ),
+    ] = None,
     limit: Annotated[
         int | None,
         Parameter(
@@ -61,7 +81,9 @@ def list_(  # noqa: PLR0913 - the command's options
 ) -> None:
     """List an account's sessions, the most recently used first."""
     max_count = limit or (sys.maxsize if json else _TABLE_LIMIT)
-    found = _run(state_dir, config, lambda store: _listed(store, account, model, max_count + 1))
+    models = None if model is None else frozenset({model})
+    chosen = SessionFilter(models, labels=read_labels(label), query=search)
+    found = run(state_dir, config, lambda store: _listed(store, account, chosen, max_count + 1))
     if json:
         _print_json([from_message(session) for session in found[:max_count]])
         return
@@ -88,36 +110,49 @@ def show(
     session_id = canonical_session_id(session_id)
 
     async def read(store: Store) -> tuple[Session, list[dict[str, Any]]]:
-        session = await store.get_session(account, session_id)
-        return session, [lines.fields(message) async for message in lines.messages(store, account, session_id)]
+        key = await access.find_key(store, account, session_id)
+        session = await store.get_session(account, key)
+        return session, [lines.fields(message) async for message in lines.messages(store, account, key)]
 
-    session, messages = _run(state_dir, config, read)
+    session, messages = run(state_dir, config, read)
     if json:
         _print_json(from_message(session) | {"messages": messages})
     else:
         _print_conversation(session, messages)
 
 
-@app.command(help_epilogue="Example:\n  parley sessions export 0199c1b2-7d3e-7a40-9f51-3b8e2c6d4a10 > session.jsonl")
+@app.command(
+    help_epilogue="Examples:\n  parley sessions export 0199c1b2-7d3e-7a40-9f51-3b8e2c6d4a10 > session.jsonl\n"
+    "  parley sessions export --all --account acme > acme.jsonl"
+)
 def export(
-    session_id: IdArgument,
+    session_id: Annotated[str | None, Parameter(name="ID", help="The session's id; none with --all.")] = None,
     /,
     *,
+    every: Annotated[
+        bool, Parameter(name="--all", negative=(), help="All sessions of the account, for `parley sessions import`.")
+    ] = False,
     account: AccountOption = "default",
     state_dir: StateDirOption = None,
     config: ConfigOption = None,
 ) -> None:
     """Print a session as JSON Lines, a message per line. Exit with 1 if the output is incomplete."""
-    session_id = canonical_session_id(session_id)
+    if every == (session_id is not None):
+        raise CommandError("name one session, or use --all")
 
     async def write(store: Store) -> None:
-        async with aclosing(lines.messages(store, account, session_id)) as messages:
-            async for message in messages:
-                sys.stdout.buffer.write(escape_controls(lines.line(message)))
+        if session_id is None:
+            exported = account_export.lines(store, account, SessionFilter())
+        else:
+            key = await access.find_key(store, account, canonical_session_id(session_id))
+            exported = lines.lines(store, account, key)
+        async with aclosing(exported) as found:
+            async for line in found:
+                sys.stdout.buffer.write(escape_controls(line))
         sys.stdout.buffer.flush()
 
     try:
-        _run(state_dir, config, write)
+        run(state_dir, config, write)
     except BrokenPipeError:  # as in `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -138,18 +173,18 @@ def delete(
 
     async def find(store: Store) -> None:
         for session_id in ids:
-            await store.get_session(account, session_id)
+            await access.at_key(account, session_id, lambda key: store.get_session(account, key))
 
     async def remove(store: Store) -> None:
         for session_id in ids:
-            await store.delete_session(account, session_id)
+            await access.at_key(account, session_id, lambda key: store.delete_session(account, key))
             print(f"Deleted {session_id}.")
         while await store.purge():
             pass
 
-    _run(state_dir, config, find)  # every id is checked before the first deletion
+    run(state_dir, config, find)  # every id is checked before the first deletion
     if yes or _confirmed(len(ids)):
-        _run(state_dir, config, remove)
+        run(state_dir, config, remove)
 
 
 def _confirmed(count: int) -> bool:
@@ -160,21 +195,29 @@ def _confirmed(count: int) -> bool:
     return input(f"Delete {what} permanently? [y/N] ").strip().lower() in {"y", "yes"}
 
 
-def _run(folder: Path | None, config: Path | None, work: Callable[[Store], Awaitable[T]]) -> T:
+def run(folder: Path | None, config: Path | None, work: Callable[[Store], Awaitable[T]]) -> T:
     """Runs `work` on the store of a state folder. Raises CommandError, also if there is no store yet."""
     checked = load(config)
     return key_store.run(checked, key_store.existing(checked, folder, "sessions", ""), work)
 
 
-async def _listed(store: Store, account: str, model: str | None, max_count: int) -> list[Session]:
+def read_labels(labels: list[str] | None) -> dict[str, str | None]:
+    """Returns the labels of options, NAME=VALUE or NAME. Raises CommandError."""
+    try:
+        return read_filter(labels or ())
+    except InvalidRequest as error:
+        raise CommandError("--label must be NAME=VALUE or NAME") from error
+
+
+async def _listed(store: Store, account: str, chosen: SessionFilter, max_count: int) -> list[Session]:
     """Reads up to `max_count` sessions, page by page."""
+    while chosen.query is not None and not await store.index_sessions(account):
+        pass
     found: list[Session] = []
     token: str | None = None
     while len(found) < max_count:
         size = min(_PAGE, max_count - len(found))
-        page, token = await store.list_sessions(
-            account, SessionFilter(None if model is None else frozenset({model})), page_size=size, page_token=token
-        )
+        page, token = await store.list_sessions(account, chosen, page_size=size, page_token=token)
         found += page
         if token is None:
             break
@@ -186,11 +229,20 @@ def _print_json(value: Any) -> None:
 
 
 def _print_table(sessions: list[Session]) -> None:
+    titled = any(session.title for session in sessions)
     rows = [
-        (session.id, session.model, str(session.turn_count), _time(session.created), _time(session.updated))
+        (
+            session.id,
+            session.model,
+            *((session.title,) if titled else ()),
+            str(session.turn_count),
+            _time(session.created),
+            _time(session.updated),
+        )
         for session in sessions
     ]
-    print_table(("ID", "Model", "Turns", "Created", "Latest turn"), rows, folded=("Model",), numbers=("Turns",))
+    names = ("ID", "Model", *(("Title",) if titled else ()), "Turns", "Created", "Latest turn")
+    print_table(names, rows, folded=("Model", "Title")[: 1 + titled], numbers=("Turns",))
 
 
 def _print_conversation(session: Session, messages: list[dict[str, Any]]) -> None:
@@ -201,6 +253,9 @@ def _print_conversation(session: Session, messages: list[dict[str, Any]]) -> Non
     console = Console(highlight=False)
     origin = f" · forked from {session.forked_from}" if session.HasField("forked_from") else ""
     console.print(Text(f"{session.id} · {without_control_characters(session.model)}{origin}", "bold"))
+    labels = [f"{name}={value}" for name, value in sorted(session.labels.items())]
+    for line in filter(None, (session.title, ", ".join(labels))):
+        console.print(Text(without_control_characters(line)))
     turn = 0
     for message in messages:
         if message["turn"] != turn:

@@ -1,8 +1,9 @@
 """The titles and labels of sessions in requests."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from parley.core.errors import InvalidRequest, Violation
+from parley.core.sessions.labels import is_name
 from parley.rpc.field_rules import LABELS
 from parley.rpc.message_validation import Fault
 from parley.v1.sessions_pb2 import UpdateSessionRequest
@@ -24,17 +25,6 @@ def read(request: UpdateSessionRequest) -> tuple[str | None, dict[str, str | Non
     return title, labels | removed
 
 
-def read_filter(labels: Iterable[str]) -> dict[str, str | None]:
-    """Returns the labels of a filter, each written as `name=value` or `name`. Raises InvalidRequest."""
-    found: dict[str, str | None] = {}
-    for label in labels:
-        name, separator, value = label.partition("=")
-        if not _is_text(name, LABELS.key_length) or "\0" in value:
-            raise InvalidRequest("`labels` must be `name` or `name=value`", param="labels")
-        found[name] = value if separator else None
-    return found
-
-
 def _title_faults(title: str) -> Iterator[Fault]:
     if len(title) > MAX_TITLE_LENGTH or "\0" in title:
         yield "title", f"`title` may have at most {MAX_TITLE_LENGTH} characters, and no NUL"
@@ -42,13 +32,9 @@ def _title_faults(title: str) -> Iterator[Fault]:
 
 def _label_faults(request: UpdateSessionRequest) -> Iterator[Fault]:
     for name, value in request.labels.fields.items():
-        if not _is_text(name, LABELS.key_length):
+        if not is_name(name, LABELS.key_length):
             yield "labels", f"The names of `labels` must have 1 to {LABELS.key_length} characters, without = and NUL"
         elif not (value.HasField("null_value") or value.HasField("string_value")):
             yield f"labels.{name}", "The values of `labels` must be strings, or null to remove a label"
         elif len(value.string_value) > LABELS.value_length or "\0" in value.string_value:
             yield f"labels.{name}", f"The values of `labels` may have at most {LABELS.value_length} characters, no NUL"
-
-
-def _is_text(name: str, length: int) -> bool:
-    return 0 < len(name) <= length and "=" not in name and "\0" not in name

@@ -88,3 +88,30 @@ def test_a_session_is_exported_forked_and_deleted(client: Any) -> None:
     with pytest.raises(NotFoundError):
         list(client.sessions.export(session.id))
     assert 1 == client.sessions.get(forks[0].id).turn_count
+
+
+def test_sessions_are_changed_found_and_extended(worker: Worker, client: Any) -> None:
+    """A session has a title, labels and added messages, and is found by them."""
+    made = client.chat.create("Where is my parcel?", model="kept").session_id
+    changed = client.sessions.update(made, title="Order 4711", labels={"team": "blue", "draft": "yes"})
+    assert ("Order 4711", "yes") == (changed.title, changed.labels["draft"])
+    assert {"team": "blue"} == dict(client.sessions.update(made, labels={"draft": None}).labels)
+    added = [{"role": "user", "content": "By phone"}, {"role": "assistant", "content": "Noted zebra"}]
+    asked = len(worker.backend.calls)
+    assert 2 == client.sessions.add_messages(made, added, metadata={"by": "ann"})
+    assert asked == len(worker.backend.calls)
+    for filters in ({"query": "zebra"}, {"labels": ["team=blue"]}, {"query": "parcel", "labels": ["team"]}):
+        assert [made] == [session.id for session in client.sessions.list(**filters)], filters
+    client.sessions.delete(made)
+
+
+def test_an_account_is_exported_and_imported(client: Any) -> None:
+    """All sessions of an account are exported; an import skips those that exist and restores deleted ones."""
+    made = client.chat.create("Question", model="kept").session_id
+    exported = list(client.sessions.export_all(model="kept"))
+    count = sum("role" not in json.loads(line) for line in exported)
+    client.sessions.delete(made)
+    result = client.sessions.import_all(exported)
+    assert (1, count - 1) == (result.imported, result.skipped)
+    assert sorted(exported) == sorted(client.sessions.export_all(model="kept"))
+    assert "Question" == next(iter(client.sessions.messages(made))).message.content.string_value

@@ -301,3 +301,45 @@ def test_parts_of_a_message() -> None:
     assert "No.\n→ f({})" == message_text({"refusal": "No.", "function_call": {"name": "f", "arguments": "{}"}})
     assert "→ run(1+1)" == message_text({"tool_calls": [{"custom": {"name": "run", "input": "1+1"}}]})
     assert "abc" == message_text({"content": "a\x1bb\x9b\u202e\rc"})
+
+
+def test_update_and_search(sessions: Sessions) -> None:
+    """A title and labels are set, shown and removed, and find the session, as its words do."""
+    sessions.stored(lambda store: converse(store, "a", "Where is my refund?", "On its way", new=True))
+    sessions.stored(lambda store: converse(store, "b", "Hello", "Hi", new=True))
+    sessions.run("update", "a", "--title", "Order 4711", "--label", "team=blue", "--label", "draft=yes")
+    sessions.run("update", "a", "--remove-label", "draft")
+    assert "Order 4711\nteam=blue" in sessions.run("show", "a")
+    for option in (["--search", "REF* way"], ["--search", "order 4711"], ["--label", "team=blue"], ["--label", "team"]):
+        assert ["a"] == [session["id"] for session in sessions.read("list", *option)], option
+    assert "Order 4711" in sessions.run("list")
+    assert [] == sessions.read("list", "--label", "draft")
+    assert "--label must be NAME=VALUE" in sessions.fail("list", "--label", "=x")
+
+
+def test_add(sessions: Sessions, tmp_path: Path) -> None:
+    """Messages of a file become a completed turn; an invalid line is named."""
+    sessions.stored(lambda store: converse(store, "a", "q", "a", new=True))
+    file = tmp_path / "messages.jsonl"
+    file.write_text('{"role": "user", "content": "By phone"}\n{"role": "assistant", "content": "Noted"}\n')
+    assert "Added turn 2.\n" == sessions.run("add", "a", str(file))
+    messages = sessions.read("show", "a")["messages"]
+    assert [(2, "completed", "By phone"), (2, "completed", "Noted")] == [
+        (one["turn"], one["state"], one["content"]) for one in messages[2:]
+    ]
+    file.write_text('{"role": "user"}\n{"content": "x"}\n')
+    assert "line 2: a message must be an object with a `role`" in sessions.fail("add", "a", str(file))
+    assert "No such file" in sessions.fail("add", "a", str(tmp_path / "none"))
+
+
+def test_export_and_import_of_an_account(sessions: Sessions, tmp_path: Path) -> None:
+    """An account's export is imported into another account, unchanged, and once."""
+    for name in ("a", "b"):
+        sessions.stored(lambda store, name=name: converse(store, name, "q", "a", new=True))  # type: ignore[misc]
+    exported = sessions.run("export", "--all")
+    file = tmp_path / "export.jsonl"
+    file.write_text(exported)
+    for expected in ("Imported 2 sessions; skipped 0", "Imported 0 sessions; skipped 2"):
+        assert expected in sessions.run("import", str(file), account="bob")
+    assert sorted(exported.splitlines()) == sorted(sessions.run("export", "--all", account="bob").splitlines())
+    assert "name one session, or use --all" in sessions.fail("export")

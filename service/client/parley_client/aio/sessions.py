@@ -1,6 +1,6 @@
 """Asynchronous sessions."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any, Unpack
 
 import grpc
@@ -14,6 +14,7 @@ from parley_client.completion import Completion
 from parley_client.errors import RateLimitError
 from parley_client.parameters import LoopParameters, Parameters
 from parley_client.requests import MessagesInput
+from parley_client.session_requests import add_request, import_requests, update_request
 from parley_client.sessions import PAGE_SIZE, halve_page
 from parley_client.tools import DEFAULT_ROUNDS, Loop
 from parley_client.v1 import sessions_pb2
@@ -40,10 +41,25 @@ class AsyncSessions:
         model: str | None = None,
         updated_after: int | None = None,
         updated_before: int | None = None,
+        query: str | None = None,
+        labels: Sequence[str] = (),
     ) -> AsyncIterator[sessions_pb2.Session]:
-        """Yields the account's sessions, the latest turn first; times are Unix times in seconds."""
+        """Yields the account's sessions, the latest turn first.
+
+        Args:
+            model: Only sessions of this model.
+            updated_after: Only sessions whose latest turn started at this Unix time in seconds, or later.
+            updated_before: Only sessions whose latest turn started before this Unix time in seconds.
+            query: Only sessions with these words; a word that ends with `*` is the beginning of a word.
+            labels: Only sessions with these labels, each as `name=value` or `name`.
+        """
         request = sessions_pb2.ListSessionsRequest(
-            page_size=PAGE_SIZE, model=model, updated_after=updated_after, updated_before=updated_before
+            page_size=PAGE_SIZE,
+            model=model,
+            updated_after=updated_after,
+            updated_before=updated_before,
+            query=query,
+            labels=labels,
         )
         async for page in self._pages(calls.LIST_SESSIONS, request):
             for session in page.sessions:
@@ -65,10 +81,63 @@ class AsyncSessions:
 
     async def export(self, session_id: str) -> AsyncIterator[bytes]:
         """Yields the session as JSON Lines, one line for each message. A failure is not retried."""
-        rpc = self._transport.rpcs[calls.EXPORT.path]
         request = sessions_pb2.ExportSessionRequest(session_id=session_id)
+        async for line in self._lines(calls.EXPORT, request):
+            yield line
+
+    async def export_all(self, *, model: str | None = None) -> AsyncIterator[bytes]:
+        """Yields all sessions as JSON Lines: for each its properties, then its messages. A failure is not retried."""
+        request = sessions_pb2.ExportSessionsRequest(model=model)
+        async for line in self._lines(calls.EXPORT_ALL, request):
+            yield line
+
+    async def import_all(self, lines: Iterable[bytes]) -> sessions_pb2.ImportSessionsResponse:
+        """Adds the sessions of `export_all`; those that the account has are skipped, so that it can be repeated."""
+        total = sessions_pb2.ImportSessionsResponse(imported=0, skipped=0)
+        for request in import_requests(lines):
+            result = await self._call(calls.IMPORT, request)
+            total.imported, total.skipped = total.imported + result.imported, total.skipped + result.skipped
+        return total
+
+    async def update(
+        self, session_id: str, *, title: str | None = None, labels: Mapping[str, str | None] | None = None
+    ) -> sessions_pb2.Session:
+        """Changes a session; returns it.
+
+        Args:
+            session_id: The session's id.
+            title: The title; empty to remove it, None to leave it.
+            labels: The labels to set; None as a value removes one, and others stay.
+        """
+        changed: sessions_pb2.Session = await self._call(calls.UPDATE, update_request(session_id, title, labels))
+        return changed
+
+    async def add_messages(
+        self,
+        session_id: str,
+        messages: MessagesInput,
+        *,
+        model: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> int:
+        """Adds messages as a completed turn, without asking a model; returns the number of the turn.
+
+        Args:
+            session_id: The session's id.
+            messages: The messages; a text is one of the user.
+            model: Creates the session if it does not exist, for a model whose callers choose ids.
+            metadata: The labels of the turn.
+            idempotency_key: The same key makes a repeated call return the first result.
+        """
+        request = add_request(session_id, messages, model, metadata)
+        turn: int = (await self._call(calls.ADD_MESSAGES, request, idempotency_key)).turn
+        return turn
+
+    async def _lines(self, method: Method, request: Any) -> AsyncIterator[bytes]:
+        rpc = self._transport.rpcs[method.path]
         rest = b""
-        with Call(calls.EXPORT, self._transport.settings, CallOptions()) as call:
+        with Call(method, self._transport.settings, CallOptions()) as call:
             running = rpc(request, timeout=call.remaining(), metadata=call.metadata)
             try:
                 async for part in running:

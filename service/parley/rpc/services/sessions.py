@@ -18,6 +18,7 @@ from parley.core.ports import Caller, Claim, SessionFilter, StorageLimits, Store
 from parley.core.sessions import access, account_export, account_import, export
 from parley.core.sessions.additions import Additions
 from parley.core.sessions.idempotency import KeyedWrites
+from parley.core.sessions.labels import read_filter
 from parley.rpc import added_messages, errors, session_properties
 from parley.rpc.call import caller, current
 from parley.rpc.interceptors import Context, record_failure
@@ -290,4 +291,4 @@ def _session_filter(request: messages.ListSessionsRequest) -> SessionFilter:
         request.updated_before if request.HasField("updated_before") else None,
     )
     query = request.query if request.HasField("query") else None
-    return replace(chosen, labels=session_properties.read_filter(request.labels), query=query)
+    return replace(chosen, labels=read_filter(request.labels), query=query)
