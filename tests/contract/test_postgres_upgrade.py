@@ -14,8 +14,8 @@ from tests.processes import PATIENCE
 
 STEPS = migrations("parley.stores.postgres")
 NOW = len(STEPS)
-ADDITION = f"-- oldest-worker: {NOW}\nALTER TABLE parley.sessions ADD COLUMN title text"
-REMOVAL = "ALTER TABLE parley.sessions DROP COLUMN title"
+ADDITION = f"-- oldest-worker: {NOW}\nALTER TABLE parley.sessions ADD COLUMN colour text"
+REMOVAL = "ALTER TABLE parley.sessions DROP COLUMN colour"
 
 
 async def _upgrade_to(url: str, monkeypatch: pytest.MonkeyPatch, *more: str) -> tuple[int, int]:

@@ -21,20 +21,19 @@ from parley.v1.sessions_pb2 import Session, SessionMessage
 
 _FIELDS = "id, model, created, updated, turn_count, forked_from, title, labels"
 _SESSION = f"SELECT {_FIELDS} FROM parley.sessions WHERE id = $1 AND account = $2 AND deleted IS NULL"
-_SESSIONS = f"""
-SELECT {_FIELDS} FROM parley.sessions
-WHERE account = $1 AND (updated, id) < ($2, $3) AND updated >= $4 AND ($5::text[] IS NULL OR model = ANY($5))
-AND deleted IS NULL
-AND ($7::jsonb IS NULL OR labels::jsonb @> $7) AND ($8::text[] IS NULL OR labels::jsonb ?& $8)
-%s
-ORDER BY updated DESC, id DESC LIMIT $6
-"""
 _FOUND = """
 AND (position(lower($10::text COLLATE "C") IN lower(title COLLATE "C")) > 0 OR id IN (
   SELECT session_id FROM parley.turn_words WHERE words @@ $9::text::tsquery
 ))
 """
-_LIST, _SEARCH = _SESSIONS % "", _SESSIONS % _FOUND
+_ORDER = "ORDER BY updated DESC, id DESC LIMIT $6"
+_CHOSEN = f"""
+SELECT {_FIELDS} FROM parley.sessions
+WHERE account = $1 AND (updated, id) < ($2, $3) AND updated >= $4 AND ($5::text[] IS NULL OR model = ANY($5))
+AND deleted IS NULL
+AND ($7::jsonb IS NULL OR labels::jsonb @> $7) AND ($8::text[] IS NULL OR labels::jsonb ?& $8)
+"""
+_SESSIONS, _SEARCH = f"{_CHOSEN}{_ORDER}", f"{_CHOSEN}{_FOUND}{_ORDER}"
 _FOR_UPDATE = "SELECT title, labels FROM parley.sessions WHERE id = $1 AND account = $2 AND deleted IS NULL FOR UPDATE"
 _UPDATE = f"UPDATE parley.sessions SET title = $2, labels = $3 WHERE id = $1 RETURNING {_FIELDS}"
 # One statement reads one snapshot: between two statements, a turn could end after its request messages were read.
@@ -143,7 +142,7 @@ async def list_sessions(
     names = [name for name in chosen.labels if name not in exact] or None
     values = [account, *before, oldest, models, page_size + 1, records.wanted_labels(exact), names]
     if chosen.query is None:
-        found = await db.fetch(_LIST, *values)
+        found = await db.fetch(_SESSIONS, *values)
     else:
         words = search.match(query_words(account, chosen.query))
         found = await db.fetch(_SEARCH, *values, words, chosen.query)
