@@ -21,19 +21,26 @@ from parley.v1.sessions_pb2 import Session, SessionMessage
 
 _FIELDS = "id, model, created, updated, turn_count, forked_from, title, labels"
 _SESSION = f"SELECT {_FIELDS} FROM parley.sessions WHERE id = $1 AND account = $2 AND deleted IS NULL"
-_FOUND = """
-AND (position(lower($10::text COLLATE "C") IN lower(title COLLATE "C")) > 0 OR id IN (
-  SELECT session_id FROM parley.turn_words WHERE words @@ $9::text::tsquery
-))
-"""
-_ORDER = "ORDER BY updated DESC, id DESC LIMIT $6"
-_CHOSEN = f"""
+
+
+def _listing(more: str = "") -> str:
+    """Returns the statement of a list; `more` is a further condition."""
+    return f"""
 SELECT {_FIELDS} FROM parley.sessions
 WHERE account = $1 AND (updated, id) < ($2, $3) AND updated >= $4 AND ($5::text[] IS NULL OR model = ANY($5))
 AND deleted IS NULL
 AND ($7::jsonb IS NULL OR labels::jsonb @> $7) AND ($8::text[] IS NULL OR labels::jsonb ?& $8)
+{more}
+ORDER BY updated DESC, id DESC LIMIT $6
 """
-_SESSIONS, _SEARCH = f"{_CHOSEN}{_ORDER}", f"{_CHOSEN}{_FOUND}{_ORDER}"
+
+
+_SESSIONS = _listing()
+_SEARCH = _listing("""
+AND (position(lower($10::text COLLATE "C") IN lower(title COLLATE "C")) > 0 OR id IN (
+  SELECT session_id FROM parley.turn_words WHERE words @@ $9::text::tsquery
+))
+""")
 _FOR_UPDATE = "SELECT title, labels FROM parley.sessions WHERE id = $1 AND account = $2 AND deleted IS NULL FOR UPDATE"
 _UPDATE = f"UPDATE parley.sessions SET title = $2, labels = $3 WHERE id = $1 RETURNING {_FIELDS}"
 # One statement reads one snapshot: between two statements, a turn could end after its request messages were read.
