@@ -16,7 +16,13 @@ import asyncpg
 from tests.postgres import Server
 
 SHARDS = 4
-GROUPS = {"sessions": "session", "turns": "session", "messages": "session", "claims": "account"}
+GROUPS = {
+    "sessions": "session",
+    "turns": "session",
+    "messages": "session",
+    "turn_words": "session",
+    "claims": "account",
+}
 DISTRIBUTE = Path(__file__).parents[2] / "edge" / "postgres" / "distribute.sql"
 _STAND_IN = f"""
 CREATE OR REPLACE FUNCTION public.create_distributed_table(whole regclass, key text, colocate_with text DEFAULT '')

@@ -8,7 +8,8 @@ import asyncpg
 import pytest
 
 from parley.core.errors import KeyInUse, SessionBusy, StorageLimitExceeded, TurnLost
-from parley.core.ports import StorageLimits, Turn, TurnBegin, TurnEnd, Window
+from parley.core.ports import SessionFilter, StorageLimits, Turn, TurnBegin, TurnEnd, Window
+from parley.core.session_ids import chosen_key
 from parley.stores.migrations import migrations
 from parley.stores.postgres import PostgresStore, upgrade
 from tests.contract.shards import Recording, distribute
@@ -102,6 +103,22 @@ async def test_each_statement_of_a_turn_touches_one_shard(
     tables = {table for one in recording.statements for table in one.tables}
     assert {"sessions", "turns", "messages", "claims"} == tables
     assert [] == [one for one in recording.statements if not one.is_local]
+
+
+async def test_ids_of_callers_and_searches(store: PostgresStore, second: PostgresStore, recording: Recording) -> None:
+    """The first use of an id that a caller has chosen touches one shard; searches find the words of all shards."""
+    keys = [chosen_key("ada", f"id {number}") for number in range(6)]
+    begins = [TurnBegin("ada", "m", key, False, [message("user", f"n{key[-1]}")], may_create=True) for key in keys]
+    for turn in await asyncio.gather(*[store.begin_turn(one, LEASE) for one in begins]):
+        await complete(store, turn, "apple")
+    assert [] == [one for one in recording.statements if not one.is_local]
+    assert await second.index_sessions("ada")
+    for query, expected in (("apple", 6), ("n3 app*", 1), ("pear", 0)):
+        found, _ = await second.list_sessions("ada", SessionFilter(query=query), page_size=9, page_token=None)
+        assert expected == len(found), query
+    await second.delete_session("ada", keys[3])
+    found, _ = await second.list_sessions("ada", SessionFilter(query="apple"), page_size=9, page_token=None)
+    assert {"id 0", "id 1", "id 2", "id 4", "id 5"} == {session.id for session in found}
 
 
 async def test_a_limit_of_storage_reads_all_shards(store: PostgresStore, recording: Recording) -> None:
