@@ -38,6 +38,21 @@ class TestFile:
         await store.close()
         assert b"a very private thing" not in b"".join(name.read_bytes() for name in file.parent.iterdir())
 
+    async def test_deleted_words_are_overwritten(self, file: Path) -> None:
+        """The words of a deleted session are not in the index, also while other sessions have words beside them."""
+        store = SqliteStore(file)
+        for session, text in {"s": "zanzibar quokka", "t": "zanz quokk", "u": "zebra quorum"}.items():
+            await converse(store, session, text, "indeed", new=True)
+            await store.index_sessions("ada")
+        await store.update_session("ada", "s", "titledzanzibar", {"labelled": "zanzibar"})
+        await store.close()
+        assert b"zanzibar" in file.read_bytes()
+        store = SqliteStore(file)
+        await store.delete_session("ada", "s")
+        await store.close()
+        left = b"".join(name.read_bytes() for name in file.parent.iterdir())
+        assert [] == [word for word in (b"zanzibar", b"ibar", b"quokka", b"labelled") if word in left]
+
     @pytest.mark.parametrize("reaped", [False, True])
     async def test_deleted_text_leaves_the_log(self, file: Path, reaped: bool) -> None:
         """Within seconds after a deletion no file of a running store contains the text, even during other writes."""

@@ -21,21 +21,39 @@ from parley.v1.sessions_pb2 import Session, SessionMessage
 
 _SESSION = "SELECT id, model, created, updated, turn_count, forked_from, title, labels FROM sessions"
 _ONE_SESSION = f"{_SESSION} WHERE id = ? AND account = ? AND deleted IS NULL"
-_SESSIONS = f"""
+
+
+def _listing(more: str = "") -> str:
+    """Returns the statement of a list; `more` is further conditions."""
+    return f"""
 {_SESSION}
 WHERE account = :account AND (updated, id) < (:before, :before_id) AND updated >= :after
 AND (:models IS NULL OR model IN (SELECT value FROM json_each(:models))) AND deleted IS NULL
-AND (:labels IS NULL OR NOT EXISTS (
+{more}
+ORDER BY updated DESC, id DESC LIMIT :limit
+"""
+
+
+def _with_labels() -> str:
+    return """
+AND NOT EXISTS (
   SELECT 1 FROM json_each(:labels) AS wanted WHERE NOT EXISTS (
     SELECT 1 FROM json_each(sessions.labels) AS label
     WHERE label.key = wanted.key AND (wanted.value IS NULL OR label.value = wanted.value)
   )
-))
-AND (:words IS NULL OR instr(lower(title), lower(:text)) OR id IN (
+)
+"""
+
+
+def _with_words() -> str:
+    return """
+AND (instr(lower(title), lower(:text)) OR id IN (
   SELECT session_id FROM indexed_turns WHERE id IN (SELECT rowid FROM turn_words WHERE turn_words MATCH :words)
 ))
-ORDER BY updated DESC, id DESC LIMIT :limit
 """
+
+
+_SESSIONS = _listing()
 _MESSAGES = """
 SELECT message, turn, position, state, reason, created, iif(position = asked, usage, NULL), metadata,
   CASE
@@ -112,18 +130,21 @@ def list_sessions(
     # The list is in descending order, so the earlier of the filter's end and the preceding row is its upper bound.
     newest = (inf if chosen.updated_before is None else float(chosen.updated_before), "")
     before, before_id = min(newest, tuple(after)) if after else newest
-    values = {
+    values: dict[str, Any] = {
         "account": account,
         "models": None if chosen.models is None else json.dumps(sorted(chosen.models)),
         "after": -inf if chosen.updated_after is None else chosen.updated_after,
         "before": before,
         "before_id": before_id,
-        "labels": records.wanted_labels(chosen.labels),
-        "words": None if chosen.query is None else search.match(query_words(account, chosen.query)),
-        "text": chosen.query,
         "limit": page_size + 1,
     }
-    found = rows(db, _SESSIONS, values)
+    more = ""
+    if chosen.labels:
+        values["labels"], more = records.wanted_labels(chosen.labels), _with_labels()
+    if chosen.query is not None:
+        values |= {"words": search.match(query_words(account, chosen.query)), "text": chosen.query}
+        more += _with_words()
+    found = rows(db, _listing(more) if more else _SESSIONS, values)
     page = found[:page_size]
     token = paging.encode(page[-1][3], page[-1][0]) if len(found) > page_size else None
     return [records.session(row) for row in page], token
