@@ -1,14 +1,13 @@
 """The store in a PostgreSQL database, shared by any number of machines."""
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Self, TypeVar
 
 import structlog
 
 from parley.core.errors import StoreUnavailable
-from parley.core.offload import offload
 from parley.core.ports import (
     Charge,
     Claim,
@@ -24,11 +23,11 @@ from parley.core.ports import (
     Window,
 )
 from parley.core.ports.sessions import UNLIMITED_STORAGE
-from parley.stores import imports, paging
-from parley.stores.indexing import index_all
-from parley.stores.postgres import claims, deletion, limits, reaper, schema, search, sessions
+from parley.stores import paging
+from parley.stores.postgres import claims, deletion, limits, reaper, schema, sessions
 from parley.stores.postgres.alerts import AlertMethods
 from parley.stores.postgres.batches import all_together, each_alone
+from parley.stores.postgres.changes import ChangeMethods
 from parley.stores.postgres.claims import renew_claims
 from parley.stores.postgres.database import Connection, Database, Timeouts, WrongSchema
 from parley.stores.postgres.key_store import PostgresKeyStore
@@ -51,7 +50,7 @@ _SKEW_SECONDS = 5.0
 _log = structlog.get_logger()
 
 
-class PostgresStore(PostgresKeyStore, UsageMethods, AlertMethods, TargetMethods):
+class PostgresStore(ChangeMethods, PostgresKeyStore, UsageMethods, AlertMethods, TargetMethods):
     """Implements `parley.core.ports.Store`. Every method also raises StoreUnavailable.
 
     Leases, limits and ages are measured by the database's clock, which all replicas share.
@@ -177,17 +176,6 @@ class PostgresStore(PostgresKeyStore, UsageMethods, AlertMethods, TargetMethods)
         after = paging.decode(page_token, float, str) if page_token else []
         return await self._read(lambda db: sessions.list_sessions(db, account, chosen, page_size, after))
 
-    async def index_sessions(self, account: str) -> bool:
-        """Indexes ended turns for about a second; returns whether all are indexed."""
-        return await index_all(lambda: self._pool.run(lambda db: search.index(db, account, self._clock())))
-
-    async def update_session(
-        self, account: str, session_id: str, title: str | None, labels: Mapping[str, str | None]
-    ) -> Session:
-        """Changes the title and the labels. Raises SessionNotFound, InvalidRequest."""
-        require_valid_id(session_id)
-        return await self._pool.run(lambda db: sessions.update_session(db, account, session_id, title, labels))
-
     async def list_messages(
         self, account: str, session_id: str, *, page_size: int, page_token: str | None
     ) -> tuple[list[SessionMessage], str | None]:
@@ -217,18 +205,6 @@ class PostgresStore(PostgresKeyStore, UsageMethods, AlertMethods, TargetMethods)
                 db, account, session_id, new_id, through_turn, self._clock(), claim, storage
             )
         )
-
-    async def import_session(
-        self,
-        account: str,
-        session_id: str,
-        session: Session,
-        messages: Sequence[SessionMessage],
-        storage: StorageLimits = UNLIMITED_STORAGE,
-    ) -> bool:
-        """Adds a session; returns whether its key was free. Raises InvalidRequest, StorageLimitExceeded."""
-        imported = await offload(imports.rows, account, session_id, session, messages, self._wall())
-        return await self._pool.run(lambda db: sessions.import_session(db, account, imported, storage))
 
     async def delete_session(
         self, account: str, session_id: str, claim: Claim | None = None, reply: bytes = b""

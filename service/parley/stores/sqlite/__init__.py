@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from math import inf
@@ -12,7 +12,6 @@ from typing import TypeVar
 import apsw
 
 from parley.core.errors import StoreUnavailable
-from parley.core.offload import offload
 from parley.core.ports import (
     Charge,
     Claim,
@@ -27,11 +26,11 @@ from parley.core.ports import (
 )
 from parley.core.ports.sessions import UNLIMITED_STORAGE
 from parley.core.ports.statistics import StoreStatistics
-from parley.stores import imports, paging
-from parley.stores.indexing import index_all
+from parley.stores import paging
 from parley.stores.purging import PURGE_SECONDS, PurgeCursor, purge_all, purge_session
-from parley.stores.sqlite import claims, deletion, limits, reaper, search, sessions, turns
+from parley.stores.sqlite import claims, deletion, limits, reaper, sessions, turns
 from parley.stores.sqlite.alerts import AlertMethods
+from parley.stores.sqlite.changes import ChangeMethods
 from parley.stores.sqlite.clock import FileClock, Times
 from parley.stores.sqlite.database import Database, identify, queue_file, require_space
 from parley.stores.sqlite.deferred import DeferredBegin, DeferredBegins
@@ -49,7 +48,7 @@ T = TypeVar("T")
 _CHECK_SECONDS = 5.0  # between two write checks
 
 
-class SqliteStore(TurnMethods, SqliteKeyStore, UsageMethods, AlertMethods):
+class SqliteStore(TurnMethods, ChangeMethods, SqliteKeyStore, UsageMethods, AlertMethods):
     """Implements `parley.core.ports.Store`. Every method also raises StoreUnavailable.
 
     One thread writes and one reads, so that the event loop never waits for the disk.
@@ -122,22 +121,6 @@ class SqliteStore(TurnMethods, SqliteKeyStore, UsageMethods, AlertMethods):
         after = paging.decode(page_token, float, str) if page_token else []
         return await self._read(lambda db: sessions.list_sessions(db, account, chosen, page_size, after))
 
-    async def index_sessions(self, account: str) -> bool:
-        """Indexes ended turns for about a second; returns whether all are indexed."""
-
-        async def batch() -> bool:
-            found = await self._read(lambda db: search.read_unindexed(db, account, self._clock.wall()))
-            await self._writer.submit(lambda db: search.add(db, account, found))
-            return found.is_last
-
-        return await index_all(batch)
-
-    async def update_session(
-        self, account: str, session_id: str, title: str | None, labels: Mapping[str, str | None]
-    ) -> Session:
-        """Changes the title and the labels. Raises SessionNotFound, InvalidRequest."""
-        return await self._writer.submit(lambda db: sessions.update_session(db, account, session_id, title, labels))
-
     async def list_messages(
         self, account: str, session_id: str, *, page_size: int, page_token: str | None
     ) -> tuple[list[SessionMessage], str | None]:
@@ -169,18 +152,6 @@ class SqliteStore(TurnMethods, SqliteKeyStore, UsageMethods, AlertMethods):
             return fork
 
         return await self._writer.submit(job)
-
-    async def import_session(
-        self,
-        account: str,
-        session_id: str,
-        session: Session,
-        messages: Sequence[SessionMessage],
-        storage: StorageLimits = UNLIMITED_STORAGE,
-    ) -> bool:
-        """Adds a session; returns whether its key was free. Raises InvalidRequest, StorageLimitExceeded."""
-        imported = await offload(imports.rows, account, session_id, session, messages, self._clock.wall())
-        return await self._writer.submit(lambda db: sessions.import_session(db, account, imported, storage))
 
     async def delete_session(
         self, account: str, session_id: str, claim: Claim | None = None, reply: bytes = b""
