@@ -59,7 +59,7 @@ async def test_a_preflight_request_is_answered(
         assert b"" == await response.read()
     assert origin == response.headers["access-control-allow-origin"]
     assert "Origin" == response.headers["vary"]
-    assert {"GET", "POST", "DELETE"} == listed(response, "access-control-allow-methods")
+    assert {"GET", "POST", "PATCH", "DELETE"} == listed(response, "access-control-allow-methods")
     assert {"authorization", "content-type"} == listed(response, "access-control-allow-headers")
     assert "600" == response.headers["access-control-max-age"]
     assert [] == worker.calls

@@ -140,3 +140,10 @@ def test_anchors_and_merged_mappings_are_read() -> None:
     )
     text = text.replace("id: two\n", "id: two\n    timeouts: {<<: *slow, connect: 1s}\n")
     assert [3600.0, 3600.0] == [model.timeouts.total for model in parse(text, "f").models]
+
+
+def test_sessions_have_a_short_and_a_long_form() -> None:
+    """`sessions` is a mode, or an object with a mode and the ids."""
+    for text, expected in (("on_request", ("on_request", "generated")), ("{ids: caller}", ("auto", "caller"))):
+        policy = parse(GOOD.replace("sessions: off", f"sessions: {text}"), "f").models[1].sessions
+        assert expected == (policy.mode, policy.ids)

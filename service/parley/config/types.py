@@ -92,9 +92,17 @@ def restore_off(value: object) -> object:
     return "off" if value is False else value
 
 
+_SESSION_MODES = ("auto", "on_request", "off")
+
+
 def session_policy(value: object) -> object:
-    """Returns the options of `sessions`, of which the short form has the mode only."""
-    return value if isinstance(value, dict) else {"mode": restore_off(value)}
+    """Returns the options of `sessions`, of which the short form has the mode only. Raises ValueError."""
+    if isinstance(value, dict):
+        return value
+    mode = restore_off(value)
+    if mode not in _SESSION_MODES:
+        raise ValueError("must be one of 'auto', 'on_request' or 'off'")
+    return {"mode": mode}
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
