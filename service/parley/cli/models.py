@@ -59,7 +59,7 @@ def _rows(config: Config) -> list[dict[str, Any]]:
         {
             "id": model.id,
             "default": model.id == config.default_model,
-            "sessions": model.sessions,
+            "sessions": model.sessions.mode,
             "targets": [asdict(target) for target in model.targets],
         }
         for model in config.models
