@@ -8,6 +8,7 @@ from parley.core.errors import InvalidRequest, SessionNotFound
 from parley.core.messages import extra_fields
 from parley.core.messages.ids import canonical_session_id
 from parley.core.messages.json_proto import fill
+from parley.core.offload import offload
 from parley.core.ports import Caller, SessionStore, StorageLimits
 from parley.core.session_ids import chosen_key, is_valid, session_keys
 from parley.v1.sessions_pb2 import Session, SessionMessage
@@ -56,7 +57,8 @@ async def import_sessions(
         InvalidRequest: A line is invalid; the message has its number. The sessions before it are stored.
         StorageLimitExceeded: A session exceeds a limit; those before it are stored.
     """
-    for one in read(lines):
+    sessions = read(lines)
+    while (one := await offload(next, sessions, None)) is not None:  # other calls run meanwhile
         if not caller.may_use(one.session.model):
             raise _invalid(one.line, f'this key may not use the model "{one.session.model[:256]}"')
         if await _is_added(store, caller.account, one, storage):
