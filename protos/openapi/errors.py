@@ -70,7 +70,7 @@ _FURTHER = {
     "ListSessionMessages": ["INVALID_REQUEST", "SESSION_NOT_FOUND"],
     "ExportSession": ["SESSION_NOT_FOUND"],
     "ForkSession": ["INVALID_REQUEST", "SESSION_NOT_FOUND", "REQUEST_TOO_LARGE", *_KEY],
-    "UpdateSession": ["INVALID_REQUEST", "SESSION_NOT_FOUND", "REQUEST_TOO_LARGE"],
+    "UpdateSession": ["INVALID_REQUEST", "SESSION_NOT_FOUND", "REQUEST_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE"],
     "AddSessionMessages": [
         "INVALID_REQUEST",
         "MODEL_NOT_FOUND",
@@ -78,6 +78,7 @@ _FURTHER = {
         "SESSION_BUSY",
         "STORAGE_LIMIT_EXCEEDED",
         "REQUEST_TOO_LARGE",
+        "UNSUPPORTED_MEDIA_TYPE",
         *_KEY,
     ],
     "ExportSessions": [],

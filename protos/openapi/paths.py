@@ -79,6 +79,7 @@ _BODIES: dict[str, dict[str, Any]] = {
     },
     "ImportSessions": {"body": ""},
 }
+_OPTIONAL_BODIES = ("ForkSession",)
 _CHUNK = {
     "type": "string",
     "contentMediaType": JSON,
@@ -213,7 +214,8 @@ class Paths:
         elif method.name == "ImportSessions":
             operation["requestBody"] = {"required": True} | _ALL_SESSIONS
         elif method.name in _BODIES:
-            operation["requestBody"] = {"required": False, "content": {JSON: self._short_request(method)}}
+            required = method.name not in _OPTIONAL_BODIES
+            operation["requestBody"] = {"required": required, "content": {JSON: self._short_request(method)}}
         operation["responses"] = {"200": self._answer(method)} | self._errors(dialect, method.name)
         return operation
 

@@ -4,6 +4,8 @@ from typing import Any
 
 import schemathesis
 
+schemathesis.serializer.alias("application/jsonl", "text/plain")
+
 
 @schemathesis.hook
 def before_call(context: schemathesis.HookContext, case: schemathesis.Case[Any], kwargs: dict[str, Any]) -> None:

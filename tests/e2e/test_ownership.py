@@ -24,6 +24,7 @@ from tests.upstream import ScriptedUpstream
 
 UNKNOWN = "01890000-0000-7000-8000-000000000000"
 MESSAGES = [{"role": "user", "content": "Hi"}]
+FIELDS: dict[str, Any] = {"messages": MESSAGES, "title": "Mine"}
 _DOCUMENT = json.loads(Path("edge/openapi.json").read_text(encoding="utf-8"))
 _VARIABLE_HEADERS = ("date", "x-request-id", "x-correlation-id", "parley-processing-ms", "openai-processing-ms")
 
@@ -82,13 +83,21 @@ def _masked(text: str, session: str) -> str:
     return re.sub(r'"[^"]*(?:request|correlation)[^"]*": ?"[^"]*"', "", text.replace(session, "SESSION"))
 
 
+def _body(operation: dict[str, Any]) -> dict[str, Any] | None:
+    """Returns a body with the fields that an operation needs; None if it needs no body."""
+    if not operation.get("requestBody", {}).get("required"):
+        return None
+    fields = operation["requestBody"]["content"]["application/json"]["schema"].get("properties", ())
+    return {name: value for name, value in FIELDS.items() if name in fields}
+
+
 @pytest.mark.parametrize("kind", ["account", "model"])
 @pytest.mark.parametrize(("verb", "path"), REST_CALLS)
 def test_rest(stack: Parley, strangers: Strangers, kind: str, verb: str, path: str) -> None:
     """Status, headers and body of a foreign session are those of an unknown one, on every path of the document."""
 
     def response(session: str) -> tuple[int, dict[str, str], str]:
-        body = None
+        body = _body(_DOCUMENT["paths"][path][verb])
         if "{session_id}" not in path:
             named = {} if path.startswith("/v1/") else {"model": "smollm2"}
             body = {"messages": MESSAGES, "chatSessionId": session, **named}
@@ -113,7 +122,7 @@ def test_grpc(stack: Parley, strangers: Strangers, kind: str, method: MethodDesc
         call = _caller(channel, method)
 
         def outcome(session: str) -> tuple[Any, str, dict[str, str]]:
-            fields = {"messages": MESSAGES} if "messages" in method.input_type.fields_by_name else {}
+            fields = {name: value for name, value in FIELDS.items() if name in method.input_type.fields_by_name}
             request = ParseDict({"session_id": session, **fields}, GetMessageClass(method.input_type)())
             with pytest.raises(grpc.RpcError) as caught:
                 list(call(request, metadata=metadata, timeout=60))

@@ -161,7 +161,15 @@ async def test_envoy_s_own_errors_have_the_format_of_the_dialect(
     }
     if dialect != "openai":
         requests["PUT of a session"] = ("PUT", f"{base}/sessions/s", {"json": {}})
-        requests["POST of a session's messages"] = ("POST", f"{base}/sessions/s/messages", {"json": {}})
+        requests["DELETE of a session's messages"] = ("DELETE", f"{base}/sessions/s/messages", {})
+        requests["messages to add in a form"] = ("POST", f"{base}/sessions/s/messages", {"data": {"model": "m"}})
+        requests["a message to add that is no object"] = (
+            "POST",
+            f"{base}/sessions/s/messages",
+            {"json": {"messages": [1]}},
+        )
+        requests["a title that is no text"] = ("PATCH", f"{base}/sessions/s", {"json": {"title": 1}})
+        requests["GET of an import"] = ("GET", f"{base}/account/import", {})
         requests["GET of a session's fork"] = ("GET", f"{base}/sessions/s/fork", {})
         requests["POST of a session's export"] = ("POST", f"{base}/sessions/s/export", {})
         requests["a fork by a form"] = ("POST", f"{base}/sessions/s/fork", {"data": {"through_turn": "1"}})

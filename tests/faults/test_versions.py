@@ -22,9 +22,9 @@ NOW = len(migrations("parley.stores.postgres"))
 MIGRATION = f"""\
 -- oldest-worker: {NOW}
 CREATE TABLE parley.titles (session_id text PRIMARY KEY, title text NOT NULL);
-ALTER TABLE parley.sessions ADD COLUMN title text;
-ALTER TABLE parley.turns ADD COLUMN title text;
-ALTER TABLE parley.messages ADD COLUMN title text;
+ALTER TABLE parley.sessions ADD COLUMN colour text;
+ALTER TABLE parley.turns ADD COLUMN colour text;
+ALTER TABLE parley.messages ADD COLUMN colour text;
 """
 CLIENTS = 3
 CALLS_A_STAGE = 9

@@ -14,6 +14,7 @@ from google.protobuf.json_format import ParseDict
 from parley.v1 import sessions_pb2 as messages
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from parley.v1.sessions_pb2_grpc import SessionsStub
+from tests.keys import create_key
 from tests.rpc.calling import chat_request, with_key
 from tests.rpc.conftest import CONFIG, Worker, serving
 
@@ -217,3 +218,15 @@ async def test_a_limited_key_exports_and_imports_its_models(service: Service) ->
     code, message = await _failure(service.sessions.ImportSessions(request, metadata=service.caller("tim")))
     assert (grpc.StatusCode.INVALID_ARGUMENT, True) == (code, 'may not use the model "once"' in message)
     assert b'"once"' not in await service.exported("tim")
+
+
+async def test_a_limited_key_learns_of_no_session_of_other_models(tmp_path: Path) -> None:
+    """A limited key that adds messages to a session of another model gets an unknown session, not that model's name."""
+    config = _CONFIG.replace("id: kept", "id: kept, sessions: {ids: caller}", 1)
+    async with serving(tmp_path, config) as worker, grpc.aio.insecure_channel(worker.address) as channel:
+        service = Service(worker, ChatCompletionsStub(channel), SessionsStub(channel))
+        _, worker.keys["unlimited"] = await create_key(worker.store, "all", "tim")
+        await service.say("s", "one", "unlimited")
+        added = {"chatSessionId": "s", "messages": [{"role": "user", "content": "q"}], "model": "kept"}
+        found = await _failure(service.call("AddSessionMessages", "tim", **added))
+    assert (grpc.StatusCode.NOT_FOUND, 'Unknown session "s"') == found

@@ -77,7 +77,12 @@ class Additions:
             may_create=place.may_create,
             append=True,
         )
-        turn = await self._store.begin_turn(begin, LEASE_SECONDS)
+        try:
+            turn = await self._store.begin_turn(begin, LEASE_SECONDS)
+        except SessionOfOtherModel as error:
+            if caller.may_use(error.session_model):
+                raise
+            raise SessionNotFound(request.session_id) from None
         answer = AddSessionMessagesResponse(
             session_id=public_id(place.key), object="chat.session.messages", turn=turn.number
         )
