@@ -69,17 +69,38 @@ async def test_settings_of_requests(
     assert (path, header[1]) == (request.path, request.headers.get(header[0]))
 
 
-async def test_a_model_in_the_path_is_encoded(upstream: ScriptedUpstream, tmp_path: Path) -> None:
-    """A name of a model stays one segment of the path."""
-    request = await sent('path: "/d/{model}"', upstream, tmp_path, model="a/b?c d")
-    assert "/v1/d/a%2Fb%3Fc%20d" == request.path
+@pytest.mark.parametrize(
+    ("model", "segment"),
+    [
+        ("a/b?c d", "a%2Fb%3Fc%20d"),
+        ("a:b", "a%3Ab"),
+        ("a%2Fb", "a%252Fb"),
+        ("a#b", "a%23b"),
+        ("a@b+c;d", "a%40b%2Bc%3Bd"),
+        ("%2e%2e", "%252e%252e"),
+        ("a/../b", "a%2F..%2Fb"),
+        ("é", "%C3%A9"),
+        ("{model}", "%7Bmodel%7D"),
+    ],
+)
+async def test_a_model_in_the_path_is_encoded(
+    upstream: ScriptedUpstream, tmp_path: Path, model: str, segment: str
+) -> None:
+    """A name of a model stays one segment of the path: a caller may have chosen it."""
+    settings = 'path: "/d/{model}:chat", query: {api-version: "1"}'
+    request = await sent(settings, upstream, tmp_path, model=model)
+    assert f"/v1/d/{segment}:chat?api-version=1" == request.path
 
 
-@pytest.mark.parametrize("model", [".", ".."])
-async def test_a_model_cannot_lead_to_another_path(upstream: ScriptedUpstream, tmp_path: Path, model: str) -> None:
-    """A name that is a dot segment is rejected: a caller may have chosen it."""
+@pytest.mark.parametrize(
+    ("path", "model"), [("/d/{model}/chat", "."), ("/d/{model}/chat", ".."), ("/d/.{model}/chat", ".")]
+)
+async def test_a_model_cannot_lead_to_another_path(
+    upstream: ScriptedUpstream, tmp_path: Path, path: str, model: str
+) -> None:
+    """A name that makes a dot segment is rejected: a caller may have chosen it."""
     with pytest.raises(InvalidRequest):
-        await sent('path: "/d/{model}/chat"', upstream, tmp_path, model=model)
+        await sent(f'path: "{path}"', upstream, tmp_path, model=model)
     assert [] == upstream.requests
 
 

@@ -10,7 +10,7 @@ from parley.config import ConfigError, UpstreamRequests
 from parley.core.errors import InvalidRequest
 from parley.core.ports import UpstreamCall
 
-_MODEL = "{model}"
+_MODEL = "%7Bmodel%7D"  # `{model}`, as URLs have it
 _DOT_SEGMENTS = frozenset({".", ".."})  # they would lead to another path (RFC 3986, 3.3)
 _MAX_TARGETS = 1024  # models may be named by callers
 
@@ -36,7 +36,7 @@ class RequestHeads:
                 raise ConfigError(
                     "api_key: contains characters that a header cannot contain; remove line breaks and quotes"
                 )
-        self._url = url
+        self._url = str(URL(url))
         self._settings = settings
         self._forwarded = frozenset(settings.forward_headers)
         self._targets: dict[tuple[str, str], URL] = {}
@@ -106,9 +106,10 @@ class RequestHeads:
         return self._settings.keys[0] if len(self._settings.keys) == 1 else ""
 
     def _make_target(self, model: str, key: str) -> URL:
-        if model in _DOT_SEGMENTS:
+        # Encoded: without it, `:` and others would be decoded again.
+        url = URL(self._url.replace(_MODEL, quote(model, safe="")), encoded=True)
+        if model and not _DOT_SEGMENTS.isdisjoint(url.raw_path.split("/")):
             raise InvalidRequest("`model` must be the name of a model", param="model")
-        url = URL(self._url.replace(_MODEL, quote(model, safe="")))
         if query := self._settings.parameters:
             url = url.update_query(query)
         return url.update_query({self._settings.key_parameter: key}) if self._settings.key_parameter and key else url
