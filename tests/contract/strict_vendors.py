@@ -141,16 +141,22 @@ STRICT: Mapping[str, Strict] = {
     ),
     "kimi": Strict(
         _CHAT,
-        "platform.moonshot.ai/docs/api/chat; charmbracelet/crush#2696",
-        refused=frozenset({"max_completion_tokens"}),
+        "platform.kimi.ai/docs/api/chat: max_tokens is deprecated; openclaw/openclaw#8579; charmbracelet/crush#2696",
+        refused=frozenset({"max_tokens"}),
         roles=ROLES,
         required_of_turns="reasoning_content",
     ),
-    "xai": Strict(_CHAT, "docs.x.ai/docs/api-reference", refused=frozenset({"logit_bias"})),
+    "xai": Strict(
+        _CHAT,
+        "docs.x.ai/docs/api-reference; miaoxworld/NativeTavern#83: penalties of 0 are refused too",
+        refused=frozenset({"logit_bias", "presence_penalty", "frequency_penalty"}),
+    ),
     "openrouter": Strict("/api/v1/chat/completions", "openrouter.ai/docs/api-reference/chat-completion"),
     "together": Strict(_CHAT, "docs.together.ai/reference/chat-completions-1", roles=ROLES),
     "fireworks": Strict(
-        "/inference/v1/chat/completions", "docs.fireworks.ai/api-reference/post-chatcompletions", roles=ROLES
+        "/inference/v1/chat/completions",
+        "docs.fireworks.ai/api-reference/post-chatcompletions: max_completion_tokens is an alias",
+        roles=ROLES,
     ),
     "vllm": Strict(_CHAT, "docs.vllm.ai/en/latest/serving/openai_compatible_server", key=None),
     "sglang": Strict(_CHAT, "docs.sglang.ai/basic_usage/openai_api_completions.html", key=None, roles=ROLES),
@@ -171,14 +177,12 @@ STRICT: Mapping[str, Strict] = {
     ),
     "tgi": Strict(
         _CHAT,
-        "huggingface.co/docs/text-generation-inference/messages_api",
+        "huggingface.co/docs/text-generation-inference/messages_api; huggingface/text-generation-inference#2925",
         key=None,
         refused=frozenset({"n", "max_completion_tokens"}),
         roles=ROLES,
     ),
-    "bedrock": Strict(
-        "/openai/v1/chat/completions", "docs.aws.amazon.com/bedrock/latest/userguide/inference-chat-completions.html"
-    ),
+    "bedrock": Strict(_CHAT, "docs.aws.amazon.com/bedrock/latest/userguide/inference-chat-completions-mantle.html"),
 }
 
 

@@ -125,6 +125,7 @@ UNSUPPORTED: dict[str, Any] = {
     "prediction": {"type": "content", "content": "x"},
     "web_search_options": {},
     "modalities": ["audio"],
+    "verbosity": "low",
     "audio": {"voice": "a", "format": "wav"},
 }
 CASES = [(name, field) for name, vendor in VENDORS.items() for field in vendor.settings.get("unsupported", ())]

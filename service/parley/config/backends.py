@@ -125,10 +125,11 @@ class OpenAIBackend(HttpBackend):
     names it."""
     roles: dict[str, str] = field(default_factory=dict)
     """Roles of messages that the server has under another name, for example `{developer: system}`."""
-    prefill: Annotated[Literal["message", "vllm", "prefix", "off"], Before(restore_off)] | None = None
-    """How the server continues the beginning of an answer: an assistant message at the end (`message`:
-    llama.cpp, Ollama, OpenRouter), vLLM's `continue_final_message` (`vllm`), `prefix: true` in that message (`prefix`:
-    Mistral, DeepSeek), or not at all (`off`: OpenAI). Default: `off` for api.openai.com and Azure, else `message`."""
+    prefill: Annotated[Literal["message", "vllm", "prefix", "partial", "off"], Before(restore_off)] | None = None
+    """How the server continues the beginning of an answer: an assistant message at the end (`message`: llama.cpp,
+    Ollama, OpenRouter), `continue_final_message` (`vllm`: vLLM, SGLang, TGI), `prefix: true` in that message (`prefix`:
+    Mistral, DeepSeek) or `partial: true` (`partial`: Kimi), or not at all (`off`: OpenAI). Default: `off` for
+    api.openai.com and Azure, else `message`."""
     reasoning: Reasoning | None = None
     """How the server receives the reasoning of earlier turns. Default: known for large vendors by host name, learned
     from answers and errors for all others."""

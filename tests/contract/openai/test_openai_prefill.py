@@ -43,6 +43,7 @@ def continuation(delivered: str = DELIVERED, **fields: Any) -> UpstreamCall:
         ("message", {}, {}),
         ("vllm", {"continue_final_message": True, "add_generation_prompt": False}, {}),
         ("prefix", {}, {"prefix": True}),
+        ("partial", {}, {"partial": True}),
     ],
 )
 async def test_prefill_modes(
@@ -104,7 +105,9 @@ async def test_repeated_prefix_is_removed(
         assert answered == (await backend.complete(call())).choices[0].message.content.string_value
 
 
-@pytest.mark.parametrize(("prefill", "expected"), [("message", "haha!"), ("vllm", "haha!"), ("prefix", "ha!")])
+@pytest.mark.parametrize(
+    ("prefill", "expected"), [("message", "haha!"), ("vllm", "haha!"), ("partial", "haha!"), ("prefix", "ha!")]
+)
 async def test_short_prefix(upstream: ScriptedUpstream, prefill: Prefill, expected: str) -> None:
     """A repetition of a short text in a stream is kept, except for servers known to repeat the prefix."""
     backend = OpenAI(upstream.url, prefill=prefill)

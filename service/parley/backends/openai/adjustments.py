@@ -17,6 +17,7 @@ _NO_EFFECT: Mapping[str, tuple[Any, ...]] = {
     "presence_penalty": (0,),
     "tool_choice": ("auto",),
     "top_logprobs": (0,),
+    "verbosity": ("medium",),
 }
 """Values of parameters that are the same as none."""
 

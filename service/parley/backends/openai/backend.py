@@ -21,7 +21,7 @@ from parley.core.messages.text_completion import TextCompletion
 from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
 
-Prefill = Literal["message", "vllm", "prefix", "off"]
+Prefill = Literal["message", "vllm", "prefix", "partial", "off"]
 """How a request marks its last message as the beginning of the answer; see the configuration."""
 
 _OPTIONS = "stream_options"
@@ -121,8 +121,8 @@ class OpenAI(AdaptiveBackend):
         """Marks the last message as the beginning of the answer."""
         if self._prefill == "vllm":
             body |= {"continue_final_message": True, "add_generation_prompt": False}
-        elif self._prefill == "prefix":
-            body["messages"][-1]["prefix"] = True
+        elif self._prefill in {"prefix", "partial"}:
+            body["messages"][-1][self._prefill] = True
 
     def _check(self, body: dict[str, Any], request: CreateChatCompletionRequest) -> None:
         """Raises UnsupportedParameter for a parameter that this server ignores."""
