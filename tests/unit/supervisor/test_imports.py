@@ -48,7 +48,7 @@ def loaded(program: str) -> set[str]:
     ("program", "unwanted", "most"),
     [
         (_SUPERVISOR, _COMMANDS | _OPTIONAL | _SERVICE | _LIBRARIES, 230),
-        (_WORKER, _COMMANDS | _OPTIONAL | _VALIDATION, 755),
+        (_WORKER, _COMMANDS | _OPTIONAL | _VALIDATION, 770),
     ],
     ids=["supervisor", "worker"],
 )
