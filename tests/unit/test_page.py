@@ -47,6 +47,16 @@ def test_no_file_refers_to_another_server() -> None:
         assert [] == re.findall(r"https?://|(?<!:)//\w", text)
 
 
+def test_the_texts_of_the_page_are_in_one_file() -> None:
+    """No view has a text of its own: texts and labels are those of `texts.ts`."""
+    for file in (PAGE / "src").rglob("*.tsx"):
+        code = re.sub(r"//.*|/\*.*?\*/", "", file.read_text())
+        found = re.findall(
+            r">\s*([A-Z][a-z]+[^<>{}=()]*)</|(?:aria-label|title|placeholder|alt|label|hint)=\"([^\"]+)\"", code
+        )
+        assert [] == found, file.name
+
+
 def test_the_wheel_has_what_envoy_reads() -> None:
     """The wheel contains each file and folder that Envoy's configuration refers to, and the page."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())

@@ -24,7 +24,8 @@ export interface ViewProps {
   onFailure(error: unknown): void;
 }
 
-const VIEW_COMPONENTS: Record<View, FunctionComponent<ViewProps>> = { playground: Playground, sessions: Sessions };
+/** The views besides the Playground, which stays in the page so that its chats do. */
+const VIEW_COMPONENTS: Record<Exclude<View, "playground">, FunctionComponent<ViewProps>> = { sessions: Sessions };
 
 export function App() {
   const { view, id } = useRoute();
@@ -35,7 +36,9 @@ export function App() {
     if (error instanceof ApiError && error.status === 401) signOut(texts.signIn.expired);
     else setProblem(error instanceof Error ? error.message : String(error));
   }, []);
-  const CurrentView = VIEW_COMPONENTS[view];
+  const CurrentView = view === "playground" ? null : VIEW_COMPONENTS[view];
+  useEffect(() => setProblem(null), [view, id]);
+  const shown = { settings, onFailure };
   if (!isReady) return <p class="loading">{texts.loading}</p>;
   return (
     <>
@@ -46,13 +49,31 @@ export function App() {
       {credential ? (
         <main id="main" tabIndex={-1}>
           <h1 class="hidden">{texts.views[view]}</h1>
-          {problem && <Notice kind="error">{problem}</Notice>}
-          <CurrentView credential={credential.value} settings={settings} id={id} onFailure={onFailure} />
+          {problem && <Problem text={problem} onClose={() => setProblem(null)} />}
+          <div class="view" hidden={view !== "playground"}>
+            <Playground {...shown} credential={credential.value} id={view === "playground" ? id : null} />
+          </div>
+          {CurrentView && (
+            <div class="view">
+              <CurrentView {...shown} credential={credential.value} id={id} />
+            </div>
+          )}
         </main>
       ) : (
         <SignInView key={failure} settings={settings} failure={failure} onSignedIn={signIn} />
       )}
     </>
+  );
+}
+
+function Problem({ text, onClose }: { text: string; onClose(): void }) {
+  return (
+    <Notice kind="error">
+      {text}{" "}
+      <button type="button" class="quiet" onClick={onClose}>
+        {texts.close}
+      </button>
+    </Notice>
   );
 }
 

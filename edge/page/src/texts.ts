@@ -52,7 +52,14 @@ export const texts = {
     pane: (label: string) => `Chat: ${label}`,
     numbered: (number: number) => `Model ${number}`,
     none: "This key may use no model. Ask the operator of this server.",
+    reads: (kinds: string[]) => `reads ${kinds.join(", ")}`,
+    writes: (kinds: string[]) => `writes ${kinds.join(", ")}`,
     context: (length: number) => `${whole.format(length)} tokens of context`,
+    longest: (length: number) => `answers of up to ${whole.format(length)} tokens`,
+    tools: "tools",
+    reasoning: "reasoning",
+    price: (prompt: number, completion: number) =>
+      `${money.format(1e6 * prompt)} / ${money.format(1e6 * completion)} per million tokens read / written`,
   },
   toolbar: { new: "New chat", compare: "Compare", compareLabel: "Compare two models" },
   setup: {
@@ -164,6 +171,7 @@ export const texts = {
     open: "Code",
     title: "This request as code",
     hint: "Set the variable KEY to your key. Images are part of the code.",
-    port: "GRPC_PORT",
+    port: "$GRPC_PORT",
+    portHint: "Set GRPC_PORT to the port of gRPC.",
   },
 };

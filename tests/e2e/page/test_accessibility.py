@@ -51,6 +51,22 @@ def test_no_view_violates_a_rule(visitor: Visitor, upstream: ScriptedUpstream, i
     check(page, installed, "sessions")
 
 
+def test_the_reader_chooses_the_colours(reader: Visitor) -> None:
+    """The button changes from the system's colours to light and dark; the choice is kept."""
+    page = reader.page
+    ground = "getComputedStyle(document.body).backgroundColor"
+    page.get_by_role("button", name="System colours").click()
+    light = page.evaluate(ground)
+    page.get_by_role("button", name="Light colours").click()
+    expect(page.get_by_role("button", name="Dark colours")).to_be_visible()
+    assert light != page.evaluate(ground)
+    page.reload()
+    expect(page.get_by_role("button", name="Dark colours")).to_be_visible()
+    assert light != page.evaluate(ground)
+    page.get_by_role("button", name="Dark colours").click()
+    expect(page.get_by_role("button", name="System colours")).to_be_visible()
+
+
 def test_nothing_is_wider_than_the_screen(reader: Visitor, upstream: ScriptedUpstream) -> None:
     """The page has no horizontal scroll bar at any width, also with a wide table and a long word."""
     wide = "|".join("column" for _ in range(40))

@@ -2,8 +2,10 @@
 
 import base64
 import json
+import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,12 @@ Euler: $e^{i\\pi} = -1$ costs $5 and $6.
 """
 TOOL = {"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
+PROGRAMS = {
+    "curl": ["bash", "-c"],
+    "Python": [sys.executable, "-c"],
+    "TypeScript": ["node", "--input-type=module", "--eval"],
+    "grpcurl": ["bash", "-c"],
+}
 TOKENS = [
     {
         "token": "Paris",
@@ -76,12 +84,18 @@ def test_an_answer_has_tables_code_math_and_reasoning(reader: Visitor, upstream:
 
 
 def test_an_answer_is_shown_while_it_arrives_and_can_be_stopped(reader: Visitor, upstream: ScriptedUpstream) -> None:
-    """Text is visible before the end; Stop cancels the call upstream, and the question stays."""
-    upstream.answer(Events([*chunks("First", " words"), Gate(), *ending()]))
+    """Text is visible before the end; Stop cancels the call upstream, and the question stays. Both are announced."""
+    gate = Gate()
+    upstream.answer(Events([gate, *chunks("First", " words"), Gate(), *ending()]))
     reader.ask("Tell me")
+    expect(reader.page.get_by_role("status").filter(has_text="Answer in progress")).to_be_attached()
+    moves = "getComputedStyle(document.querySelector('.waiting'), '::after').animationName"
+    assert "none" == reader.page.evaluate(moves)  # the visitor prefers reduced motion
+    gate.set()
     expect(reader.page.get_by_role("article")).to_contain_text("First words")
     reader.page.get_by_role("button", name="Stop", exact=True).click()
     expect(reader.page.get_by_role("article")).to_contain_text("Stopped.")
+    expect(reader.page.get_by_role("status").filter(has_text="The answer was stopped")).to_be_attached()
     assert upstream.received().closed.wait()
     expect(reader.page.get_by_text("Tell me")).to_be_visible()
 
@@ -165,15 +179,18 @@ def test_parameters_reach_the_model(reader: Visitor, upstream: ScriptedUpstream)
 
 
 def test_images_go_in_and_come_out(reader: Visitor, upstream: ScriptedUpstream, tmp_path: Path) -> None:
-    """A chosen image is part of the question; an image in the answer is shown, one of another server is a link."""
+    """A chosen image is part of the question; images of the answer are shown, one of another server is a link."""
     (tmp_path / "a.png").write_bytes(PIXEL)
     url = f"data:image/png;base64,{base64.b64encode(PIXEL).decode()}"
-    upstream.answer(stream(f"![own]({url}) ![other](http://127.0.0.2/x.png)"))
+    text = f"![own]({url}) ![other](http://127.0.0.2/x.png)"
+    drawn = {"images": [{"type": "image_url", "image_url": {"url": url}}]}
+    upstream.answer(Events([*chunks(text), chunk(drawn), *ending()]))
     reader.page.locator("input[type=file]").set_input_files(tmp_path / "a.png")
     expect(reader.page.get_by_role("button", name="Remove image 1")).to_be_visible()
     reader.ask("What is this?")
     answer = reader.page.get_by_role("article")
     expect(answer.get_by_role("img", name="own")).to_be_visible()
+    expect(answer.get_by_role("img", name="Image of the answer")).to_be_visible()
     expect(answer.get_by_role("link", name="Image: other")).to_have_attribute("href", "http://127.0.0.2/x.png")
     parts = upstream.received().json["messages"][-1]["content"]
     assert [{"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": {"url": url}}] == parts
@@ -218,30 +235,26 @@ def test_the_receipt_shows_each_attempt(reader: Visitor, upstream: ScriptedUpstr
     )
 
 
-def test_a_request_is_copied_as_code_that_runs(reader: Visitor, upstream: ScriptedUpstream) -> None:
-    """The curl command of an answer runs in a shell with the key in KEY, and streams an answer."""
-    upstream.answer(stream("Hello"), stream("Again"))
-    reader.ask("It's “quoted” $HOME")
+def test_a_request_is_copied_as_code_that_runs(reader: Visitor, upstream: ScriptedUpstream, installed: Path) -> None:
+    """The request of an answer, copied in each language, runs with the key in KEY and has the same messages."""
+    question = "It's “quoted” $HOME"
+    upstream.answer(stream("Hello"), *[stream("Again")] * len(PROGRAMS))
+    reader.ask(question)
     reader.page.get_by_role("button", name="Code", exact=True).click()
     dialog = reader.page.get_by_role("dialog")
-    for name, text in (
-        ("Python", "from openai import OpenAI"),
-        ("TypeScript", "new OpenAI("),
-        ("grpcurl", "-plaintext"),
-    ):
-        dialog.get_by_role("button", name=name).click()
-        expect(dialog.locator("code")).to_contain_text(text)
-    dialog.get_by_role("button", name="curl", exact=True).click()
-    dialog.get_by_role("button", name="Copy the code").click()
-    expect(dialog.get_by_text("Copied")).to_be_visible()
-    command = reader.page.evaluate("navigator.clipboard.readText()")
-    known = environment(KEY=reader.parley.key)
-    done = subprocess.run(
-        ["bash", "-c", command], env=known, capture_output=True, text=True, check=True, timeout=PATIENCE
-    )
-    assert "Again" in done.stdout
-    assert reader.parley.key not in command
-    assert "It's “quoted” $HOME" == upstream.received(1).json["messages"][-1]["content"]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    for number, (name, command) in enumerate(PROGRAMS.items(), 1):
+        dialog.get_by_role("button", name=name, exact=True).click()
+        dialog.get_by_role("button", name="Copy the code").click()
+        expect(dialog.get_by_text("Copied")).to_be_visible()
+        code = reader.page.evaluate("navigator.clipboard.readText()")
+        known = environment(KEY=reader.parley.key, GRPC_PORT=reader.parley.grpc.rsplit(":", 1)[1], PATH=path)
+        done = subprocess.run(
+            [*command, code], cwd=installed, env=known, capture_output=True, text=True, check=False, timeout=PATIENCE
+        )
+        assert "Again" in done.stdout, (name, done.stdout, done.stderr)
+        assert reader.parley.key not in code
+        assert question == upstream.received(number).json["messages"][-1]["content"]
 
 
 def test_the_keyboard_alone_is_enough(reader: Visitor, upstream: ScriptedUpstream) -> None:

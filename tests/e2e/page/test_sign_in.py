@@ -1,5 +1,6 @@
 """Sign-in on the page at a real OpenID provider, with an authorization code and PKCE."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,11 +10,14 @@ from playwright.sync_api import Browser, expect
 from tests.e2e.page.conftest import Visitor
 from tests.e2e.providers import RESOURCE, OidcProvider, oidc_provider
 from tests.processes import Parley, started
-from tests.upstream import ScriptedUpstream
+from tests.upstream import Json, ScriptedUpstream, stream
 
 CONFIG = """\
-backends: {{up: {{kind: openai, base_url: "{upstream}"}}}}
-models: [{{id: scripted, targets: [{{backend: up}}]}}]
+backends:
+  one: {{kind: openai, base_url: "{upstream}"}}
+  other: {{kind: openai, base_url: "{upstream}"}}
+models: [{{id: scripted, targets: [{{backend: one}}, {{backend: other}}]}}]
+prices: {{one: {{prompt: 100, completion: 100}}, other: {{prompt: 100, completion: 100}}}}
 auth:
   issuers:
     - issuer: {issuer}
@@ -53,11 +57,24 @@ def visitor(chromium: Browser, parley: Parley, provider: OidcProvider) -> Iterat
 
 
 def test_a_user_signs_in_and_chats(visitor: Visitor, upstream: ScriptedUpstream, provider: OidcProvider) -> None:
-    """After the provider's forms the page has a token: a question is answered, and the address has no code."""
+    """After the provider's forms the page has a token: a question is answered, and the address has no code.
+
+    The receipt has an attempt that failed, the one that answered, and the cost.
+    """
+    upstream.answer(Json({"error": {"message": "busy"}}, status=503), stream("Hello there."))
     log_in(visitor, provider)
     visitor.choose("scripted")
     visitor.ask("Hello")
     expect(visitor.page.get_by_role("article")).to_contain_text("Hello there.")
+    visitor.page.get_by_role("button", name="Receipt").click()
+    receipt = visitor.page.get_by_role("group", name="Receipt")
+    expect(receipt.get_by_role("listitem")).to_have_text(
+        [
+            re.compile(r"^(one|other): failed after .*"),
+            re.compile(r"^(one|other) \(\w+\): completed after .*, cost 0\.00"),
+        ]
+    )
+    expect(receipt.locator("p")).to_have_text(re.compile("12 tokens · cost 0.0012"))
     assert f"{visitor.parley.http}/" == visitor.page.url
     assert '"kind":"token"' in visitor.page.evaluate("sessionStorage.getItem('parley.credential')")
     assert upstream.requests

@@ -2,15 +2,15 @@
 
 export interface Model {
   id: string;
-  owned_by?: string;
-  metadata?: ModelMetadata;
-}
-
-/** What the operator has configured about a model. */
-export interface ModelMetadata {
+  /** The following are absent where they are not known. */
+  name?: string;
+  description?: string;
   context_length?: number;
-  modalities?: string[];
-  [name: string]: unknown;
+  top_provider?: { max_completion_tokens?: number };
+  architecture?: { input_modalities?: string[]; output_modalities?: string[] };
+  supported_parameters?: string[];
+  /** Prices of one token, as decimal numbers. */
+  pricing?: { prompt: string; completion: string };
 }
 
 export interface TextPart {

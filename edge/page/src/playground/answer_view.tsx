@@ -2,11 +2,11 @@
 
 import { useState } from "preact/hooks";
 import { CodeBlock } from "../markdown/code";
-import { imageOf, linkOf } from "../markdown/links";
 import { Markdown } from "../markdown/markdown";
 import { texts } from "../texts";
 import { CopyButton } from "../ui/copy";
 import { Notice } from "../ui/notice";
+import { Picture } from "../ui/picture";
 import type { Answer } from "./answer";
 import { Logprobs } from "./logprobs";
 import { ReceiptView } from "./receipt";
@@ -34,7 +34,7 @@ export function AnswerView({ answer, number, isBusy, onRetry, onSnippets }: Prop
       {detail === "probabilities" ? <Logprobs tokens={answer.logprobs} /> : <Content answer={answer} live={isLive} />}
       {answer.refusal && <Notice kind="info">{answer.refusal}</Notice>}
       {answer.images.map((url) => (
-        <Picture key={url} url={url} />
+        <Picture key={url} url={url} text={texts.answer.image} />
       ))}
       <ToolCalls calls={answer.toolCalls.filter(Boolean)} />
       <End answer={answer} />
@@ -84,17 +84,6 @@ function Reasoning({ text, live }: { text: string; live: boolean }) {
       <Markdown source={text} live={live} />
     </details>
   );
-}
-
-function Picture({ url }: { url: string }) {
-  const source = imageOf(url);
-  if (source) return <img class="picture" src={source} alt={texts.answer.image} />;
-  const href = linkOf(url);
-  return href ? (
-    <a href={href} target="_blank" rel="noopener noreferrer nofollow">
-      {texts.answer.imageLink(href)}
-    </a>
-  ) : null;
 }
 
 function End({ answer: { state, error, finish, requestId, stored } }: { answer: Answer }) {

@@ -1,6 +1,6 @@
 // The choice of a model, with what it can do.
 
-import type { Model, ModelMetadata } from "../api/types";
+import type { Model } from "../api/types";
 import { texts } from "../texts";
 import { Field } from "../ui/field";
 
@@ -13,8 +13,8 @@ interface Props {
 }
 
 export function ModelSelect({ label, models, value, disabled, onChange }: Props) {
-  const metadata = models.find(({ id }) => id === value)?.metadata;
-  const hint = metadata ? describe(metadata) : "";
+  const chosen = models.find(({ id }) => id === value);
+  const hint = chosen ? abilitiesOf(chosen) : "";
   return (
     <Field label={label} {...(hint && { hint })}>
       {(id, describedBy) => (
@@ -27,7 +27,7 @@ export function ModelSelect({ label, models, value, disabled, onChange }: Props)
         >
           {models.map((model) => (
             <option key={model.id} value={model.id}>
-              {model.id}
+              {model.name ? `${model.name} (${model.id})` : model.id}
             </option>
           ))}
         </select>
@@ -36,14 +36,20 @@ export function ModelSelect({ label, models, value, disabled, onChange }: Props)
   );
 }
 
-/** Returns what the operator has configured about a model, for example `131,072 tokens · text, image`. */
-function describe({ context_length: length, modalities, ...others }: ModelMetadata): string {
+/** Returns what is known of a model: `reads text, image · 131,072 tokens of context · tools · 0.25 / 2 a million tokens`. */
+export function abilitiesOf({ description, architecture, context_length: length, ...model }: Model): string {
+  const { models: words } = texts;
+  const { input_modalities: reads, output_modalities: writes } = architecture ?? {};
+  const { supported_parameters: parameters = [], top_provider: limits, pricing } = model;
   const parts = [
-    length && texts.models.context(length),
-    modalities?.join(", "),
-    ...Object.entries(others)
-      .filter(([, value]) => typeof value !== "object")
-      .map(([name, value]) => `${name}: ${String(value)}`),
+    description,
+    reads?.length && words.reads(reads),
+    writes?.some((kind) => kind !== "text") && words.writes(writes),
+    length && words.context(length),
+    limits?.max_completion_tokens && words.longest(limits.max_completion_tokens),
+    parameters.includes("tools") && words.tools,
+    parameters.some((name) => name.startsWith("reasoning")) && words.reasoning,
+    pricing && words.price(Number(pricing.prompt), Number(pricing.completion)),
   ];
   return parts.filter(Boolean).join(" · ");
 }

@@ -42,6 +42,7 @@ function Panes({ credential, models, id, grpcPort, onFailure }: PanesProps) {
   const shown = isComparing ? both : both.slice(0, 1);
   const { setup, errors } = useMemo(() => readSetup(fields), [fields]);
   const isBusy = useBusy(both);
+  useEffect(() => () => both.forEach((conversation) => conversation.stop()), [both]);
   useEffect(() => {
     if (id) open(both[0]!, credential, id).then(() => update((count) => count + 1), onFailure);
   }, [both, credential, id]);

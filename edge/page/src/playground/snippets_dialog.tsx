@@ -28,7 +28,9 @@ export function SnippetsDialog({ request, grpcPort, onClose }: Props) {
         ))}
       </div>
       <CodeBlock source={shown.code} language={shown.language} />
-      <p class="hint">{texts.snippets.hint}</p>
+      <p class="hint">
+        {texts.snippets.hint} {!grpcPort && texts.snippets.portHint}
+      </p>
     </Dialog>
   );
 }

@@ -2,10 +2,11 @@
 
 import { useState } from "preact/hooks";
 import type { Message } from "../api/types";
-import { imageOf, withoutOverrides } from "../markdown/links";
+import { withoutOverrides } from "../markdown/links";
 import { LongText } from "../markdown/long_text";
 import { texts } from "../texts";
 import { TextField } from "../ui/field";
+import { Picture } from "../ui/picture";
 import { AnswerView } from "./answer_view";
 import type { Turn } from "./conversation";
 import { imagesOf, question, textOf } from "./images";
@@ -63,7 +64,7 @@ function QuestionView({ messages, isBusy, onReplace }: QuestionProps) {
           <Text key={index} text={textOf(message)} />
         ))}
         {imagesOf(first).map((url, index) => (
-          <img key={url} src={imageOf(url) ?? ""} alt={texts.composer.image(index + 1)} />
+          <Picture key={url} url={url} text={texts.composer.image(index + 1)} />
         ))}
       </div>
       {first.role === "user" && (
