@@ -1,6 +1,6 @@
 """Public example configurations of LiteLLM, translated by hand.
 
-Each has the path of the original in BerriAI/litellm. docs/vendors.md lists what the originals say that Parley cannot.
+Each has the path of the original in BerriAI/litellm. docs/from-litellm.md lists what Parley cannot say.
 """
 
 import pytest
@@ -48,7 +48,7 @@ models:
     targets: [{backend: ollama, model: llama2}]
     defaults: {temperature: 0.1, max_tokens: 20}
 """,
-    # Without the wildcard models, and without what docs/vendors.md lists.
+    # Without the wildcard models, and without what docs/from-litellm.md lists.
     "proxy_server_config.yaml": """
 backends:
   azure:

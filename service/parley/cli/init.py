@@ -7,10 +7,10 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from cyclopts import Parameter
 
-from parley.cli.litellm.tables import SUFFIXES
 from parley.cli.shared.dialog import Dialog, is_terminal
 from parley.cli.shared.options import ForceOption
 from parley.cli.shared.output_file import require_new, write_new
@@ -109,8 +109,7 @@ def _base_url(dialog: Dialog, name: str, vendor: Vendor, given: str | None) -> s
     if given is None and vendor.base_url.startswith("https://"):
         return ""
     url = dialog.value(given, "--base-url", "URL of the API", vendor.base_url, _url)
-    suffix = SUFFIXES.get(name, "")
-    return url if url.endswith(suffix) else url + suffix
+    return url if urlsplit(url).path else url + urlsplit(vendor.base_url).path
 
 
 def _vendor(text: str) -> str:

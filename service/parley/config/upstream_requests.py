@@ -13,7 +13,7 @@ _PRINTABLE = re.compile(r"[!-~]+")
 _VALUE = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 _TOKEN = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"  # noqa: S105 - RFC 9110, 5.6.2
 _KEY_HEADER = rf"{_TOKEN}(?:: {_TOKEN})?"
-_OWN = frozenset(
+OWN_HEADERS = frozenset(
     (
         *("host", "content-length", "content-type", "transfer-encoding", "accept-encoding", "connection", "keep-alive"),
         *("te", "trailer", "upgrade", "expect", "proxy-authorization", "proxy-connection"),
@@ -21,7 +21,7 @@ _OWN = frozenset(
     )
 )
 """Headers that the client sets itself, or that belong to the connection (RFC 9110, 7.6.1)."""
-_NEVER_FORWARDED = _OWN | frozenset({"authorization", "cookie", "proxy-authenticate", "content-encoding"})
+_NEVER_FORWARDED = OWN_HEADERS | frozenset({"authorization", "cookie", "proxy-authenticate", "content-encoding"})
 _MAX_FORWARDED = 32
 
 
@@ -38,7 +38,7 @@ def _headers(values: dict[str, str]) -> dict[str, str]:
     for name, value in values.items():
         if not re.fullmatch(_TOKEN, name):
             raise ValueError("the names must be of letters, digits and hyphens")
-        if name.lower() in _OWN:
+        if name.lower() in OWN_HEADERS:
             raise ValueError(f'"{name}" is set by Parley itself; remove it')
         if name.lower() in seen:
             raise ValueError(f'"{name}" is set twice; remove one of them')

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from parley.config.loader import load
+from parley.config.loader import load, parse
 from tests.processes import run_here
 
 CONFIGS = Path(__file__).parent / "litellm_configs"
@@ -59,11 +59,13 @@ def test_backends_models_and_settings_of_a_proxy(tmp_path: Path) -> None:
     """Azure deployments, aliases, rates as weights, time limits and retries have their counterparts."""
     config, _ = example("proxy.yaml", tmp_path)
     assert {
-        "openai": {"kind": "openai", "base_url": "https://api.openai.com/v1", "api_key": "${OPENAI_API_KEY}"},
+        "openai": {"vendor": "openai", "api_key": "${OPENAI_API_KEY}"},
         "azure": {
-            "kind": "openai",
-            "base_url": "https://example-resource.openai.azure.com/openai/v1",
+            "vendor": "azure",
+            "base_url": "https://example-resource.openai.azure.com",
             "api_key": "${AZURE_API_KEY}",
+            "api_version": "2023-05-15",
+            "rename": {},
         },
         "sagemaker": {"kind": "any_llm", "provider": "sagemaker"},
         "openai-2": {
@@ -134,9 +136,9 @@ def test_vendors_with_an_address_of_their_own(tmp_path: Path) -> None:
 def test_tiers_of_local_and_other_models(tmp_path: Path) -> None:
     """Ollama, vLLM, Anthropic, Gemini and Bedrock; credentials by name, orders, prices and default fallbacks."""
     config, lines = example("tiers.yaml", tmp_path)
-    assert {"kind": "openai", "base_url": "http://localhost:11434/v1"} == config["backends"]["ollama"]
-    assert {"kind": "openai", "base_url": "http://gpu.internal:8000/v1"} == config["backends"]["hosted_vllm"]
-    assert {"kind": "anthropic", "api_key": "${TEAM_ANTHROPIC_KEY}"} == config["backends"]["anthropic"]
+    assert {"vendor": "ollama"} == config["backends"]["ollama"]
+    assert {"vendor": "vllm", "base_url": "http://gpu.internal:8000/v1"} == config["backends"]["vllm"]
+    assert {"vendor": "anthropic", "api_key": "${TEAM_ANTHROPIC_KEY}"} == config["backends"]["anthropic"]
     assert "us.anthropic.claude-haiku-4-5-20251001-v1:0" == config["models"][4]["targets"][0]["model"]
     models = {model["id"]: model for model in config["models"]}
     assert {"temperature": 0.1, "max_tokens": 200} == models["fast-local"]["defaults"]
@@ -157,33 +159,92 @@ def test_tiers_of_local_and_other_models(tmp_path: Path) -> None:
     assert "litellm_settings.fallbacks: has an entry that is no translated model" in found
 
 
+OPENAI, OTHER = {"vendor": "openai", "api_key": "${OPENAI_API_KEY}"}, {"kind": "openai", "base_url": "http://v/v1"}
+AZURE = {"vendor": "azure", "base_url": "https://a", "api_key": "${A}"}
+
+
 @pytest.mark.parametrize(
     ("params", "backend", "model"),
     [
-        ("{model: gpt-4, api_key: '${MY_KEY}'}", ("https://api.openai.com/v1", "${MY_KEY}"), "gpt-4"),
-        ("{model: openai/m, api_key: '', api_base: 'http://v/v1/'}", ("http://v/v1", None), "m"),
-        ("{model: openai/m, api_key: sk-unused, api_base: 'http://v/v1/chat/completions'}", ("http://v/v1", None), "m"),
-        ("{model: os.environ/MODEL, api_base: os.environ/BASE}", ("${BASE}", None), "${MODEL}"),
-        ("{model: m, custom_llm_provider: groq}", ("https://api.groq.com/openai/v1", "${GROQ_API_KEY}"), "m"),
+        ("{model: gpt-4, api_key: '${MY_KEY}'}", OPENAI | {"api_key": "${MY_KEY}"}, "gpt-4"),
+        ("{model: openai/m, api_key: '', api_base: 'http://v/v1/'}", OTHER, "m"),
+        ("{model: openai/m, api_key: sk-unused, api_base: 'http://v/v1/chat/completions'}", OTHER, "m"),
+        ("{model: openai/m, api_base: 'https://api.openai.com/v1'}", OPENAI, "m"),
+        ("{model: os.environ/MODEL, api_base: os.environ/BASE}", OTHER | {"base_url": "${BASE}"}, "${MODEL}"),
+        ("{model: m, custom_llm_provider: groq}", {"vendor": "groq", "api_key": "${GROQ_API_KEY}"}, "m"),
+        ("{model: together_ai/m}", {"vendor": "together", "api_key": "${TOGETHERAI_API_KEY}"}, "m"),
+        (
+            "{model: perplexity/sonar}",
+            {"kind": "openai", "base_url": "https://api.perplexity.ai", "api_key": "${PERPLEXITYAI_API_KEY}"},
+            "sonar",
+        ),
+        (
+            "{model: anthropic/m, api_base: 'http://v', api_key: os.environ/A}",
+            {"kind": "anthropic", "base_url": "http://v", "api_key": "${A}"},
+            "m",
+        ),
         (
             "{model: azure/d, api_base: 'https://a/openai/deployments/d?api-version=1', api_key: os.environ/A}",
-            ("https://a/openai/v1", "${A}"),
+            AZURE,
             "d",
         ),
-        ("{model: ollama/llama3}", ("http://localhost:11434/v1", None), "llama3"),
+        (
+            "{model: azure/d, api_base: 'https://a/', api_version: 2024-12-01-preview, api_key: os.environ/A}",
+            AZURE | {"api_version": "2024-12-01-preview"},
+            "d",
+        ),
+        ("{model: azure/d, api_base: 'https://a/openai/v1/', api_version: latest, api_key: os.environ/A}", AZURE, "d"),
+        ("{model: ollama/llama3}", {"vendor": "ollama"}, "llama3"),
+        (
+            "{model: ollama/llama3, api_base: 'http://gpu:11434'}",
+            {"vendor": "ollama", "base_url": "http://gpu:11434/v1"},
+            "llama3",
+        ),
         (
             "{model: openrouter/openai/gpt-5-mini}",
-            ("https://openrouter.ai/api/v1", "${OPENROUTER_API_KEY}"),
+            {"vendor": "openrouter", "api_key": "${OPENROUTER_API_KEY}"},
             "openai/gpt-5-mini",
         ),
     ],
 )
-def test_forms_of_addresses_and_keys(params: str, backend: tuple[str, str | None], model: str, tmp_path: Path) -> None:
-    """Each form of address, key and model that public files have becomes a backend of kind `openai`."""
+def test_forms_of_addresses_and_keys(
+    params: str, backend: dict[str, Any], model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each form of address, key and model that public files have becomes a backend that the loader accepts."""
     config, _ = translated(f"model_list: [{{model_name: a, litellm_params: {params}}}]\n", tmp_path)
-    (found,) = config["backends"].values()
-    assert backend == (found["base_url"], found.get("api_key"))
+    assert [backend] == list(config["backends"].values())
     assert model == config["models"][0]["targets"][0]["model"]
+    for variable in set(re.findall(r"\$\{(\w+)\}", str(config))):
+        monkeypatch.setenv(variable, "http://value")
+    assert parse(yaml.safe_dump(config), "parley.yaml").models
+
+
+def test_headers_of_a_deployment(tmp_path: Path) -> None:
+    """Headers are copied, except for values that may be secret, and for those that Parley sends itself."""
+    text = """\
+model_list:
+  - model_name: a
+    litellm_params:
+      model: groq/m
+      api_key: os.environ/K
+      organization: org-1
+      extra_headers: {X-Team: blue, X-Token: secret-word, X-Ref: os.environ/REF, Authorization: secret-word, x-b: "ü"}
+      headers: {Host: a, X-Long: "aGVsbG8gd29ybGQgaGVsbG8gd29ybGQgaGVsbG8gd29ybGQ="}
+  - {model_name: b, litellm_params: {model: bedrock/m, extra_headers: {X-Team: blue}}}
+"""
+    config, lines = translated(text, tmp_path)
+    sent = {"openai-organization": "org-1", "x-long": "${X_LONG}", "x-team": "blue", "x-token": "${X_TOKEN}"}
+    assert sent | {"x-ref": "${REF}"} == config["backends"]["groq"]["headers"]
+    found = "\n".join(lines)
+    assert "secret-word" not in f"{config}{found}"
+    for part in (
+        "extra_headers.X-Token: the value is not copied: set it in the environment as X_TOKEN",
+        "extra_headers.Authorization: is the header of the key; left out",
+        "extra_headers.x-b: cannot be sent in a header; left out",
+        "headers.Host: is set by Parley itself; left out",
+        "model_list[1].litellm_params.extra_headers: any-llm-sdk sends no further headers; left out",
+    ):
+        assert part in found, part
 
 
 def test_values_of_wrong_types_are_left_out(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from parley.cli.shared.dialog import Dialog
 from parley.cli.shared.starter import Answers, starter
 from parley.cli.shared.vendors import VENDORS
+from parley.config import VENDORS as PRESETS
 from parley.config.loader import load, parse
 from parley.supervisor.errors import CommandError
 from tests.processes import run_here
@@ -48,10 +49,11 @@ def test_every_vendor_gives_a_configuration(name: str, monkeypatch: pytest.Monke
     monkeypatch.setenv("PGPASSWORD", "x")
     if vendor.key:
         monkeypatch.setenv(vendor.key, KEY)
-    url = "" if vendor.base_url or vendor.kind != "openai" else "http://vllm/v1"
+    url = "" if vendor.base_url or vendor.kind == "llama_cpp" else "http://vllm/v1"
     model = "" if vendor.kind == "llama_cpp" else 'qwen3:8b "new"'
     text = starter(Answers(name, vendor, url, vendor.key, model, "off"), "parley.yaml")
     assert "off" == parse(text, "f").models[0].id
+    assert (f"vendor: {vendor.preset}" in text) == (name in PRESETS)
     every = parse(re.sub(r"^( *)# (?=- \{|[a-z_]+: )", r"\1", text, flags=re.MULTILINE), "f")
     assert ["off", "backup"] == [one.id for one in every.models]
     assert every.tls
@@ -85,8 +87,8 @@ def test_the_built_in_model_is_the_default(tmp_path: Path) -> None:
     ("options", "error"),
     [
         (("--vendor", "opnai"), '--vendor: "opnai" is unknown; use one of: openai, anthropic'),
-        (("--vendor", "hosted_vllm"), "--base-url: a URL is needed"),
-        (("--vendor", "hosted_vllm", "--base-url", "http://v/v1"), "--model: a name is needed"),
+        (("--vendor", "other"), "--base-url: a URL is needed"),
+        (("--vendor", "other", "--base-url", "http://v/v1"), "--model: a name is needed"),
         (("--vendor", "local", "--base-url", "http://v/v1"), "--base-url: local has none"),
         (("--vendor", "groq"), "the variable GROQ_API_KEY is not set, so that no test call is made; set it, or give"),
         (("--vendor", "groq", "--key-variable", KEY), "--key-variable: the name of a variable is needed"),
@@ -124,12 +126,19 @@ def test_an_existing_file_stays(tmp_path: Path) -> None:
     assert f"{file} exists; name another file, or replace it with --force" in result.stderr
 
 
-def test_azure_gets_the_path_of_its_api(upstream: ScriptedUpstream, tmp_path: Path) -> None:
-    """The URL of a resource becomes that of Azure's v1 API."""
+@pytest.mark.parametrize(
+    ("vendor", "given", "written"),
+    [
+        ("azure", "https://me.openai.azure.com/", "https://me.openai.azure.com"),
+        ("ollama", "http://gpu:11434", "http://gpu:11434/v1"),
+        ("vllm", "http://gpu:8000/api/v1/", "http://gpu:8000/api/v1"),
+    ],
+)
+def test_an_address_gets_the_path_of_the_vendor(vendor: str, given: str, written: str, tmp_path: Path) -> None:
+    """An address without a path gets that of the preset."""
     file = tmp_path / "parley.yaml"
-    options = ("--vendor", "azure", "--base-url", "https://me.openai.azure.com/", "--model", "my-deployment")
-    assert 0 == init(file, *options, "--no-test").returncode
-    assert 'base_url: "https://me.openai.azure.com/openai/v1"' in file.read_text()
+    assert 0 == init(file, "--vendor", vendor, "--base-url", given, "--model", "m", "--no-test").returncode
+    assert f'base_url: "{written}"' in file.read_text()
 
 
 def test_the_end_of_the_input(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +153,7 @@ def test_the_end_of_the_input(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_questions_on_a_terminal(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     """On a terminal each missing value is asked for; a wrong answer is explained and asked again."""
     file = tmp_path / "parley.yaml"
-    answers = ["99", "hosted_vllm", "ftp://x", upstream.url, "tiny", KEY, "TEAM_KEY", ""]
+    answers = ["99", "other", "ftp://x", upstream.url, "tiny", KEY, "TEAM_KEY", ""]
     leader, follower = os.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "parley.cli.main", "init", str(file)],

@@ -2,18 +2,21 @@
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from parley.cli.litellm import tables
+from parley.cli.litellm import headers, tables
 from parley.cli.litellm.source import Remarks, text, variable
-from parley.cli.shared.vendors import VENDORS, Vendor
+from parley.cli.litellm.vendors import OTHER_ADDRESS, OTHER_NAME, VENDORS
+from parley.cli.shared.vendors import OTHER, Vendor
 from parley.config.source import FieldPath
 
 _MAX_NAME = 32
 _ADDRESS = re.compile(r"https?://[^@\s]+|\$\{[^@\s]+")
 _ROUTED = ("azure", "bedrock", "openai")
-_UNKNOWN = Vendor("", "")
+_UNKNOWN = Vendor()
+_DATED = re.compile(r"\d{4}-\d{2}-\d{2}(?:-preview)?")
+_NEW_LIMIT_SINCE = "2024-09"  # older versions of Azure's API have no `max_completion_tokens`
 _PACKAGE = (
     "is called through any-llm-sdk: run `pip install 'parley-gateway[any-llm]'`, and set the vendor's credentials in"
     " the environment"
@@ -44,13 +47,37 @@ class Backends:
         provider, model = split_model(params)
         vendor = VENDORS.get(provider, _UNKNOWN)
         base = self._base_url(params, provider, vendor)
+        if provider in OTHER_ADDRESS and base and base != vendor.base_url:
+            vendor = _of_other_address(vendor)
         if problem := _problem(model, provider, vendor, base):
             self.remarks.add((*path, "model"), f"{problem}; the deployment is left out")
             return None
         if vendor.kind == "any_llm":
             self.remarks.add((*path, "model"), _PACKAGE)
-        name = self._name(provider, vendor.backend(base, self._key(params, provider, vendor, path)))
-        return {"backend": name, "model": model}
+        backend = vendor.backend(base, self._key(params, provider, vendor, path))
+        backend |= self._version(params, path) if provider == "azure" else {}
+        backend |= self._headers(params, vendor, path)
+        return {"backend": self._name(provider, backend), "model": model}
+
+    def _version(self, params: dict[str, Any], path: FieldPath) -> dict[str, Any]:
+        """Returns the version of Azure's API, and what differs in older ones."""
+        version = params.get("api_version")
+        if version is None:
+            return {}
+        if variable(version):
+            return {"api_version": text(version)}
+        if not _DATED.fullmatch(str(version)):
+            self.remarks.add((*path, "api_version"), "is no dated version; that of the preset is used")
+            return {}
+        return {"api_version": str(version)} | ({"rename": {}} if str(version) < _NEW_LIMIT_SINCE else {})
+
+    def _headers(self, params: dict[str, Any], vendor: Vendor, path: FieldPath) -> dict[str, Any]:
+        if vendor.kind == "any_llm":
+            for name in params.keys() & {"headers", "extra_headers", "organization"}:
+                self.remarks.add((*path, name), "any-llm-sdk sends no further headers; left out")
+            return {}
+        found = headers.translated(params, path, self.remarks, self._hidden)
+        return {"headers": found} if found else {}
 
     def _base_url(self, params: dict[str, Any], provider: str, vendor: Vendor) -> str:
         base = params.get("api_base") or params.get("base_url")
@@ -59,7 +86,7 @@ class Backends:
         url = text(base).partition("?")[0].rstrip("/")  # Azure's have ?api-version=…
         for cut in tables.CUTS:
             url = url.removesuffix(cut)
-        url = re.sub(r"/openai/deployments/[^/]*$", "", url) if provider == "azure" else url
+        url = re.sub(r"/openai(/deployments/[^/]*|/v1)?$", "", url) if provider == "azure" else url
         suffix = tables.SUFFIXES.get(provider, "")
         return url if url.endswith(suffix) else url + suffix
 
@@ -81,7 +108,8 @@ class Backends:
             self._secrets[secret] = next(name for name in names if name not in self.taken)
             self.taken.add(self._secrets[secret])
         name = self._secrets[secret]
-        self.remarks.add(path, f"the key is not copied: set it in the environment as {name}")
+        what = "the key" if path[-1] == "api_key" else "the value"
+        self.remarks.add(path, f"{what} is not copied: set it in the environment as {name}")
         return name
 
     def _name(self, provider: str, backend: dict[str, Any]) -> str:
@@ -101,7 +129,7 @@ def split_model(params: dict[str, Any]) -> tuple[str, str]:
     model = str(params.get("model") or "")
     chosen = str(params.get("custom_llm_provider") or "")
     if variable(model):
-        return chosen or ("hosted_vllm" if params.get("api_base") or params.get("base_url") else ""), text(model)
+        return tables.PREFIXES.get(chosen, chosen) or _at_address(params), text(model)
     prefix, slash, rest = model.partition("/")
     if chosen and prefix != chosen:
         return tables.PREFIXES.get(chosen, chosen), model
@@ -112,7 +140,17 @@ def split_model(params: dict[str, Any]) -> tuple[str, str]:
     for pattern, vendor in tables.BARE_MODELS.items():
         if re.fullmatch(pattern, model):
             return vendor, model
-    return ("hosted_vllm" if params.get("api_base") or params.get("base_url") else ""), model
+    return _at_address(params), model
+
+
+def _at_address(params: dict[str, Any]) -> str:
+    """Returns the vendor of a model without one: that of any server, if there is an address."""
+    return OTHER_NAME if params.get("api_base") or params.get("base_url") else ""
+
+
+def _of_other_address(vendor: Vendor) -> Vendor:
+    """Returns another server with the API of the vendor."""
+    return replace(vendor, preset="") if vendor.kind == "anthropic" else replace(OTHER, key=vendor.key)
 
 
 def variables_in_use(value: Any, all_params: Iterable[dict[str, Any]]) -> set[str]:
@@ -142,7 +180,7 @@ def _problem(model: str, provider: str, vendor: Vendor, base: str) -> str | None
         return "its vendor cannot be found out, or has no chat completions"
     if base and not _ADDRESS.fullmatch(base):
         return "its `api_base` is no URL, or has a password"
-    if vendor is _UNKNOWN and not base:
+    if vendor in (_UNKNOWN, OTHER) and not base:
         return "its vendor is unknown; set `api_base` if it has OpenAI's API"
     if vendor.kind == "openai" and not (base or vendor.base_url):
         return f"{provider} needs its URL: set `api_base`"

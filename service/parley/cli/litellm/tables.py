@@ -15,19 +15,23 @@ def _words(text: str) -> frozenset[str]:
 
 PREFIXES: Mapping[str, str] = {
     "azure_text": "azure",
+    "together_ai": "together",
+    "fireworks_ai": "fireworks",
+    "moonshot": "kimi",
     "cohere_chat": "cohere",
     "ai21_chat": "ai21",
     "ollama_chat": "ollama",
-    "vllm": "hosted_vllm",
-    "openai_like": "hosted_vllm",
-    "custom_openai": "hosted_vllm",
+    "hosted_vllm": "vllm",
+    "lm_studio": "lmstudio",
+    "llamacpp": "llama_cpp",
+    "openai_like": "other",
+    "custom_openai": "other",
+    "xinference": "other",
     "aiohttp_openai": "openai",
     "text-completion-openai": "",
     "sagemaker_chat": "sagemaker",
     "bedrock_converse": "bedrock",
     "vertex_ai_beta": "vertex_ai",
-    "xinference": "hosted_vllm",
-    "llamacpp": "hosted_vllm",
 }
 """Prefixes that mean a vendor of another name; "" for an API that Parley does not call."""
 
@@ -41,7 +45,7 @@ BARE_MODELS: Mapping[str, str] = {
 }
 """Vendors of models without a prefix, by patterns."""
 
-SUFFIXES: Mapping[str, str] = {"azure": "/openai/v1", "ollama": "/v1"}
+SUFFIXES: Mapping[str, str] = {"ollama": "/v1"}
 """What an `api_base` needs to become the base URL of an API like OpenAI's."""
 
 CUTS = ("/chat/completions", "/v1/messages")
@@ -76,18 +80,14 @@ PRICES: Mapping[str, str] = {
 
 USED_PARAMS = _words(
     "model api_key api_base base_url custom_llm_provider weight rpm tpm order timeout stream_timeout request_timeout"
-    " max_parallel_requests litellm_credential_name"
+    " max_parallel_requests litellm_credential_name api_version extra_headers headers organization"
 )
 """Parameters of a deployment that the translation reads."""
 
 PARAMS: Mapping[str, str] = {
-    "api_version": "not needed: Azure's v1 API, which the translation uses, has no versions",
-    "organization": "Parley sends no organization header; use a key of that organization's project",
-    "extra_headers": "Parley's backends send no further headers",
-    "headers": "Parley's backends send no further headers",
     "extra_body": "set what callers may send with `extra_body` of the backend",
-    "drop_params": "no parameter is dropped; a backend's refusal reaches the caller",
-    "additional_drop_params": "no parameter is dropped; a backend's refusal reaches the caller",
+    "drop_params": "presets drop what their vendors refuse; name others in `drop` of a backend",
+    "additional_drop_params": "name the parameters in `drop` of the backend",
     "allowed_openai_params": "all of OpenAI's parameters are passed on",
     "num_retries": "retries belong to the model: set `retries` there",
     "max_retries": "retries belong to the model: set `retries` there",
@@ -100,7 +100,7 @@ PARAMS: Mapping[str, str] = {
     "mock_timeout": "Parley has no mock answers",
     "merge_reasoning_content_in_choices": "reasoning stays in `reasoning_content`",
     "cache_control_injection_points": "Parley adds no cache marks; callers may send them",
-    "ssl_verify": "certificates are always checked; add your authority to the system's, or name it in SSL_CERT_FILE",
+    "ssl_verify": "certificates are always checked; name your authority with `ca` of the backend",
     "use_in_pass_through": "Parley passes no other paths through",
     "thinking": "set it for callers with `extra_body` of the backend, or in `reasoning_effort`",
     "input_cost_per_second": "prices are those of tokens",
@@ -121,10 +121,10 @@ PARAMS: Mapping[str, str] = {
     "vertex_ai_location": "any-llm-sdk reads it from the environment: set GOOGLE_CLOUD_LOCATION",
     "vertex_location": "any-llm-sdk reads it from the environment: set GOOGLE_CLOUD_LOCATION",
     "vertex_credentials": "any-llm-sdk reads it from the environment: set GOOGLE_APPLICATION_CREDENTIALS",
-    "tenant_id": "Azure is called with a key; Parley has no sign-in of Entra ID",
-    "client_id": "Azure is called with a key; Parley has no sign-in of Entra ID",
-    "client_secret": "Azure is called with a key; Parley has no sign-in of Entra ID",
-    "azure_ad_token": "Azure is called with a key; Parley has no sign-in of Entra ID",
+    "tenant_id": "no sign-in of Entra ID: keep a token in a file, and name it with `api_key: file:/PATH`",
+    "client_id": "no sign-in of Entra ID: keep a token in a file, and name it with `api_key: file:/PATH`",
+    "client_secret": "no sign-in of Entra ID: keep a token in a file, and name it with `api_key: file:/PATH`",
+    "azure_ad_token": "no sign-in of Entra ID: keep a token in a file, and name it with `api_key: file:/PATH`",
 }
 """Parameters of a deployment without a counterpart."""
 
@@ -132,7 +132,7 @@ USED_INFO = _words("mode id db_model")
 """Members of `model_info` that the translation reads, or that mean nothing elsewhere."""
 
 SETTINGS: Mapping[str, str] = {
-    "litellm_settings.drop_params": "no parameter is dropped; a backend's refusal reaches the caller",
+    "litellm_settings.drop_params": "presets drop what their vendors refuse; name others in `drop` of a backend",
     "litellm_settings.modify_params": "requests are not changed",
     "litellm_settings.set_verbose": "use `parley up --log-level debug`",
     "litellm_settings.json_logs": "logs are JSON when the output is not a terminal",
@@ -154,7 +154,10 @@ SETTINGS: Mapping[str, str] = {
     "litellm_settings.guardrails": "Parley has no guardrails yet",
     "litellm_settings.telemetry": "Parley sends no telemetry",
     "litellm_settings.forward_traceparent_to_llm_provider": "set `trace_context` of a backend",
-    "litellm_settings.ssl_verify": "certificates are always checked; name your authority in SSL_CERT_FILE",
+    "litellm_settings.ssl_verify": "certificates are always checked; name your authority with `ca` of a backend",
+    "litellm_settings.forward_client_headers_to_llm_api": "list the headers in `forward_headers` of a backend",
+    "general_settings.forward_client_headers_to_llm_api": "list the headers in `forward_headers` of a backend",
+    "litellm_settings.cert_pem": "name it with `client_certificate` of a backend",
     "litellm_settings.allowed_fails": "the breaker of a target opens after 5 failures in a row or half of 20",
     "litellm_settings.cooldown_time": "the breaker of a target chooses its own pauses",
     "litellm_settings.return_response_headers": "headers of backends are not passed on",

@@ -64,6 +64,7 @@ _COMMENTS = {
         "any_llm": "a provider of any-llm-sdk: pip install 'parley-gateway[any-llm]'",
     },
 }
+_PRESET = "its preset; each field of it can be replaced here, and `parley vendors` shows them"
 _WORDS = ("y", "n", "yes", "no", "on", "off", "true", "false", "null")  # not text in YAML
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
@@ -109,7 +110,7 @@ def _backend(answers: Answers) -> list[str]:
     entry = answers.vendor.backend(answers.base_url, answers.key)
     lines = []
     for key, value in entry.items():
-        comment = _COMMENTS.get(key, {}).get(value)
+        comment = _PRESET if key == "vendor" else _COMMENTS.get(key, {}).get(value)
         lines.append(f"    {key}: {_scalar(value)}" + (f"  # {comment}" if comment else ""))
     return lines
 

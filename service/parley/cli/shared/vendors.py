@@ -1,11 +1,10 @@
-"""The vendors that `parley init` offers and that `parley import` finds in other configurations.
-
-The tables are data: a vendor is added by a line.
-"""
+"""The vendors that `parley init` offers. `parley vendors` prints their presets."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
+
+from parley.config import VENDORS as PRESETS
 
 Kind = Literal["openai", "anthropic", "any_llm", "llama_cpp"]
 
@@ -20,14 +19,16 @@ class Vendor:
         title: Its name for people; "" if `parley init` does not offer it.
         model: A model that `parley init` suggests; "" if the user has to name one.
         kind: The kind of the backend.
+        preset: The name of its preset; "" for none.
         settings: Further settings of the backend.
     """
 
-    base_url: str
-    key: str
+    base_url: str = ""
+    key: str = ""
     title: str = ""
     model: str = ""
     kind: Kind = "openai"
+    preset: str = ""
     settings: tuple[tuple[str, str], ...] = ()
 
     def backend(self, base_url: str = "", key: str = "") -> dict[str, Any]:
@@ -37,79 +38,63 @@ class Vendor:
             base_url: Replaces the URL of the vendor.
             key: The environment variable with the key; "" for no key.
         """
-        entry: dict[str, Any] = {"kind": self.kind, **dict(self.settings)}
+        entry: dict[str, Any] = {"vendor": self.preset} if self.preset else {"kind": self.kind}
+        entry |= dict(self.settings)
         url = base_url or self.base_url
-        if url and not (self.kind == "anthropic" and url == self.base_url):
+        if url and not (self.preset and url == self.base_url):
             entry["base_url"] = url
         if key:
             entry["api_key"] = f"${{{key}}}"
         return entry
 
 
-def _package(provider: str, title: str = "") -> Vendor:
-    """Returns a vendor that any-llm-sdk calls, with credentials of the environment."""
-    return Vendor("", "", title, kind="any_llm", settings=(("provider", provider),))
-
-
-VENDORS: Mapping[str, Vendor] = {
-    "openai": Vendor("https://api.openai.com/v1", "OPENAI_API_KEY", "OpenAI", "gpt-5-mini"),
-    "anthropic": Vendor(
-        "https://api.anthropic.com", "ANTHROPIC_API_KEY", "Anthropic", "claude-haiku-4-5", kind="anthropic"
-    ),
-    "gemini": Vendor(
-        "https://generativelanguage.googleapis.com/v1beta/openai", "GEMINI_API_KEY", "Google Gemini", "gemini-2.5-flash"
-    ),
-    "mistral": Vendor("https://api.mistral.ai/v1", "MISTRAL_API_KEY", "Mistral", "mistral-small-latest"),
-    "deepseek": Vendor("https://api.deepseek.com", "DEEPSEEK_API_KEY", "DeepSeek", "deepseek-chat"),
-    "groq": Vendor("https://api.groq.com/openai/v1", "GROQ_API_KEY", "Groq", "openai/gpt-oss-20b"),
-    "openrouter": Vendor("https://openrouter.ai/api/v1", "OPENROUTER_API_KEY", "OpenRouter", "openai/gpt-5-mini"),
-    "together_ai": Vendor("https://api.together.xyz/v1", "TOGETHERAI_API_KEY", "Together AI", "openai/gpt-oss-20b"),
-    "fireworks_ai": Vendor(
-        "https://api.fireworks.ai/inference/v1",
-        "FIREWORKS_API_KEY",
-        "Fireworks AI",
-        "accounts/fireworks/models/gpt-oss-20b",
-    ),
-    "xai": Vendor("https://api.x.ai/v1", "XAI_API_KEY", "xAI", "grok-3-mini"),
-    "azure": Vendor("", "AZURE_API_KEY", "Azure OpenAI (the model is the deployment)"),
-    "ollama": Vendor("http://localhost:11434/v1", "", "Ollama on this machine", "qwen3:8b"),
-    "hosted_vllm": Vendor("", "", "vLLM, SGLang or another server of your own"),
-    "local": Vendor("", "", "the built-in small model, without an account", kind="llama_cpp"),
-    "perplexity": Vendor("https://api.perplexity.ai", "PERPLEXITYAI_API_KEY"),
-    "cerebras": Vendor("https://api.cerebras.ai/v1", "CEREBRAS_API_KEY"),
-    "sambanova": Vendor("https://api.sambanova.ai/v1", "SAMBANOVA_API_KEY"),
-    "deepinfra": Vendor("https://api.deepinfra.com/v1/openai", "DEEPINFRA_API_KEY"),
-    "nvidia_nim": Vendor("https://integrate.api.nvidia.com/v1", "NVIDIA_NIM_API_KEY"),
-    "cohere": Vendor("https://api.cohere.ai/compatibility/v1", "COHERE_API_KEY"),
-    "codestral": Vendor("https://codestral.mistral.ai/v1", "CODESTRAL_API_KEY"),
-    "huggingface": Vendor("https://router.huggingface.co/v1", "HF_TOKEN"),
-    "github": Vendor("https://models.inference.ai.azure.com", "GITHUB_API_KEY"),
-    "meta_llama": Vendor("https://api.llama.com/compat/v1", "LLAMA_API_KEY"),
-    "moonshot": Vendor("https://api.moonshot.ai/v1", "MOONSHOT_API_KEY"),
-    "dashscope": Vendor("https://dashscope-intl.aliyuncs.com/compatible-mode/v1", "DASHSCOPE_API_KEY"),
-    "zai": Vendor("https://api.z.ai/api/paas/v4", "ZAI_API_KEY"),
-    "minimax": Vendor("https://api.minimax.io/v1", "MINIMAX_API_KEY"),
-    "volcengine": Vendor("https://ark.cn-beijing.volces.com/api/v3", "VOLCENGINE_API_KEY"),
-    "nebius": Vendor("https://api.studio.nebius.ai/v1", "NEBIUS_API_KEY"),
-    "novita": Vendor("https://api.novita.ai/v3/openai", "NOVITA_API_KEY"),
-    "hyperbolic": Vendor("https://api.hyperbolic.xyz/v1", "HYPERBOLIC_API_KEY"),
-    "friendliai": Vendor("https://api.friendli.ai/serverless/v1", "FRIENDLI_TOKEN"),
-    "featherless_ai": Vendor("https://api.featherless.ai/v1", "FEATHERLESS_AI_API_KEY"),
-    "nscale": Vendor("https://inference.api.nscale.com/v1", "NSCALE_API_KEY"),
-    "ai21": Vendor("https://api.ai21.com/studio/v1", "AI21_API_KEY"),
-    "baseten": Vendor("https://inference.baseten.co/v1", "BASETEN_API_KEY"),
-    "vercel_ai_gateway": Vendor("https://ai-gateway.vercel.sh/v1", "VERCEL_AI_GATEWAY_API_KEY"),
-    "lm_studio": Vendor("http://localhost:1234/v1", ""),
-    "llamafile": Vendor("http://127.0.0.1:8080/v1", ""),
-    "azure_ai": Vendor("", "AZURE_AI_API_KEY"),
-    "databricks": Vendor("", "DATABRICKS_API_KEY"),
-    "litellm_proxy": Vendor("", "LITELLM_PROXY_API_KEY"),
-    "bedrock": _package("bedrock"),
-    "sagemaker": _package("sagemaker"),
-    "vertex_ai": _package("vertexai"),
-    "watsonx": _package("watsonx"),
+_OFFERED: Mapping[str, tuple[str, str]] = {
+    "openai": ("OpenAI", "gpt-5-mini"),
+    "anthropic": ("Anthropic", "claude-haiku-4-5"),
+    "gemini": ("Google Gemini", "gemini-2.5-flash"),
+    "mistral": ("Mistral", "mistral-small-latest"),
+    "deepseek": ("DeepSeek", "deepseek-chat"),
+    "groq": ("Groq", "openai/gpt-oss-20b"),
+    "cerebras": ("Cerebras", "gpt-oss-120b"),
+    "kimi": ("Kimi (Moonshot AI)", ""),
+    "xai": ("xAI", "grok-3-mini"),
+    "openrouter": ("OpenRouter", "openai/gpt-5-mini"),
+    "together": ("Together AI", "openai/gpt-oss-20b"),
+    "fireworks": ("Fireworks AI", "accounts/fireworks/models/gpt-oss-20b"),
+    "azure": ("Azure OpenAI", ""),
+    "bedrock": ("Amazon Bedrock", ""),
+    "ollama": ("Ollama", "qwen3:8b"),
+    "vllm": ("vLLM", ""),
+    "sglang": ("SGLang", ""),
+    "llama_cpp": ("llama.cpp's server", ""),
+    "lmstudio": ("LM Studio", ""),
+    "tgi": ("Text Generation Inference", ""),
 }
-"""Vendors by name; where LiteLLM knows the vendor, the name is LiteLLM's prefix."""
+"""The title of each preset, and a model that is suggested; "" if there is none that lasts."""
+
+
+def _of_preset(name: str) -> Vendor:
+    preset, (title, model) = PRESETS[name], _OFFERED.get(name, ("", ""))
+    return Vendor(preset.settings.get("base_url", ""), preset.key, title, model, preset.kind, name)
+
+
+OTHER = Vendor(title="another server with OpenAI's API")
+VENDORS: Mapping[str, Vendor] = {
+    **{name: _of_preset(name) for name in (*_OFFERED, *(PRESETS.keys() - _OFFERED.keys()))},
+    "other": OTHER,
+    "local": Vendor(title="the built-in model, without an account", kind="llama_cpp"),
+}
+"""Vendors by name, in the order of `parley init`: the presets, any other server, and the built-in model."""
+
+
+def package(provider: str) -> Vendor:
+    """Returns a vendor that any-llm-sdk calls, with credentials of the environment."""
+    return Vendor(kind="any_llm", settings=(("provider", provider),))
+
+
+def with_key(vendor: Vendor, key: str) -> Vendor:
+    """Returns a vendor whose key is in another environment variable."""
+    return replace(vendor, key=key)
 
 
 def offered() -> dict[str, Vendor]:
