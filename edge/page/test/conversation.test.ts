@@ -10,7 +10,7 @@ interface Sent {
   method: string;
   path: string;
   session: string | null;
-  body: { messages: { role: string; content: string }[]; through_turn?: number };
+  body: { messages: { role: string; content: string }[]; through_turn?: number; title?: string };
 }
 
 const original = globalThis.fetch;
@@ -27,6 +27,7 @@ function stream(text: string, session: string | null = "s"): () => Response {
 
 function respond(path: string): Response {
   if (path.includes("/messages")) return Response.json({ messages: [{ turn: ++turn, role: "assistant" }] });
+  if (/\/sessions\/[^/]+$/.test(path)) return Response.json({});
   if (path.endsWith("/fork")) return Response.json({ id: "fork" });
   return answers.shift()?.() ?? Response.json({ error: { message: "none left" } }, { status: 503 });
 }
@@ -58,6 +59,15 @@ test("with a session, a turn sends its new messages only", async () => {
   assert.deepEqual([["Be brief.", "a"], ["b"]], completions().map(contents));
   assert.deepEqual([null, "s"], completions().map(({ session }) => session));
   assert.deepEqual([1, 2], chat.turns.map(({ number }) => number));
+});
+
+test("a new session is named after its first question, once", async () => {
+  answers = [stream("one"), stream("two")];
+  const chat = conversation();
+  await chat.send(question(` ${"x".repeat(100)}\nmore`), SETUP);
+  await chat.send(question("b"), SETUP);
+  const named = sent.filter(({ method }) => method === "PATCH");
+  assert.deepEqual([["/api/v1/sessions/s", "x".repeat(80)]], named.map(({ path, body }) => [path, body.title]));
 });
 
 test("without a session, a turn sends the history", async () => {

@@ -5,7 +5,7 @@ import { test } from "node:test";
 import type { Message, Session, SessionMessage } from "../src/api/types";
 import { history } from "../src/playground/conversation";
 import { turnsOf } from "../src/playground/restored";
-import { matching, treesOf, type Node } from "../src/sessions/tree";
+import { matching, merged, treesOf, type Node } from "../src/sessions/tree";
 
 const session = (id: string, forked?: string): Session => ({
   ...{ id, model: `model-${id}`, created: 0, updated: 0, object: "chat.session" },
@@ -26,6 +26,11 @@ test("a search finds ids and models, in any case", () => {
   const listed = [session("abc"), session("xyz")];
   assert.deepEqual(["xyz"], matching(listed, " MODEL-X ").map(({ id }) => id));
   assert.equal(2, matching(listed, "").length);
+});
+
+test("a search has each session once, the latest first", () => {
+  const at = (id: string, updated: number): Session => ({ ...session(id), updated });
+  assert.deepEqual(["c", "b", "a"], merged([at("a", 1), at("c", 3)], [at("b", 2), at("a", 1)]).map(({ id }) => id));
 });
 
 test("a stored session becomes turns with their states, and its history is complete", () => {

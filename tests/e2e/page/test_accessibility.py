@@ -47,7 +47,7 @@ def test_no_view_violates_a_rule(visitor: Visitor, upstream: ScriptedUpstream, i
     page.get_by_role("button", name="Setup").click()
     check(page, installed, "setup")
     page.get_by_role("link", name="Sessions").click()
-    expect(page.get_by_label("Search by id or model")).to_be_visible()
+    expect(page.get_by_label("Search")).to_be_visible()
     check(page, installed, "sessions")
 
 

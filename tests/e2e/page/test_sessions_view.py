@@ -15,7 +15,7 @@ def test_a_session_is_found_continued_exported_and_deleted(reader: Visitor, upst
     session = chat(reader, "First question")
     page = reader.page
     page.get_by_role("link", name="Sessions").click()
-    page.get_by_label("Search by id or model").fill(session)
+    page.get_by_label("Search").fill(session)
     row = page.get_by_role("listitem").filter(has_text=session)
     with page.expect_download() as download:
         row.get_by_role("button", name="Export").click()
@@ -29,11 +29,33 @@ def test_a_session_is_found_continued_exported_and_deleted(reader: Visitor, upst
     expect(page.get_by_role("article").last).to_contain_text("Two")
     assert session == reader.parley.request("GET", "/api/v1/sessions?page_size=1")[1]["sessions"][0]["id"]
     page.get_by_role("link", name="Sessions").click()
-    page.get_by_label("Search by id or model").fill(session)
+    page.get_by_label("Search").fill(session)
     page.on("dialog", lambda dialog: dialog.accept())
     row.get_by_role("button", name="Delete").click()
     expect(page.get_by_text("0 sessions")).to_be_visible()
     assert 404 == reader.parley.request("GET", f"/api/v1/sessions/{session}")[0]
+
+
+def test_a_session_is_renamed_and_found_by_its_words(reader: Visitor, upstream: ScriptedUpstream) -> None:
+    """A chat of the page is named after its question; it is found by a word of its answer, and by a new title."""
+    upstream.answer(stream("A quokka smiles."))
+    page = reader.page
+    reader.ask("Which animal smiles?")
+    reader.finished()
+    page.get_by_role("link", name="Sessions").click()
+    page.get_by_label("Search").fill("quokka")
+    row = page.get_by_role("listitem").filter(has_text="Which animal smiles?")
+    row.get_by_role("button", name="Rename Which animal smiles?").click()
+    page.get_by_label("Title").fill("Happy <b>marsupials</b>")
+    page.get_by_label("Title").press("Enter")
+    expect(page.get_by_role("link", name="Happy <b>marsupials</b>")).to_be_visible()
+    page.get_by_label("Search").fill("marsupials")
+    expect(page.get_by_text("1 session", exact=True)).to_be_visible()
+    page.get_by_role("link", name="Happy <b>marsupials</b>").click()
+    expect(page.get_by_role("article")).to_contain_text("A quokka smiles.")
+    page.get_by_role("link", name="Sessions").click()
+    page.get_by_label("Search").fill("nothing has these words")
+    expect(page.get_by_text("0 sessions")).to_be_visible()
 
 
 def test_a_fork_is_below_its_origin(reader: Visitor, upstream: ScriptedUpstream) -> None:

@@ -50,11 +50,23 @@ export async function lastTurn(credential: Credential, session: string): Promise
 export interface SessionPage {
   sessions: Session[];
   next_page_token?: string;
+  /** Whether a search has missed turns that are not indexed yet; repeating it indexes more of them. */
+  incomplete?: boolean;
 }
 
 /** Returns a page of the account's sessions, the latest turn first. */
 export function listSessions(credential: Credential, token: string): Promise<SessionPage> {
   return read<SessionPage>(credential, `/api/v1/sessions?page_size=100${pageAfter(token)}`);
+}
+
+/** Returns the latest sessions with all of the words in a turn or in the title. */
+export function searchSessions(credential: Credential, words: string, signal: AbortSignal): Promise<SessionPage> {
+  return read<SessionPage>(credential, `/api/v1/sessions?page_size=100&query=${encodeURIComponent(words)}`, { signal });
+}
+
+/** Changes the title of a session; an empty one removes it. */
+export function renameSession(credential: Credential, session: string, title: string): Promise<Session> {
+  return read<Session>(credential, pathOf(session), { method: "PATCH", body: { title } });
 }
 
 export function getSession(credential: Credential, session: string): Promise<Session> {

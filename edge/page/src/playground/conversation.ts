@@ -6,10 +6,13 @@
 
 import { openStream, type Parameters } from "../api/completions";
 import { ApiError, type Credential } from "../api/http";
-import { fork, lastTurn } from "../api/server";
+import { fork, lastTurn, renameSession } from "../api/server";
 import type { Message } from "../api/types";
 import { append, newAnswer, type Answer } from "./answer";
+import { textOf } from "./images";
 
+/** The length of a title that is made of a question. */
+const MAX_TITLE = 80;
 /** How often views are updated during a stream, in milliseconds. */
 const UPDATE_MS = 40;
 
@@ -144,6 +147,7 @@ export class Conversation {
     const { branch } = this;
     const answer = newAnswer(this.model, performance.now());
     const turn = newTurn(messages, answer);
+    const isNew = !branch.session;
     const sent = branch.session ? messages : [...history(branch.turns, setup.system), ...messages];
     branch.turns.push(turn);
     this.changed();
@@ -154,7 +158,7 @@ export class Conversation {
       fail(answer, error, signal);
     }
     answer.endedAt = performance.now();
-    await this.readReceipt(branch, turn);
+    await Promise.all([this.readReceipt(branch, turn), isNew && this.title(branch, messages)]);
   }
 
   private async stream(
@@ -187,6 +191,12 @@ export class Conversation {
     turn.number = last.turn;
     turn.answer.receipt = last.receipt ?? null;
     turn.answer.stored = last;
+  }
+
+  /** Names a new session after its first question. Without a title, it is listed with its model. */
+  private async title({ session }: Branch, messages: Message[]): Promise<void> {
+    const [line] = messages.map(textOf).join(" ").trim().split("\n", 1);
+    if (session && line) await renameSession(this.credential(), session, line.slice(0, MAX_TITLE)).catch(() => undefined);
   }
 
   private changedSoon(): void {

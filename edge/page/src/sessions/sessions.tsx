@@ -1,41 +1,44 @@
-// The account's sessions: search, open, export, delete; forks are below their origin.
+// The account's sessions: search, open, rename, export, delete; forks are below their origin.
 
-import { useEffect, useState } from "preact/hooks";
-import { deleteSession, exportSession, listSessions } from "../api/server";
+import { useState } from "preact/hooks";
+import { exportSession } from "../api/server";
 import type { Session } from "../api/types";
 import type { ViewProps } from "../app";
+import { withoutDirections } from "../markdown/links";
 import { texts } from "../texts";
 import { Field } from "../ui/field";
-import { matching, treesOf, type Node } from "./tree";
+import { treesOf, type Node } from "./tree";
+import { useSessions } from "./use_sessions";
+
+/** The API permits so many characters. */
+const MAX_TITLE = 512;
 
 export function Sessions({ credential, onFailure }: ViewProps) {
-  const [sessions, setSessions] = useState<Session[] | null>(null);
-  const [next, setNext] = useState("");
   const [text, setText] = useState("");
-  const load = (token: string) =>
-    listSessions(credential, token).then((page) => {
-      setSessions((known) => [...(token ? (known ?? []) : []), ...page.sessions]);
-      setNext(page.next_page_token ?? "");
-    }, onFailure);
-  useEffect(() => void load(""), [credential]);
-  if (!sessions) return <p class="loading">{texts.loading}</p>;
+  const { shown, isSearching, more, rename, remove } = useSessions(credential, text, onFailure);
+  if (!shown) return <p class="loading">{texts.loading}</p>;
   const actions: Actions = {
+    onRename: rename,
     onExport: (session) => void exportSession(credential, session.id).then((file) => save(file, session.id), onFailure),
-    onDelete: (session) => {
-      if (!confirm(texts.sessions.confirm(session.id))) return;
-      const forget = () => setSessions((known) => (known ?? []).filter(({ id }) => id !== session.id));
-      void deleteSession(credential, session.id).then(forget, onFailure);
-    },
+    onDelete: (session) => confirm(texts.sessions.confirm(session.id)) && remove(session),
   };
   return (
     <div class="sessions">
-      <Field label={texts.sessions.search}>
-        {(id) => <input id={id} type="search" value={text} onInput={(event) => setText(event.currentTarget.value)} />}
+      <Field label={texts.sessions.search} hint={texts.sessions.searchHint}>
+        {(id, describedBy) => (
+          <input
+            id={id}
+            type="search"
+            aria-describedby={describedBy}
+            value={text}
+            onInput={(event) => setText(event.currentTarget.value)}
+          />
+        )}
       </Field>
-      <p role="status">{texts.sessions.count(matching(sessions, text).length)}</p>
-      <Nodes nodes={treesOf(matching(sessions, text))} actions={actions} />
-      {next && (
-        <button type="button" onClick={() => void load(next)}>
+      <p role="status">{isSearching ? texts.sessions.searching : texts.sessions.count(shown.length)}</p>
+      <Nodes nodes={treesOf(shown)} actions={actions} />
+      {more && (
+        <button type="button" onClick={more}>
           {texts.sessions.more}
         </button>
       )}
@@ -53,6 +56,7 @@ function save(file: Blob, session: string): void {
 }
 
 interface Actions {
+  onRename(session: Session, title: string): void;
   onExport(session: Session): void;
   onDelete(session: Session): void;
 }
@@ -71,25 +75,78 @@ function Nodes({ nodes, actions }: { nodes: Node[]; actions: Actions }) {
   );
 }
 
-function Row({ session, onExport, onDelete }: { session: Session } & Actions) {
+function Row({ session, onRename, onExport, onDelete }: { session: Session } & Actions) {
   const { sessions: words } = texts;
-  const updated = new Date(1000 * session.updated);
+  const [isRenamed, setRenamed] = useState(false);
+  const name = session.title || words.untitled(session.model);
+  if (isRenamed) {
+    const save = (title: string) => {
+      setRenamed(false);
+      onRename(session, title);
+    };
+    return <TitleForm title={session.title ?? ""} onSave={save} onCancel={() => setRenamed(false)} />;
+  }
   return (
     <div class="session">
-      <a href={`#/playground/${session.id}`}>{session.title || words.untitled(session.model)}</a>
-      <span class="hint">
-        {session.model} · {words.turns(session.turn_count ?? 0)} ·{" "}
-        <time dateTime={updated.toISOString()}>{words.time(updated)}</time>
-      </span>
-      <span class="hint id">{session.id}</span>
+      <a href={`#/playground/${encodeURIComponent(session.id)}`} dir="auto">
+        {withoutDirections(name)}
+      </a>
+      <Properties session={session} />
       <div class="row">
-        <button type="button" class="quiet" aria-label={words.exportOf(session.id)} onClick={() => onExport(session)}>
+        <button type="button" class="quiet" aria-label={words.renameOf(name)} onClick={() => setRenamed(true)}>
+          {words.rename}
+        </button>
+        <button type="button" class="quiet" aria-label={words.exportOf(name)} onClick={() => onExport(session)}>
           {words.export}
         </button>
-        <button type="button" class="quiet" aria-label={words.deleteOf(session.id)} onClick={() => onDelete(session)}>
+        <button type="button" class="quiet" aria-label={words.deleteOf(name)} onClick={() => onDelete(session)}>
           {words.delete}
         </button>
       </div>
     </div>
+  );
+}
+
+/** The model, the number of turns, the time, the labels and the id of a session. */
+function Properties({ session: { id, model, turn_count: count, updated, labels } }: { session: Session }) {
+  const { sessions: words } = texts;
+  const time = new Date(1000 * updated);
+  return (
+    <>
+      <span class="hint">
+        {model} · {words.turns(count ?? 0)} · <time dateTime={time.toISOString()}>{words.time(time)}</time>
+        {Object.entries(labels ?? {}).map(([name, value]) => (
+          <span key={name} class="label">
+            {withoutDirections(`${name}=${value}`)}
+          </span>
+        ))}
+      </span>
+      <span class="hint id">{id}</span>
+    </>
+  );
+}
+
+function TitleForm({ title, onSave, onCancel }: { title: string; onSave(title: string): void; onCancel(): void }) {
+  const [value, setValue] = useState(title);
+  const submit = (event: Event) => {
+    event.preventDefault();
+    onSave(value.trim());
+  };
+  return (
+    <form class="session" onSubmit={submit} onKeyDown={(event) => event.key === "Escape" && onCancel()}>
+      <Field label={texts.sessions.title}>
+        {(id) => (
+          <input id={id} autofocus maxLength={MAX_TITLE} value={value} onInput={(event) => setValue(event.currentTarget.value)} />
+        )}
+      </Field>
+      <div class="row">
+        <button type="submit" class="primary">
+          {texts.sessions.save}
+        </button>
+        <button type="button" onClick={onCancel}>
+          {texts.turn.cancel}
+        </button>
+      </div>
+    </form>
   );
 }

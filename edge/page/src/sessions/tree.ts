@@ -18,8 +18,14 @@ export function treesOf(sessions: Session[]): Node[] {
   return roots;
 }
 
-/** Returns the sessions whose id or model contains the text. */
+/** Returns the sessions whose id, model or title contains the text. */
 export function matching(sessions: Session[], text: string): Session[] {
   const wanted = text.trim().toLowerCase();
-  return sessions.filter(({ id, model }) => id.includes(wanted) || model.toLowerCase().includes(wanted));
+  return sessions.filter(({ id, model, title }) => [id, model, title].some((one) => one?.toLowerCase().includes(wanted)));
+}
+
+/** Returns the sessions of both lists, each once, the latest turn first. */
+export function merged(some: Session[], others: Session[]): Session[] {
+  const all = new Map([...some, ...others].map((session) => [session.id, session]));
+  return [...all.values()].sort((a, b) => b.updated - a.updated);
 }
