@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 RUN_STAMP := .venv/.run
 PROTOS = $(sort $(wildcard protos/parley/*/*.proto protos/parley/*/*/*.proto))
-GENERATED = service/parley/v1 service/parley/admin
+GENERATED = service/parley/v1 service/parley/admin service/parley/guard
 # The number of test processes. Most tests wait for other processes, so two of them share a core.
 JOBS ?= $(shell expr 2 \* $$(nproc))
 # The protos that `buf breaking` compares with are those of the first of these revisions that exists.

@@ -45,6 +45,7 @@ return {
     UPSTREAM_QUOTA_EXHAUSTED = { status = 429, grpc_status = 8, type = "insufficient_quota", should_retry = false },
     LOCAL_RESOURCES = { status = 503, grpc_status = 14, type = "server_error", should_retry = true },
     LOOP_DETECTED = { status = 508, grpc_status = 9, type = "server_error", should_retry = false },
+    GUARD_UNAVAILABLE = { status = 503, grpc_status = 14, type = "server_error", should_retry = true },
   },
   statuses = {
     [400] = { message = "Bad request", type = "invalid_request_error", should_retry = false },

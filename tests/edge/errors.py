@@ -61,6 +61,7 @@ REASONS: list[tuple[str, grpc.StatusCode, str, str | None, str | None]] = [
         None,
         "1",
     ),
+    ("GUARD_UNAVAILABLE", STATUS.UNAVAILABLE, 'The guard "pii" of this service is not available', None, "1"),
     ("LOOP_DETECTED", STATUS.FAILED_PRECONDITION, "The request has passed through 8 Parleys", None, None),
     ("RATE_LIMITED", STATUS.RESOURCE_EXHAUSTED, "This key may make 6 requests a minute; try again", None, "7"),
     ("INVALID_TOKEN", STATUS.UNAUTHENTICATED, "The access token has expired; request a new one", None, None),

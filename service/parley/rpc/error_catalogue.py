@@ -135,6 +135,7 @@ SERVICE: dict[ErrorReason.ValueType, ServiceError] = {
     reasons.ERROR_REASON_LOCAL_RESOURCES: _unavailable(),
     # Not retried: each retry would pass through all of them again. RFC 5842, 7.2.
     reasons.ERROR_REASON_LOOP_DETECTED: ServiceError(StatusCode.FAILED_PRECONDITION, 508, SERVER),
+    reasons.ERROR_REASON_GUARD_UNAVAILABLE: _unavailable(),
 }
 
 EDGE: dict[int, EdgeError] = {

@@ -9,6 +9,8 @@ import structlog
 from google.rpc import error_details_pb2, status_pb2
 
 from parley.core.errors import (
+    GuardRefused,
+    GuardUnavailable,
     InvalidRequest,
     LimitExceeded,
     ParleyError,
@@ -38,7 +40,7 @@ def status(error: ParleyError) -> grpc.StatusCode:
 
 def code(error: ParleyError) -> str:
     """Returns the machine-readable code: the upstream's if it is public, else the reason in lower case."""
-    own = error.code if isinstance(error, UpstreamRejected | UpstreamQuotaExhausted) else None
+    own = error.code if isinstance(error, UpstreamRejected | UpstreamQuotaExhausted | GuardRefused) else None
     return own or name(error).lower()
 
 
@@ -144,4 +146,6 @@ def _info(error: ParleyError) -> dict[str, str]:
     info = {"param": error.param} if error.param else {}
     if isinstance(error, UpstreamRejected | UpstreamQuotaExhausted) and error.code:
         info["upstream_code"] = error.code
+    if isinstance(error, GuardRefused | GuardUnavailable):
+        info |= {"guard": error.guard, "guard_reason": error.guard_reason}
     return info

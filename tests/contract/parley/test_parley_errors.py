@@ -67,6 +67,7 @@ REASONS: dict[str, type[ParleyError]] = {
     "SERVICE_TIMEOUT": UpstreamTimeout,
     "LOCAL_RESOURCES": UpstreamUnavailable,
     "LOOP_DETECTED": LoopDetected,
+    "GUARD_UNAVAILABLE": UpstreamUnavailable,
     "CALL_CANCELLED": UpstreamRejected,
     # Never sent by the methods that the backend calls.
     "KEY_NOT_FOUND": UpstreamUnrecognized,

@@ -63,7 +63,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: INVALID_ARGUMENT, 400, "the request (9120 tokens) exceeds the available context size (8192 tokens)".
     """
     ERROR_REASON_CONTENT_POLICY: _ErrorReason.ValueType  # 10
-    """The backend refused the content; the message is the backend's own.
+    """The backend, or a guard, refused the content; the message is its own.
     Example: INVALID_ARGUMENT, 400, "Your request was rejected by the safety system".
     """
     ERROR_REASON_UPSTREAM_REJECTED: _ErrorReason.ValueType  # 11
@@ -226,11 +226,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """An administrator has cancelled the call. Its upstream connection is closed; its turn, if it has one, is kept as incomplete.
     Example: PERMISSION_DENIED, 403, "An administrator of this service has cancelled the call".
     """
+    ERROR_REASON_GUARD_UNAVAILABLE: _ErrorReason.ValueType  # 49
+    """A guard of the model failed, and the configuration lets nothing pass without it (`on_failure: closed`). The request is
+    not at fault. Try again.
+    Example: UNAVAILABLE, 503, "The guard "pii" of this service is not available; try again later".
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` of the `google.rpc.ErrorInfo` (domain `parley`) in every failed call, without the prefix
-    `ERROR_REASON_`. Its metadata may contain `param`, the field at fault, and `upstream_code`, the backend's own code for
-    a refusal or an exhausted quota. Each value shows an example: the gRPC status, the HTTP status at the edge, and a
+    `ERROR_REASON_`. Its metadata may contain `param`, the field at fault; `upstream_code`, the backend's own code for
+    a refusal or an exhausted quota; `guard`, the guard that refused the content or failed, and `guard_reason`, its cause. Each value shows an example: the gRPC status, the HTTP status at the edge, and a
     message.
     """
 
@@ -275,7 +280,7 @@ ERROR_REASON_CONTEXT_LENGTH_EXCEEDED: ErrorReason.ValueType  # 9
 Example: INVALID_ARGUMENT, 400, "the request (9120 tokens) exceeds the available context size (8192 tokens)".
 """
 ERROR_REASON_CONTENT_POLICY: ErrorReason.ValueType  # 10
-"""The backend refused the content; the message is the backend's own.
+"""The backend, or a guard, refused the content; the message is its own.
 Example: INVALID_ARGUMENT, 400, "Your request was rejected by the safety system".
 """
 ERROR_REASON_UPSTREAM_REJECTED: ErrorReason.ValueType  # 11
@@ -437,5 +442,10 @@ Example: UNAUTHENTICATED, 401, "Missing or invalid admin key; send it as `author
 ERROR_REASON_CALL_CANCELLED: ErrorReason.ValueType  # 48
 """An administrator has cancelled the call. Its upstream connection is closed; its turn, if it has one, is kept as incomplete.
 Example: PERMISSION_DENIED, 403, "An administrator of this service has cancelled the call".
+"""
+ERROR_REASON_GUARD_UNAVAILABLE: ErrorReason.ValueType  # 49
+"""A guard of the model failed, and the configuration lets nothing pass without it (`on_failure: closed`). The request is
+not at fault. Try again.
+Example: UNAVAILABLE, 503, "The guard "pii" of this service is not available; try again later".
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -24,7 +24,7 @@ class Receipt(_message.Message):
     """All attempts of one call. For gRPC callers it is in the trailing metadata of a completion, successful or failed, as
     `parley-receipt-bin`, or, if the call's own metadata has `parley-receipt: json`, as the text of a JSON object in
     `parley-receipt`; in a session it is kept with the turn. A replayed call (`Idempotency-Key`) has no receipt, nor has
-    a call that was rejected before its first attempt.
+    a call that was rejected before its first attempt and before a guard checked it.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -34,6 +34,7 @@ class Receipt(_message.Message):
     COST_FIELD_NUMBER: _builtins.int
     DURATION_MS_FIELD_NUMBER: _builtins.int
     LEFT_OUT_FIELD_NUMBER: _builtins.int
+    GUARDS_FIELD_NUMBER: _builtins.int
     cost: _builtins.float
     """The cost of all attempts, by the configuration's prices. Absent where no attempt has a price."""
     duration_ms: _builtins.int
@@ -50,6 +51,10 @@ class Receipt(_message.Message):
     def usage(self) -> _message_pb2.Usage:
         """The token usage of all attempts. Absent where no attempt used tokens."""
 
+    @_builtins.property
+    def guards(self) -> _containers.RepeatedCompositeFieldContainer[Global___GuardResult]:
+        """What the guards of the model decided, in the order of their first check: one entry for each guard and phase."""
+
     def __init__(
         self,
         *,
@@ -58,10 +63,11 @@ class Receipt(_message.Message):
         cost: _builtins.float | None = ...,
         duration_ms: _builtins.int | None = ...,
         left_out: _builtins.int | None = ...,
+        guards: _abc.Iterable[Global___GuardResult] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "_duration_ms", b"_duration_ms", "_left_out", b"_left_out", "cost", b"cost", "duration_ms", b"duration_ms", "left_out", b"left_out", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "_duration_ms", b"_duration_ms", "_left_out", b"_left_out", "attempts", b"attempts", "cost", b"cost", "duration_ms", b"duration_ms", "left_out", b"left_out", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "_duration_ms", b"_duration_ms", "_left_out", b"_left_out", "attempts", b"attempts", "cost", b"cost", "duration_ms", b"duration_ms", "guards", b"guards", "left_out", b"left_out", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cost: _TypeAlias = _typing.Literal["cost"]  # noqa: Y015
     _WhichOneofArgType__cost: _TypeAlias = _typing.Literal["_cost", b"_cost"]  # noqa: Y015
@@ -77,6 +83,63 @@ class Receipt(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__left_out) -> _WhichOneofReturnType__left_out | None: ...
 
 Global___Receipt: _TypeAlias = Receipt  # noqa: Y015
+
+@_typing.final
+class GuardResult(_message.Message):
+    """The checks of one guard on one side of the model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GUARD_FIELD_NUMBER: _builtins.int
+    PHASE_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    CHECKS_FIELD_NUMBER: _builtins.int
+    DURATION_MS_FIELD_NUMBER: _builtins.int
+    guard: _builtins.str
+    """The name of the guard in the configuration."""
+    phase: _builtins.str
+    """`before` the model, or `after` it."""
+    outcome: _builtins.str
+    """The most severe outcome of the checks: `allowed`; `redacted`; `refused`, with the `reason`; `failed_open`, where the
+    guard failed and the text passed; or `failed_closed`, where the guard failed and the call ended.
+    """
+    reason: _builtins.str
+    """The guard's own reason for a refusal, or the cause of a failure: `unreachable`, `timeout`, `error`, `invalid_response`,
+    `breaker_open` or `not_text`.
+    """
+    checks: _builtins.int
+    """The number of checks: the windows of a streamed answer have one each. Always set."""
+    duration_ms: _builtins.int
+    """Milliseconds of all checks. Always set."""
+    def __init__(
+        self,
+        *,
+        guard: _builtins.str = ...,
+        phase: _builtins.str = ...,
+        outcome: _builtins.str = ...,
+        reason: _builtins.str | None = ...,
+        checks: _builtins.int | None = ...,
+        duration_ms: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_checks", b"_checks", "_duration_ms", b"_duration_ms", "_reason", b"_reason", "checks", b"checks", "duration_ms", b"duration_ms", "reason", b"reason"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_checks", b"_checks", "_duration_ms", b"_duration_ms", "_reason", b"_reason", "checks", b"checks", "duration_ms", b"duration_ms", "guard", b"guard", "outcome", b"outcome", "phase", b"phase", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__checks: _TypeAlias = _typing.Literal["checks"]  # noqa: Y015
+    _WhichOneofArgType__checks: _TypeAlias = _typing.Literal["_checks", b"_checks"]  # noqa: Y015
+    _WhichOneofReturnType__duration_ms: _TypeAlias = _typing.Literal["duration_ms"]  # noqa: Y015
+    _WhichOneofArgType__duration_ms: _TypeAlias = _typing.Literal["_duration_ms", b"_duration_ms"]  # noqa: Y015
+    _WhichOneofReturnType__reason: _TypeAlias = _typing.Literal["reason"]  # noqa: Y015
+    _WhichOneofArgType__reason: _TypeAlias = _typing.Literal["_reason", b"_reason"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__checks) -> _WhichOneofReturnType__checks | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__duration_ms) -> _WhichOneofReturnType__duration_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reason) -> _WhichOneofReturnType__reason | None: ...
+
+Global___GuardResult: _TypeAlias = GuardResult  # noqa: Y015
 
 @_typing.final
 class Attempt(_message.Message):

@@ -58,6 +58,7 @@ _REASONS: dict[ErrorReason.ValueType, Classification] = {
     reasons.ERROR_REASON_UNKNOWN_METHOD: Classification(Kind.MISCONFIGURED, is_suspect=False),
     reasons.ERROR_REASON_REQUEST_TOO_LARGE: Classification(Kind.UNCLEAR, is_suspect=True),
     reasons.ERROR_REASON_LOCAL_RESOURCES: Classification(Kind.UNAVAILABLE, is_suspect=True),
+    reasons.ERROR_REASON_GUARD_UNAVAILABLE: Classification(Kind.UNAVAILABLE, is_suspect=True),
     reasons.ERROR_REASON_LOOP_DETECTED: Classification(Kind.LOOP, is_suspect=False),
     reasons.ERROR_REASON_HEADERS_TOO_LARGE: Classification(Kind.UNCLEAR, is_suspect=True),
 }

@@ -38,6 +38,8 @@ ParleyError
 ├── LocalResourcesExhausted   this machine has no descriptors, memory or disk space left
 │   └── LocalPortsExhausted
 ├── ShuttingDown              this worker is stopping
+├── GuardRefused              a guard refuses the request
+├── GuardUnavailable          a guard failed, and nothing passes without it
 └── UpstreamError             a backend failed
     ├── UpstreamRejected      it refuses the request itself
     │   ├── ContextLengthExceeded
@@ -78,6 +80,7 @@ from parley.core.errors.administration import (
     PlanConflict,
 )
 from parley.core.errors.base import ParleyError
+from parley.core.errors.guards import GuardRefused, GuardUnavailable
 from parley.core.errors.limits import (
     ConcurrencyLimited,
     LimitExceeded,
@@ -129,6 +132,8 @@ __all__ = [
     "ContentPolicy",
     "ContextLengthExceeded",
     "DeadlineExceeded",
+    "GuardRefused",
+    "GuardUnavailable",
     "InsufficientScope",
     "InvalidAdminKey",
     "InvalidApiKey",

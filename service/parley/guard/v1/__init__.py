@@ -1,0 +1,1 @@
+"""Generated from protos/parley/guard by `make gen`; never edited."""
