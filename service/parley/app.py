@@ -44,6 +44,7 @@ from parley.core.usage.budgets import BudgetMonitor
 from parley.core.usage.delivery import AlertDelivery
 from parley.core.usage.limits import RateLimiter
 from parley.core.usage.recorder import UsageRecorder
+from parley.guards.opening import open_guards
 from parley.logs import Level
 from parley.logs.configuration import set_level
 from parley.metrics.runtime import Runtime
@@ -166,7 +167,7 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
     # Without an edge, callers could claim any name.
     certificates = config.auth.mtls is not None and server_limits is None
     backends = {name: make_backend(name, backend, run_dir) for name, backend in config.backends.items()}
-    router = Router(config, backends, states=shared_states(run_dir))
+    router, guards = Router(config, backends, states=shared_states(run_dir)), open_guards(config)
     overrides = OverridesFile(admin.local.with_name("overrides.json"))
     operations = Operations(router, overrides, log_level, set_level, reloads=reloads)
     try:
@@ -180,7 +181,7 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
             turns, limits = Turns(store, config.limits.session.bytes), RateLimiter(store)
             budgets = BudgetMonitor(store, config.budgets.warn_at, deliver=config.budgets.webhook is not None)
             usage = UsageRecorder(store, budgets.add)
-            chat = Chat(router, turns, limits, store, usage)
+            chat = Chat(router, turns, limits, store, usage, guards)
             access = AccessChecker(store, Callers(config.plans, config.limits))
             measured = WorkerMetrics(config, operations.running) if metrics is not None else None
             server = Server(
@@ -217,6 +218,8 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
     finally:
         for backend in backends.values():
             await backend.close()
+        if guards is not None:
+            await guards.close()
 
 
 @asynccontextmanager

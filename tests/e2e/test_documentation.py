@@ -18,7 +18,8 @@ from tests import postgres
 from tests.pages import PAGES, ROOT, blocks, shell_lines
 from tests.processes import PATIENCE, Parley, environment, until
 
-PYTHON = [text for page in PAGES for language, text in blocks(page) if language == "python"]
+PYTHON = [text for page in PAGES for language, text in blocks(page) if language == "python" and "Guard" not in text]
+"""The examples with a client; test_guards.py runs the guard of docs/guards.md."""
 SECRETS = dict.fromkeys(
     (
         *("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "AZURE_OPENAI_API_KEY", "GROQ_KEY_1", "GROQ_KEY_2"),

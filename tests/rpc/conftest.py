@@ -29,6 +29,7 @@ from parley.core.routing.target_breakers import TargetBreakers
 from parley.core.sessions.turns import Turns
 from parley.core.usage.limits import RateLimiter
 from parley.core.usage.recorder import UsageRecorder
+from parley.guards.opening import open_guards
 from parley.logs import configuration as logs
 from parley.logs.output import Output
 from parley.rpc.server import Server
@@ -118,7 +119,8 @@ async def serving(
     keys, access = ApiKeys(store, callers), AccessChecker(store, callers)
     router, limits = Router(settings, {"scripted": backend, **others}), RateLimiter(store)
     usage = UsageRecorder(store, clock=clock, flush_seconds=0.05)
-    server = Server(Chat(router, turns, limits, store, usage), router, store, keys, access, **options)
+    guards = open_guards(settings)
+    server = Server(Chat(router, turns, limits, store, usage, guards), router, store, keys, access, **options)
     secrets = {name: (await create_key(store, name, name, plan, models))[1] for name, plan, models in ACCOUNTS}
     address = await server.start("127.0.0.1:0")
     usage.start()
@@ -127,6 +129,8 @@ async def serving(
     await turns.close()
     await limits.close()
     await usage.close()
+    if guards is not None:
+        await guards.close()
     await store.close()
 
 

@@ -16,6 +16,7 @@ from parley.config.backends import (
 )
 from parley.config.budgets import Budgets, Webhook
 from parley.config.file import Config
+from parley.config.guards import Guard
 from parley.config.limits import (
     DEFAULT_PLANS,
     LIMIT_NAMES,
@@ -48,6 +49,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "Duration",
+    "Guard",
     "HealthCheck",
     "History",
     "HttpBackend",

@@ -9,6 +9,7 @@ from parley.config.admin import AdminConfig
 from parley.config.auth import Auth, Issuer
 from parley.config.backends import BackendConfig
 from parley.config.budgets import Budgets
+from parley.config.guards import Guard, problems, unknown_guard
 from parley.config.limits import DEFAULT_PLANS, LimitsConfig, Plan
 from parley.config.markers import Constraints
 from parley.config.models import Model, Price, Target
@@ -47,6 +48,10 @@ class Config(Strict):
     """Access of administrators over the network."""
     prices: dict[str, Price] = field(default_factory=dict)
     """Prices by target: `backend/model`, or the backend alone. Receipts add them up."""
+    guards: dict[str, Guard] = field(default_factory=dict)
+    """Guards by name: up to 32 letters, digits, `.`, `_` and `-`. They check the texts of requests and answers."""
+    default_guards: list[str] = field(default_factory=list)
+    """Names of the guards of models without `guards` of their own, in order."""
 
     _files: ClassVar[Mapping[str, FileState]] = {}
 
@@ -79,6 +84,7 @@ class Config(Strict):
         _check_targets(self.models, self.prices)
         _check_coalesce(self.models, self.backends)
         _check_issuers(self.auth.issuers, self.plans)
+        _check_guards(self)
 
 
 def with_files(config: Config, files: Mapping[str, FileState]) -> Config:
@@ -123,6 +129,19 @@ def _check_coalesce(models: Sequence[Model], backends: Mapping[str, BackendConfi
                     f'models[{index}].coalesce: "{target.backend}" is a backend of kind {kind}, which cannot collect'
                     " tokens; remove it, or use other backends"
                 )
+
+
+def _check_guards(config: Config) -> None:
+    """Checks that every guard is complete, and that every list names guards that exist."""
+    for name in config.guards:
+        if not _NAME.fullmatch(name):
+            raise ValueError(f'guards: "{name}" is not a name; use up to 32 letters, digits, ".", "_", "-"')
+    lists = {f"models[{index}].guards": model.guards or () for index, model in enumerate(config.models)}
+    for path, names in ({"default_guards": config.default_guards} | lists).items():
+        if problem := unknown_guard(names, config.guards, path):
+            raise ValueError(problem)
+    for problem in problems(config.guards):
+        raise ValueError(problem)
 
 
 def _check_issuers(issuers: Sequence[Issuer], plans: Mapping[str, Plan]) -> None:

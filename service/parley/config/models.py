@@ -209,6 +209,8 @@ class Model(Strict):
     with those of other streams: less work for each token, for those who carry thousands of streams. The first token and
     the end of the answer never wait. At most 1 s. Not for backends of kind `any_llm` and `parley`, where the other
     Parley can do it. `off`: every token leaves as it arrives."""
+    guards: list[str] | None = None
+    """Names of the guards that check its requests and answers, in order; `[]` for none. Default: `default_guards`."""
     whole_answers: Literal["auto", "stream", "whole"] = "auto"
     """How a non-streaming answer is requested from the backend: as a stream that Parley joins, so that `first_token`,
     `stream_idle`, `stall`, `hedge` and continuation apply (`stream`), or as it is (`whole`). `auto`: as a stream if the

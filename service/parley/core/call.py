@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from parley.config import Model
 from parley.core.messages import functions
@@ -20,6 +20,10 @@ from parley.core.usage.tokens import estimate_tokens
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
 from parley.v1.receipt_pb2 import Receipt
 
+if TYPE_CHECKING:  # loaded only where guards are configured
+    from parley.core.guards.call_guards import CallGuards
+    from parley.core.guards.records import GuardRecord
+
 
 class CallOptions(NamedTuple):
     """What a call sets in addition to its request.
@@ -32,6 +36,7 @@ class CallOptions(NamedTuple):
         texts: The role and the text of each message of the request, if none has anything else; None otherwise, and for
             streams and large requests, which would keep them for long.
         forwarded: The caller's headers that some backend may receive.
+        request_id: The id of the call.
     """
 
     deadline: float | None = None
@@ -40,6 +45,7 @@ class CallOptions(NamedTuple):
     trace: CallTrace | None = None
     texts: Sequence[tuple[str, str]] | None = None
     forwarded: Sequence[tuple[str, str]] = ()
+    request_id: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -56,6 +62,7 @@ class CallOutcome:
         running: What is known of the answer while the call runs; None for calls without one.
         model_id: The id of the model that the request resolves to; empty before, and if there is none.
         answer: The answer, or its part, if the trace captures content.
+        guards: What the guards of the model have decided.
     """
 
     rate_limits: Sequence[RateLimitStatus] | None = None
@@ -66,6 +73,7 @@ class CallOutcome:
     running: "ChatCall | None" = None
     model_id: str = ""
     answer: ChatCompletion | None = None
+    guards: "Sequence[GuardRecord]" = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -84,6 +92,7 @@ class ChatCall:
         execution: Runs the attempts; None before the turn has begun.
         shaper: Shapes the chunks of a stream; None before the first chunk.
         accumulator: Collects the chunks of a stream; None if nothing is stored or traced.
+        guards: The guards of the call; None without any.
     """
 
     request: CreateChatCompletionRequest
@@ -97,6 +106,7 @@ class ChatCall:
     execution: Execution | None = None
     shaper: StreamShaper | None = None
     accumulator: CompletionAccumulator | None = None
+    guards: "CallGuards | None" = None
 
     def record_completion(self, completion: ChatCompletion | TextCompletion, model_id: str) -> None:
         """Records the answer of a call without streaming, given by `model_id`."""
@@ -154,3 +164,12 @@ class ChatCall:
         if self.execution:
             self.outcome.receipt = self.execution.receipt()
             self.outcome.attempts = self.execution.attempts
+        if self.guards is not None:
+            self._record_guards(self.guards)
+
+    def _record_guards(self, guards: "CallGuards") -> None:
+        """Adds what the guards have decided to the outcome and to the receipt."""
+        self.outcome.guards = [record for record in guards.records if record.checks]
+        self.outcome.receipt = self.outcome.receipt or Receipt(duration_ms=0)
+        for record in self.outcome.guards:
+            record.add_to(self.outcome.receipt)

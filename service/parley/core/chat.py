@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from typing import TYPE_CHECKING
 
 from parley.core.call import CallOptions, CallOutcome, ChatCall
 from parley.core.errors import DeadlineExceeded, ParleyError, UnsupportedParameter
@@ -25,6 +26,9 @@ from parley.core.usage.recorder import UsageRecorder
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
 from parley.v1.message_pb2 import Message
 
+if TYPE_CHECKING:  # loaded only where guards are configured
+    from parley.core.guards.model_guards import ModelGuards
+
 _NO_ANSWER = ChatCompletion()
 _CANCELLED = asyncio.CancelledError | GeneratorExit
 _SETTLE_SECONDS = 1.0
@@ -40,9 +44,16 @@ class Chat:
         forwarded_headers: The names of the callers' headers, in lower case, that some backend receives.
     """
 
-    def __init__(
-        self, router: Router, turns: Turns, limits: RateLimiter, store: SessionStore, usage: UsageRecorder
+    def __init__(  # noqa: PLR0913, PLR0917 - the parts of a call
+        self,
+        router: Router,
+        turns: Turns,
+        limits: RateLimiter,
+        store: SessionStore,
+        usage: UsageRecorder,
+        guards: "ModelGuards | None" = None,
     ) -> None:
+        self._guards = guards
         self._router = router
         self._turns = turns
         self.limits = limits
@@ -80,7 +91,10 @@ class Chat:
         try:
             # The caller learns the id of a new session with the answer.
             execution = await self._begin(call, may_defer=True)
-            call.record_completion(await execution.complete(), execution.model_id)
+            completion = await execution.complete()
+            if call.guards is not None:
+                completion = await call.guards.check_answer(completion)
+            call.record_completion(completion, execution.model_id)
         except BaseException as error:
             await self._end(call, error)
             raise
@@ -111,7 +125,8 @@ class Chat:
             return
         try:
             execution = await self._begin(call)
-            async with aclosing(execution.stream()) as batches:
+            checked = execution.stream() if call.guards is None else call.guards.check_stream(execution)
+            async with aclosing(checked) as batches:
                 async for batch in batches:
                     yield call.shape(batch)
                     del batch  # a stream that waits keeps nothing of what it has sent
@@ -158,6 +173,8 @@ class Chat:
             await self._admit(call)
         else:
             call.outcome.rate_limits = ()
+        if self._guards is not None:
+            await self._guard(call, self._guards)
         lease = call.lease
         conversation: Sequence[Message] = call.request.messages
         if is_turn(call.request, call.model):
@@ -180,6 +197,15 @@ class Chat:
             forwarded=call.options.forwarded,
         )
         return call.execution
+
+    async def _guard(self, call: ChatCall, guards: "ModelGuards") -> None:
+        """Has the guards of the model check the request, which they may redact."""
+        request, options = call.request, call.options
+        call.guards = guards.of_call(call.model, request, call.caller.account, options.request_id, options.deadline)
+        if call.guards is not None:
+            call.request = await call.guards.check_request(request, self._store)
+            if call.request is not request:
+                call.options = options._replace(texts=None)
 
     async def _end(self, call: ChatCall, error: BaseException | None) -> None:
         """Commits the answer, or records why there is none; then settles the limits and counts the usage."""

@@ -6,6 +6,7 @@ happens: a function for each value would double the cost.
 
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from prometheus_client.core import Metric
 
@@ -15,6 +16,9 @@ from parley.core.errors import LimitExceeded, ParleyError
 from parley.core.usage.attempts import AttemptOutcome, AttemptRecord
 from parley.metrics.series import Counter, Histogram
 from parley.v1.error_reason_pb2 import ErrorReason
+
+if TYPE_CHECKING:  # loaded only where guards are configured
+    from parley.core.guards.records import GuardRecord
 
 # The buckets that OpenTelemetry's semantic conventions for generative AI recommend.
 _SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
@@ -122,6 +126,10 @@ class CallMetrics:
             "gen_ai_client_token_usage", "Tokens of requests to targets.", _TOKENS, (*_TARGET, "gen_ai_token_type")
         )
         self.tokens = Counter("parley_tokens", "Tokens of requests to targets.", ("model", "target", "type"))
+        self.guard_checks = Counter("parley_guard_checks", "Checks of guards.", ("guard", "phase", "outcome"))
+        self.guard_duration = Histogram(
+            "parley_guard_check_duration_seconds", "Duration of checks of guards.", _SECONDS, ("guard", "phase")
+        )
         self.cost = Counter("parley_cost", "Cost in the currency of the configured prices.", ("model", "target"))
 
     def collect(self) -> Iterator[Metric]:
@@ -164,6 +172,14 @@ class CallMetrics:
             self._observe_attempts(series, outcome)
         elif outcome.replayed:
             self.replays.series()[0] += 1
+        for record in outcome.guards:
+            self._observe_guard(record)
+
+    def _observe_guard(self, record: "GuardRecord") -> None:
+        duration = self.guard_duration.series(record.guard, record.phase)
+        for outcome, seconds in record.checks:
+            self.guard_checks.series(record.guard, record.phase, outcome)[0] += 1
+            _add(duration, _SECONDS, seconds)
 
     def _observe_attempts(self, call: _CallSeries, outcome: CallOutcome) -> None:
         attempts = outcome.attempts

@@ -93,7 +93,7 @@ class Call:
         facts = CallFacts(
             self.method, self.status, self.failure, self.request_id, account, self.log_fields, outcome.attempts
         )
-        facts.answer = outcome.answer
+        facts.answer, facts.guards = outcome.answer, outcome.guards
         trace.end(facts)
         self.trace = None
 

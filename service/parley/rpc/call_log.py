@@ -45,7 +45,7 @@ def write(call: Call, milliseconds: float) -> None:
     if call.outcome.replayed:
         fields["replayed"] = True
     if call.outcome.receipt is not None:
-        fields.update(receipts.fields(call.outcome.receipt, call.outcome.attempts))
+        fields.update(receipts.fields(call.outcome.receipt, call.outcome.attempts, call.outcome.guards))
     if call.failure is not None:
         fields["reason"] = errors.name(call.failure)
         if not call.failure.is_quoted:

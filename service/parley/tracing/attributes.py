@@ -6,7 +6,7 @@ Names that start with `parley.` are Parley's own. No attribute has a key or a cr
 import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 import orjson
@@ -19,6 +19,9 @@ from parley.core.ports import CallFacts
 from parley.core.usage.attempts import AttemptOutcome, AttemptRecord
 from parley.v1.error_reason_pb2 import ErrorReason
 from parley.v1.message_pb2 import Message
+
+if TYPE_CHECKING:  # loaded only where guards are configured
+    from parley.core.guards.records import GuardRecord
 
 Context = Literal["full", "traceparent", "off"]
 # The values of `gen_ai.provider.name` that the conventions define, by a part of the host name.
@@ -110,6 +113,19 @@ def of_call(service: str, facts: CallFacts) -> dict[str, Any]:
         found["parley.account"] = facts.account
     if facts.attempts or "model" in facts.fields:
         found |= _of_completion(facts)
+    return found
+
+
+def of_guard(record: "GuardRecord") -> dict[str, Any]:
+    """Returns the attributes of the checks of a guard."""
+    found: dict[str, Any] = {
+        "parley.guard.name": record.guard,
+        "parley.guard.phase": record.phase,
+        "parley.guard.outcome": record.outcome.value,
+        "parley.guard.checks": len(record.checks),
+    }
+    if record.reason:
+        found["parley.guard.reason"] = record.reason
     return found
 
 

@@ -105,6 +105,7 @@ class Trace:
             return
         now = time.time_ns()
         self._add_attempts(facts.attempts, now)
+        self._add_guards(facts.guards, now)
         parent_id = self._parent.span_id if self._parent is not None else 0
         fields = attributes.of_call(self._service, facts)
         if self.captures_content:
@@ -135,4 +136,22 @@ class Trace:
             )
             if attempt.first_token is not None:
                 span.events = (("gen_ai.first_token", int(attempt.first_token * 1e9) + offset),)
+            self._tracer.queue.add(span)
+
+    def _add_guards(self, records: Sequence[Any], now: int) -> None:
+        """Adds a span for each guard and phase: from its first check to the end of its last one."""
+        offset = now - time.monotonic_ns()
+        for record in records:
+            start, end = int(record.started * 1e9) + offset, int(record.ended * 1e9) + offset
+            span = FinishedSpan(
+                f"guard {record.guard}",
+                self.id,
+                context.new_span_id(),
+                self.span_id,
+                SpanKind.CLIENT,
+                start,
+                end,
+                attributes.of_guard(record),
+                error=record.reason if record.cause else "",
+            )
             self._tracer.queue.add(span)

@@ -21,6 +21,9 @@ _OPTIONAL = {
     "aiohttp",
     "parley.backends.anthropic",
     "parley.backends.parley",
+    "parley.core.guards",
+    "parley.guard",
+    "re2",
 }
 _SERVICE = {
     "prometheus_client",

@@ -7,6 +7,7 @@ from parley.core.ports.audit import Audit, AuditEvent, AuditFilter, AuditStore, 
 from parley.core.ports.backends import HOPS, MAX_HOPS, Backend, UpstreamCall
 from parley.core.ports.claims import Claim, ClaimStore
 from parley.core.ports.documents import Document, Documents, DocumentUnavailable
+from parley.core.ports.guards import Guard, GuardError
 from parley.core.ports.keys import (
     AccessChecker,
     Account,
@@ -61,6 +62,8 @@ __all__ = [
     "Document",
     "DocumentUnavailable",
     "Documents",
+    "Guard",
+    "GuardError",
     "KeyReader",
     "KeyStore",
     "LimitStore",

@@ -34,6 +34,7 @@ class CallFacts:
         fields: The fields of the log line.
         attempts: The records of the attempts, see `core.usage.attempts`.
         answer: The answer, if the trace captures content.
+        guards: What the guards of the model have decided, see `core.guards.records`.
     """
 
     method: str
@@ -44,6 +45,7 @@ class CallFacts:
     fields: Mapping[str, Any]
     attempts: Sequence[Any]
     answer: "ChatCompletion | None" = None
+    guards: Sequence[Any] = ()
 
 
 class CallTrace(Protocol):

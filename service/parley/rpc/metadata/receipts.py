@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from parley.config import target_name
 from parley.core.errors import ParleyError
@@ -11,6 +11,9 @@ from parley.core.messages.proto_json import dumps, from_message
 from parley.core.usage.attempts import AttemptOutcome, AttemptRecord
 from parley.v1.message_pb2 import Usage
 from parley.v1.receipt_pb2 import Attempt, Receipt
+
+if TYPE_CHECKING:  # loaded only where guards are configured
+    from parley.core.guards.records import GuardRecord
 
 # Every gRPC client accepts 8 KiB of trailing metadata. The receipt is sent as base64, beside the longest error.
 _MAX_SIZE = 2048  # bytes
@@ -39,16 +42,17 @@ def metadata(receipt: Receipt | None, form: str | None = None) -> tuple[tuple[st
     return ((_KEY, data),)
 
 
-def fields(receipt: Receipt, attempts: Sequence[AttemptRecord]) -> dict[str, Any]:
+def fields(receipt: Receipt, attempts: Sequence[AttemptRecord], guards: "Sequence[GuardRecord]" = ()) -> dict[str, Any]:
     """Returns the receipt's fields of the log line.
 
     Args:
         receipt: The receipt.
         attempts: The records of its attempts.
+        guards: The records of its guards.
 
     Returns:
         `target`, which has answered; `cost`; `upstream_ms`; `attempts`, if there are several; `tried`, the attempts
-        that did not complete.
+        that did not complete; `guards`, if the call had any.
     """
     done = [attempt for attempt in attempts if attempt.outcome is _DONE]
     fields: dict[str, Any] = {}
@@ -63,6 +67,8 @@ def fields(receipt: Receipt, attempts: Sequence[AttemptRecord]) -> dict[str, Any
     if len(attempts) > len(done):
         pairs = zip(receipt.attempts, attempts, strict=False)
         fields["tried"] = [_tried(one, record.error) for one, record in pairs if record.outcome is not _DONE]
+    if guards:
+        fields["guards"] = [record.log_fields() for record in guards]
     return fields
 
 

@@ -1,0 +1,1 @@
+"""Guards: checks of requests before a model, and of answers after it."""

@@ -1,0 +1,119 @@
+"""One configured guard: its deadline, its breakers, and what a failure costs."""
+
+import asyncio
+import time
+from typing import NamedTuple
+
+from parley.config import Guard as GuardConfig
+from parley.core.errors import DeadlineExceeded, GuardUnavailable
+from parley.core.guards.decisions import Decision, Redaction, Refusal, decision
+from parley.core.guards.records import GuardOutcome, GuardRecord
+from parley.core.ports import Guard, GuardError
+from parley.core.routing.call_origin import CallOrigin
+from parley.core.routing.failure_policy import HealthEffect
+from parley.core.routing.target_breakers import Permit, TargetBreakers
+from parley.guard.v1.guard_pb2 import CheckRequest, CheckResponse
+
+
+class CheckedCall(NamedTuple):
+    """The call that a check belongs to.
+
+    Attributes:
+        origin: Its account; failures that its text may have caused count for it alone.
+        deadline: Its deadline, as a time of the event loop's clock; None for none.
+    """
+
+    origin: CallOrigin
+    deadline: float | None
+
+
+class ConfiguredGuard:
+    """A guard with its settings.
+
+    A guard that cannot be reached is not called by any call for a while, and one that fails in another way not by calls
+    of the account that sees it fail: the text may be the cause. The rules are those of targets (`TargetBreakers`).
+
+    Args:
+        name: The name in the configuration.
+        config: The settings.
+        guard: Decides.
+    """
+
+    def __init__(self, name: str, config: GuardConfig, guard: Guard) -> None:
+        self.name = name
+        self.config = config
+        self._guard = guard
+        self._breakers = TargetBreakers(time.monotonic)
+
+    async def check(self, request: CheckRequest, call: CheckedCall, record: GuardRecord) -> Decision:
+        """Returns the decision on the texts of a request. A failed guard lets them pass, if it is configured to.
+
+        Raises:
+            GuardUnavailable: The guard failed, and is closed on failure.
+            DeadlineExceeded: The call's own deadline passed.
+        """
+        started = time.monotonic()
+        try:
+            found = await self._decide(request, call)
+        except GuardError as error:
+            self._fail(error, started, record)
+            return None
+        outcome, reason = GuardOutcome.ALLOWED, ""
+        if isinstance(found, Refusal):
+            outcome, reason = GuardOutcome.REFUSED, found.reason
+        elif isinstance(found, Redaction):
+            outcome = GuardOutcome.REDACTED
+        record.add(outcome, started, time.monotonic(), reason)
+        return found
+
+    def refuse_media(self, record: GuardRecord) -> bool:
+        """Returns whether images, audio and files are refused; then records the refusal."""
+        if not self.config.refuses_media:
+            return False
+        now = time.monotonic()
+        record.add(GuardOutcome.REFUSED, now, now, "not_text")
+        return True
+
+    async def close(self) -> None:
+        """Closes every connection."""
+        await self._guard.close()
+
+    async def _decide(self, request: CheckRequest, call: CheckedCall) -> Decision:
+        permit = self._breakers.try_acquire_permit(call.origin)
+        if permit is None:
+            raise GuardError("breaker_open", "it has failed before; the next check is due soon")
+        try:
+            found = decision(request, await self._response(request, call.deadline))
+        except GuardError as error:
+            self._record_failure(error, call, permit)
+            raise
+        except BaseException:
+            self._breakers.release(call.origin, permit)
+            raise
+        self._breakers.record_success(call.origin, permit)
+        return found
+
+    async def _response(self, request: CheckRequest, deadline: float | None) -> CheckResponse:
+        """Returns the response within the guard's deadline, and the call's."""
+        now = asyncio.get_running_loop().time()
+        end = now + self.config.deadline
+        try:
+            async with asyncio.timeout_at(end if deadline is None else min(end, deadline)):
+                return await self._guard.check(request)
+        except TimeoutError:
+            if deadline is not None and deadline < end:
+                raise DeadlineExceeded from None
+            raise GuardError("timeout", f"no response within {self.config.deadline:g} s") from None
+
+    def _record_failure(self, error: GuardError, call: CheckedCall, permit: Permit) -> None:
+        is_unreachable = error.reason == "unreachable"
+        effect = HealthEffect.FAILURE if is_unreachable else HealthEffect.SUSPECT
+        self._breakers.record_failure(call.origin, permit, effect, GuardUnavailable)
+
+    def _fail(self, error: GuardError, started: float, record: GuardRecord) -> None:
+        """Records a failure. Raises GuardUnavailable if the guard is closed on failure."""
+        is_open = self.config.on_failure == "open"
+        outcome = GuardOutcome.FAILED_OPEN if is_open else GuardOutcome.FAILED_CLOSED
+        record.add(outcome, started, time.monotonic(), error.reason, error.cause)
+        if not is_open:
+            raise GuardUnavailable(self.name, error.reason, error.cause)

@@ -1,0 +1,111 @@
+"""A stream of chunks that a guard checks in windows."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+
+from parley.config import Guard
+from parley.core.guards.decisions import Decision, Redaction, Refusal
+from parley.core.guards.refusals import not_text, refusal_chunks
+from parley.core.guards.windows import ChoiceWindows, Spans
+from parley.guard.v1.guard_pb2 import Unit
+from parley.v1.chat_completions_pb2 import ChatCompletionChunk
+from parley.v1.message_pb2 import ChunkChoice, Usage
+
+Check = Callable[[list[Unit], int, bool], Awaitable[Decision]]
+"""Checks the units of a choice; the last argument is whether none follow."""
+Batches = AsyncGenerator[Sequence[ChatCompletionChunk], None]
+
+
+class GuardedStream:
+    """One guard of one streamed answer.
+
+    Args:
+        name: The name of the guard.
+        config: Its settings.
+        check: Checks a window.
+        refuses_media: Returns whether sound is refused, and records it.
+        choices: The number of requested choices.
+        usage: Returns the usage of a stream that has been closed early; None if it is not known.
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917 - the parts of a guarded stream
+        self,
+        name: str,
+        config: Guard,
+        check: Check,
+        refuses_media: Callable[[], bool],
+        choices: int,
+        usage: Callable[[], Usage | None],
+    ) -> None:
+        self._name = name
+        self._config = config
+        self._check = check
+        self._refuses_media = refuses_media
+        self._choices = choices
+        self._usage = usage
+        self._windows: dict[int, ChoiceWindows] = {}
+        self._refused: set[int] = set()
+
+    async def run(self, batches: Batches) -> Batches:
+        """Yields the stream as the guard lets it pass. It ends early if every choice is refused."""
+        async with aclosing(batches):
+            async for batch in batches:
+                passed = await self._pass(batch)
+                if passed:
+                    yield passed
+                if len(self._refused) >= self._choices:
+                    break
+                del batch, passed  # a stream that waits keeps nothing of what it has sent
+        if len(self._refused) >= self._choices:
+            used = self._usage()
+            if used is not None:
+                yield [ChatCompletionChunk(usage=used)]
+        elif rest := [chunk for index in self._windows for chunk in await self._advance(index, last=True)]:
+            yield rest
+
+    async def _pass(self, batch: Sequence[ChatCompletionChunk]) -> list[ChatCompletionChunk]:
+        """Returns what may leave after a batch."""
+        others: list[ChatCompletionChunk] = []
+        for chunk in batch:
+            for choice in chunk.choices:
+                if choice.index not in self._refused:
+                    self._of(choice.index).add(choice)
+            chunk.ClearField("choices")
+            if chunk.ByteSize():
+                others.append(chunk)
+        passed = []
+        for index, windows in self._windows.items():
+            if windows.is_due and index not in self._refused:
+                passed += await self._advance(index, last=windows.is_finished)
+        return passed + others
+
+    def _of(self, index: int) -> ChoiceWindows:
+        found = self._windows.get(index)
+        if found is None:
+            found = self._windows[index] = ChoiceWindows(self._config.window, self._config.overlap)
+        return found
+
+    async def _advance(self, index: int, *, last: bool) -> list[ChatCompletionChunk]:
+        """Checks the window of a choice; returns what may leave."""
+        windows = self._windows[index]
+        if index in self._refused or windows.is_empty:
+            return []
+        if windows.has_media and self._refuses_media():
+            return self._refuse(index, not_text(self._name))
+        places, units = windows.units()
+        decision = await self._check(units, index, last)
+        if isinstance(decision, Refusal):
+            return self._refuse(index, decision)
+        spans: Spans = {}
+        if isinstance(decision, Redaction):
+            spans = {places[number]: found for number, found in decision.spans.items()}
+        return _chunks(windows.release(spans, last=last))
+
+    def _refuse(self, index: int, refusal: Refusal) -> list[ChatCompletionChunk]:
+        self._refused.add(index)
+        self._windows[index].clear()
+        return _chunks(refusal_chunks(index, self._name, refusal))
+
+
+def _chunks(choices: Sequence[ChunkChoice]) -> list[ChatCompletionChunk]:
+    return [ChatCompletionChunk(choices=[choice]) for choice in choices]

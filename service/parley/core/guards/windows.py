@@ -1,0 +1,177 @@
+"""The windows of one streamed choice: what is held back, what a guard checks next, and what it lets through.
+
+A window is checked once its new text is long enough. Of each text that goes on, the end (`overlap`) stays held back and
+is part of the next window, so that a span is seen whole wherever the border lies. A span that reaches the end of the
+window may go on, and is held back whole. Deltas leave in the order of their arrival.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from parley.core.guards.decisions import Span
+from parley.core.guards.deltas import HeldDelta, Place, split_choice
+from parley.guard.v1 import guard_pb2 as guard
+from parley.guard.v1.guard_pb2 import Unit
+from parley.v1.message_pb2 import ChunkChoice
+
+_MAX_HELD = 65536  # code points; a span that is still open then is replaced, and its rest is a text of its own
+
+Spans = Mapping[Place, Sequence[Span]]
+
+
+class ChoiceWindows:
+    """The deltas of one choice that are held back.
+
+    Attributes:
+        is_finished: Whether the choice has its finish reason.
+        has_media: Whether a delta that was added has sound.
+    """
+
+    def __init__(self, window: int, overlap: int) -> None:
+        self._window = window
+        self._overlap = overlap
+        self._held: list[HeldDelta] = []
+        self._new: dict[Place, int] = {}  # code points that no window has had
+        self._released: dict[Place, int] = {}  # code points that have left
+        self._tool_names: dict[Place, str] = {}
+        self._current: Place | None = None  # the place of the latest text, which may go on
+        self._added = 0
+        self._is_redacted = False
+        self.is_finished = False
+        self.has_media = False
+
+    def add(self, choice: ChunkChoice) -> None:
+        """Holds back the chunk of the choice."""
+        for delta in split_choice(choice, self._added):
+            self._added += 1
+            self._held.append(delta)
+            place = delta.place
+            if place is not None and place.is_joined:
+                self._new[place] = self._new.get(place, 0) + len(delta.text)
+                self._current = place
+                if name := delta.tool_name:
+                    self._tool_names[place] = name
+        self.has_media = self.has_media or bool(choice.delta.audio.data)
+        self.is_finished = self.is_finished or choice.HasField("finish_reason")
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the next window is complete."""
+        return self.is_finished or any(new >= self._window for new in self._new.values())
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is held back."""
+        return not self._held
+
+    def units(self) -> tuple[list[Place], list[Unit]]:
+        """Returns the texts of the next window: their places, and the units."""
+        texts = self._texts()
+        return list(texts), [
+            place.unit(text, self._released.get(place, 0), self._tool_names.get(place, ""))
+            for place, text in texts.items()
+        ]
+
+    def release(self, spans: Spans, *, last: bool) -> list[ChunkChoice]:
+        """Returns the chunks that may leave after a check, with the spans replaced.
+
+        Args:
+            spans: The spans by the place of their text, in code points of that text in the window.
+            last: Whether the texts do not go on.
+        """
+        self._new.clear()
+        limits = {place: self._limit(place, text, spans.get(place, ()), last) for place, text in self._texts().items()}
+        count, cuts = self._cut(limits)
+        while broken := _broken(cuts, spans):
+            limits |= broken
+            count, cuts = self._cut(limits)
+        leaving, self._held = self._held[:count], self._held[count:]
+        leaving += self._split_next(cuts, leaving)
+        return list(self._redacted(leaving, spans))
+
+    def clear(self) -> None:
+        """Drops all that is held back."""
+        self._held.clear()
+        self._new.clear()
+
+    def _texts(self) -> dict[Place, str]:
+        """Returns the texts held back, by place."""
+        parts: dict[Place, list[str]] = {}
+        for delta in self._held:
+            if delta.place is not None and delta.text:
+                parts.setdefault(delta.place, []).append(delta.text)
+        return {place: "".join(found) for place, found in parts.items()}
+
+    def _limit(self, place: Place, text: str, spans: Sequence[Span], last: bool) -> int:
+        """Returns how many code points of a text may leave."""
+        if last or place != self._current:
+            return len(text)
+        limit = max(0, len(text) - self._overlap)
+        for span in spans:
+            if span.end == len(text) and len(text) <= _MAX_HELD:
+                limit = min(limit, span.start)
+            elif span.start < limit < span.end:
+                limit = span.end
+        return limit
+
+    def _cut(self, limits: Mapping[Place, int]) -> tuple[int, dict[Place, int]]:
+        """Returns how many deltas leave whole, and how many code points leave of each place.
+
+        The deltas behind one that stays, or stays in part, stay too.
+        """
+        cuts = dict.fromkeys(limits, 0)
+        for count, delta in enumerate(self._held):
+            if delta.place is None or not delta.text:
+                continue
+            end = cuts[delta.place] + len(delta.text)
+            if end > limits[delta.place]:
+                if not delta.choice.HasField("logprobs"):  # they belong to the whole text
+                    cuts[delta.place] = max(cuts[delta.place], limits[delta.place])
+                return count, cuts
+            cuts[delta.place] = end
+        return len(self._held), cuts
+
+    def _split_next(self, cuts: Mapping[Place, int], leaving: Iterable[HeldDelta]) -> list[HeldDelta]:
+        """Returns the part of the next delta that leaves, if it has one."""
+        if not self._held or (place := self._held[0].place) is None or not self._held[0].text:
+            return []
+        length = cuts[place] - sum(len(delta.text) for delta in leaving if delta.place == place)
+        return [self._held[0].split(length)] if length > 0 else []
+
+    def _redacted(self, leaving: Iterable[HeldDelta], spans: Spans) -> Iterable[ChunkChoice]:
+        positions: dict[Place, int] = {}
+        for delta in leaving:
+            text = delta.text
+            if delta.place is not None:
+                start = positions.get(delta.place, 0)
+                positions[delta.place] = end = start + len(text)
+                self._released[delta.place] = self._released.get(delta.place, 0) + len(text)
+                text = self._text(delta, start, end, spans.get(delta.place, ()))
+            if self._is_redacted:
+                delta.choice.ClearField("logprobs")
+                delta.choice.delta.audio.ClearField("data") if delta.choice.delta.HasField("audio") else None
+            chunk = delta.released(text)
+            if chunk is not None:
+                yield chunk
+
+    def _text(self, delta: HeldDelta, start: int, end: int, spans: Sequence[Span]) -> str:
+        """Returns the text of a delta with the spans replaced; a span is replaced in the delta with its start."""
+        found = [span for span in spans if span.start < end and span.end > start]
+        if found:
+            self._is_redacted = True
+        if delta.place is not None and delta.place.kind == guard.KIND_OTHER:
+            return "" if self._is_redacted else delta.text
+        parts, position = [], start
+        for span in found:
+            parts.append(delta.text[max(0, position - start) : max(0, span.start - start)])
+            if span.start >= start:
+                parts.append(span.replacement)
+            position = span.end
+        parts.append(delta.text[max(0, position - start) :])
+        return "".join(parts)
+
+
+def _broken(cuts: Mapping[Place, int], spans: Spans) -> dict[Place, int]:
+    """Returns the starts of the spans of which a part only would leave, by place."""
+    return {
+        place: span.start for place, cut in cuts.items() for span in spans.get(place, ()) if span.start < cut < span.end
+    }

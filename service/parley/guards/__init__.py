@@ -1,0 +1,1 @@
+"""Guards: a service over gRPC, and the one in the package."""

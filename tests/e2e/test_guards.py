@@ -1,0 +1,87 @@
+"""The guard of docs/guards.md, and the guard in the package, through the full stack."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import openai
+import pytest
+
+from tests.pages import ROOT, blocks
+from tests.processes import Parley, started, until
+from tests.upstream import ScriptedUpstream, stream
+
+[EXAMPLE] = [text for language, text in blocks(ROOT / "docs" / "guards.md") if language == "python"]
+CONFIG = """\
+backends: {{up: {{kind: openai, base_url: "{url}"}}}}
+guards:
+  names: {{address: "{address}", deadline: 20s, window: 10, overlap: 10}}
+  keys: {{secrets: true, action: refuse}}
+  gone: {{address: "{address}.gone", window: 4, before: false}}
+default_guards: [keys, names]
+models:
+  - {{id: guarded, targets: [{{backend: up}}]}}
+  - {{id: unguarded, targets: [{{backend: up}}], guards: [gone]}}
+"""
+
+
+@pytest.fixture(scope="module")
+def parley(the_upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parley]:
+    """A Parley whose guard is the example of the documentation."""
+    folder = tmp_path_factory.mktemp("guards")
+    program, address = folder / "code_names.py", f"unix:{folder}/guard.sock"
+    program.write_text(EXAMPLE)
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "protos")}
+    with subprocess.Popen([sys.executable, str(program), address], cwd=folder, env=environment) as guard:
+        try:
+            until(Path(folder / "guard.sock").exists, "the guard")
+            file = folder / "parley.yaml"
+            file.write_text(CONFIG.format(url=the_upstream.url, address=address))
+            with started("--config", str(file), "--workers", "1") as running:
+                yield running
+        finally:
+            guard.kill()
+
+
+@pytest.fixture
+def client(parley: Parley) -> Iterator[openai.OpenAI]:
+    """OpenAI's package without retries."""
+    with openai.OpenAI(base_url=f"{parley.http}/v1", api_key=parley.key, max_retries=0) as made:
+        yield made
+
+
+def test_the_example_redacts_questions_and_streams(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
+    """The model gets the redacted question, and the caller a redacted stream, although the word spans its events."""
+    upstream.answer(stream("Blue", "bird is", " the project ", "blueb", "ird."))
+    answer = client.chat.completions.create(
+        model="guarded", messages=[{"role": "user", "content": "What is Bluebird?"}], stream=True
+    )
+    text = "".join(choice.delta.content or "" for chunk in answer for choice in chunk.choices)
+    assert "[project] is the project [project]." == text
+    assert "What is [project]?" == upstream.received().json["messages"][0]["content"]
+
+
+def test_a_secret_is_refused_in_openais_form(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
+    """A request with a key is 400 with the code `content_filter`; the error does not repeat the key."""
+    secret = "ghp_" + "a" * 36
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.chat.completions.create(model="guarded", messages=[{"role": "user", "content": secret}])
+    assert ("content_filter", False) == (caught.value.code, secret in json.dumps(caught.value.body))
+
+
+def test_a_guard_that_is_gone_is_blamed_by_name(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
+    """An answer that a dead guard should check is 503, before the first event of a stream too."""
+    for is_stream in (False, True):
+        upstream.answer(stream("Hello there"))
+        with pytest.raises(openai.InternalServerError) as caught:
+            client.chat.completions.create(
+                model="unguarded", messages=[{"role": "user", "content": "Hi"}], stream=is_stream
+            )
+        assert (503, "guard_unavailable", True) == (
+            caught.value.status_code,
+            caught.value.code,
+            'The guard "gone"' in caught.value.message,
+        )

@@ -1,0 +1,114 @@
+"""A guard service: a real gRPC server whose answers a test scripts."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, cast
+
+import grpc
+
+from parley.guard.v1.guard_pb2 import Allow, CheckRequest, CheckResponse, Phase, Redact, Refuse
+from parley.guard.v1.guard_pb2_grpc import GuardServicer, add_GuardServicer_to_server
+
+ALLOW = CheckResponse(allow=Allow())
+Decide = Callable[[CheckRequest], Any]
+
+
+class GuardServer(GuardServicer):
+    """Answers with `decide(request)`: a response, its bytes, or a status to abort with.
+
+    Attributes:
+        requests: The requests so far.
+        gate: Set at the end of a test, so that a check that waits for it ends.
+    """
+
+    def __init__(self) -> None:
+        self.requests: list[CheckRequest] = []
+        self.gate = threading.Event()
+        self.decide: Decide = allow
+
+    def reset(self) -> None:
+        """Allows everything, forgets the requests, and ends checks that still wait."""
+        self.gate.set()
+        self.gate = threading.Event()
+        self.requests.clear()
+        self.decide = allow
+
+    def Check(self, request: CheckRequest, context: grpc.ServicerContext) -> CheckResponse:  # noqa: N802 - the RPC
+        """Answers as scripted."""
+        self.requests.append(request)
+        answer = self.decide(request)
+        if isinstance(answer, grpc.StatusCode):
+            context.abort(answer, "words of the guard")
+        assert isinstance(answer, CheckResponse | bytes)
+        return answer  # type: ignore[return-value] # `_serialize` takes both
+
+    def texts(self, phase: Phase.ValueType) -> list[str]:
+        """Returns the texts that it has received in a phase."""
+        return [unit.text for request in self.requests if request.phase == phase for unit in request.units]
+
+
+def allow(_: CheckRequest) -> CheckResponse:
+    """Allows everything."""
+    return ALLOW
+
+
+def refuse(reason: str = "policy", message: str = "Not here") -> CheckResponse:
+    """Returns a refusal."""
+    return CheckResponse(refuse=Refuse(reason=reason, message=message))
+
+
+def redact(*spans: tuple[int, int, int, str]) -> CheckResponse:
+    """Returns a redaction of spans: unit, start, end and replacement."""
+    made = Redact()
+    for unit, start, end, replacement in spans:
+        made.spans.add(unit=unit, start=start, end=end, replacement=replacement)
+    return CheckResponse(redact=made)
+
+
+def redacting(word: str, replacement: str = "***") -> Decide:
+    """Returns a decision that replaces a word wherever it is."""
+
+    def decide(request: CheckRequest) -> CheckResponse:
+        found = [
+            (number, start, start + len(word), replacement)
+            for number, unit in enumerate(request.units)
+            if not unit.history
+            for start in range(len(unit.text))
+            if unit.text.startswith(word, start)
+        ]
+        return redact(*found) if found else ALLOW
+
+    return decide
+
+
+@contextmanager
+def guard_server() -> Iterator[tuple[GuardServer, str]]:
+    """Runs a guard service; yields it and its address."""
+    guard, server = GuardServer(), grpc.server(ThreadPoolExecutor(8))
+    add_GuardServicer_to_server(guard, cast("grpc.Server", _RawServer(server)))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield guard, f"127.0.0.1:{port}"
+    guard.gate.set()
+    server.stop(0).wait()
+
+
+class _RawServer:
+    """Registers handlers whose answers may be bytes."""
+
+    def __init__(self, server: grpc.Server) -> None:
+        self._server = server
+
+    def add_generic_rpc_handlers(self, _: Any) -> None:
+        """Does nothing; the handlers are registered below."""
+
+    def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
+        """Registers the handlers."""
+        raw = {name: handler._replace(response_serializer=_serialize) for name, handler in handlers.items()}
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, raw),))
+
+
+def _serialize(answer: CheckResponse | bytes) -> bytes:
+    return answer if isinstance(answer, bytes) else answer.SerializeToString()
