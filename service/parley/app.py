@@ -93,7 +93,7 @@ def _make(name: str, config: BackendConfig, run_dir: Path) -> Backend:
         case ParleyBackend():
             from parley.backends.parley.backend import Parley
 
-            return Parley(config.target, config.api_key, tls=config.tls, ca=config.ca)
+            return Parley(config)
         case AnyLLMBackend():
             return _any_llm(config)
 

@@ -5,6 +5,7 @@ from typing import Any
 import grpc
 
 from parley.backends.parley.backend import Parley
+from parley.config import ParleyBackend
 from parley.core.errors import (
     ContentPolicy,
     ContextLengthExceeded,
@@ -20,6 +21,12 @@ from parley.v1.message_pb2 import Delta, Usage
 from tests.contract.backends import KEY, Mark, Piece
 from tests.contract.scripted_parley import Answer, Received, Refusal, ScriptedParley, Step
 from tests.upstream import Cut, Stall
+
+
+def other_parley(target: str, api_key: str | None = None, **more: Any) -> Parley:
+    """Creates a backend that is another Parley."""
+    return Parley(ParleyBackend(kind="parley", target=target, api_key=api_key, **more))
+
 
 USAGE = Usage(prompt_tokens=9, completion_tokens=3, total_tokens=12)
 
@@ -75,7 +82,7 @@ class ParleyVendor:
 
     def backend(self, address: str) -> Backend:
         """Creates the backend for a server at `host:port`."""
-        return Parley(address, KEY)
+        return other_parley(address, KEY)
 
     def requested_model(self, received: Received) -> str:
         """Returns the model that a call requested."""

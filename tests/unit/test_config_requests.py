@@ -18,6 +18,8 @@ def backend(settings: str) -> OpenAIBackend:
 
 
 GROQ = "vendor: groq, api_key: k-1"
+PARLEY = "kind: parley, target: 'h:1'"
+ANY_LLM = "kind: any_llm, provider: mistral"
 
 
 @pytest.mark.parametrize(
@@ -54,6 +56,21 @@ GROQ = "vendor: groq, api_key: k-1"
             f"{GROQ}, forward_headers: [x-a], headers: {{X-A: b}}",
             'forward_headers: "x-a" is set by this backend; remove',
         ),
+        (f"{PARLEY}, ca: /ca.pem", "ca: needs `tls: true`; set it"),
+        (f"{PARLEY}, client_certificate: /a.pem", "client_certificate: needs `tls: true`; set it"),
+        (f"{PARLEY}, tls: true, client_key: /a.pem", "client_key: needs `client_certificate`; set it"),
+        (f"{PARLEY}, headers: {{grpc-x: secret}}", 'headers: "grpc-x" cannot be gRPC metadata; remove it'),
+        (f"{PARLEY}, headers: {{X-Bin: secret}}", 'headers: "x-bin" cannot be gRPC metadata; remove it'),
+        (f"{PARLEY}, headers: {{a!: secret}}", 'headers: "a!" cannot be gRPC metadata; remove it'),
+        (
+            f"{PARLEY}, api_key: k-1, headers: {{Authorization: secret}}",
+            'headers: "authorization" is the header of the key; remove it, or the key',
+        ),
+        (f"{PARLEY}, proxy: off", "proxy: is not a field of the kind parley, but of openai, anthropic; use one of: "),
+        (f"{PARLEY}, api_keys: [a, b]", "api_keys: is not a field of the kind parley, but of openai, anthropic; use "),
+        (f"{ANY_LLM}, headers: {{a: b}}", "headers: is not a field of the kind any_llm, but of openai, anthropic, par"),
+        (f"{ANY_LLM}, ca: /a.pem", "ca: is not a field of the kind any_llm, but of openai, anthropic, parley; use one"),
+        (f"{ANY_LLM}, model_path: /a", "model_path: is not a field of the kind any_llm, but of llama_cpp; use one of"),
     ],
 )
 def test_an_error_names_the_field(settings: str, line: str) -> None:

@@ -31,7 +31,7 @@ from parley.config.limits import (
 from parley.config.models import History, Model, Price, Retries, Target, Timeouts, target_name
 from parley.config.stores import PostgresConfig, Retention, SqliteConfig, StoreConfig
 from parley.config.types import ConfigError, Duration
-from parley.config.upstream_requests import UpstreamRequests
+from parley.config.upstream_requests import RemoteBackend, UpstreamRequests
 from parley.config.vendors import VENDORS, Vendor
 
 __all__ = [
@@ -66,6 +66,7 @@ __all__ = [
     "PostgresConfig",
     "Price",
     "Reasoning",
+    "RemoteBackend",
     "Retention",
     "Retries",
     "SqliteConfig",

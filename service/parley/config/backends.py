@@ -8,10 +8,11 @@ from urllib.parse import urlsplit
 
 from parley.config.markers import After, Before, ByKind, Constraints
 from parley.config.types import Duration, Strict, matches, restore_off
-from parley.config.upstream_requests import ApiKey, UpstreamRequests
+from parley.config.upstream_requests import ApiKey, RemoteBackend, UpstreamRequests
 from parley.config.vendors import VendorName, apply_vendor
 
 _PRINTABLE = re.compile(r"[!-~]+")
+_METADATA = re.compile(r"[0-9a-z_.-]+")  # gRPC over HTTP/2, Custom-Metadata
 _FILE_URL = re.compile(r"https?://[!\"$-~]+/[!\"$-~]+(?:#sha256=[0-9A-Fa-f]{64})?")
 
 
@@ -163,7 +164,7 @@ class AnthropicBackend(HttpBackend):
     reject it)."""
 
 
-class ParleyBackend(Strict):
+class ParleyBackend(RemoteBackend):
     """Another Parley, over gRPC.
 
     Example:
@@ -179,14 +180,27 @@ class ParleyBackend(Strict):
     """API key of that Parley."""
     tls: bool = False
     """Whether the connection uses TLS and checks the server's certificate."""
-    ca: Path | None = None
-    """PEM file of the certificate authorities. Default: those of the system."""
     health: HealthCheck | None = None
     """Active health check. Default: none; calls alone decide."""
     trace_context: TraceContext = "auto"
     """Which trace context the backend receives, if traces are exported: `traceparent` and `tracestate` (`full`), only
     `traceparent`, which has random ids and nothing else, or none (`off`). Default: `full` for a host of the own network
     (a private address, a name without a dot or of a local domain), `traceparent` for all others."""
+
+    def __post_init__(self) -> None:
+        """Checks the fields that exclude each other, and that gRPC can send the headers."""
+        for name in ("ca", "client_certificate"):
+            if getattr(self, name) is not None and not self.tls:
+                raise ValueError(f"{name}: needs `tls: true`; set it")
+        for name in map(str.lower, self.headers):
+            if not _METADATA.fullmatch(name) or name.startswith("grpc-") or name.endswith("-bin"):
+                raise ValueError(f'headers: "{name}" cannot be gRPC metadata; remove it')
+        super().__post_init__()
+
+    @property
+    def key_name(self) -> str | None:
+        """See `RemoteBackend.key_name`."""
+        return "authorization" if self.api_key is not None else None
 
 
 class AnyLLMBackend(Strict):

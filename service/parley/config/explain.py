@@ -1,7 +1,7 @@
 """Turns pydantic's errors into texts about the configuration file: the fault, the allowed values, the nearest name."""
 
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from parley.config.source import FieldPath, split_path
@@ -45,13 +45,13 @@ def explain(item: Any, root: type[Strict]) -> tuple[FieldPath, str]:
     Returns:
         The path in the file and the text of the error. The text never repeats a value: it may be secret.
     """
-    field_path, owner, kind = _locate(item["loc"], root)
+    field_path, owner, kind, members = _locate(item["loc"], root)
     code, context = item["type"], item.get("ctx", {})
     if code == "value_error":
         inner, text = split_path(str(context["error"]))
         return (*field_path, *inner), text
     if code == "unexpected_keyword_argument":
-        return field_path, f"is unknown; {_suggestion(str(field_path[-1]), field_types(owner) if owner else ())}"
+        return field_path, _unknown_field(str(field_path[-1]), owner, members)
     if code in _TAG_ERRORS:
         known = list(_tags(kind))
         field_path = (*field_path, str(context["discriminator"]).strip("'"))
@@ -70,24 +70,38 @@ def _suggestion(name: str, known: Iterable[str]) -> str:
     return f'did you mean "{nearest[0]}"?' if nearest else f"use one of: {', '.join(names)}"
 
 
-def _locate(loc: FieldPath, root: type[Strict]) -> tuple[FieldPath, type[Strict] | None, Any]:
+def _unknown_field(name: str, owner: type[Strict] | None, members: Mapping[str, type[Strict]]) -> str:
+    """Returns the text for an unknown field of a model, which may be one of the members of a union."""
+    known = field_types(owner) if owner else {}
+    others = [tag for tag, member in members.items() if name in field_types(member)]
+    own = next((tag for tag, member in members.items() if member is owner), None)
+    if own is None or not others:
+        return f"is unknown; {_suggestion(name, known)}"
+    return f"is not a field of the kind {own}, but of {', '.join(others)}; use one of: {', '.join(known)}"
+
+
+def _locate(
+    loc: FieldPath, root: type[Strict]
+) -> tuple[FieldPath, type[Strict] | None, Any, Mapping[str, type[Strict]]]:
     """Resolves pydantic's path, which contains the tags of unions, against the models.
 
     Returns:
-        The path without tags, the model whose field its last part is, and the type of that field.
+        The path without tags, the model whose field its last part is, the type of that field, and the members of the
+        last union by their `kind`.
     """
     field_path: list[str | int] = []
     owner: type[Strict] | None = None
+    members: Mapping[str, type[Strict]] = {}
     kind: Any = root
     for part in loc:
         kind = _unwrap(kind)
-        member = _tags(kind).get(str(part))
-        if member is not None:
-            kind = member
+        tags = _tags(kind)
+        if str(part) in tags:
+            kind, members = tags[str(part)], tags
             continue
         field_path.append(part)
         owner, kind = _resolve_part(kind, part)
-    return tuple(field_path), owner, _unwrap(kind)
+    return tuple(field_path), owner, _unwrap(kind), members
 
 
 def _resolve_part(kind: Any, part: str | int) -> tuple[type[Strict] | None, Any]:

@@ -8,7 +8,7 @@ from parley.config.explain import explain
 from parley.config.file import Config, with_files
 from parley.config.source import Source, split_path
 from parley.config.types import ConfigError, FileState, file_state
-from parley.config.upstream_requests import UpstreamRequests
+from parley.config.upstream_requests import RemoteBackend
 from parley.config.validation import ValidationError, validated
 
 _DEFAULT = """\
@@ -78,6 +78,6 @@ def _validate(source: Source) -> Config:
 
 def _certificates(config: Config) -> dict[str, FileState]:
     """Returns the state of each file of a backend's certificates; workers read them at their start."""
-    backends = [one for one in config.backends.values() if isinstance(one, UpstreamRequests)]
+    backends = [one for one in config.backends.values() if isinstance(one, RemoteBackend)]
     paths = [path for one in backends for path in (one.ca, one.client_certificate, one.client_key) if path is not None]
     return {str(path.absolute()): state for path in paths if (state := file_state(path)) is not None}

@@ -73,6 +73,40 @@ def _proxy(text: str) -> str:
     return text
 
 
+class RemoteBackend(Strict):
+    """What every backend on another machine has: further headers, and certificates."""
+
+    headers: Annotated[dict[str, str], After(_headers)] = field(default_factory=dict, repr=False)
+    """Headers of every request."""
+    forward_headers: Annotated[list[str], After(_forwarded), Constraints(max_length=_MAX_FORWARDED)] = field(
+        default_factory=list
+    )
+    """Names of callers' headers, or of gRPC metadata, that the backend receives. Those with the caller's own key are
+    never forwarded."""
+    ca: Path | None = None
+    """PEM file of the certificate authorities. Default: those of the system."""
+    client_certificate: Path | None = None
+    """PEM file of the client certificate, which may also have its key."""
+    client_key: Path | None = None
+    """PEM file of the key of the client certificate. Default: in `client_certificate`."""
+
+    def __post_init__(self) -> None:
+        """Checks the fields that exclude each other."""
+        if self.client_key is not None and self.client_certificate is None:
+            raise ValueError("client_key: needs `client_certificate`; set it")
+        own = {name.lower() for name in self.headers}
+        if (key_name := self.key_name) in own:
+            raise ValueError(f'headers: "{key_name}" is the header of the key; remove it, or the key')
+        for name in self.forward_headers:
+            if name in own or name == key_name:
+                raise ValueError(f'forward_headers: "{name}" is set by this backend; remove it here or there')
+
+    @property
+    def key_name(self) -> str | None:
+        """The name of the header that has the key, in lower case; None if there is no key, or none in a header."""
+        raise NotImplementedError
+
+
 ApiKey = Annotated[str, After(_printable_key)]
 _PATH_ERROR = (
     'must be a path without a query, for example "/chat/completions"; only {model} may be in braces, and a query'
@@ -81,7 +115,7 @@ _PATH_ERROR = (
 RequestPath = Annotated[str, matches(r"/(?:[!-~](?<![?#{}])|\{model\})*", _PATH_ERROR)]
 
 
-class UpstreamRequests(Strict):
+class UpstreamRequests(RemoteBackend):
     """What the requests to a backend carry beside their body, and how they reach it."""
 
     default_key_header: ClassVar[str] = "Authorization: Bearer"
@@ -96,26 +130,13 @@ class UpstreamRequests(Strict):
     Default: that of the vendor."""
     key_parameter: Annotated[str, matches(r"[\w.-]+", "must be the name of a query parameter")] | None = None
     """Query parameter that has the key, instead of a header."""
-    headers: Annotated[dict[str, str], After(_headers)] = field(default_factory=dict, repr=False)
-    """Headers of every request."""
     query: dict[str, str] = field(default_factory=dict, repr=False)
     """Query parameters of every request."""
-    forward_headers: Annotated[list[str], After(_forwarded), Constraints(max_length=_MAX_FORWARDED)] = field(
-        default_factory=list
-    )
-    """Names of callers' headers, or of gRPC metadata, that the backend receives. Those with the caller's own key are
-    never forwarded."""
     path: RequestPath | None = None
     """Path after `base_url`; `{model}` is the target's name of the model. Default: that of the API."""
     proxy: Annotated[Annotated[str, After(_proxy)] | None, Before(restore_off)] = field(default=None, repr=False)
     """URL of the proxy, or `off` for none. Default: that of the environment (`https_proxy`, `http_proxy`,
     `all_proxy`, `no_proxy`)."""
-    ca: Path | None = None
-    """PEM file of the certificate authorities. Default: those of the system."""
-    client_certificate: Path | None = None
-    """PEM file of the client certificate, which may also have its key."""
-    client_key: Path | None = None
-    """PEM file of the key of the client certificate. Default: in `client_certificate`."""
 
     def __post_init__(self) -> None:
         """Checks the fields that exclude each other."""
@@ -123,17 +144,12 @@ class UpstreamRequests(Strict):
             raise ValueError("api_keys: takes the place of `api_key`; remove one of them")
         if self.key_header is not None and self.key_parameter is not None:
             raise ValueError("key_parameter: takes the place of `key_header`; remove one of them")
-        if self.client_key is not None and self.client_certificate is None:
-            raise ValueError("client_key: needs `client_certificate`; set it")
-        own = {name.lower() for name in self.headers}
-        if self.keys and self.key_parameter is None:
-            key_name = self.key_form.partition(":")[0].lower()
-            if key_name in own:
-                raise ValueError(f'headers: "{key_name}" is the header of the key; remove it, or the key')
-            own.add(key_name)
-        for name in self.forward_headers:
-            if name in own:
-                raise ValueError(f'forward_headers: "{name}" is set by this backend; remove it here or there')
+        super().__post_init__()
+
+    @property
+    def key_name(self) -> str | None:
+        """See `RemoteBackend.key_name`."""
+        return self.key_form.partition(":")[0].lower() if self.keys and self.key_parameter is None else None
 
     @property
     def key_form(self) -> str:

@@ -7,6 +7,7 @@ import pytest_asyncio
 
 from parley.backends.parley.backend import Parley
 from tests.contract.backends import KEY
+from tests.contract.parley_vendor import other_parley
 from tests.contract.scripted_parley import ScriptedParley
 
 
@@ -20,6 +21,6 @@ def upstream() -> Iterator[ScriptedParley]:
 @pytest_asyncio.fixture
 async def backend(upstream: ScriptedParley) -> AsyncIterator[Parley]:
     """The backend, connected to the scripted server."""
-    made = Parley(upstream.address, KEY)
+    made = other_parley(upstream.address, KEY)
     yield made
     await made.close()

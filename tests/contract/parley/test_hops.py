@@ -14,6 +14,7 @@ from parley.core.errors import LoopDetected
 from parley.core.ports import HOPS, MAX_HOPS, UpstreamCall
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
 from tests.contract.backends import call, failure
+from tests.contract.parley_vendor import other_parley
 from tests.contract.scripted_parley import ScriptedParley
 from tests.rpc.conftest import serving
 
@@ -63,7 +64,7 @@ async def loop(tmp_path: Path) -> AsyncIterator[Loop]:
     """A Parley whose models lead back to itself."""
     made = Loop()
     async with serving(tmp_path, CONFIG, asyncio.get_running_loop().time, {"loop": made}) as worker:
-        made.parley = Parley(worker.address, worker.keys["ada"])
+        made.parley = other_parley(worker.address, worker.keys["ada"])
         yield made
         await made.parley.close()
 

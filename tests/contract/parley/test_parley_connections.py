@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -13,6 +14,7 @@ from parley.config import ConfigError
 from parley.core.errors import (
     DeadlineExceeded,
     StreamBroken,
+    UpstreamError,
     UpstreamMisconfigured,
     UpstreamTimeout,
     UpstreamUnavailable,
@@ -20,10 +22,10 @@ from parley.core.errors import (
 )
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk
 from parley.v1.message_pb2 import Delta
-from tests.contract.backends import KEY, call, failure, text
+from tests.contract.backends import KEY, call, collect, failure, text
 from tests.contract.certificates import CERTIFICATE
-from tests.contract.parley_vendor import chunk, chunks, completion, ending
-from tests.contract.scripted_parley import Answer, ScriptedParley
+from tests.contract.parley_vendor import chunk, chunks, completion, ending, other_parley
+from tests.contract.scripted_parley import Answer, Refusal, ScriptedParley
 from tests.processes import reserved_port
 from tests.upstream import Cut, Gate, Stall
 
@@ -73,7 +75,7 @@ async def test_connect_timeout() -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        backend = Parley(f"127.0.0.1:{silent.getsockname()[1]}")
+        backend = other_parley(f"127.0.0.1:{silent.getsockname()[1]}")
         late = await failure(backend, call(timeouts={"connect": 0.1}))
         is_stream = await failure(backend, call(timeouts={"connect": 0.1}), stream=True)
         both = await asyncio.gather(
@@ -91,7 +93,7 @@ async def test_connect_timeout() -> None:
 async def test_reconnection() -> None:
     """The backend reconnects soon after a server restarts."""
     port = reserved_port()
-    backend = Parley(f"127.0.0.1:{port}")
+    backend = other_parley(f"127.0.0.1:{port}")
     assert UpstreamUnavailable is type(await failure(backend, call()))
     with ScriptedParley(port=port) as server:
         server.answer(HELLO)
@@ -111,7 +113,7 @@ async def test_something_else_listens() -> None:
     server = await asyncio.start_server(
         lambda _, writer: writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "127.0.0.1", 0
     )
-    backend = Parley(f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    backend = other_parley(f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
     assert UpstreamUnavailable is type(await failure(backend, call()))
     await backend.close()
     server.close()
@@ -132,7 +134,7 @@ async def test_health_without_a_server() -> None:
     """The health check fails without a server."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        backend = Parley(f"127.0.0.1:{unused.getsockname()[1]}", KEY)
+        backend = other_parley(f"127.0.0.1:{unused.getsockname()[1]}", KEY)
         with pytest.raises(UpstreamUnavailable) as caught:
             await backend.check()
         await backend.close()
@@ -149,9 +151,12 @@ async def test_tls(tmp_path: Path) -> None:
     credentials = grpc.ssl_server_credentials([(key.encode(), certificate.encode())])
     with ScriptedParley(credentials) as server:
         port = server.address.rpartition(":")[2]
-        trusted = Parley(f"localhost:{port}", KEY, tls=True, ca=ca)
-        strange, unnamed = Parley(f"localhost:{port}", KEY, tls=True), Parley(f"127.0.0.1:{port}", KEY, tls=True, ca=ca)
-        plain_text = Parley(f"localhost:{port}", KEY)
+        trusted = other_parley(f"localhost:{port}", KEY, tls=True, ca=ca)
+        strange, unnamed = (
+            other_parley(f"localhost:{port}", KEY, tls=True),
+            other_parley(f"127.0.0.1:{port}", KEY, tls=True, ca=ca),
+        )
+        plain_text = other_parley(f"localhost:{port}", KEY)
         server.answer(HELLO)
         await trusted.complete(call())
         assert [UpstreamMisconfigured] * 2 == [type(await failure(other, call())) for other in (strange, unnamed)]
@@ -161,10 +166,59 @@ async def test_tls(tmp_path: Path) -> None:
             await backend.close()
 
 
+async def test_client_certificate(tmp_path: Path) -> None:
+    """A server that demands a client certificate accepts one, in a file of its own or with its key."""
+    key, _, rest = CERTIFICATE.partition("-----BEGIN CERTIFICATE-----")
+    certificate = "-----BEGIN CERTIFICATE-----" + rest
+    both, alone, key_file = (tmp_path / name for name in ("both.pem", "certificate.pem", "key.pem"))
+    both.write_text(CERTIFICATE)
+    alone.write_text(certificate)
+    key_file.write_text(key)
+    pairs = [(key.encode(), certificate.encode())]
+    credentials = grpc.ssl_server_credentials(pairs, certificate.encode(), require_client_auth=True)
+    with ScriptedParley(credentials) as server:
+        address = f"localhost:{server.address.rpartition(':')[2]}"
+        one = other_parley(address, KEY, tls=True, ca=alone, client_certificate=both)
+        two = other_parley(address, KEY, tls=True, ca=alone, client_certificate=alone, client_key=key_file)
+        without = other_parley(address, KEY, tls=True, ca=alone)
+        for backend in (one, two):
+            server.answer(HELLO)
+            await backend.complete(call())
+        assert isinstance(await failure(without, call()), UpstreamUnavailable | UpstreamMisconfigured)
+        assert 2 == len(server.requests)
+        for backend in (one, two, without):
+            await backend.close()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_headers(upstream: ScriptedParley, stream: bool) -> None:
+    """The configured headers are metadata of every call, as are the caller's headers that are in the list."""
+    backend = other_parley(upstream.address, KEY, headers={"X-Team": "blue"}, forward_headers=["x-tenant"])
+    upstream.answer(Answer([*chunks("Hi"), *ending()]) if stream else HELLO)
+    sent = replace(call(), forwarded=(("x-tenant", "t-1"), ("x-other", "o-1")))
+    await (collect(backend, sent) if stream else backend.complete(sent))
+    await backend.close()
+    metadata = upstream.requests[0].metadata
+    assert ("blue", "t-1", f"Bearer {KEY}") == tuple(metadata[name] for name in ("x-team", "x-tenant", "authorization"))
+    assert "x-other" not in metadata
+
+
+async def test_secret_headers_are_redacted(upstream: ScriptedParley) -> None:
+    """A secret of a header that the other side repeats reaches no error."""
+    backend = other_parley(upstream.address, headers={"x-token": "secret-of-the-header-1"})
+    refusal = Refusal(grpc.StatusCode.INVALID_ARGUMENT, "secret-of-the-header-1 is wrong", "UPSTREAM_REJECTED")
+    upstream.answer(Answer([], refusal))
+    error = await failure(backend, call())
+    await backend.close()
+    assert isinstance(error, UpstreamError)
+    assert "is wrong" in f"{error} {error.detail}"
+    assert "secret-of-the-header-1" not in f"{error} {error.detail} {error.cause}"
+
+
 async def test_authorities_that_cannot_be_read(tmp_path: Path) -> None:
     """A missing `ca` file raises ConfigError."""
     with pytest.raises(ConfigError, match=r"ca: .*none\.pem cannot be read"):
-        Parley("localhost:1", tls=True, ca=tmp_path / "none.pem")
+        other_parley("localhost:1", tls=True, ca=tmp_path / "none.pem")
 
 
 async def test_abandoned_streams(backend: Parley, upstream: ScriptedParley) -> None:

@@ -29,6 +29,7 @@ from parley.v1.chat_completions_pb2 import ChatCompletionChunk
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from parley.v1.message_pb2 import Delta
 from tests.contract.backends import call, collect, failure, reasons, request, text
+from tests.contract.parley_vendor import other_parley
 from tests.rpc import scripted
 from tests.rpc.conftest import Worker, serving
 
@@ -57,7 +58,7 @@ async def far(tmp_path: Path) -> AsyncIterator[Worker]:
 @pytest_asyncio.fixture
 async def backend(far: Worker) -> AsyncIterator[Parley]:
     """The backend, with a valid key of the other Parley."""
-    made = Parley(far.address, far.keys["ada"])
+    made = other_parley(far.address, far.keys["ada"])
     yield made
     await made.close()
 
@@ -164,7 +165,7 @@ async def test_error(backend: Parley, far: Worker, error: ParleyError, stream: b
 async def test_rejected_keys_and_models(backend: Parley, far: Worker) -> None:
     """A wrong key, a key of a free plan and an unknown model are misconfigurations; the key is redacted."""
     for secret in ("sk-wrong-key", far.keys["eve"]):
-        other = Parley(far.address, secret)
+        other = other_parley(far.address, secret)
         failed = await failure(other, call())
         await other.close()
         assert UpstreamMisconfigured is type(failed)

@@ -7,7 +7,6 @@ import pytest
 
 from parley.backends import deadlines
 from parley.backends.http import watchdog
-from parley.backends.parley.backend import Parley
 from parley.config import Timeouts
 from parley.core.errors import StreamBroken, UpstreamTimeout
 from parley.core.ports import Backend
@@ -25,7 +24,7 @@ from tests.contract.backends import (
     text,
 )
 from tests.contract.http_vendors import ANTHROPIC, OPENAI, HttpVendor
-from tests.contract.parley_vendor import chunk, chunks
+from tests.contract.parley_vendor import chunk, chunks, other_parley
 from tests.contract.scripted_parley import Answer, ScriptedParley
 from tests.upstream import Delay, Events, Gate, Raw, ScriptedUpstream, Stall, Step
 
@@ -198,7 +197,7 @@ async def test_empty_deltas_of_another_parley() -> None:
     """Empty deltas of another Parley do not reset `stall`."""
     empty = [step for _ in range(100) for step in (Delay(0.05), chunk(Delta()))]
     with ScriptedParley() as upstream:
-        backend = Parley(upstream.address, KEY)
+        backend = other_parley(upstream.address, KEY)
         upstream.answer(Answer([*chunks("Hel"), *empty]))
         delivered, failed = await broken_off(backend, call(timeouts={"stall": 0.3, "stream_idle": LONG}))
         assert ("Hel", StreamBroken) == (text(delivered), type(failed))
@@ -210,7 +209,7 @@ async def test_another_parley_that_leaves_its_stream_open(monkeypatch: pytest.Mo
     monkeypatch.setattr(deadlines, "TAIL_SECONDS", 0.2)
     gate = Gate()
     with ScriptedParley() as upstream:
-        backend = Parley(upstream.address, KEY)
+        backend = other_parley(upstream.address, KEY)
         upstream.answer(Answer([*chunks("Hello."), chunk(finish="stop"), gate]))
         async with asyncio.timeout(LONG):
             delivered = await collect(backend, call())

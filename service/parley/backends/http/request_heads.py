@@ -5,6 +5,7 @@ from urllib.parse import quote
 
 from yarl import URL
 
+from parley.backends.errors.redaction import may_be_secret
 from parley.backends.http.keys import KeyRing
 from parley.config import ConfigError, UpstreamRequests
 from parley.core.errors import InvalidRequest
@@ -73,7 +74,7 @@ class RequestHeads:
         """The texts that no error may repeat."""
         proxy = URL(self._settings.proxy or "")
         values = (*self._settings.headers.values(), *self._settings.parameters.values())
-        return (*self._settings.keys, *filter(_may_be_secret, values), *filter(None, [proxy.password]))
+        return (*self._settings.keys, *filter(may_be_secret, values), *filter(None, [proxy.password]))
 
     def of(self, call: UpstreamCall) -> tuple[URL, str]:
         """Returns the URL of a call, and the line of its key; the line is empty if `headers` has the key.
@@ -117,8 +118,3 @@ class RequestHeads:
     def _key_line(self, key: str) -> tuple[str, str]:
         name, _, scheme = self._settings.key_form.partition(":")
         return name, f"{scheme.strip()} {key}".lstrip()
-
-
-def _may_be_secret(value: str) -> bool:
-    """Returns whether a text looks like a secret. An ordinary word must not be struck from the errors of a backend."""
-    return len(value) >= 16 or (len(value) >= 8 and any(map(str.isdigit, value)))  # noqa: PLR2004

@@ -3,10 +3,10 @@
 import ssl
 from functools import cache
 
-from parley.config import ConfigError, UpstreamRequests
+from parley.config import ConfigError, RemoteBackend
 
 
-def context_for(settings: UpstreamRequests) -> ssl.SSLContext | None:
+def context_for(settings: RemoteBackend) -> ssl.SSLContext | None:
     """Returns the TLS settings of a backend; None for those of every client, which `shared_context` returns.
 
     Raises:

@@ -13,9 +13,10 @@ from grpc_health.v1 import health_pb2
 
 from parley.backends.deadlines import Deadlines, SilenceTimer
 from parley.backends.errors import classifier, local_resources
+from parley.backends.errors.redaction import may_be_secret
 from parley.backends.parley.errors import RpcErrorFactory, of_the_library
 from parley.backends.parley.extra_fields import as_text, chunk_as_text
-from parley.config import ConfigError
+from parley.config import ConfigError, ParleyBackend
 from parley.core.errors import UpstreamUnavailable
 from parley.core.ports import HOPS, UpstreamCall
 from parley.v1.chat_completions_pb2 import (
@@ -72,24 +73,24 @@ class Parley:
     constructor requires a running event loop.
 
     Args:
-        target: Address in gRPC's syntax.
-        api_key: Sent as a bearer token.
-        tls: Whether to use TLS; the server's certificate is verified.
-        ca: PEM file of certificate authorities; default: the system's.
+        settings: Its address, key, headers and certificates.
 
     Raises:
-        ConfigError: If `ca` cannot be read.
+        ConfigError: If a file of certificates cannot be read.
     """
 
     supports_prefill = True
 
-    def __init__(self, target: str, api_key: str | None = None, *, tls: bool = False, ca: Path | None = None) -> None:
-        if tls:
-            self._channel = grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(_authorities(ca)), _OPTIONS)
+    def __init__(self, settings: ParleyBackend) -> None:
+        if settings.tls:
+            self._channel = grpc.aio.secure_channel(settings.target, _credentials(settings), _OPTIONS)
         else:
-            self._channel = grpc.aio.insecure_channel(target, _OPTIONS)
-        self._metadata = (("authorization", f"Bearer {api_key}"),) if api_key else ()
-        self._errors = RpcErrorFactory(api_key)
+            self._channel = grpc.aio.insecure_channel(settings.target, _OPTIONS)
+        headers = tuple((name.lower(), value) for name, value in settings.headers.items())
+        key = settings.api_key
+        self._metadata = (*headers, ("authorization", f"Bearer {key}")) if key else headers
+        self._forwarded = frozenset(settings.forward_headers)
+        self._errors = RpcErrorFactory(key, *filter(may_be_secret, settings.headers.values()))
         # Responses are deserialized here: gRPC would turn a decode error into None.
         self._create: _UnaryCall = self._channel.unary_unary(f"/{_SERVICE}/CreateChatCompletion")
         self._stream: _StreamingCall = self._channel.unary_stream(f"/{_SERVICE}/StreamChatCompletion")
@@ -100,8 +101,9 @@ class Parley:
         """Returns the complete answer; see the port."""
         deadlines = Deadlines(call)
         await self._connected(deadlines)
-        metadata = (*self._metadata, (HOPS, str(call.hops)), *(call.trace.headers if call.trace else ()))
-        rpc = self._create(_request(call, stream=False), timeout=deadlines.remaining(), metadata=metadata)
+        rpc = self._create(
+            _request(call, stream=False), timeout=deadlines.remaining(), metadata=self._metadata_of(call)
+        )
         try:
             return _completion(await rpc)
         except grpc.aio.AioRpcError as error:
@@ -114,8 +116,7 @@ class Parley:
         deadlines = Deadlines(call)
         await self._connected(deadlines)
         answer = _StreamState()
-        metadata = (*self._metadata, (HOPS, str(call.hops)), *(call.trace.headers if call.trace else ()))
-        rpc = self._stream(_request(call, stream=True), timeout=deadlines.remaining(), metadata=metadata)
+        rpc = self._stream(_request(call, stream=True), timeout=deadlines.remaining(), metadata=self._metadata_of(call))
         buffer = _MessageBuffer(rpc)
         silence_timer = SilenceTimer(call, deadlines)
         until = deadlines.first_token
@@ -156,6 +157,10 @@ class Parley:
         if self._connecting is not None:
             self._connecting.cancel()
         await self._channel.close()
+
+    def _metadata_of(self, call: UpstreamCall) -> tuple[tuple[str, str], ...]:
+        forwarded = [item for item in call.forwarded if item[0] in self._forwarded] if call.forwarded else ()
+        return (*self._metadata, (HOPS, str(call.hops)), *(call.trace.headers if call.trace else ()), *forwarded)
 
     async def _connected(self, deadlines: Deadlines) -> None:
         """Waits until the channel is connected or has failed; in the latter case the call fails immediately."""
@@ -294,10 +299,19 @@ def _clear_identity(answer: ChatCompletion | ChatCompletionChunk) -> None:
         answer.ClearField(name)
 
 
-def _authorities(ca: Path | None) -> bytes | None:
-    """Returns the PEM certificates of the authorities; None selects gRPC's own list if the system has none."""
-    path = ca or ssl.get_default_verify_paths().cafile
+def _credentials(settings: ParleyBackend) -> grpc.ChannelCredentials:
+    """Returns the TLS settings. Without authorities, gRPC uses its own list if the system has none."""
+    authorities = settings.ca or ssl.get_default_verify_paths().cafile
+    certificate = settings.client_certificate
+    return grpc.ssl_channel_credentials(
+        _read("ca", authorities),
+        _read("client_key", settings.client_key or certificate),
+        _read("client_certificate", certificate),
+    )
+
+
+def _read(name: str, path: Path | str | None) -> bytes | None:
     try:
         return Path(path).read_bytes() if path else None
     except OSError as error:
-        raise ConfigError(f"ca: {path} cannot be read: {error.strerror}") from error
+        raise ConfigError(f"{name}: {path} cannot be read: {error.strerror}") from error

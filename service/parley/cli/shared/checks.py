@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from parley.cli.shared.process_settings import model_backends
-from parley.config import Config, ConfigError, HttpBackend
+from parley.config import Config, ConfigError, RemoteBackend
 from parley.config.loader import located_error
 from parley.supervisor import certificates
 from parley.supervisor.addresses import Address
@@ -46,7 +46,7 @@ def config_problems(config: Config) -> list[str]:
 
 def _unusable_certificates_of_backends(config: Config) -> Iterator[str]:
     """Yields the problems of the backends' authorities and client certificates."""
-    backends = {name: one for name, one in config.backends.items() if isinstance(one, HttpBackend)}
+    backends = {name: one for name, one in config.backends.items() if isinstance(one, RemoteBackend)}
     for name, one in backends.items():
         if one.ca is None and one.client_certificate is None:
             continue
