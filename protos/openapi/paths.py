@@ -153,6 +153,11 @@ HEADERS = {
     "idempotent-replayed": _header(
         "`true`: the stored answer of the same `Idempotency-Key`.", always=False, type="string"
     ),
+    "x-parley-deprecated": _header(
+        'The last day of the alias that the request names, and the id to use: `2027-01-31; use="support"`.',
+        always=False,
+        type="string",
+    ),
     "content-disposition": _header("The suggested name of a file.", always=True, type="string"),
     "www-authenticate": _header(
         "The form of the credential, the error, and where to get an access token (RFC 6750, 3; RFC 9728, 5.1).",
@@ -273,7 +278,7 @@ class Paths:
             answer["content"]["text/event-stream"] = {"schema": _EVENT, "example": _EVENTS}
         own: tuple[str, ...] = ("idempotent-replayed",) if method.name in _KEYED else ()
         if method.name in _STREAMS:
-            own = ("x-chat-session-id", "idempotent-replayed", *_LIMITS)
+            own = ("x-chat-session-id", "idempotent-replayed", "x-parley-deprecated", *_LIMITS)
         return answer | {"headers": _headers(*own)}
 
     def _errors(self, dialect: Dialect, method: str) -> dict[str, Any]:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16parley/v1/models.proto\x12\tparley.v1\x1a\x1cgoogle/api/annotations.proto\"e\n\x05Model\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n\x06object\x18\x02 \x01(\tR\x06object\x12\x18\n\x07\x63reated\x18\x03 \x01(\rR\x07\x63reated\x12\x1a\n\x08owned_by\x18\x04 \x01(\tR\x08owned_by\"\x13\n\x11ListModelsRequest\"R\n\x12ListModelsResponse\x12\x16\n\x06object\x18\x01 \x01(\tR\x06object\x12$\n\x04\x64\x61ta\x18\x02 \x03(\x0b\x32\x10.parley.v1.ModelR\x04\x64\x61ta\"\'\n\x0fGetModelRequest\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model2\xef\x01\n\x06Models\x12o\n\nListModels\x12\x1c.parley.v1.ListModelsRequest\x1a\x1d.parley.v1.ListModelsResponse\"$\x82\xd3\xe4\x93\x02\x1e\x12\x0e/api/v1/modelsZ\x0c\x12\n/v1/models\x12t\n\x08GetModel\x12\x1a.parley.v1.GetModelRequest\x1a\x10.parley.v1.Model\":\x82\xd3\xe4\x93\x02\x34\x12\x19/api/v1/models/{model=**}Z\x17\x12\x15/v1/models/{model=**}B:\n\tparley.v1B\x0bModelsProtoP\x01Z\x12parley/v1;parleyv1\xaa\x02\tParley.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16parley/v1/models.proto\x12\tparley.v1\x1a\x1cgoogle/api/annotations.proto\"\x84\x05\n\x05Model\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n\x06object\x18\x02 \x01(\tR\x06object\x12\x18\n\x07\x63reated\x18\x03 \x01(\rR\x07\x63reated\x12\x1a\n\x08owned_by\x18\x04 \x01(\tR\x08owned_by\x12\x17\n\x04name\x18\x05 \x01(\tH\x00R\x04name\x88\x01\x01\x12%\n\x0b\x64\x65scription\x18\x06 \x01(\tH\x01R\x0b\x64\x65scription\x88\x01\x01\x12+\n\x0e\x63ontext_length\x18\x07 \x01(\rH\x02R\x0e\x63ontext_length\x88\x01\x01\x12)\n\rmax_model_len\x18\x08 \x01(\rH\x03R\rmax_model_len\x88\x01\x01\x12?\n\x0ctop_provider\x18\t \x01(\x0b\x32\x16.parley.v1.TopProviderH\x04R\x0ctop_provider\x88\x01\x01\x12@\n\x0c\x61rchitecture\x18\n \x01(\x0b\x32\x17.parley.v1.ArchitectureH\x05R\x0c\x61rchitecture\x88\x01\x01\x12\x32\n\x14supported_parameters\x18\x0b \x03(\tR\x14supported_parameters\x12\x31\n\x07pricing\x18\x0c \x01(\x0b\x32\x12.parley.v1.PricingH\x06R\x07pricing\x88\x01\x01\x12/\n\x07\x61liases\x18\r \x03(\x0b\x32\x15.parley.v1.ModelAliasR\x07\x61liasesB\x07\n\x05_nameB\x0e\n\x0c_descriptionB\x11\n\x0f_context_lengthB\x10\n\x0e_max_model_lenB\x0f\n\r_top_providerB\x0f\n\r_architectureB\n\n\x08_pricing\"G\n\nModelAlias\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n\x07retires\x18\x02 \x01(\tH\x00R\x07retires\x88\x01\x01\x42\n\n\x08_retires\"\xa2\x01\n\x0bTopProvider\x12+\n\x0e\x63ontext_length\x18\x01 \x01(\rH\x00R\x0e\x63ontext_length\x88\x01\x01\x12\x39\n\x15max_completion_tokens\x18\x02 \x01(\rH\x01R\x15max_completion_tokens\x88\x01\x01\x42\x11\n\x0f_context_lengthB\x18\n\x16_max_completion_tokens\"h\n\x0c\x41rchitecture\x12*\n\x10input_modalities\x18\x01 \x03(\tR\x10input_modalities\x12,\n\x11output_modalities\x18\x02 \x03(\tR\x11output_modalities\"\x87\x01\n\x07Pricing\x12\x16\n\x06prompt\x18\x01 \x01(\tR\x06prompt\x12\x1e\n\ncompletion\x18\x02 \x01(\tR\ncompletion\x12/\n\x10input_cache_read\x18\x03 \x01(\tH\x00R\x10input_cache_read\x88\x01\x01\x42\x13\n\x11_input_cache_read\"\x13\n\x11ListModelsRequest\"R\n\x12ListModelsResponse\x12\x16\n\x06object\x18\x01 \x01(\tR\x06object\x12$\n\x04\x64\x61ta\x18\x02 \x03(\x0b\x32\x10.parley.v1.ModelR\x04\x64\x61ta\"\'\n\x0fGetModelRequest\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model2\xef\x01\n\x06Models\x12o\n\nListModels\x12\x1c.parley.v1.ListModelsRequest\x1a\x1d.parley.v1.ListModelsResponse\"$\x82\xd3\xe4\x93\x02\x1e\x12\x0e/api/v1/modelsZ\x0c\x12\n/v1/models\x12t\n\x08GetModel\x12\x1a.parley.v1.GetModelRequest\x1a\x10.parley.v1.Model\":\x82\xd3\xe4\x93\x02\x34\x12\x19/api/v1/models/{model=**}Z\x17\x12\x15/v1/models/{model=**}B:\n\tparley.v1B\x0bModelsProtoP\x01Z\x12parley/v1;parleyv1\xaa\x02\tParley.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,14 +37,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODELS'].methods_by_name['ListModels']._serialized_options = b'\202\323\344\223\002\036\022\016/api/v1/modelsZ\014\022\n/v1/models'
   _globals['_MODELS'].methods_by_name['GetModel']._loaded_options = None
   _globals['_MODELS'].methods_by_name['GetModel']._serialized_options = b'\202\323\344\223\0024\022\031/api/v1/models/{model=**}Z\027\022\025/v1/models/{model=**}'
-  _globals['_MODEL']._serialized_start=67
-  _globals['_MODEL']._serialized_end=168
-  _globals['_LISTMODELSREQUEST']._serialized_start=170
-  _globals['_LISTMODELSREQUEST']._serialized_end=189
-  _globals['_LISTMODELSRESPONSE']._serialized_start=191
-  _globals['_LISTMODELSRESPONSE']._serialized_end=273
-  _globals['_GETMODELREQUEST']._serialized_start=275
-  _globals['_GETMODELREQUEST']._serialized_end=314
-  _globals['_MODELS']._serialized_start=317
-  _globals['_MODELS']._serialized_end=556
+  _globals['_MODEL']._serialized_start=68
+  _globals['_MODEL']._serialized_end=712
+  _globals['_MODELALIAS']._serialized_start=714
+  _globals['_MODELALIAS']._serialized_end=785
+  _globals['_TOPPROVIDER']._serialized_start=788
+  _globals['_TOPPROVIDER']._serialized_end=950
+  _globals['_ARCHITECTURE']._serialized_start=952
+  _globals['_ARCHITECTURE']._serialized_end=1056
+  _globals['_PRICING']._serialized_start=1059
+  _globals['_PRICING']._serialized_end=1194
+  _globals['_LISTMODELSREQUEST']._serialized_start=1196
+  _globals['_LISTMODELSREQUEST']._serialized_end=1215
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1217
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1299
+  _globals['_GETMODELREQUEST']._serialized_start=1301
+  _globals['_GETMODELREQUEST']._serialized_end=1340
+  _globals['_MODELS']._serialized_start=1343
+  _globals['_MODELS']._serialized_end=1582
 # @@protoc_insertion_point(module_scope)

@@ -28,6 +28,15 @@ class Model(_message.Message):
     OBJECT_FIELD_NUMBER: _builtins.int
     CREATED_FIELD_NUMBER: _builtins.int
     OWNED_BY_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    CONTEXT_LENGTH_FIELD_NUMBER: _builtins.int
+    MAX_MODEL_LEN_FIELD_NUMBER: _builtins.int
+    TOP_PROVIDER_FIELD_NUMBER: _builtins.int
+    ARCHITECTURE_FIELD_NUMBER: _builtins.int
+    SUPPORTED_PARAMETERS_FIELD_NUMBER: _builtins.int
+    PRICING_FIELD_NUMBER: _builtins.int
+    ALIASES_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The id to name in a request."""
     object: _builtins.str
@@ -35,7 +44,35 @@ class Model(_message.Message):
     created: _builtins.int
     """A Unix time in seconds, as OpenAI's clients expect one. It is the same for all models, workers and restarts."""
     owned_by: _builtins.str
-    """The name of the model's first backend."""
+    """The owner in the model's `metadata`; without one, the name of the model's first backend."""
+    name: _builtins.str
+    """The name for people. Absent if it is not known, as every following field."""
+    description: _builtins.str
+    """What the model is good for."""
+    context_length: _builtins.int
+    """Tokens of prompt and answer together."""
+    max_model_len: _builtins.int
+    """The same number under the name that vLLM gives it."""
+    @_builtins.property
+    def top_provider(self) -> Global___TopProvider:
+        """The limits of the answer."""
+
+    @_builtins.property
+    def architecture(self) -> Global___Architecture:
+        """What the model reads and writes."""
+
+    @_builtins.property
+    def supported_parameters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The parameters that the model is known to support: `tools`, `tool_choice`, `reasoning`, `reasoning_effort`."""
+
+    @_builtins.property
+    def pricing(self) -> Global___Pricing:
+        """What tokens cost."""
+
+    @_builtins.property
+    def aliases(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelAlias]:
+        """Other ids of the model."""
+
     def __init__(
         self,
         *,
@@ -43,14 +80,173 @@ class Model(_message.Message):
         object: _builtins.str = ...,
         created: _builtins.int = ...,
         owned_by: _builtins.str = ...,
+        name: _builtins.str | None = ...,
+        description: _builtins.str | None = ...,
+        context_length: _builtins.int | None = ...,
+        max_model_len: _builtins.int | None = ...,
+        top_provider: Global___TopProvider | None = ...,
+        architecture: Global___Architecture | None = ...,
+        supported_parameters: _abc.Iterable[_builtins.str] | None = ...,
+        pricing: Global___Pricing | None = ...,
+        aliases: _abc.Iterable[Global___ModelAlias] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_architecture", b"_architecture", "_context_length", b"_context_length", "_description", b"_description", "_max_model_len", b"_max_model_len", "_name", b"_name", "_pricing", b"_pricing", "_top_provider", b"_top_provider", "architecture", b"architecture", "context_length", b"context_length", "description", b"description", "max_model_len", b"max_model_len", "name", b"name", "pricing", b"pricing", "top_provider", b"top_provider"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_architecture", b"_architecture", "_context_length", b"_context_length", "_description", b"_description", "_max_model_len", b"_max_model_len", "_name", b"_name", "_pricing", b"_pricing", "_top_provider", b"_top_provider", "aliases", b"aliases", "architecture", b"architecture", "context_length", b"context_length", "created", b"created", "description", b"description", "id", b"id", "max_model_len", b"max_model_len", "name", b"name", "object", b"object", "owned_by", b"owned_by", "pricing", b"pricing", "supported_parameters", b"supported_parameters", "top_provider", b"top_provider"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__architecture: _TypeAlias = _typing.Literal["architecture"]  # noqa: Y015
+    _WhichOneofArgType__architecture: _TypeAlias = _typing.Literal["_architecture", b"_architecture"]  # noqa: Y015
+    _WhichOneofReturnType__context_length: _TypeAlias = _typing.Literal["context_length"]  # noqa: Y015
+    _WhichOneofArgType__context_length: _TypeAlias = _typing.Literal["_context_length", b"_context_length"]  # noqa: Y015
+    _WhichOneofReturnType__description: _TypeAlias = _typing.Literal["description"]  # noqa: Y015
+    _WhichOneofArgType__description: _TypeAlias = _typing.Literal["_description", b"_description"]  # noqa: Y015
+    _WhichOneofReturnType__max_model_len: _TypeAlias = _typing.Literal["max_model_len"]  # noqa: Y015
+    _WhichOneofArgType__max_model_len: _TypeAlias = _typing.Literal["_max_model_len", b"_max_model_len"]  # noqa: Y015
+    _WhichOneofReturnType__name: _TypeAlias = _typing.Literal["name"]  # noqa: Y015
+    _WhichOneofArgType__name: _TypeAlias = _typing.Literal["_name", b"_name"]  # noqa: Y015
+    _WhichOneofReturnType__pricing: _TypeAlias = _typing.Literal["pricing"]  # noqa: Y015
+    _WhichOneofArgType__pricing: _TypeAlias = _typing.Literal["_pricing", b"_pricing"]  # noqa: Y015
+    _WhichOneofReturnType__top_provider: _TypeAlias = _typing.Literal["top_provider"]  # noqa: Y015
+    _WhichOneofArgType__top_provider: _TypeAlias = _typing.Literal["_top_provider", b"_top_provider"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__architecture) -> _WhichOneofReturnType__architecture | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__context_length) -> _WhichOneofReturnType__context_length | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__description) -> _WhichOneofReturnType__description | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_model_len) -> _WhichOneofReturnType__max_model_len | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__name) -> _WhichOneofReturnType__name | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pricing) -> _WhichOneofReturnType__pricing | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__top_provider) -> _WhichOneofReturnType__top_provider | None: ...
+
+Global___Model: _TypeAlias = Model  # noqa: Y015
+
+@_typing.final
+class ModelAlias(_message.Message):
+    """Another id of a model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    RETIRES_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """The id, which a request may name."""
+    retires: _builtins.str
+    """The last day on which requests may name it, in UTC, as `2027-01-31`. Absent: no end is planned."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        retires: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_retires", b"_retires", "retires", b"retires"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_retires", b"_retires", "id", b"id", "retires", b"retires"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__retires: _TypeAlias = _typing.Literal["retires"]  # noqa: Y015
+    _WhichOneofArgType__retires: _TypeAlias = _typing.Literal["_retires", b"_retires"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__retires) -> _WhichOneofReturnType__retires | None: ...
+
+Global___ModelAlias: _TypeAlias = ModelAlias  # noqa: Y015
+
+@_typing.final
+class TopProvider(_message.Message):
+    """The limits of a model's answer, in the form of OpenRouter's list of models."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTEXT_LENGTH_FIELD_NUMBER: _builtins.int
+    MAX_COMPLETION_TOKENS_FIELD_NUMBER: _builtins.int
+    context_length: _builtins.int
+    """Tokens of prompt and answer together, as in `Model.context_length`."""
+    max_completion_tokens: _builtins.int
+    """The largest number of tokens of an answer."""
+    def __init__(
+        self,
+        *,
+        context_length: _builtins.int | None = ...,
+        max_completion_tokens: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_context_length", b"_context_length", "_max_completion_tokens", b"_max_completion_tokens", "context_length", b"context_length", "max_completion_tokens", b"max_completion_tokens"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_context_length", b"_context_length", "_max_completion_tokens", b"_max_completion_tokens", "context_length", b"context_length", "max_completion_tokens", b"max_completion_tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__context_length: _TypeAlias = _typing.Literal["context_length"]  # noqa: Y015
+    _WhichOneofArgType__context_length: _TypeAlias = _typing.Literal["_context_length", b"_context_length"]  # noqa: Y015
+    _WhichOneofReturnType__max_completion_tokens: _TypeAlias = _typing.Literal["max_completion_tokens"]  # noqa: Y015
+    _WhichOneofArgType__max_completion_tokens: _TypeAlias = _typing.Literal["_max_completion_tokens", b"_max_completion_tokens"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__context_length) -> _WhichOneofReturnType__context_length | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_completion_tokens) -> _WhichOneofReturnType__max_completion_tokens | None: ...
+
+Global___TopProvider: _TypeAlias = TopProvider  # noqa: Y015
+
+@_typing.final
+class Architecture(_message.Message):
+    """What a model reads and writes, in the form of OpenRouter's list of models."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INPUT_MODALITIES_FIELD_NUMBER: _builtins.int
+    OUTPUT_MODALITIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def input_modalities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What a prompt may contain: `text`, `image`, `audio`, `file`, `video`."""
+
+    @_builtins.property
+    def output_modalities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What an answer may contain."""
+
+    def __init__(
+        self,
+        *,
+        input_modalities: _abc.Iterable[_builtins.str] | None = ...,
+        output_modalities: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "id", b"id", "object", b"object", "owned_by", b"owned_by"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["input_modalities", b"input_modalities", "output_modalities", b"output_modalities"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Model: _TypeAlias = Model  # noqa: Y015
+Global___Architecture: _TypeAlias = Architecture  # noqa: Y015
+
+@_typing.final
+class Pricing(_message.Message):
+    """Prices of one token, in the currency of the configured prices, as decimal numbers in text: `0.00000025`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROMPT_FIELD_NUMBER: _builtins.int
+    COMPLETION_FIELD_NUMBER: _builtins.int
+    INPUT_CACHE_READ_FIELD_NUMBER: _builtins.int
+    prompt: _builtins.str
+    """The price of a token of the prompt."""
+    completion: _builtins.str
+    """The price of a token of the answer."""
+    input_cache_read: _builtins.str
+    """The price of a token of the prompt that the backend had cached. Absent: that of any token of the prompt."""
+    def __init__(
+        self,
+        *,
+        prompt: _builtins.str = ...,
+        completion: _builtins.str = ...,
+        input_cache_read: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_input_cache_read", b"_input_cache_read", "input_cache_read", b"input_cache_read"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_input_cache_read", b"_input_cache_read", "completion", b"completion", "input_cache_read", b"input_cache_read", "prompt", b"prompt"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__input_cache_read: _TypeAlias = _typing.Literal["input_cache_read"]  # noqa: Y015
+    _WhichOneofArgType__input_cache_read: _TypeAlias = _typing.Literal["_input_cache_read", b"_input_cache_read"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__input_cache_read) -> _WhichOneofReturnType__input_cache_read | None: ...
+
+Global___Pricing: _TypeAlias = Pricing  # noqa: Y015
 
 @_typing.final
 class ListModelsRequest(_message.Message):

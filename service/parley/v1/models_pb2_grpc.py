@@ -52,7 +52,8 @@ class ModelsServicer:
     """
 
     def ListModels(self, request, context):
-        """Lists the models that the caller's key may use, in the order of the configuration.
+        """Lists the models that the caller's key may use, in the order of the configuration. In place of an id with `*` stand
+        the ids that are known of it, if there are any.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,7 +34,9 @@ class ModelsStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ModelsAsyncStub: ...
     ListModels: _grpc.UnaryUnaryMultiCallable[_models_pb2.ListModelsRequest, _models_pb2.ListModelsResponse]
-    """Lists the models that the caller's key may use, in the order of the configuration."""
+    """Lists the models that the caller's key may use, in the order of the configuration. In place of an id with `*` stand
+    the ids that are known of it, if there are any.
+    """
     GetModel: _grpc.UnaryUnaryMultiCallable[_models_pb2.GetModelRequest, _models_pb2.Model]
     """Reads one model. Failure: NOT_FOUND, `MODEL_NOT_FOUND`."""
 
@@ -44,7 +46,9 @@ class ModelsAsyncStub(ModelsStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListModels: _aio.UnaryUnaryMultiCallable[_models_pb2.ListModelsRequest, _models_pb2.ListModelsResponse]  # type: ignore[assignment]
-    """Lists the models that the caller's key may use, in the order of the configuration."""
+    """Lists the models that the caller's key may use, in the order of the configuration. In place of an id with `*` stand
+    the ids that are known of it, if there are any.
+    """
     GetModel: _aio.UnaryUnaryMultiCallable[_models_pb2.GetModelRequest, _models_pb2.Model]  # type: ignore[assignment]
     """Reads one model. Failure: NOT_FOUND, `MODEL_NOT_FOUND`."""
 
@@ -57,7 +61,9 @@ class ModelsServicer(metaclass=_abc_1.ABCMeta):
         request: _models_pb2.ListModelsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_models_pb2.ListModelsResponse, _abc.Awaitable[_models_pb2.ListModelsResponse]]:
-        """Lists the models that the caller's key may use, in the order of the configuration."""
+        """Lists the models that the caller's key may use, in the order of the configuration. In place of an id with `*` stand
+        the ids that are known of it, if there are any.
+        """
 
     @_abc_1.abstractmethod
     def GetModel(
