@@ -11,6 +11,7 @@ import textwrap
 import types
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import MISSING, Field, fields
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -22,7 +23,15 @@ BEGIN = "<!-- generated from service/parley/config by make gen: begin -->\n"
 END = "<!-- generated: end -->"
 _UNITS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 _SIZES = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
-_PLAIN = {str: "text", int: "integer", float: "number", bool: "`true` or `false`", Path: "path", Any: "any value"}
+_PLAIN = {
+    date: "day",
+    str: "text",
+    int: "integer",
+    float: "number",
+    bool: "`true` or `false`",
+    Path: "path",
+    Any: "any value",
+}
 _SECONDS, _BYTES = (get_args(kind)[1].function for kind in (Duration, Size))
 _RANGES = (("ge", "at least"), ("gt", "above"), ("le", "at most"))
 

@@ -113,6 +113,59 @@ def test_an_error_names_its_path(old: str, new: str, line: str) -> None:
     assert "secret-w" not in str(caught.value)
 
 
+_WILD = """\
+backends: {a: {kind: openai, base_url: "http://10.0.0.5/v1"}, p: {kind: parley, target: "other:9090"}}
+models:
+  - {id: "a/*", targets: [{backend: a, model: "*", rename: {max_tokens: max_new_tokens}, drop: [seed]}]}
+  - {id: one, targets: [{backend: a, model: x}], aliases: [{id: old, retires: 2027-01-31}], fallbacks: [a/x]}
+default_model: a/y
+prices: {a/z: {prompt: 1, completion: 1}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ('"a/*"', '"a*/*"', 'models[0].id: may have one "*", at its end, for example "groq/*"'),
+        ("model: x", 'model: "*"', 'models[1].targets[0].model: "*" needs a model whose id ends with "*"'),
+        ('model: "*"', 'model: "*/*"', 'models[0].targets[0].model: may have one "*"; name the model'),
+        ("{id: old,", "{id: one,", 'models[1].aliases[0].id: "one" is used twice; an alias needs an id of its own'),
+        ("{id: old,", '{id: "o*",', 'models[1].aliases[0].id: an id with "*" has no aliases; remove it'),
+        ("2027-01-31", "soon", "models[1].aliases[0].retires: must be a day, for example 2027-01-31"),
+        ("[a/x]", '["a/*"]', 'models[1].fallbacks[0]: no model has the id "a/*"; use one of: a/*, one'),
+        ("[a/x]", "[b/x]", 'models[1].fallbacks[0]: no model has the id "b/x"; use one of: a/*, one'),
+        ("a/y", "b/y", 'default_model: no model has the id "b/y"; use one of: a/*, one'),
+        ("a/z", "b/z", 'prices: no target is named "b/z"; use one of: a/*, a/x'),
+        ("[seed]", "[n]", "models[0].targets[0].drop: `n` cannot be changed here; remove it"),
+        ("max_new_tokens}", "messages}", "models[0].targets[0].rename: `messages` cannot be changed here; remove it"),
+        (
+            "max_new_tokens}",
+            "limit, max_completion_tokens: limit}",
+            "models[0].targets[0].rename.max_tokens: two parameters would get the name `limit`; keep one",
+        ),
+        (
+            "{max_tokens: max_new_tokens}",
+            "{developer: user}",
+            "models[0].targets[0].rename.developer: the role can only",
+        ),
+        (
+            "{backend: a, model: x}",
+            "{backend: p, set: {seed: 1}}",
+            "models[1].targets[0].set: a backend of kind parley takes parameters as they are; remove it",
+        ),
+        ("drop: [seed]", "accepts: {n: 0}", "models[0].targets[0].accepts.n: "),
+        ("fallbacks: [a/x]", "metadata: {modalities: [smell]}", "models[1].metadata.modalities[0]: must be one of"),
+    ],
+)
+def test_an_error_in_wildcards_aliases_and_parameters_names_its_path(old: str, new: str, line: str) -> None:
+    """Wildcards, aliases, and what targets change in parameters are checked with the names that they refer to."""
+    assert parse(_WILD, "f").default_model == "a/y"
+    assert old in _WILD
+    with pytest.raises(ConfigError) as caught:
+        parse(_WILD.replace(old, new, 1), "f")
+    assert f"f: {line}" in without_lines(caught.value)
+
+
 @pytest.mark.parametrize("backend", ["{kind: any_llm, provider: mistral}", '{kind: parley, target: "other:9090"}'])
 def test_coalesce_names_a_backend_that_cannot_collect(backend: str) -> None:
     """A model with `coalesce` has no backend that would ignore it; a model without it may have one."""

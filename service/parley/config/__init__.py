@@ -28,8 +28,11 @@ from parley.config.limits import (
     default_plan,
     merged,
 )
-from parley.config.models import History, Model, Price, Retries, Target, Timeouts, target_name
+from parley.config.metadata import Metadata, Price
+from parley.config.model_index import ModelIndex
+from parley.config.models import Alias, History, Model, Retries, Timeouts
 from parley.config.stores import PostgresConfig, Retention, SqliteConfig, StoreConfig
+from parley.config.targets import WILDCARD, Accepts, Target, target_name
 from parley.config.types import ConfigError, Duration
 from parley.config.upstream_requests import RemoteBackend, UpstreamRequests
 from parley.config.vendors import VENDORS, Vendor
@@ -40,7 +43,10 @@ __all__ = [
     "STORAGE_LIMITS",
     "UNLIMITED",
     "VENDORS",
+    "WILDCARD",
+    "Accepts",
     "AdminConfig",
+    "Alias",
     "AnthropicBackend",
     "AnyLLMBackend",
     "Auth",
@@ -58,7 +64,9 @@ __all__ = [
     "Limits",
     "LimitsConfig",
     "LlamaCppBackend",
+    "Metadata",
     "Model",
+    "ModelIndex",
     "OpenAIBackend",
     "PageClient",
     "ParleyBackend",

@@ -93,6 +93,9 @@ class HttpBackend(UpstreamRequests):
     extra_body: ExtraBody = "preset"
     """Vendor parameters of callers that are passed on: those known to be harmless (`preset`), further names beside them
     (a list), all (`all`, for callers that you trust), or none (`off`). Others are rejected."""
+    discover: bool = False
+    """Whether the list of models of the server is read, every five minutes. It completes the `metadata` of models, and
+    `/v1/models` has its names in place of an id with `*`."""
     trace_context: TraceContext = "auto"
     """Which trace context the backend receives, if traces are exported: `traceparent` and `tracestate` (`full`), only
     `traceparent`, which has random ids and nothing else, or none (`off`). Default: `full` for a host of the own network
@@ -106,7 +109,7 @@ class OpenAIBackend(HttpBackend):
         backends:
           openai: {kind: openai, base_url: "https://api.openai.com/v1", api_key: "${OPENAI_API_KEY}"}
           vllm: {kind: openai, base_url: "http://10.0.0.5:8000/v1", prefill: vllm, health: {path: /health}}
-          groq: {vendor: groq, api_keys: ["${GROQ_KEY_1}", "${GROQ_KEY_2}"], headers: {x-team: blue}}
+          groq: {vendor: groq, api_keys: ["${GROQ_KEY_1}", "${GROQ_KEY_2}"], headers: {x-team: blue}, discover: true}
           azure: {vendor: azure, base_url: "https://me.openai.azure.com", api_key: "${AZURE_OPENAI_API_KEY}"}
     """
 

@@ -12,7 +12,9 @@ from parley.config.budgets import Budgets
 from parley.config.guards import Guard, problems, unknown_guard
 from parley.config.limits import DEFAULT_PLANS, LimitsConfig, Plan
 from parley.config.markers import Constraints
-from parley.config.models import Model, Price, Target
+from parley.config.metadata import Price
+from parley.config.model_checks import check_models
+from parley.config.models import Model
 from parley.config.stores import Retention, SqliteConfig, StoreConfig
 from parley.config.tls import Tls
 from parley.config.types import FileState, Strict
@@ -28,7 +30,8 @@ class Config(Strict):
     models: Annotated[list[Model], Constraints(min_length=1)]
     """Models that requests can name."""
     default_model: str | None = None
-    """Id of the model for requests without `model`. Default: `model` is required."""
+    """Id of the model for requests without `model`: that of a model, or one that an id with `*` stands for. Default:
+    `model` is required."""
     store: StoreConfig = SqliteConfig()
     """Where sessions, keys and limits are kept."""
     sessions: Retention = Retention()
@@ -47,7 +50,8 @@ class Config(Strict):
     admin: AdminConfig = AdminConfig()
     """Access of administrators over the network."""
     prices: dict[str, Price] = field(default_factory=dict)
-    """Prices by target: `backend/model`, or the backend alone. Receipts add them up."""
+    """Prices by target: `backend/model`, or the backend alone. Receipts add them up. A price of `backend/*` is that of
+    all models of such a target that have none of their own."""
     guards: dict[str, Guard] = field(default_factory=dict)
     """Guards by name: up to 32 letters, digits, `.`, `_` and `-`. They check the texts of requests and answers."""
     default_guards: list[str] = field(default_factory=list)
@@ -65,24 +69,11 @@ class Config(Strict):
         for name in self.backends:
             if not _NAME.fullmatch(name):
                 raise ValueError(f'backends: "{name}" is not a name; use up to 32 letters, digits, ".", "_", "-"')
-        ids = [model.id for model in self.models]
-        for index, model in enumerate(self.models):
-            if model.id in ids[:index]:
-                raise ValueError(f'models[{index}].id: "{model.id}" is used twice; give each model its own id')
-            for position, target in enumerate(model.targets):
-                if target.backend not in self.backends:
-                    known = ", ".join(self.backends)
-                    where = f"models[{index}].targets[{position}].backend"
-                    raise ValueError(f'{where}: no backend is named "{target.backend}"; use one of: {known}')
-        if self.default_model is not None and self.default_model not in ids:
-            raise ValueError(f'default_model: no model has the id "{self.default_model}"; use one of: {", ".join(ids)}')
+        check_models(self.models, self.default_model, self.backends, self.prices)
         if self.auth.mtls is not None and self.tls is None:
             raise ValueError("auth.mtls: client certificates need `tls`; set tls.certificate and tls.key")
         if self.admin.mtls is not None and self.tls is None:
             raise ValueError("admin.mtls: client certificates need `tls`; set tls.certificate and tls.key")
-        _check_fallbacks(self.models)
-        _check_targets(self.models, self.prices)
-        _check_coalesce(self.models, self.backends)
         _check_issuers(self.auth.issuers, self.plans)
         _check_guards(self)
 
@@ -91,44 +82,6 @@ def with_files(config: Config, files: Mapping[str, FileState]) -> Config:
     """Sets the files that values were read from, which are no part of the file; returns the configuration."""
     object.__setattr__(config, "_files", files)
     return config
-
-
-def _check_fallbacks(models: Sequence[Model]) -> None:
-    ids = [model.id for model in models]
-    for index, model in enumerate(models):
-        for position, fallback in enumerate(model.fallbacks):
-            where = f"models[{index}].fallbacks[{position}]"
-            if fallback not in ids:
-                raise ValueError(f'{where}: no model has the id "{fallback}"; use one of: {", ".join(ids)}')
-            if fallback == model.id or fallback in model.fallbacks[:position]:
-                raise ValueError(f'{where}: "{fallback}" is listed already; remove it')
-
-
-def _check_targets(models: Sequence[Model], prices: Mapping[str, Price]) -> None:
-    """Checks that equal targets have equal limits, and that every price belongs to a target."""
-    known: dict[str, tuple[str, Target]] = {}
-    for index, model in enumerate(models):
-        for position, target in enumerate(model.targets):
-            where = f"models[{index}].targets[{position}]"
-            first, same = known.setdefault(target.name, (where, target))
-            capacity = (target.max_concurrent, target.max_queued)
-            if capacity != (same.max_concurrent, same.max_queued):
-                raise ValueError(f"{where}: `max_concurrent` and `max_queued` must be equal to those in {first}")
-    for name in prices:
-        if name not in known:
-            raise ValueError(f'prices: no target is named "{name}"; use one of: {", ".join(known)}')
-
-
-def _check_coalesce(models: Sequence[Model], backends: Mapping[str, BackendConfig]) -> None:
-    """Checks that every backend of a model with `coalesce` can collect tokens."""
-    for index, model in enumerate(models):
-        for target in model.targets if model.coalesce != "off" else ():
-            kind = backends[target.backend].kind
-            if kind in {"parley", "any_llm"}:
-                raise ValueError(
-                    f'models[{index}].coalesce: "{target.backend}" is a backend of kind {kind}, which cannot collect'
-                    " tokens; remove it, or use other backends"
-                )
 
 
 def _check_guards(config: Config) -> None:

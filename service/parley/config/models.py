@@ -1,9 +1,12 @@
 """The models: the ids that requests name, and the targets that answer them."""
 
-from dataclasses import field
-from typing import Annotated, Any, Literal
+from dataclasses import field, replace
+from datetime import date, datetime
+from typing import Annotated, Any, ClassVar, Literal
 
-from parley.config.markers import Before, Constraints, Instead
+from parley.config.markers import After, Before, Constraints, Instead
+from parley.config.metadata import Metadata
+from parley.config.targets import WILDCARD, Target
 from parley.config.types import Duration, Size, Strict, restore_off, session_policy
 
 
@@ -70,41 +73,6 @@ class SessionPolicy(Strict):
     (`caller`): 1 to 128 printable ASCII characters. The same id of two accounts is two sessions."""
 
 
-class Target(Strict):
-    """A backend that answers a model, with the backend's own name of that model.
-
-    Example:
-        models:
-          - id: support
-            targets:
-              - {backend: vllm, model: qwen3-8b, weight: 3, max_concurrent: 32, max_queued: 8}
-              - {backend: openai, model: gpt-5-mini}
-    """
-
-    backend: str
-    """Name of the backend, a key of `backends`."""
-    model: str = ""
-    """Name of the model at the backend. Default: none is sent."""
-    weight: Annotated[float, Constraints(gt=0, allow_inf_nan=False)] = 1.0
-    """Share of the calls, relative to the other targets of the model."""
-    max_concurrent: Annotated[int | None, Constraints(ge=1)] = None
-    """Largest number of calls of one worker at a time. Default: no limit. The same in every place that names the same
-    backend and model."""
-    max_queued: Annotated[int, Constraints(ge=0)] = 0
-    """Largest number of calls of one worker that wait for a free slot, for up to `timeouts.connect`. The same in every
-    place that names the same backend and model."""
-
-    @property
-    def name(self) -> str:
-        """The name in the log, in receipts and in `prices`: `backend/model`, or the backend alone."""
-        return target_name(self.backend, self.model)
-
-
-def target_name(backend: str, model: str) -> str:
-    """Returns the name of a target: `openai/gpt-5-mini`, or the backend alone if `model` is empty."""
-    return f"{backend}/{model}" if model else backend
-
-
 class Retries(Strict):
     """Limits on retries and hedges.
 
@@ -158,6 +126,40 @@ def _coalesce(value: object) -> object:
     return seconds
 
 
+def _model_id(text: str) -> str:
+    """Rejects `*` anywhere but at the end, and twice."""
+    if WILDCARD in text[:-1]:
+        raise ValueError('may have one "*", at its end, for example "groq/*"')
+    return text
+
+
+def _day(value: object) -> object:
+    """Rejects what is no day. Unquoted, YAML has a type for days."""
+    if value is None or (isinstance(value, date) and not isinstance(value, datetime)):
+        return value
+    try:
+        return date.fromisoformat(str(value))
+    except ValueError:
+        raise ValueError("must be a day, for example 2027-01-31") from None
+
+
+class Alias(Strict):
+    """Another id of a model, for example an earlier one.
+
+    Example:
+        models:
+          - id: support
+            targets: [{backend: local}]
+            aliases: [{id: support-2025, retires: 2027-01-31}, {id: helpdesk}]
+    """
+
+    id: Annotated[str, Constraints(min_length=1)]
+    """The id, which requests, keys and sessions may name. Answers name the model's own id."""
+    retires: Annotated[date | None, Before(_day)] = None
+    """Last day in UTC on which requests may name it; later ones get 404. Until then answers have the header
+    `x-parley-deprecated`. Default: no end."""
+
+
 class Model(Strict):
     """A model that requests can name.
 
@@ -170,12 +172,19 @@ class Model(Strict):
             defaults: {temperature: 0.7, max_tokens: 512}
             hedge: 2s
           - {id: backup, targets: [{backend: local}]}
+          - {id: "vllm/*", targets: [{backend: vllm, model: "*"}]}
     """
 
-    id: Annotated[str, Constraints(min_length=1)]
-    """Id of the model, as in a request's `model`."""
+    id: Annotated[str, Constraints(min_length=1), After(_model_id)]
+    """Id of the model, as in a request's `model`. With `*` at its end it stands for all ids that begin with what
+    precedes; an exact id goes first, then the longest such one. `*` in the `model` of a target, and in `fallbacks`, is
+    the rest of the requested id."""
     targets: Annotated[list[Target], Constraints(min_length=1)]
     """Targets that answer; one is chosen by weight among the healthy ones."""
+    aliases: list[Alias] = field(default_factory=list)
+    """Other ids of the model."""
+    metadata: Metadata = Metadata()
+    """What the model can do. `/v1/models` shows it, and calls that cannot fit go to a fallback."""
     instructions: str | None = None
     """System prompt before every conversation. Default: none; as a fallback, that of the requested model."""
     instructions_mode: Literal["join", "separate"] = "join"
@@ -216,18 +225,26 @@ class Model(Strict):
     `stream_idle`, `stall`, `hedge` and continuation apply (`stream`), or as it is (`whole`). `auto`: as a stream if the
     model has another target or a fallback. A target that cannot stream always gets a non-streaming request."""
 
+    label: ClassVar[str]
+    """The id in the configuration, also of a model that is returned under another id. Metrics and usage have it,
+    because callers choose the other one."""
 
-class Price(Strict):
-    """Prices of a million tokens. All prices have the same currency.
+    def __post_init__(self) -> None:
+        """Sets the label. It is an attribute, because every call reads it."""
+        object.__setattr__(self, "label", self.id)
 
-    Example:
-        prices:
-          openai/gpt-5-mini: {prompt: 0.25, cached_prompt: 0.025, completion: 2}
-    """
+    @property
+    def is_wildcard(self) -> bool:
+        """Whether the configured id ends with `*`."""
+        return self.label.endswith(WILDCARD)
 
-    prompt: Annotated[float, Constraints(ge=0, allow_inf_nan=False)]
-    """Price of a million prompt tokens."""
-    completion: Annotated[float, Constraints(ge=0, allow_inf_nan=False)]
-    """Price of a million completion tokens."""
-    cached_prompt: Annotated[float | None, Constraints(ge=0, allow_inf_nan=False)] = None
-    """Price of a million prompt tokens that the backend had cached. Default: `prompt`."""
+    @property
+    def rest(self) -> str:
+        """What a request has named in place of the `*` of a wildcard; empty for other models."""
+        return self.id[len(self.label) - 1 :] if self.is_wildcard and self.id != self.label else ""
+
+    def named(self, model_id: str) -> "Model":
+        """Returns this model under another id: one that a wildcard stands for, or an alias."""
+        named = replace(self, id=model_id)
+        object.__setattr__(named, "label", self.label)
+        return named
