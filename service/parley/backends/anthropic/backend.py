@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from parley.backends.anthropic import blocks
 from parley.backends.anthropic import request as anthropic_request
@@ -48,6 +49,7 @@ class Anthropic(AdaptiveBackend):
         extra_body: ExtraBodyPolicy = EVERYTHING,
         settings: UpstreamRequests | None = None,
     ) -> None:
+        self.models_path = f"{urlsplit(base_url).path.rstrip('/')}/v1/models?limit=1000"
         self._extra_body = extra_body
         settings = settings or AnthropicBackend(kind="anthropic", api_key=api_key)
         headers = {"anthropic-version": _VERSION}
@@ -67,7 +69,10 @@ class Anthropic(AdaptiveBackend):
         return True
 
     def _body(self, call: UpstreamCall, *, stream: bool) -> bytes:
-        return dump_bytes(anthropic_request.body(call, self._max_tokens, stream=stream, policy=self._extra_body))
+        body = anthropic_request.body(call, self._max_tokens, stream=stream, policy=self._extra_body)
+        if call.parameters is not None:
+            call.parameters.apply(body)
+        return dump_bytes(body)
 
     def _completion(self, data: bytes, call: UpstreamCall) -> ChatCompletion:
         return anthropic_response.completion(data, may_be_empty=call.request.HasField("stop"))

@@ -1,7 +1,7 @@
 """Base class of backends that send a rejected call again, with another key or with a corrected body."""
 
 from parley.backends.deadlines import Deadlines
-from parley.backends.http.backend import HttpBackend
+from parley.backends.http.listing import ListingBackend
 from parley.backends.http.response import Response
 from parley.core.errors import UpstreamError, UpstreamTimeout, UpstreamUnavailable
 from parley.core.messages.text_completion import TextCompletion
@@ -10,11 +10,11 @@ from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import ChatCompletion
 
 
-class AdaptiveBackend(HttpBackend):
+class AdaptiveBackend(ListingBackend):
     """Sends a call again if its key failed and another one may work, or if its server rejected an optional part."""
 
     async def complete_compact(self, call: UpstreamCall) -> ChatCompletion | TextCompletion:
-        """See `HttpBackend.complete_compact`."""
+        """See `ListingBackend.complete_compact`."""
         is_adapted = False
         while True:
             key_failures = call.key_failures

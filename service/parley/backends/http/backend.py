@@ -151,24 +151,29 @@ class HttpBackend:
 
     async def check(self) -> None:
         """Runs the health check; see the port."""
-        response, health = None, self._health
+        await self._get(self._health.path, self._health.timeout, _MAX_ERROR_SIZE, _UNHEALTHY)
+
+    async def _get(self, path: str, seconds: float, limit: int, failure: str) -> bytes:
+        """Returns the body of a path that answers 200. Raises UpstreamError with the message `failure`."""
+        response = None
         try:
-            async with asyncio.timeout(health.timeout):
-                response = await self._endpoint.get(health.path, health.timeout)
-                await _read(response, _MAX_ERROR_SIZE)
+            async with asyncio.timeout(seconds):
+                response = await self._endpoint.get(path, seconds)
+                body = await _read(response, limit)
                 await response.release()
         except TimeoutError:
-            raise UpstreamTimeout(_UNHEALTHY, cause=f"{health.path}: no answer within {health.timeout} s") from None
+            raise UpstreamTimeout(failure, cause=f"{path}: no answer within {seconds} s") from None
         except (*FAILURES, MalformedResponse) as error:
             exhausted = local_resources.find(error)
             if exhausted is not None:
                 raise exhausted from None
-            raise UpstreamUnavailable(_UNHEALTHY, cause=f"{health.path}: {self._cause(error)}") from None
+            raise UpstreamUnavailable(failure, cause=f"{path}: {self._cause(error)}") from None
         finally:
             if response is not None:
                 response.close()
         if response.status != _OK:
-            raise UpstreamUnavailable(_UNHEALTHY, cause=f"{health.path}: HTTP {response.status}")
+            raise UpstreamUnavailable(failure, cause=f"{path}: HTTP {response.status}")
+        return body
 
     async def close(self) -> None:
         """Closes every connection."""

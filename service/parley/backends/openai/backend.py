@@ -74,6 +74,7 @@ class OpenAI(AdaptiveBackend):
         self._adjustments = adjustments or None
         if adjustments:
             self.capabilities = adjustments.capabilities
+        self.models_path = f"{urlsplit(base_url).path.rstrip('/')}/models"
         self._extra_body = extra_body
         self._prefill = prefill or default_prefill(base_url)
         self._learned = learned or LearnedFields()
@@ -99,6 +100,8 @@ class OpenAI(AdaptiveBackend):
 
     def _body(self, call: UpstreamCall, *, stream: bool) -> bytes:
         body = self._content(call, stream=stream)
+        if call.parameters is not None:
+            call.parameters.apply(body)
         if self._adjustments is not None:
             self._adjustments.prepare(body)
         self._check(body, call.request)

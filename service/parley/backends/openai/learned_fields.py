@@ -24,6 +24,8 @@ class Learned:
 
 
 _NOTHING = Learned()
+MAX_MODELS = 1000
+"""The number of models that are remembered: callers choose the names of a wildcard. The latest ones are kept."""
 
 
 class LearnedFields:
@@ -47,7 +49,9 @@ class LearnedFields:
 
     def update(self, model: str, change: Callable[[Learned], Learned]) -> None:
         """Updates the entry of a model. Concurrent updates by two workers may lose one; it is learned again."""
-        self._models = {**self._models, model: change(self.get(model))}
+        known = self.get(model)
+        latest = [(name, one) for name, one in self._models.items() if name != model][1 - MAX_MODELS :]
+        self._models = {**dict(latest), model: change(known)}
         if self._path is not None:
             with suppress(OSError):
                 _replace(

@@ -1,10 +1,11 @@
 """The interface of a backend: one upstream API."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from parley.config import Timeouts
+from parley.config import Metadata, Timeouts
+from parley.core.ports.parameters import TargetParameters
 from parley.core.ports.tracing import AttemptTrace
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
 
@@ -34,6 +35,7 @@ class UpstreamCall:
         forwarded: The caller's headers, in lower case, that any backend may receive.
         key: The index of the backend's key that the latest request was sent with.
         key_failures: The number of requests that failed because of their key.
+        parameters: What the target changes in the parameters of the JSON body; None for nothing.
     """
 
     request: CreateChatCompletionRequest
@@ -49,6 +51,7 @@ class UpstreamCall:
     forwarded: Sequence[tuple[str, str]] = ()
     key: int = 0
     key_failures: int = 0
+    parameters: TargetParameters | None = None
 
 
 class Backend(Protocol):
@@ -95,4 +98,13 @@ class Backend(Protocol):
 
     async def close(self) -> None:
         """Closes every connection."""
+        ...
+
+
+@runtime_checkable
+class ListsModels(Protocol):
+    """A backend with a list of its models."""
+
+    async def list_models(self) -> Mapping[str, Metadata]:
+        """Returns what the backend says about each of its models, by its id. Raises UpstreamError."""
         ...

@@ -1,0 +1,56 @@
+"""Reads the lists of models of backends with `discover: true`, at the start and every five minutes."""
+
+import time
+from collections.abc import Callable, Mapping
+
+from parley.config import Metadata
+from parley.core.background import PeriodicTask
+from parley.core.ports.backends import ListsModels
+from parley.core.routing.breaker import Clock
+
+_SECONDS = 300.0
+_POLL_SECONDS = 1.0  # between two looks at whether the list is due
+_RETRY_SECONDS = 15.0
+_JITTER = 0.2
+
+
+class Discovery:
+    """The periodic reading of the list of one backend. The latest list stays while the backend cannot be reached.
+
+    Args:
+        name: The name of the backend.
+        backend: The backend.
+        report: Receives the name of the backend and the list.
+        clock: Returns the time in seconds.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        backend: ListsModels,
+        report: Callable[[str, Mapping[str, Metadata]], None],
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self._name = name
+        self._backend = backend
+        self._report = report
+        self._clock = clock
+        self._due = float("-inf")
+        self._task = PeriodicTask(f"the list of models of {name}", self.read, _POLL_SECONDS, _JITTER)
+
+    def start(self) -> None:
+        """Starts the task."""
+        self._task.start()
+
+    async def stop(self) -> None:
+        """Stops the task."""
+        await self._task.stop()
+
+    async def read(self) -> None:
+        """Reads the list, unless the latest one is recent. Raises UpstreamError."""
+        if self._clock() < self._due:
+            return
+        self._due = self._clock() + _RETRY_SECONDS
+        models = await self._backend.list_models()
+        self._due = self._clock() + _SECONDS
+        self._report(self._name, models)

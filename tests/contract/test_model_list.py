@@ -1,0 +1,69 @@
+"""The lists of models of backends, which complete the metadata and the names of `/v1/models`."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from parley.backends.anthropic.backend import Anthropic
+from parley.backends.openai.backend import OpenAI
+from parley.config import Metadata
+from parley.core.errors import UpstreamUnavailable
+from parley.core.routing.discovery import Discovery
+from tests.unit.routing.routes import Clock
+from tests.upstream import Json, ScriptedUpstream
+
+_LIST = Json({"object": "list", "data": [{"id": "m", "context_window": 8192}]})
+
+
+@pytest.fixture
+def upstream() -> Iterator[ScriptedUpstream]:
+    """A server that answers every request."""
+    with ScriptedUpstream() as server:
+        yield server
+
+
+async def test_each_kind_of_backend_reads_the_list_of_its_server(upstream: ScriptedUpstream) -> None:
+    """The path is that of the vendor's documents, beside the path of completions, and the key is sent."""
+    root = upstream.url.removesuffix("/v1")
+    for made in (OpenAI(f"{root}/openai/v1/", "key"), Anthropic(root, "key", 100)):
+        upstream.answer(_LIST)
+        assert {"m": Metadata(context_length=8192)} == await made.list_models()
+        await made.close()
+    assert ["GET", "GET"] == [request.method for request in upstream.requests]
+    assert ["/openai/v1/models", "/v1/models?limit=1000"] == [request.path for request in upstream.requests]
+
+
+@pytest.mark.parametrize(
+    ("answer", "cause"),
+    [(Json({}, status=404), "/v1/models: HTTP 404"), (Json({}), "/v1/models: the answer has no list")],
+)
+async def test_a_server_without_a_list_is_reported(upstream: ScriptedUpstream, answer: Json, cause: str) -> None:
+    """The cause names the path."""
+    made = OpenAI(upstream.url)
+    upstream.answer(answer)
+    with pytest.raises(UpstreamUnavailable) as raised:
+        await made.list_models()
+    await made.close()
+    assert cause in str(raised.value.cause)
+
+
+async def test_a_list_is_read_again_when_it_is_old_and_soon_after_a_failure(upstream: ScriptedUpstream) -> None:
+    """A list holds for five minutes; after a failure the latest one stays and the server is asked again."""
+    clock, found = Clock(), list[object]()
+    made = OpenAI(upstream.url)
+    discovery = Discovery("b", made, lambda name, models: found.append((name, list(models))), clock)
+    upstream.answer(_LIST)
+    await discovery.read()
+    await discovery.read()
+    assert ([("b", ["m"])], 1) == (found, len(upstream.requests))
+    clock.now += 301
+    upstream.answer(Json({}, status=500))
+    with pytest.raises(UpstreamUnavailable):
+        await discovery.read()
+    await discovery.read()
+    assert 2 == len(upstream.requests)
+    clock.now += 16
+    upstream.answer(_LIST)
+    await discovery.read()
+    await made.close()
+    assert 2 * [("b", ["m"])] == found
