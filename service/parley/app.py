@@ -17,6 +17,7 @@ from parley.backends.llama_cpp.backend import LlamaCpp
 from parley.backends.llama_cpp.command import socket_path
 from parley.backends.openai.adjustments import Adjustments
 from parley.backends.openai.backend import OpenAI, default_prefill
+from parley.backends.llama_cpp.launch import context
 from parley.backends.openai.learned_fields import LearnedFields
 from parley.backends.openai.reasoning import Rule, rule_for
 from parley.config import (
@@ -27,13 +28,16 @@ from parley.config import (
     Config,
     ConfigError,
     LlamaCppBackend,
+    Metadata,
     OpenAIBackend,
     ParleyBackend,
 )
 from parley.core.administration import Rules
 from parley.core.chat import Chat
 from parley.core.ports import Authenticator, Backend, Store
+from parley.core.ports.backends import ListsModels
 from parley.core.ports.targets import TargetStore
+from parley.core.routing.discovery import Discovery
 from parley.core.routing.health import HealthChecker
 from parley.core.routing.replicated_targets import ReplicatedTargets, common_name
 from parley.core.routing.router import Router
@@ -182,7 +186,7 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
             budgets = BudgetMonitor(store, config.budgets.warn_at, deliver=config.budgets.webhook is not None)
             usage = UsageRecorder(store, budgets.add)
             chat = Chat(router, turns, limits, store, usage, guards)
-            access = AccessChecker(store, Callers(config.plans, config.limits))
+            access = AccessChecker(store, Callers(config.plans, config.limits, config.models))
             measured = WorkerMetrics(config, operations.running) if metrics is not None else None
             server = Server(
                 chat,
@@ -208,6 +212,7 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
                 _health_checks(config, backends, router, server),
                 measured.serving(metrics, runtime) if measured and metrics else nullcontext(),
                 _replicated_targets(config, store, router, run_dir),
+                _discovery(config, backends, router),
             ):
                 usage.start()
                 on_ready(address)
@@ -227,7 +232,7 @@ async def _authenticator(
     config: Config, store: Store, run_dir: Path, *, certificates: bool
 ) -> AsyncIterator[Authenticator]:
     """Yields the authenticator."""
-    callers = Callers(config.plans, config.limits)
+    callers = Callers(config.plans, config.limits, config.models)
     async with _bearer(config, store, callers, run_dir) as bearer:
         yield ClientCertificates(bearer, store, callers) if certificates else bearer
 
@@ -302,6 +307,27 @@ async def _health_checks(
         yield
     finally:
         await checker.stop()
+
+
+@asynccontextmanager
+async def _discovery(config: Config, backends: Mapping[str, Backend], router: Router) -> AsyncIterator[None]:
+    """Reads the lists of models of the backends that have it configured; that of llama.cpp's servers is known."""
+    for name, one in config.backends.items():
+        if isinstance(one, LlamaCppBackend):
+            names = {target.model for model in config.models for target in model.targets if target.backend == name}
+            router.listed(name, dict.fromkeys(names, Metadata(context_length=context(one))))
+    found = [
+        Discovery(name, backend, router.listed)
+        for name, backend in backends.items()
+        if getattr(config.backends[name], "discover", False) and isinstance(backend, ListsModels)
+    ]
+    for discovery in found:
+        discovery.start()
+    try:
+        yield
+    finally:
+        for discovery in found:
+            await discovery.stop()
 
 
 @asynccontextmanager

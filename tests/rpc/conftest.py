@@ -115,7 +115,7 @@ async def serving(
     backend, store = ScriptedBackend(), SqliteStore(folder / "parley.db", clock)
     settings = parse(config, "test.yaml")
     turns = Turns(store, settings.limits.session.bytes)
-    callers = Callers(settings.plans, settings.limits)
+    callers = Callers(settings.plans, settings.limits, settings.models)
     keys, access = ApiKeys(store, callers), AccessChecker(store, callers)
     router, limits = Router(settings, {"scripted": backend, **others}), RateLimiter(store)
     usage = UsageRecorder(store, clock=clock, flush_seconds=0.05)

@@ -5,7 +5,8 @@ import hashlib
 import pytest
 
 from parley.config import STORAGE_LIMITS, UNLIMITED, Limits
-from parley.core.administration import LimitChange
+from parley.config.loader import parse
+from parley.core.administration import LimitChange, Rules
 from parley.core.administration.rules import require_name
 from parley.core.administration.secrets import digest, new_key_id, new_secret
 from parley.core.errors import InvalidRequest
@@ -33,6 +34,24 @@ def test_names_that_are_refused(name: str) -> None:
 def test_names_that_are_accepted(name: str) -> None:
     """A name may have any printable characters; outer white space is removed."""
     assert name == require_name("name", f" {name} ")
+
+
+_CONFIG = """
+backends: {a: {kind: openai, base_url: "http://10.0.0.5/v1"}}
+models:
+  - {id: "a/*", targets: [{backend: a, model: "*"}]}
+  - {id: one, targets: [{backend: a}], aliases: [{id: old}]}
+"""
+
+
+def test_the_models_that_a_key_may_list() -> None:
+    """These are ids, aliases, names that a wildcard stands for, and ids with `*` that stand for some of these."""
+    rules = Rules.of(parse(_CONFIG, "f"))
+    listed = ["a/*", "a/x", "a/qwen/*", "o*", "*", "one", "old", "one"]
+    assert tuple(listed[:-1]) == rules.require_models(listed)
+    for unknown in ("b/x", "on", "b/*", "one/*", ""):
+        with pytest.raises(InvalidRequest, match="no model has the id"):
+            rules.require_models(["one", unknown])
 
 
 class TestLimitChange:

@@ -1,8 +1,8 @@
 """The callers that authenticated keys and tokens stand for."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
-from parley.config import DEFAULT_PLANS, UNLIMITED, Limits, LimitsConfig, Plan, default_plan, merged
+from parley.config import DEFAULT_PLANS, UNLIMITED, Limits, LimitsConfig, Model, Plan, default_plan, merged
 from parley.core.errors import AccountSuspended, PlanRequired
 from parley.core.ports import Account, Caller, Scope
 
@@ -16,11 +16,21 @@ class Callers:
     Args:
         plans: The plans by name. An account of another plan has no access.
         limits: The limits that plans, accounts and keys replace.
+        models: The models, whose aliases stand for them in keys, and they for their aliases.
     """
 
-    def __init__(self, plans: Mapping[str, Plan] = DEFAULT_PLANS, limits: LimitsConfig = _NO_LIMITS) -> None:
+    def __init__(
+        self,
+        plans: Mapping[str, Plan] = DEFAULT_PLANS,
+        limits: LimitsConfig = _NO_LIMITS,
+        models: Sequence[Model] = (),
+    ) -> None:
         self._plans = plans
         self._limits = limits
+        self._ids: dict[str, frozenset[str]] = {}  # all ids of a model, by each of them; of models with aliases
+        for model in models:
+            ids = frozenset({model.id, *(alias.id for alias in model.aliases)})
+            self._ids.update(dict.fromkeys(ids if model.aliases else (), ids))
 
     @property
     def first_plan(self) -> str:
@@ -56,8 +66,11 @@ class Callers:
         return Caller(
             account.name,
             key_id,
-            frozenset(models),
+            self._with_aliases(frozenset(models)),
             frozenset(scopes),
             merged(self._limits.key, limits),
             merged(merged(self._limits.account, plan.limits), account.limits),
         )
+
+    def _with_aliases(self, models: frozenset[str]) -> frozenset[str]:
+        return models.union(*(self._ids.get(model, ()) for model in models)) if self._ids else models

@@ -60,6 +60,8 @@ def _rows(config: Config) -> list[dict[str, Any]]:
             "id": model.id,
             "default": model.id == config.default_model,
             "sessions": model.sessions.mode,
+            "aliases": {alias.id: alias.retires and str(alias.retires) for alias in model.aliases},
+            "metadata": {name: value for name, value in asdict(model.metadata).items() if value is not None},
             "targets": [asdict(target) for target in model.targets],
         }
         for model in config.models

@@ -8,6 +8,7 @@ from parley.config import Model
 from parley.core.messages import functions
 from parley.core.messages.text_completion import TextCompletion, as_message
 from parley.core.ports import Caller, CallTrace
+from parley.core.routing.catalogue import Retirement
 from parley.core.routing.execution import Execution
 from parley.core.sessions.idempotency import Key
 from parley.core.sessions.turns import CallLease
@@ -60,7 +61,9 @@ class CallOutcome:
         attempts: The records of the receipt's attempts, which also have the internal causes of their failures.
         is_access_revoked: Whether the call was cancelled because its caller has lost access.
         running: What is known of the answer while the call runs; None for calls without one.
-        model_id: The id of the model that the request resolves to; empty before, and if there is none.
+        model_id: The id in the configuration of the model that the request resolves to; empty before, and if there is
+            none. Of a wildcard it is the wildcard's.
+        retires: When the id that the request names retires, and the id to use; None if it does not.
         answer: The answer, or its part, if the trace captures content.
         guards: What the guards of the model have decided.
     """
@@ -72,6 +75,7 @@ class CallOutcome:
     is_access_revoked: bool = False
     running: "ChatCall | None" = None
     model_id: str = ""
+    retires: Retirement | None = None
     answer: ChatCompletion | None = None
     guards: "Sequence[GuardRecord]" = ()
 

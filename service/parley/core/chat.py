@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
+from parley.config import Model
 from parley.core.call import CallOptions, CallOutcome, ChatCall
 from parley.core.errors import DeadlineExceeded, ParleyError, UnsupportedParameter
 from parley.core.messages import functions
@@ -148,8 +149,11 @@ class Chat:
             model = self._router.model(caller, request.model)
         else:
             session = await access.find_session(self._store, caller, request.session_id)
-            model = self._router.model(caller, session.model)
-        outcome.model_id = model.id
+            model = self._router.model(caller, session.model, of_session=True)
+        outcome.model_id = model.label
+        if model.aliases:
+            outcome.retires = self._router.retirement(request.model)
+            model = await self._as_in_session(model, request, caller)
         lease, reply = CallLease(), None
         if options.key is not None:
             lease, reply = await self._turns.claim(options.key, request, caller)
@@ -159,6 +163,14 @@ class Chat:
         call = ChatCall(request, caller, options, outcome, model, lease, reply or _NO_ANSWER, uses_functions)
         outcome.running = call
         return call
+
+    async def _as_in_session(self, model: Model, request: CreateChatCompletionRequest, caller: Caller) -> Model:
+        """Returns the model under the id that its session was stored with, which may be an alias by now."""
+        if not request.HasField("session_id"):
+            return model
+        session = await self._store.get_session(caller.account, request.session_id)
+        is_alias = any(alias.id == session.model for alias in model.aliases)
+        return model.named(session.model) if is_alias else model
 
     async def _admit_replay(self, caller: Caller, outcome: CallOutcome) -> None:
         """Charges one request for a stored answer."""
@@ -221,7 +233,7 @@ class Chat:
                 await self._turns.commit(call.lease, call.answer(), call.outcome.receipt)
             failed = error is not None
         finally:
-            self._usage.record(call.caller, call.model.id, call.outcome.attempts, failed=failed)
+            self._usage.record(call.caller, call.model.label, call.outcome.attempts, failed=failed)
             settling = admission.settle() if is_reserved else None
             if settling is not None and admission.is_concurrent and not isinstance(error, _CANCELLED):
                 # Otherwise the caller's next call could find this one still running.

@@ -2,6 +2,8 @@
 
 A search in a dictionary finds all series of a call or an attempt at once. Adding to them is written out where it
 happens: a function for each value would double the cost.
+
+The labels are names of the configuration, so that callers cannot add series: all names of a wildcard have its own.
 """
 
 from bisect import bisect_left
@@ -55,7 +57,8 @@ class _AttemptSeries:
     __slots__ = ("cached", "cost", "count", "duration", "first_token", "input", "output", "per_token", "reasoning")
 
     def __init__(self, metrics: "CallMetrics", attempt: AttemptRecord) -> None:
-        model, target = attempt.model_id, target_name(attempt.backend, attempt.target_model)
+        model = attempt.model_label or attempt.model_id
+        target = attempt.target_label or target_name(attempt.backend, attempt.target_model)
         reason = reason_name(attempt.error)
         names = (_CHAT, metrics.providers.get(attempt.backend, ""), model, target)
         self.count = metrics.attempts.series(model, target, attempt.kind, attempt.outcome or "", reason)
@@ -187,7 +190,14 @@ class CallMetrics:
         for attempt in attempts:
             error, used = attempt.error, attempt.usage
             reason = error and error.reason
-            key = attempt.model_id, attempt.backend, attempt.target_model, attempt.kind, attempt.outcome, reason
+            key = (
+                attempt.model_label or attempt.model_id,
+                attempt.backend,
+                attempt.target_label or attempt.target_model,
+                attempt.kind,
+                attempt.outcome,
+                reason,
+            )
             series = self._attempts.get(key) or self._new_attempts(key, attempt)
             series.count[0] += 1
             seconds = (attempt.ended or attempt.started) - attempt.started

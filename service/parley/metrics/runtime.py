@@ -127,7 +127,7 @@ def _targets(targets: Collection[LiveTarget]) -> Iterator[Metric]:
 
 
 def _state(target: LiveTarget) -> str:
-    breaker = target.breakers.shared
+    breaker = target.shown_breakers.shared
     if breaker.is_half_open:
         return "half_open"
     return "closed" if breaker.is_closed else "open"

@@ -101,7 +101,8 @@ class Operations:
         return messages.CancelCallResponse(calls=cancelled)
 
     def _describe(self, target: LiveTarget, calls: int) -> messages.Target:
-        breaker = target.breakers.shared
+        breakers = target.shown_breakers
+        breaker = breakers.shared
         found = messages.Target(
             name=target.name,
             backend=target.backend_name,
@@ -111,7 +112,7 @@ class Operations:
             opened=target.is_opened,
             workers=1,
             workers_open=int(target.is_opened or not breaker.is_closed),
-            callers_open=target.breakers.open_origins,
+            callers_open=breakers.open_origins,
             unhealthy=not target.healthy,
             calls=calls,
             queued=target.queued,
@@ -159,7 +160,7 @@ def _target(call: Call) -> str | None:
     """Returns the name of the target of the latest attempt; None before it."""
     chat = call.outcome.running
     attempts = chat.execution.attempts if chat is not None and chat.execution is not None else ()
-    return attempts[-1].candidate.target.name if attempts else None
+    return attempts[-1].candidate.target.label if attempts else None
 
 
 def _selects(request: messages.ListCallsRequest, call: messages.RunningCall) -> bool:

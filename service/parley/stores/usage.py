@@ -31,7 +31,10 @@ def select(query: UsageQuery, table: str, parameter: Callable[[int], str]) -> tu
     bounds = (("account =", query.account), ("key =", query.key), ("day >=", query.since), ("day <=", query.until))
     conditions = [f"{comparison} {bind(value)}" for comparison, value in bounds if value is not None]
     if query.models:
-        conditions.append(f"model IN ({', '.join(map(bind, query.models))})")
+        starts = [model[:-1] for model in query.models if model.endswith("*")]
+        begins = [f"substr(model, 1, {len(start)}) = {bind(start)}" for start in starts]
+        listed = f"model IN ({', '.join(map(bind, query.models))})"
+        conditions.append(f"({' OR '.join([*begins, listed])})")
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
     names = ", ".join(query.group)
     grouped = f"GROUP BY {names} ORDER BY {names}" if names else ""

@@ -81,6 +81,22 @@ class SessionContract:
         assert [] == await self._listed(store, page_size=2, models={"m2"})
         assert [] == await self._listed(store, page_size=2, models=set())
 
+    async def test_list_by_the_beginning_of_the_model(self, store: Store, clock: Clock) -> None:
+        """A model that ends with `*` selects all that begin with the rest, in which no other character is special."""
+        for number, model in enumerate(("a/x", "a/y/z", "ab", "%/x", "é/x", "a/*")):
+            await complete(store, await begin(store, f"s{number}", "q", new=True, model=model))
+            clock.advance(1)
+        for models, expected in (
+            ({"a/*"}, "510"),
+            ({"a/*", "ab"}, "5210"),
+            ({"%/*"}, "3"),
+            ({"_*"}, ""),
+            ({"é*"}, "4"),
+            ({"*"}, "543210"),
+            ({"\0*"}, ""),
+        ):
+            assert [f"s{number}" for number in expected] == await self._listed(store, page_size=2, models=models)
+
     async def test_list_by_time(self, store: Store, clock: Clock) -> None:
         """The list can be filtered by time, start inclusive and end exclusive, across pages."""
         clock.now = 1_700_000_000

@@ -40,7 +40,8 @@ class ExtraBodyPolicy:
         """Checks the vendor parameters of a call. Those of the model's `defaults` are the operator's own.
 
         Returns:
-            The names of parameters that are left out: those that are not allowed, and null or without an effect.
+            The names of parameters that are left out: those that the target drops, and those that are not allowed, but
+            null or without an effect.
 
         Raises:
             UnsupportedParameter: If a parameter is not allowed.
@@ -48,7 +49,12 @@ class ExtraBodyPolicy:
         allowed = self._allowed
         if allowed is None or not _FIELDS.isdisjoint(call.defaults):
             return ()
-        left_out = [name for name, value in parameters.items() if name not in allowed and _has_no_effect(name, value)]
+        dropped = call.parameters.dropped if call.parameters is not None else ()
+        left_out = [
+            name
+            for name, value in parameters.items()
+            if name in dropped or (name not in allowed and _has_no_effect(name, value))
+        ]
         for name, value in parameters.items():
             if name in left_out:
                 continue

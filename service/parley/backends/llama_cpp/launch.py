@@ -45,16 +45,20 @@ def _check_gguf(path: Path) -> None:
         )
 
 
+def context(config: LlamaCppBackend) -> int:
+    """Returns the tokens of prompt and answer of one request."""
+    return config.context if config.model_path is not None else min(config.context, _TRAINED_CONTEXT)
+
+
 def settings(config: LlamaCppBackend) -> dict[str, str]:
     """Returns the settings of the server's command line.
 
     Raises:
         ConfigError: If the model's weights are missing or unreadable.
     """
-    context = config.context if config.model_path is not None else min(config.context, _TRAINED_CONTEXT)
     return {
         "model": str(model_path(config)),
-        "context": str(context),
+        "context": str(context(config)),
         "slots": str(config.slots),
         "threads": str(config.threads or max(1, (os.cpu_count() or 1) // 2)),
     }

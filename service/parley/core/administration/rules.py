@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self, get_args
 
-from parley.config import LIMIT_NAMES, STORAGE_LIMITS, UNLIMITED, Config, Limits, default_plan
+from parley.config import LIMIT_NAMES, STORAGE_LIMITS, UNLIMITED, WILDCARD, Config, Limits, default_plan
 from parley.core.errors import InvalidRequest
 from parley.core.ports import Scope
 
@@ -50,7 +50,7 @@ class Rules:
     """What the configuration defines and a key or account may name.
 
     Attributes:
-        models: The ids of the models.
+        models: The ids of the models, wildcards with their `*`, and aliases.
         plans: The names of the plans.
         default_plan: The plan of a new account.
     """
@@ -62,11 +62,25 @@ class Rules:
     @classmethod
     def of(cls, config: Config) -> Self:
         """Returns the rules of a configuration."""
-        return cls([model.id for model in config.models], list(config.plans), default_plan(config.plans))
+        ids = [found for model in config.models for found in (model.id, *(alias.id for alias in model.aliases))]
+        return cls(ids, list(config.plans), default_plan(config.plans))
 
     def require_models(self, models: Sequence[str]) -> tuple[str, ...]:
-        """Returns the ids without duplicates. Raises InvalidRequest for an unknown one."""
-        return _known("models", "no model has the id", models, self.models)
+        """Returns the ids without duplicates. Raises InvalidRequest for an unknown one.
+
+        Allowed are also ids that a wildcard stands for, and ids with `*` at the end that stand for some of these.
+        """
+        _known("models", "no model has the id", [one for one in models if not self._is_covered(one)], self.models)
+        return tuple(dict.fromkeys(models))
+
+    def _is_covered(self, wanted: str) -> bool:
+        """Returns whether an id, or the ids that one with `*` stands for, are those of a model, or of a wildcard."""
+        start = wanted.removesuffix(WILDCARD)
+        if start != wanted and any(model.startswith(start) for model in self.models):
+            return True
+        return wanted in self.models or any(
+            model.endswith(WILDCARD) and start.startswith(model[:-1]) for model in self.models
+        )
 
     def require_plan(self, plan: str) -> str:
         """Returns the plan. Raises InvalidRequest if the configuration does not define it."""

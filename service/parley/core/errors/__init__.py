@@ -6,6 +6,7 @@ ParleyError
 │   └── SessionOfOtherModel
 ├── UnsupportedParameter      the backend does not support a parameter
 ├── ModelNotFound             no such model for this caller
+│   └── ModelRetired          an alias whose time has ended
 ├── Unauthenticated           no API key
 ├── InvalidApiKey             an unknown, expired or revoked API key
 │   └── AccessRevoked        while the call was running
@@ -91,6 +92,7 @@ from parley.core.errors.limits import (
 from parley.core.errors.request import (
     InvalidRequest,
     ModelNotFound,
+    ModelRetired,
     SessionOfOtherModel,
     UnsupportedParameter,
     Violation,
@@ -149,6 +151,7 @@ __all__ = [
     "LocalResourcesExhausted",
     "LoopDetected",
     "ModelNotFound",
+    "ModelRetired",
     "ParleyError",
     "PlanConflict",
     "PlanRequired",

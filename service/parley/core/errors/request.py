@@ -1,6 +1,7 @@
 """Faults of the request itself."""
 
 from collections.abc import Sequence
+from datetime import date
 from typing import NamedTuple, Self
 
 from parley.core.errors.base import MAX_PARAM, ParleyError, cut
@@ -82,5 +83,18 @@ class ModelNotFound(ParleyError):
 
     reason = reasons.ERROR_REASON_MODEL_NOT_FOUND
 
-    def __init__(self, model: str) -> None:
-        super().__init__(f'Unknown model "{model}"', param="model")
+    def __init__(self, model: str, *, cause: str | None = None) -> None:
+        super().__init__(f'Unknown model "{model}"', param="model", cause=cause)
+
+
+class ModelRetired(ModelNotFound):
+    """The id is an alias that has retired.
+
+    Args:
+        alias: The id.
+        day: The last day on which requests could name it.
+        model: The id to use.
+    """
+
+    def __init__(self, alias: str, day: date, model: str) -> None:
+        super(ModelNotFound, self).__init__(f'The model "{alias}" has retired on {day}; use "{model}"', param="model")

@@ -33,7 +33,8 @@ class Caller:
     Attributes:
         account: The account's name.
         key_id: The id of the API key.
-        models: The ids of the models that the key may use; empty for all.
+        models: The ids of the models that the key may use; empty for all. One that ends with `*` permits all ids that
+            begin with the rest.
         scopes: What the key may do; empty for everything.
         key_limits: The limits of the key.
         account_limits: The limits of the account.
@@ -48,7 +49,8 @@ class Caller:
 
     def may_use(self, model: str) -> bool:
         """Returns whether the key permits this model id."""
-        return not self.models or model in self.models
+        models = self.models
+        return not models or model in models or any(one[-1:] == "*" and model.startswith(one[:-1]) for one in models)
 
     def has_scope(self, scope: Scope) -> bool:
         """Returns whether the key permits this scope."""

@@ -128,7 +128,7 @@ class SessionFilter:
     """Selects the sessions to list; None selects all.
 
     Attributes:
-        models: The ids of the models.
+        models: The ids of the models; one that ends with `*` stands for all that begin with the rest.
         updated_after: The earliest time of the latest turn, in Unix seconds, inclusive.
         updated_before: The end of the time of the latest turn, in Unix seconds, exclusive.
         labels: The labels that a session must have; None as a value for any value.
@@ -140,6 +140,11 @@ class SessionFilter:
     updated_before: int | None = None
     labels: Mapping[str, str | None] = field(default_factory=dict)
     query: str | None = None
+
+    @property
+    def prefixes(self) -> list[str]:
+        """What precedes the `*` of the ids that end with one."""
+        return sorted(model[:-1] for model in self.models or () if model.endswith("*"))
 
 
 @dataclass(frozen=True, slots=True)

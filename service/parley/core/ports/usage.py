@@ -71,7 +71,7 @@ class UsageQuery:
         until: The last day; None for no bound.
         account: Counts this account only; None for all.
         key: Counts this key only; None for all.
-        models: Counts these models only; empty for all.
+        models: Counts these models only; empty for all. One that ends with `*` stands for all that begin with the rest.
         limit: The largest number of rows to return.
     """
 

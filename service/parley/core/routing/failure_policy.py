@@ -8,6 +8,7 @@ from parley.core.errors import (
     ContextLengthExceeded,
     LocalPortsExhausted,
     LoopDetected,
+    ModelNotFound,
     ParleyError,
     StreamBroken,
     UnsupportedParameter,
@@ -100,6 +101,7 @@ _TABLE: tuple[tuple[type[ParleyError], FailurePolicy], ...] = (  # the first mat
     (ContextLengthExceeded, _TOO_LONG),
     (UpstreamRejected, _REJECTED),  # content policy too
     (UnsupportedParameter, _UNSUITABLE),
+    (ModelNotFound, _UNSUITABLE),  # a name of a wildcard that the target does not know
     (LoopDetected, _FINAL),
     (LocalPortsExhausted, _UNSUITABLE),  # the ports of one destination; another one has its own
     (ParleyError, _FINAL),

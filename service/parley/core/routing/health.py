@@ -84,9 +84,7 @@ class _BackendCheck:
         report = _log.info if self._healthy else _log.warning
         report("backend changed", backend=self._name, healthy=self._healthy, cause=cause)
         for target in self._targets:
-            target.healthy = self._healthy
-            if self._healthy:
-                target.breakers.probe_now()
+            target.set_health(healthy=self._healthy)
         await self._on_change()
 
     async def _failure(self) -> str | None:

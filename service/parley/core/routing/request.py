@@ -12,7 +12,7 @@ from parley.core.messages import functions
 from parley.core.messages.instructions import with_instructions
 from parley.core.messages.typed_fields import json_fields
 from parley.core.ports import UpstreamCall
-from parley.core.routing.added_parameters import SAME_LIMIT
+from parley.core.ports.parameters import SAME_LIMIT
 from parley.core.routing.targets import Candidate
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.message_pb2 import Message
@@ -76,7 +76,7 @@ class RequestBuilder:
             texts = None
         name = target.model or answering.id
         coalesce = 0.0 if answering.coalesce == "off" else answering.coalesce
-        return UpstreamCall(
+        return UpstreamCall(  # without keywords, which cost more than the rest of the constructor
             request,
             name,
             answering.timeouts,
@@ -88,12 +88,13 @@ class RequestBuilder:
             None,
             texts,
             self.forwarded,
+            candidate.parameters,
         )
 
     def _needs_copy(self, answering: Model) -> bool:
         """Returns whether the request to the answering model differs from the caller's."""
         return bool(
-            self.defaults[answering.id].names
+            self.defaults[answering.label].names
             or answering.instructions
             or self.model.instructions
             or self.messages is not self.request.messages
@@ -106,7 +107,7 @@ class RequestBuilder:
         request = CreateChatCompletionRequest()
         request.CopyFrom(self.request)
         request.model = self.model.id
-        defaults = self.defaults[answering.id]
+        defaults = self.defaults[answering.label]
         added = [name for name in defaults.names if _apply_default(request, defaults.request, name)]
         source = answering if answering.instructions is not None else self.model
         if source.instructions or self.messages is not self.request.messages:

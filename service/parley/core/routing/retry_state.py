@@ -19,7 +19,7 @@ from parley.core.errors import (
     UpstreamUnavailable,
 )
 from parley.core.ports import CallTrace, UpstreamCall
-from parley.core.routing import added_parameters
+from parley.core.routing import added_parameters, unknown_names
 from parley.core.routing.attempts import Attempt, new_attempt
 from parley.core.routing.breaker import Clock
 from parley.core.routing.budget import RetryBudget
@@ -55,6 +55,7 @@ class RetryState:
         has_alternatives: Whether the call has more than one target or fallback.
         attempts: All attempts in the order of their start.
         trace: The trace of the call; None without tracing.
+        is_named_by_caller: Whether the requested model is a wildcard, so that the caller has chosen the target's name.
     """
 
     __slots__ = (
@@ -71,6 +72,7 @@ class RetryState:
         "_slow_candidates",
         "attempts",
         "has_alternatives",
+        "is_named_by_caller",
         "trace",
     )
 
@@ -99,6 +101,7 @@ class RetryState:
         self.has_alternatives = len(candidates) > 1
         self.attempts: list[Attempt] = []
         self.trace: CallTrace | None = None
+        self.is_named_by_caller = False
         budget.deposit()
 
     @property
@@ -259,6 +262,8 @@ class RetryState:
         """
         was_sent = not isinstance(error, UnsupportedParameter)
         error = added_parameters.as_misconfigured(attempt.call, error)
+        if self.is_named_by_caller and (rest := attempt.candidate.model.rest) and self._model_id.endswith(rest):
+            error = unknown_names.as_not_found(self._model_id, error)
         policy = policy_for(error)
         self._finish(attempt, AttemptOutcome.FAILED, error)
         self._record_health(attempt, policy.health_effect, error)

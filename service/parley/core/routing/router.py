@@ -1,17 +1,19 @@
-"""Finds the model that a request names and the targets that may answer it."""
+"""Finds the targets that may answer a call, in the order in which they are tried."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from parley.config import Config, Model, Price
-from parley.core.errors import InvalidRequest, ModelNotFound
-from parley.core.ports import Backend, Caller, CallTrace
+from parley.config import WILDCARD, Config, Metadata, Model, Price, target_name
+from parley.config.metadata import merged_metadata
+from parley.core.ports import Backend, CallTrace
 from parley.core.routing import request as upstream_request
 from parley.core.routing.balancing import order_by_weight
 from parley.core.routing.breaker import Clock
 from parley.core.routing.budget import ModelBudgets
 from parley.core.routing.call_origin import CallOrigin
+from parley.core.routing.catalogue import ModelCatalogue
 from parley.core.routing.execution import Execution
+from parley.core.routing.fit import Demands, fitting
 from parley.core.routing.overrides import TargetOverrides
 from parley.core.routing.probe_schedule import InMemoryState, SharedState
 from parley.core.routing.request import RequestBuilder
@@ -20,11 +22,12 @@ from parley.core.routing.targets import Candidate, LiveTarget
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.message_pb2 import Message
 
+_UNKNOWN = Metadata()
 SharedStates = Callable[[str], SharedState]
 """Returns the state that the workers of a machine share about a target, by the target's name."""
 
 
-class Router:
+class Router(ModelCatalogue):
     """The models of the configuration and their live targets.
 
     Args:
@@ -47,48 +50,49 @@ class Router:
         clock: Clock = time.monotonic,
         states: SharedStates = lambda _: InMemoryState(),
     ) -> None:
-        self._models = {model.id: model for model in config.models}
-        self._default = config.default_model
+        super().__init__(config)
         self._clock = clock
+        self._configured_prices = config.prices
         self._targets = _targets(config, backends, clock, states)
         self._candidates = {model.id: self._own_candidates(model) for model in config.models}
         self._budgets = {model.id: ModelBudgets(model.retries.share, clock) for model in config.models}
         self._defaults = upstream_request.read_defaults(config)
-        self._prices = {model.id: self._highest_price(model) for model in config.models}
+        # Those of wildcards depend on the request.
+        self._fixed_chains = {model.id: self._chain(model) for model in config.models if not model.is_wildcard}
+        self._prices = {name: self._highest_of(chain) for name, chain in self._fixed_chains.items()}
         lists = (getattr(backend, "forward_headers", ()) for backend in config.backends.values())
         self.forwarded_headers = tuple(dict.fromkeys(name for names in lists for name in names))
 
-    @property
-    def has_default(self) -> bool:
-        """Whether requests without a model are answered by a default model."""
-        return self._default is not None
+    def metadata(self, model: Model) -> Metadata:
+        """Returns what is known of a model, from the configuration or the list of its first backend."""
+        target = model.targets[0]
+        listed = self._listed.get(target.backend, {}).get(target.model.replace(WILDCARD, model.rest))
+        return model.metadata if listed is None else merged_metadata(model.metadata, listed)
 
-    def models(self, caller: Caller) -> list[Model]:
-        """Returns the models that the caller may use, in the order of the configuration."""
-        return [model for model in self._models.values() if caller.may_use(model.id)]
+    def price(self, model: Model) -> Price | None:
+        """Returns the configured price of a model's first target; None without one."""
+        target, prices = model.targets[0], self._configured_prices
+        name = target_name(target.backend, target.model.replace(WILDCARD, model.rest))
+        return prices.get(name) or prices.get(target.name)
 
-    def model(self, caller: Caller, model_id: str | None) -> Model:
-        """Returns the requested model, or the default model if `model_id` is empty.
-
-        Raises:
-            ModelNotFound: The model does not exist or the caller may not use it.
-            InvalidRequest: No model is requested and there is no default.
-        """
-        name = model_id or self._default
-        if name is None:
-            raise InvalidRequest("`model` is required and must be a string", param="model", kind="missing")
-        model = self._models.get(name)
-        if model is None or not caller.may_use(name):
-            raise ModelNotFound(name[:256])
-        return model
+    def listed(self, backend: str, models: Mapping[str, Metadata]) -> None:
+        """Records the list of models of a backend, with what it says about each; an earlier one is replaced."""
+        self._listed[backend] = models
+        for model in self._models.values():
+            for configured, candidate in zip(model.targets, self._candidates[model.id], strict=True):
+                if configured.backend == backend:
+                    listed = models.get(configured.model, _UNKNOWN)
+                    candidate.describe(merged_metadata(model.metadata, listed))
 
     def max_tokens(self, model: Model, request: CreateChatCompletionRequest) -> int:
         """Returns the limit of completion tokens of all choices together; 0 if there is no limit."""
-        return upstream_request.max_tokens(request, self._defaults[model.id])
+        return upstream_request.max_tokens(request, self._defaults[model.label])
 
     def highest_price(self, model: Model) -> Price | None:
         """Returns the highest prices of the targets that may answer a call, fallbacks included; None without prices."""
-        return self._prices[model.id]
+        if model.label in self._prices:
+            return self._prices[model.label]
+        return self._highest_of(self._chain(model))
 
     @property
     def targets(self) -> Sequence[LiveTarget]:
@@ -106,7 +110,7 @@ class Router:
     def override(self, overrides: TargetOverrides) -> None:
         """Applies the settings of an administrator: opens targets, and sets weights."""
         for target in self._targets.values():
-            target.is_opened = target.name in overrides.opened
+            target.set_opened(opened=target.name in overrides.opened)
         for model in self._models.values():
             for configured, candidate in zip(model.targets, self._candidates[model.id], strict=True):
                 candidate.weight = overrides.weights.get(configured.name, configured.weight)
@@ -114,7 +118,7 @@ class Router:
     def close(self, target: str) -> None:
         """Closes the breakers of a target."""
         if target in self._targets:
-            self._targets[target].breakers.reset()
+            self._targets[target].reset()
 
     def new_execution(  # noqa: PLR0913 - what a call depends on
         self,
@@ -144,23 +148,41 @@ class Router:
             texts: The role and the text of each message of the request, if that has no functions and the messages have
                 nothing else.
             forwarded: The caller's headers that some backend may receive.
+
+        Raises:
+            UnsupportedParameter: No candidate accepts the request.
         """
+        candidates = self._ordered_candidates(model, session_id)
+        for candidate in candidates:
+            if candidate.is_selective or (candidate.is_bounded and len(candidates) > 1):
+                candidates = fitting(
+                    candidates,
+                    Demands(request, messages, model.instructions),
+                    self._answer_tokens(model, request),
+                )
+                break
         retry_state = RetryState(  # without keywords, which cost as much as the rest of the constructor
             model.id,
-            self._ordered_candidates(model, session_id),
+            candidates,
             model.retries,
-            self._budgets[model.id].of(account),
+            self._budgets[model.label].of(account),
             deadline,
             self._clock,
             CallOrigin(account, request, messages),
         )
         retry_state.trace = trace
+        if model.id != model.label:
+            retry_state.is_named_by_caller = True
         builder = RequestBuilder(self._defaults, model, request, messages, deadline, hops, texts, forwarded)
         return Execution(retry_state, model, builder)
 
-    def _highest_price(self, model: Model) -> Price | None:
-        ids = (model.id, *model.fallbacks)
-        priced = [one.target.price for model_id in ids for one in self._candidates[model_id] if one.target.price]
+    def _answer_tokens(self, model: Model, request: CreateChatCompletionRequest) -> int:
+        """Returns the limit of completion tokens of one choice; 0 if there is no limit."""
+        choices = request.n if request.HasField("n") and request.n else 1
+        return self.max_tokens(model, request) // choices
+
+    def _highest_of(self, chain: Sequence[Model]) -> Price | None:
+        priced = [one.target.price for model in chain for one in self._own(model) if one.target.price]
         if not priced:
             return None
         return Price(prompt=max(one.prompt for one in priced), completion=max(one.completion for one in priced))
@@ -168,14 +190,36 @@ class Router:
     def _own_candidates(self, model: Model) -> list[Candidate]:
         return [Candidate(model, target, self._targets[target.name]) for target in model.targets]
 
+    def _own(self, model: Model) -> Sequence[Candidate]:
+        """Returns the candidates of a model without those of its fallbacks; of a wildcard under the requested name."""
+        found = self._candidates[model.label]
+        if model.id == model.label or not model.is_wildcard:
+            return found
+        return [self._name(candidate, model) for candidate in found]
+
+    def _name(self, candidate: Candidate, model: Model) -> Candidate:
+        named = candidate.named(model, self._configured_prices.get)
+        if (listed := self._listed.get(named.target.backend_name)) and named.target.model in listed:
+            named.describe(merged_metadata(model.metadata, listed[named.target.model]))
+        return named
+
+    def _chain(self, model: Model) -> Sequence[Model]:
+        """Returns a model and its fallbacks. Those of a wildcard get the requested name, unless they do not have it."""
+        found = [model]
+        for fallback in model.fallbacks:
+            one = self._index.find(fallback.replace(WILDCARD, model.rest))
+            if one is not None:
+                found.append(one)
+        return found
+
     def _ordered_candidates(self, model: Model, session_id: str | None) -> Sequence[Candidate]:
         """Returns the model's own targets, then those of its fallbacks; a shared target appears once."""
-        own = self._candidates[model.id]
+        own = self._own(model)
         if len(own) == 1 and not model.fallbacks:
             return own
         found: dict[str, Candidate] = {}
-        for model_id in (model.id, *model.fallbacks):
-            for candidate in order_by_weight(self._candidates[model_id], session_id):
+        for one in self._fixed_chains.get(model.label) or self._chain(model):
+            for candidate in order_by_weight(self._own(one), session_id):
                 found.setdefault(candidate.target.name, candidate)
         return list(found.values())
 

@@ -53,6 +53,8 @@ class AttemptRecord:
         usage: The usage that the target reported, or an estimate.
         estimated: Whether `usage` is an estimate.
         cost: The cost, set with the receipt; None if it is not known.
+        model_label: The id of the model in the configuration, if it is a wildcard; else empty.
+        target_label: The name of the target in the configuration, if it differs from the target's; else empty.
     """
 
     model_id: str
@@ -71,3 +73,5 @@ class AttemptRecord:
     usage: Usage | None = None
     estimated: bool = False
     cost: float | None = None
+    model_label: str = ""
+    target_label: str = ""

@@ -69,15 +69,16 @@ class UsageRecorder:
 
         Args:
             caller: The caller.
-            model_id: The id of the requested model.
+            model_id: The id of the requested model in the configuration.
             attempts: The call's attempts, with their costs; empty if it ended before the first one.
             failed: Whether the call failed or was cancelled.
         """
         today = day(self._clock())
         call = None
         for attempt in attempts:
-            target = target_name(attempt.backend, attempt.target_model)
-            row = self._counts[UsageKey(caller.account, today, caller.key_id, attempt.model_id, target)]
+            target = attempt.target_label or target_name(attempt.backend, attempt.target_model)
+            model = attempt.model_label or attempt.model_id
+            row = self._counts[UsageKey(caller.account, today, caller.key_id, model, target)]
             _add(row, attempt)
             if call is None or attempt.outcome is _COMPLETED or call[1] is not _COMPLETED:
                 call = (row, attempt.outcome)

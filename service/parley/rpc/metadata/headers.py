@@ -1,6 +1,7 @@
 """The initial metadata of a call: the headers of a REST response."""
 
 from typing import Any
+from urllib.parse import quote
 
 import grpc
 
@@ -8,6 +9,9 @@ from parley.rpc.call import Call
 from parley.rpc.metadata import rate_limits
 from parley.rpc.metadata.idempotency import REPLAYED
 
+DEPRECATED = "x-parley-deprecated"
+"""The header with the last day of the alias that the request names, and the id to use: `2027-01-31; use="support"`."""
+_SAFE = " !#$&'()*+,-./:;<=>?@[]^_`{|}~"
 SESSION = "x-chat-session-id"
 """The header with the id of a session."""
 
@@ -17,7 +21,11 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 async def send(call: Call, context: _Context, *more: tuple[str, str]) -> None:
     """Sends the caller's rate limits and further headers, if there are any. A call sends headers once."""
     call.headers_sent = True
-    limits = call.outcome.rate_limits
+    outcome = call.outcome
+    limits = outcome.rate_limits
+    if outcome.retires is not None:
+        day, model_id = outcome.retires
+        more = (*more, (DEPRECATED, f'{day}; use="{quote(model_id, safe=_SAFE)}"'))
     headers = (*rate_limits.metadata(limits), *more) if limits else more
     if headers:
         await context.send_initial_metadata(headers)
@@ -26,7 +34,7 @@ async def send(call: Call, context: _Context, *more: tuple[str, str]) -> None:
 async def send_with_answer(call: Call, context: _Context, session_id: str | None) -> None:
     """Sends the caller's rate limits, the session's id and the mark of a replayed answer, if any."""
     outcome = call.outcome
-    if not (session_id or outcome.replayed or outcome.rate_limits):  # most calls without sessions
+    if not (session_id or outcome.replayed or outcome.rate_limits or outcome.retires):  # most calls without sessions
         call.headers_sent = True
         return
     session = ((SESSION, session_id),) if session_id else ()

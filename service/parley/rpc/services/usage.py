@@ -58,7 +58,8 @@ def _own_query(request: messages.GetUsageReportRequest, caller: Caller) -> Usage
         until,
         caller.account,
         None if request.account else caller.key_id,
-        sorted(caller.models),
+        # What a key has used itself is counted under the ids of the configuration, which it may not list.
+        sorted(caller.models) if request.account else (),
         _MAX_ROWS + 1,
     )
 

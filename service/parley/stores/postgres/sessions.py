@@ -27,7 +27,11 @@ def _listing(more: str = "") -> str:
     """Returns the statement of a list; `more` is a further condition."""
     return f"""
 SELECT {_FIELDS} FROM parley.sessions
-WHERE account = $1 AND (updated, id) < ($2, $3) AND updated >= $4 AND ($5::text[] IS NULL OR model = ANY($5))
+WHERE account = $1 AND (updated, id) < ($2, $3) AND updated >= $4
+AND (
+  $5::text[] IS NULL OR model = ANY($5)
+  OR EXISTS (SELECT FROM unnest($9::text[]) AS start WHERE starts_with(model, start))
+)
 AND deleted IS NULL
 AND ($7::jsonb IS NULL OR labels::jsonb @> $7) AND ($8::text[] IS NULL OR labels::jsonb ?& $8)
 {more}
@@ -37,8 +41,8 @@ ORDER BY updated DESC, id DESC LIMIT $6
 
 _SESSIONS = _listing()
 _SEARCH = _listing("""
-AND (position(lower($10::text COLLATE "C") IN lower(title COLLATE "C")) > 0 OR id IN (
-  SELECT session_id FROM parley.turn_words WHERE words @@ $9::text::tsquery
+AND (position(lower($11::text COLLATE "C") IN lower(title COLLATE "C")) > 0 OR id IN (
+  SELECT session_id FROM parley.turn_words WHERE words @@ $10::text::tsquery
 ))
 """)
 _FOR_UPDATE = "SELECT title, labels FROM parley.sessions WHERE id = $1 AND account = $2 AND deleted IS NULL FOR UPDATE"
@@ -147,7 +151,8 @@ async def list_sessions(
     models = None if chosen.models is None else [model for model in chosen.models if "\0" not in model]
     exact = {name: value for name, value in chosen.labels.items() if value is not None}
     names = [name for name in chosen.labels if name not in exact] or None
-    values = [account, *before, oldest, models, page_size + 1, records.wanted_labels(exact), names]
+    prefixes = [prefix for prefix in chosen.prefixes if "\0" not in prefix]
+    values = [account, *before, oldest, models, page_size + 1, records.wanted_labels(exact), names, prefixes]
     if chosen.query is None:
         found = await db.fetch(_SESSIONS, *values)
     else:

@@ -28,7 +28,10 @@ def _listing(more: str = "") -> str:
     return f"""
 {_SESSION}
 WHERE account = :account AND (updated, id) < (:before, :before_id) AND updated >= :after
-AND (:models IS NULL OR model IN (SELECT value FROM json_each(:models))) AND deleted IS NULL
+AND (
+  :models IS NULL OR model IN (SELECT value FROM json_each(:models))
+  OR EXISTS (SELECT 1 FROM json_each(:prefixes) WHERE substr(model, 1, length(value)) = value)
+) AND deleted IS NULL
 {more}
 ORDER BY updated DESC, id DESC LIMIT :limit
 """
@@ -133,6 +136,7 @@ def list_sessions(
     values: dict[str, Any] = {
         "account": account,
         "models": None if chosen.models is None else json.dumps(sorted(chosen.models)),
+        "prefixes": json.dumps(chosen.prefixes),
         "after": -inf if chosen.updated_after is None else chosen.updated_after,
         "before": before,
         "before_id": before_id,
