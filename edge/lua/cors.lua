@@ -13,7 +13,7 @@ end
 
 local EXPOSED = table.concat({
   "x-request-id, x-correlation-id, x-chat-session-id, parley-processing-ms, retry-after, x-should-retry",
-  "content-disposition, idempotent-replayed, www-authenticate",
+  "content-disposition, idempotent-replayed, www-authenticate, x-parley-deprecated",
   "x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests",
   "x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens",
 }, ", ")

@@ -107,7 +107,14 @@ async def test_scripts_may_read_every_answer(
     assert status == response.status
     assert APP == response.headers["access-control-allow-origin"]
     exposed = listed(response, "access-control-expose-headers")
-    assert {"x-request-id", "x-chat-session-id", "retry-after", "x-ratelimit-remaining-tokens"} <= exposed
+    expected = {
+        "x-request-id",
+        "x-chat-session-id",
+        "retry-after",
+        "x-ratelimit-remaining-tokens",
+        "x-parley-deprecated",
+    }
+    assert expected <= exposed
 
 
 @pytest.mark.parametrize(
