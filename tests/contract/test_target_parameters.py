@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from parley.backends.anthropic.backend import Anthropic
+from parley.backends.any_llm.request import arguments
 from parley.backends.extra_body.policy import ExtraBodyPolicy
 from parley.backends.openai.backend import OpenAI
 from parley.config import Target
@@ -87,6 +88,14 @@ async def test_the_names_are_those_of_the_api_of_the_backend(upstream: ScriptedU
     made = Anthropic(upstream.url, None, 100)
     body = await _sent(made, upstream, {"default": {"top_k": 4}, "set": {"thinking": {"type": "disabled"}}})
     assert (4, {"type": "disabled"}, 100) == (body["top_k"], body["thinking"], body["max_tokens"])
+
+
+def test_the_arguments_of_a_package_have_the_changes() -> None:
+    """A parameter that the package does not know becomes a part of the body, where it cannot redirect the call."""
+    target = Target(backend="b", rename={"max_tokens": "max_completion_tokens"}, set={"top_k": 4, "api_base": "x"})
+    made = replace(call(max_tokens=5), parameters=TargetParameters.of(target))
+    found = arguments(made, stream=False, translates=True)
+    assert (5, {"top_k": 4, "api_base": "x"}) == (found["max_completion_tokens"], found["extra_body"])
 
 
 @pytest.mark.parametrize(

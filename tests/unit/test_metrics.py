@@ -44,6 +44,25 @@ def test_a_scrape_of_ten_thousand_models_is_bounded() -> None:
     assert (MAX_COUNTERS + 1, 10_000) == (len(counts), sum(counts))
 
 
+def test_the_names_of_a_wildcard_have_its_label() -> None:
+    """Callers choose the names: they add no series."""
+    metrics = CallMetrics({"b": "openai"})
+    for number in range(3):
+        call = UpstreamCall(CreateChatCompletionRequest(), "", Timeouts())
+        attempt = AttemptRecord(
+            f"b/t{number}", "b", f"t{number}", None, call, AttemptKind.FIRST, 0.0, usage=Usage(), first_token=0.1
+        )
+        attempt.model_label, attempt.target_label = "b/*", "b/*"
+        metrics.observe("CreateChatCompletion", None, "OK", None, CallOutcome(model_id="b/*", attempts=[attempt]), 0.1)
+    labels = [sample.labels for family in metrics.collect() for sample in family.samples]
+    named = {
+        labels[name] for labels in labels for name in ("model", "gen_ai_request_model", "target") if name in labels
+    }
+    assert {"b/*"} == named
+    counts = [sample.value for family in metrics.attempts.collect() for sample in family.samples]
+    assert 3 in counts
+
+
 def test_buckets_are_cumulative() -> None:
     """A bucket counts the values up to its bound, the bound included."""
     histogram = Histogram("x", "X.", (1, 2))

@@ -10,8 +10,6 @@ from parley.config.targets import WILDCARD, Target
 
 _FIXED = frozenset({"model", "messages", "stream", "n"})
 """Parameters that Parley needs as they are to read the answer."""
-_NO_JSON = frozenset({"parley", "any_llm"})
-"""Kinds of backends that send no JSON of their own."""
 
 
 def check_models(
@@ -70,8 +68,8 @@ def _check_target(where: str, model: Model, target: Target, backends: Mapping[st
     ):
         if fixed := sorted(_FIXED.intersection(names)):
             raise ValueError(f"{where}.{field}: `{fixed[0]}` cannot be changed here; remove it")
-        if names and (kind := backends[target.backend].kind) in _NO_JSON:
-            raise ValueError(f"{where}.{field}: a backend of kind {kind} takes parameters as they are; remove it")
+        if names and backends[target.backend].kind == "parley":
+            raise ValueError(f"{where}.{field}: a backend of kind parley takes parameters as they are; remove it")
     _check_rename(where, target)
 
 

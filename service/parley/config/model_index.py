@@ -2,12 +2,16 @@
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from parley.config.models import Alias, Model
 from parley.config.targets import WILDCARD
 
 _NAME = re.compile(r"[A-Za-z0-9@][A-Za-z0-9._:/@+~-]{0,255}")
 """What may stand in place of a `*`. Backends put it into JSON, and some into the path of a URL."""
+_MAX_ID = 512
+_CACHED = 1024
+"""The number of ids whose model is kept: its copy takes longer than all else that a wildcard costs a call."""
 
 
 class ModelIndex:
@@ -22,6 +26,7 @@ class ModelIndex:
         self._aliases = {alias.id: (model, alias) for model in models for alias in model.aliases}
         wildcards = [(model.id[:-1], model) for model in models if model.is_wildcard]
         self._wildcards = sorted(wildcards, key=lambda one: -len(one[0]))
+        self._find_wildcard = lru_cache(_CACHED)(self._of_wildcard)
 
     def find(self, model_id: str) -> Model | None:
         """Returns the model; None if no model has the id. A wildcard is returned under the id."""
@@ -30,7 +35,7 @@ class ModelIndex:
             return model
         if (found := self._aliases.get(model_id)) is not None:
             return found[0]
-        return self._find_wildcard(model_id)
+        return self._find_wildcard(model_id) if len(model_id) <= _MAX_ID else None
 
     def alias(self, model_id: str) -> Alias | None:
         """Returns the alias with this id; None if it is none."""
@@ -41,7 +46,7 @@ class ModelIndex:
         """Returns the model with exactly this id in the configuration, also if it is a wildcard."""
         return self._exact.get(model_id)
 
-    def _find_wildcard(self, model_id: str) -> Model | None:
+    def _of_wildcard(self, model_id: str) -> Model | None:
         for prefix, model in self._wildcards:
             if model_id.startswith(prefix):
                 rest = model_id[len(prefix) :]

@@ -43,6 +43,8 @@ def arguments(
     """
     # Python's json module supports integers of any size.
     body: dict[str, Any] = json.loads(dump_bytes(openai_request.body(call, stream=stream, policy=policy)))
+    if call.parameters is not None:
+        call.parameters.apply(body)
     if translates:
         _check(call.request)
         if body.get("tool_choice") == "none" and all(message["role"] != "tool" for message in body["messages"]):
