@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from parley.config import Config
 from parley.config.markers import Constraints, Instead
-from parley.config.types import Duration, Size, Strict, field_types
+from parley.config.types import Duration, Size, Strict, field_types, own_fields_first
 
 BEGIN = "<!-- generated from service/parley/config by make gen: begin -->\n"
 END = "<!-- generated: end -->"
@@ -75,7 +75,7 @@ def _section(title: str, model: type[Strict]) -> str:
     described = _descriptions(model)
     rows = [
         f"| `{field.name}` | {_type(field.type)} | {_default(field)} | {described[field.name]} |"
-        for field in fields(model)
+        for field in own_fields_first(model)
     ]
     table = ["| key | type | default | meaning |", "|---|---|---|---|", *rows]
     block = ["", "```yaml", textwrap.dedent(example), "```"] if example else []

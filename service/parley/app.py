@@ -15,9 +15,8 @@ from parley.backends.extra_body import presets
 from parley.backends.extra_body.policy import ExtraBodyPolicy
 from parley.backends.llama_cpp.backend import LlamaCpp
 from parley.backends.llama_cpp.command import socket_path
-from parley.backends.openai.adjustments import Adjustments
-from parley.backends.openai.backend import OpenAI, default_prefill
 from parley.backends.llama_cpp.launch import context
+from parley.backends.openai.backend import OpenAI, default_prefill
 from parley.backends.openai.learned_fields import LearnedFields
 from parley.backends.openai.reasoning import Rule, rule_for
 from parley.config import (
@@ -115,7 +114,7 @@ def _openai(config: OpenAIBackend, learned: Path) -> Backend:
         health=config.health,
         extra_body=ExtraBodyPolicy(presets.for_url(url), config.extra_body, presets.member(url)),
         settings=config,
-        adjustments=Adjustments(config.rename, config.drop, config.unsupported, config.roles),
+        unsupported=config.unsupported,
     )
 
 

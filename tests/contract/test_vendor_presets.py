@@ -1,7 +1,8 @@
 """Each preset of a vendor is a whole backend: a server as strict as the vendor's documents answers its requests."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -15,11 +16,13 @@ from parley.config import VENDORS, OpenAIBackend
 from parley.config.loader import parse
 from parley.config.vendors import VendorName
 from parley.core.errors import UnsupportedParameter, UpstreamError
-from parley.core.ports import Backend
+from parley.core.ports import Backend, UpstreamCall
+from parley.core.ports.parameters import TargetParameters
 from tests.contract.backends import call, collect, completion_of
 from tests.contract.strict_vendors import KEY, STRICT, serve
 from tests.upstream import ScriptedUpstream
 
+Calls = Callable[..., UpstreamCall]
 CONFIG = """
 backends: {{one: {{vendor: {vendor}, base_url: "{url}"{more}}}}}
 models: [{{id: m, targets: [{{backend: one}}]}}]
@@ -68,17 +71,20 @@ ANTHROPIC = CONVERSATION | {
 
 
 @asynccontextmanager
-async def preset(vendor: str, upstream: ScriptedUpstream, tmp_path: Path, more: str = "") -> AsyncIterator[Backend]:
-    """Yields the backend of a preset, with the address of a strict server in place of the vendor's."""
+async def preset(
+    vendor: str, upstream: ScriptedUpstream, tmp_path: Path, more: str = ""
+) -> AsyncIterator[tuple[Backend, Calls]]:
+    """Yields the backend of a preset, with the address of a strict server in place of the vendor's; and its calls."""
     upstream.default = partial(serve, STRICT[vendor])
     prefix = STRICT[vendor].path.removesuffix("/chat/completions").removesuffix("/v1/messages")
     url = upstream.url.removesuffix("/v1") + ("" if vendor == "azure" else prefix)
     if STRICT[vendor].key is not None:
         more += f", api_key: {KEY}"
-    config = parse(CONFIG.format(vendor=vendor, url=url, more=more), "f").backends["one"]
-    backend = make_backend("one", config, tmp_path)
+    config = parse(CONFIG.format(vendor=vendor, url=url, more=more), "f")
+    parameters = TargetParameters.of(config.effective(config.models[0].targets[0]))
+    backend = make_backend("one", config.backends["one"], tmp_path)
     try:
-        yield backend
+        yield backend, lambda **fields: replace(call(**fields), parameters=parameters)
     finally:
         await backend.close()
 
@@ -88,8 +94,8 @@ async def preset(vendor: str, upstream: ScriptedUpstream, tmp_path: Path, more: 
 async def test_a_strict_server_answers(upstream: ScriptedUpstream, tmp_path: Path, vendor: str, streams: bool) -> None:
     """A conversation with roles, names, reasoning, tool calls and the usual parameters is answered."""
     fields = ANTHROPIC if vendor == "anthropic" else EVERYTHING
-    async with preset(vendor, upstream, tmp_path) as backend:
-        sent = call(**fields)
+    async with preset(vendor, upstream, tmp_path) as (backend, made):
+        sent = made(**fields)
         if streams:
             answer = completion_of(await collect(backend, sent))
         else:
@@ -137,18 +143,18 @@ async def test_what_a_vendor_has_not_is_named(
 ) -> None:
     """A parameter that the vendor refuses is rejected by its name, before the vendor is called."""
     fields = {name: UNSUPPORTED[name]} | ({"logprobs": True} if name == "top_logprobs" else {})
-    async with preset(vendor, upstream, tmp_path) as backend:
+    async with preset(vendor, upstream, tmp_path) as (backend, made):
         with pytest.raises(UnsupportedParameter) as caught:
-            await backend.complete(call(tools=[LOOKUP], **fields))
+            await backend.complete(made(tools=[LOOKUP], **fields))
     assert (caught.value.param in fields, []) == (True, upstream.requests)
 
 
 async def test_a_field_of_the_file_replaces_that_of_the_preset(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     """Every field of a preset can be replaced, also by nothing."""
     more = ', key_header: "Authorization: Bearer", path: "/v1/chat", api_version: null'
-    async with preset("azure", upstream, tmp_path, more) as backend:
+    async with preset("azure", upstream, tmp_path, more) as (backend, made):
         with pytest.raises(Exception, match="not available"):
-            await backend.complete(call())
+            await backend.complete(made())
     request = upstream.requests[0]
     assert ("/v1/chat", f"Bearer {KEY}", None) == (
         request.path,
@@ -159,8 +165,8 @@ async def test_a_field_of_the_file_replaces_that_of_the_preset(upstream: Scripte
 
 async def test_a_tool_choice_of_none_needs_no_support(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     """For a vendor without `tool_choice`, `none` leaves the tools out."""
-    async with preset("ollama", upstream, tmp_path) as backend:
-        await backend.complete(call(tools=[LOOKUP], tool_choice="none"))
+    async with preset("ollama", upstream, tmp_path) as (backend, made):
+        await backend.complete(made(tools=[LOOKUP], tool_choice="none"))
     assert {"tools", "tool_choice"}.isdisjoint(upstream.requests[0].json)
 
 

@@ -52,6 +52,8 @@ ANY_LLM = "kind: any_llm, provider: mistral"
         (f"{GROQ}, client_key: /a.pem", "client_key: needs `client_certificate`; set it"),
         (f"{GROQ}, forward_headers: [Authorization]", 'forward_headers: "authorization" is never forwarded; remove it'),
         (f"{GROQ}, forward_headers: [parley-model]", 'forward_headers: "parley-model" is never forwarded; remove it'),
+        (f"{GROQ}, rename: {{model: engine}}", "rename: `model` cannot be changed here; remove it"),
+        (f"{GROQ}, drop: [messages.content]", "drop: `messages.content` cannot be changed here; remove it"),
         (
             f"{GROQ}, forward_headers: [x-a], headers: {{X-A: b}}",
             'forward_headers: "x-a" is set by this backend; remove',

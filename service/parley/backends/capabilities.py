@@ -1,6 +1,6 @@
 """Parameters that a server silently ignores; they are rejected instead."""
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +9,19 @@ from parley.core.messages.proto_json import from_value
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 
 _TOOL_FIELDS = ("tools", "tool_choice", "parallel_tool_calls")
+_NO_EFFECT: Mapping[str, tuple[Any, ...]] = {
+    "frequency_penalty": (0,),
+    "logit_bias": ({},),
+    "logprobs": (False,),
+    "modalities": (["text"],),
+    "n": (1,),
+    "parallel_tool_calls": (True,),
+    "presence_penalty": (0,),
+    "tool_choice": ("auto",),
+    "top_logprobs": (0,),
+    "verbosity": ("medium",),
+}
+"""Values of parameters that are the same as none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +40,14 @@ class Capabilities:
     """Supported string values of `tool_choice`; None: all."""
     ranges: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """Minimum and maximum of numeric parameters, inclusive."""
+    refuses_names: bool = False
+    """Whether the server refuses unsupported parameters with any value: those without an effect are removed."""
 
     def check(self, body: dict[str, Any], request: CreateChatCompletionRequest) -> None:
         """Rejects what this backend does not support.
 
-        Unsupported tools are removed from the body if `tool_choice` is `none`.
+        Unsupported tools are removed from the body if `tool_choice` is `none`, and unsupported parameters without an
+        effect if the server refuses their names.
 
         Args:
             body: The JSON body; may be modified.
@@ -44,6 +60,9 @@ class Capabilities:
             self._remove_tools(body)
         if self is not UNLIMITED:
             self._check(body, request)
+        if self.refuses_names:
+            for name in self.parameters:
+                body.pop(name, None)
 
     def _check(self, body: Mapping[str, Any], request: CreateChatCompletionRequest) -> None:
         for name in self.parameters.keys() & body.keys():
@@ -71,7 +90,7 @@ class Capabilities:
 
     def _remove_tools(self, body: dict[str, Any]) -> None:
         allowed = [tool for tool in body.get("tools", ()) if self.tools is None or tool.get("type") in self.tools]
-        if "tools" in self.parameters or not allowed:
+        if not allowed or not self.parameters.keys().isdisjoint(("tools", "tool_choice")):
             for name in _TOOL_FIELDS:
                 body.pop(name, None)
         else:
@@ -93,6 +112,12 @@ class Capabilities:
 
 UNLIMITED = Capabilities()
 """Every value of every parameter is supported."""
+
+
+def without(names: Iterable[str]) -> Capabilities:
+    """Returns the capabilities of a server that refuses some parameters; UNLIMITED for no names."""
+    unsupported = {name: _NO_EFFECT.get(name, ()) for name in names}
+    return Capabilities(unsupported, refuses_names=True) if unsupported else UNLIMITED
 
 
 def unsupported(what: str, model: str, param: str) -> UnsupportedParameter:

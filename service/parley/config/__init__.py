@@ -31,8 +31,9 @@ from parley.config.limits import (
 from parley.config.metadata import Metadata, Price
 from parley.config.model_index import ModelIndex
 from parley.config.models import Alias, History, Model, Retries, Timeouts
+from parley.config.parameter_changes import Accepts, ParameterChanges, merged_changes
 from parley.config.stores import PostgresConfig, Retention, SqliteConfig, StoreConfig
-from parley.config.targets import WILDCARD, Accepts, Target, target_name
+from parley.config.targets import WILDCARD, Target, target_name
 from parley.config.types import ConfigError, Duration
 from parley.config.upstream_requests import RemoteBackend, UpstreamRequests
 from parley.config.vendors import VENDORS, Vendor
@@ -69,6 +70,7 @@ __all__ = [
     "ModelIndex",
     "OpenAIBackend",
     "PageClient",
+    "ParameterChanges",
     "ParleyBackend",
     "Plan",
     "PostgresConfig",
@@ -87,5 +89,6 @@ __all__ = [
     "default_plan",
     "is_secure_url",
     "merged",
+    "merged_changes",
     "target_name",
 ]

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from parley.config.markers import After, Before, ByKind, Constraints
+from parley.config.parameter_changes import ParameterChanges
 from parley.config.types import Duration, Strict, matches, restore_off
 from parley.config.upstream_requests import ApiKey, RemoteBackend, UpstreamRequests
 from parley.config.vendors import VendorName, apply_vendor
@@ -82,7 +83,7 @@ class Reasoning(Strict):
     DeepSeek, Kimi), or without it (`omit`: OpenAI, Mistral)."""
 
 
-class HttpBackend(UpstreamRequests):
+class HttpBackend(UpstreamRequests, ParameterChanges):
     """The settings of every backend over HTTP."""
 
     vendor: VendorName | None = None
@@ -100,6 +101,11 @@ class HttpBackend(UpstreamRequests):
     """Which trace context the backend receives, if traces are exported: `traceparent` and `tracestate` (`full`), only
     `traceparent`, which has random ids and nothing else, or none (`off`). Default: `full` for a host of the own network
     (a private address, a name without a dot or of a local domain), `traceparent` for all others."""
+
+    def __post_init__(self) -> None:
+        """Checks the fields that depend on each other."""
+        UpstreamRequests.__post_init__(self)
+        ParameterChanges.__post_init__(self)
 
 
 class OpenAIBackend(HttpBackend):
@@ -119,16 +125,9 @@ class OpenAIBackend(HttpBackend):
     """URL without `/chat/completions`, for example `https://api.openai.com/v1`."""
     api_version: Annotated[str, matches(r"[\w.-]+", 'must be a version, for example "2024-10-21"')] | None = None
     """Version of Azure's API, sent as the query parameter `api-version`."""
-    rename: dict[str, str] = field(default_factory=dict)
-    """Parameters that the server has under another name, for example `{max_tokens: max_completion_tokens}`."""
-    drop: list[str] = field(default_factory=list)
-    """Parameters that the server refuses and that change no answer, so that they are left out; `messages.NAME` is a
-    field of every message."""
     unsupported: list[str] = field(default_factory=list)
     """Parameters that the server has not: a request with one goes to the next target, or is rejected with an error that
     names it."""
-    roles: dict[str, str] = field(default_factory=dict)
-    """Roles of messages that the server has under another name, for example `{developer: system}`."""
     prefill: Annotated[Literal["message", "vllm", "prefix", "partial", "off"], Before(restore_off)] | None = None
     """How the server continues the beginning of an answer: an assistant message at the end (`message`: llama.cpp,
     Ollama, OpenRouter), `continue_final_message` (`vllm`: vLLM, SGLang, TGI), `prefix: true` in that message (`prefix`:

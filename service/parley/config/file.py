@@ -15,7 +15,9 @@ from parley.config.markers import Constraints
 from parley.config.metadata import Price
 from parley.config.model_checks import check_models
 from parley.config.models import Model
+from parley.config.parameter_changes import ParameterChanges, merged_changes
 from parley.config.stores import Retention, SqliteConfig, StoreConfig
+from parley.config.targets import Target
 from parley.config.tls import Tls
 from parley.config.types import FileState, Strict
 
@@ -63,6 +65,11 @@ class Config(Strict):
     def files(self) -> Mapping[str, FileState]:
         """The files that values were read from, and their states at that time."""
         return self._files
+
+    def effective(self, target: Target) -> Target:
+        """Returns a target with the changes of its backend beside its own."""
+        backend = self.backends[target.backend]
+        return merged_changes(target, backend) if isinstance(backend, ParameterChanges) else target
 
     def __post_init__(self) -> None:
         """Checks that every name in use is defined exactly once."""

@@ -8,9 +8,6 @@ from parley.config.model_index import ModelIndex
 from parley.config.models import Model
 from parley.config.targets import WILDCARD, Target
 
-_FIXED = frozenset({"model", "messages", "stream", "n"})
-"""Parameters that Parley needs as they are to read the answer."""
-
 
 def check_models(
     models: Sequence[Model],
@@ -60,26 +57,9 @@ def _check_target(where: str, model: Model, target: Target, backends: Mapping[st
         raise ValueError(f'{where}.model: "{WILDCARD}" needs a model whose id ends with "{WILDCARD}"; name the model')
     if target.model.count(WILDCARD) > 1:
         raise ValueError(f'{where}.model: may have one "{WILDCARD}"; name the model')
-    for field, names in (
-        ("drop", target.drop),
-        ("rename", [*target.rename, *target.rename.values()]),
-        ("default", target.default),
-        ("set", target.set),
-    ):
-        if fixed := sorted(_FIXED.intersection(names)):
-            raise ValueError(f"{where}.{field}: `{fixed[0]}` cannot be changed here; remove it")
-        if names and backends[target.backend].kind == "parley":
-            raise ValueError(f"{where}.{field}: a backend of kind parley takes parameters as they are; remove it")
-    _check_rename(where, target)
-
-
-def _check_rename(where: str, target: Target) -> None:
-    renamed = list(target.rename.values())
-    for old, new in target.rename.items():
-        if renamed.count(new) > 1:
-            raise ValueError(f"{where}.rename.{old}: two parameters would get the name `{new}`; keep one")
-        if "developer" in (old, new) and (old, new) != ("developer", "system"):
-            raise ValueError(f"{where}.rename.{old}: the role can only be renamed as `developer: system`")
+    if target.changed and backends[target.backend].kind == "parley":
+        field = target.changed[0]
+        raise ValueError(f"{where}.{field}: a backend of kind parley takes parameters as they are; remove it")
 
 
 def _check_fallbacks(where: str, model: Model, index: ModelIndex, models: Sequence[Model]) -> None:

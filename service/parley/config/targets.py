@@ -1,39 +1,19 @@
 """The targets of a model: a backend, its name of the model, and how requests to it differ from those of callers."""
 
-from dataclasses import field
-from typing import Annotated, Any
+from typing import Annotated
 
 from parley.config.markers import Constraints
-from parley.config.types import Strict
+from parley.config.parameter_changes import ParameterChanges
 
 WILDCARD = "*"
 """Ends the id of a model that stands for many, and stands for the rest of the requested id in names of targets."""
 
 
-class Accepts(Strict):
-    """The most of each that a target accepts. 0: the target does not accept it at all.
-
-    Example:
-        models:
-          - id: support
-            targets: [{backend: local, accepts: {n: 1, stop: 4, tools: 128, images: 0}}]
-    """
-
-    n: Annotated[int | None, Constraints(ge=1)] = None
-    """Largest number of choices. Default: no limit, as for the others."""
-    stop: Annotated[int | None, Constraints(ge=0)] = None
-    """Largest number of stop sequences."""
-    tools: Annotated[int | None, Constraints(ge=0)] = None
-    """Largest number of tools."""
-    images: Annotated[int | None, Constraints(ge=0)] = None
-    """Largest number of images in the conversation."""
-
-
-class Target(Strict):
+class Target(ParameterChanges):
     """A backend that answers a model, with the backend's own name of that model.
 
     Parameters of requests are changed in this order: `drop`, `rename`, `default`, `set`. Their names are those of the
-    backend's own API.
+    backend's own API. The changes of the backend hold beside those of the target, which win.
 
     Example:
         models:
@@ -56,18 +36,6 @@ class Target(Strict):
     max_queued: Annotated[int, Constraints(ge=0)] = 0
     """Largest number of calls of one worker that wait for a free slot, for up to `timeouts.connect`. The same in every
     place that names the same backend and model."""
-    drop: list[str] = field(default_factory=list)
-    """Parameters that are left out, for servers that reject them."""
-    rename: dict[str, str] = field(default_factory=dict)
-    """Parameters that get another name, as `max_tokens: max_completion_tokens`. If a request has both, that with the
-    new name stays. `developer: system` renames the role of messages."""
-    default: dict[str, Any] = field(default_factory=dict)
-    """Parameters for requests without them."""
-    set: dict[str, Any] = field(default_factory=dict)
-    """Parameters in place of those of requests."""
-    accepts: Accepts = Accepts()
-    """The most choices, stop sequences, tools and images that the target accepts. Other requests go to the next target
-    or fallback, or are rejected."""
 
     @property
     def name(self) -> str:

@@ -121,6 +121,13 @@ class Strict:
         dataclass(frozen=True, kw_only=True)(cls)
 
 
+def own_fields_first(kind: type[Strict]) -> list[Field[Any]]:
+    """Returns the fields of a model, those of the models that it extends after its own."""
+    found = {one.name: one for one in fields(kind)}
+    owners = [vars(owner).get("__annotations__", {}) for owner in kind.__mro__]
+    return [found[name] for name in dict.fromkeys(name for names in owners for name in names) if name in found]
+
+
 def field_types(kind: type[Strict]) -> dict[str, Any]:
     """Returns the type of each field by name, with its markers."""
-    return {one.name: one.type for one in fields(kind)}
+    return {one.name: one.type for one in own_fields_first(kind)}

@@ -1,16 +1,16 @@
 """Backend for any server with OpenAI's chat completions API over HTTP."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from parley.backends.capabilities import UNLIMITED
+from parley.backends.capabilities import UNLIMITED, without
 from parley.backends.extra_body.policy import EVERYTHING, ExtraBodyPolicy
 from parley.backends.http.adaptive import AdaptiveBackend
 from parley.backends.openai import request as openai_request
 from parley.backends.openai import response as openai_response
-from parley.backends.openai.adjustments import NONE, Adjustments
 from parley.backends.openai.choice import ExpectedAnswer
 from parley.backends.openai.learned_fields import LearnedFields
 from parley.backends.openai.reasoning import REJECTION, ReasoningHistory, Rule, rule_for
@@ -44,7 +44,7 @@ class OpenAI(AdaptiveBackend):
         health: Path and timeout of the health check.
         extra_body: The vendor parameters that are passed on.
         settings: What requests carry besides the body, and how they reach the server; they replace `api_key`.
-        adjustments: The names that the server has for parameters and roles.
+        unsupported: Parameters that the server refuses.
 
     Raises:
         ConfigError: As `HttpBackend`.
@@ -66,14 +66,13 @@ class OpenAI(AdaptiveBackend):
         health: HttpHealthCheck | None = None,
         extra_body: ExtraBodyPolicy = EVERYTHING,
         settings: UpstreamRequests | None = None,
-        adjustments: Adjustments = NONE,
+        unsupported: Sequence[str] = (),
     ) -> None:
         settings = settings or UpstreamRequests(api_key=api_key)
         url = base_url.rstrip("/") + (settings.path or "/chat/completions")
         super().__init__(url, {}, settings, unix_socket=unix_socket, connections=connections, health=health)
-        self._adjustments = adjustments or None
-        if adjustments:
-            self.capabilities = adjustments.capabilities
+        if unsupported:
+            self.capabilities = without(unsupported)
         self.models_path = f"{urlsplit(base_url).path.rstrip('/')}/models"
         self._extra_body = extra_body
         self._prefill = prefill or default_prefill(base_url)
@@ -102,14 +101,10 @@ class OpenAI(AdaptiveBackend):
         body = self._content(call, stream=stream)
         if call.parameters is not None:
             call.parameters.apply(body)
-        if self._adjustments is not None:
-            self._adjustments.prepare(body)
         self._check(body, call.request)
         if call.has_prefill:
             self._continue(body)
         self._adapt(body)
-        if self._adjustments is not None:
-            self._adjustments.apply(body)
         return dump_bytes(body)
 
     def _content(self, call: UpstreamCall, *, stream: bool) -> dict[str, Any]:

@@ -33,9 +33,9 @@ class UpstreamCall:
         texts: The role and the text of each message of `request`, if they have nothing else; None otherwise, or if that
             is not known.
         forwarded: The caller's headers, in lower case, that any backend may receive.
+        parameters: What the target changes in the parameters of the JSON body; None for nothing.
         key: The index of the backend's key that the latest request was sent with.
         key_failures: The number of requests that failed because of their key.
-        parameters: What the target changes in the parameters of the JSON body; None for nothing.
     """
 
     request: CreateChatCompletionRequest
@@ -49,9 +49,9 @@ class UpstreamCall:
     trace: AttemptTrace | None = None
     texts: Sequence[tuple[str, str]] | None = None
     forwarded: Sequence[tuple[str, str]] = ()
+    parameters: TargetParameters | None = None
     key: int = 0
     key_failures: int = 0
-    parameters: TargetParameters | None = None
 
 
 class Backend(Protocol):

@@ -3,20 +3,19 @@
 from collections.abc import Mapping
 from typing import Any, Self
 
-from parley.config import Target
+from parley.config import ParameterChanges
 
 SAME_LIMIT = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 """The two names of one limit. A request that sets one gets no default for the other."""
 
-_ROLE = "developer"
-"""In `rename` the name of a role; it is no parameter."""
+_OF_MESSAGES = "messages."
 
 
 class TargetParameters:
-    """The `drop`, `rename`, `default` and `set` of a target.
+    """The `drop`, `rename`, `roles`, `default` and `set` of a target, those of its backend included.
 
     Args:
-        target: The configuration of the target.
+        changes: The configuration of the target, merged with that of its backend.
 
     Attributes:
         dropped: The parameters that are left out.
@@ -24,25 +23,33 @@ class TargetParameters:
         set: The parameters that are replaced.
     """
 
-    __slots__ = ("_names", "_renames_role", "default", "dropped", "set")
+    __slots__ = ("_dropped_of_messages", "_names", "_roles", "default", "dropped", "set")
 
-    def __init__(self, target: Target) -> None:
-        self.dropped = frozenset(target.drop)
-        self.default: Mapping[str, Any] = target.default
-        self.set: Mapping[str, Any] = target.set
-        self._names = {old: new for old, new in target.rename.items() if old != _ROLE}
-        self._renames_role = _ROLE in target.rename
+    def __init__(self, changes: ParameterChanges) -> None:
+        self.dropped = frozenset(name for name in changes.drop if not name.startswith(_OF_MESSAGES))
+        self.default: Mapping[str, Any] = changes.default
+        self.set: Mapping[str, Any] = changes.set
+        self._dropped_of_messages = tuple(
+            name.removeprefix(_OF_MESSAGES) for name in changes.drop if name.startswith(_OF_MESSAGES)
+        )
+        self._names = changes.parameter_names
+        self._roles = changes.role_names
 
     @classmethod
-    def of(cls, target: Target) -> Self | None:
+    def of(cls, changes: ParameterChanges) -> Self | None:
         """Returns the parameters of a target; None if it changes none."""
-        return cls(target) if target.drop or target.rename or target.default or target.set else None
+        return cls(changes) if changes.changed else None
 
     def apply(self, body: dict[str, Any]) -> None:
         """Changes the JSON body of a request in place."""
         for name in self.dropped:
             body.pop(name, None)
-        self._rename(body)
+        renamed = {new: body.pop(old) for old, new in self._names.items() if old in body}
+        for name, value in renamed.items():
+            body.setdefault(name, value)
+        if self._roles or self._dropped_of_messages:
+            for message in body["messages"]:
+                self._change_message(message)
         for name, value in self.default.items():
             if name not in body and SAME_LIMIT.get(name) not in body:
                 body[name] = value
@@ -52,11 +59,8 @@ class TargetParameters:
         """Returns the name that callers use for a parameter."""
         return next((old for old, new in self._names.items() if new == name), name)
 
-    def _rename(self, body: dict[str, Any]) -> None:
-        renamed = {new: body.pop(old) for old, new in self._names.items() if old in body}
-        for name, value in renamed.items():
-            body.setdefault(name, value)
-        if self._renames_role:
-            for message in body["messages"]:
-                if message.get("role") == _ROLE:
-                    message["role"] = "system"
+    def _change_message(self, message: dict[str, Any]) -> None:
+        role = message["role"]
+        message["role"] = self._roles.get(role, role)
+        for name in self._dropped_of_messages:
+            message.pop(name, None)

@@ -54,7 +54,7 @@ class Router(ModelCatalogue):
         self._clock = clock
         self._configured_prices = config.prices
         self._targets = _targets(config, backends, clock, states)
-        self._candidates = {model.id: self._own_candidates(model) for model in config.models}
+        self._candidates = {model.id: self._own_candidates(model, config) for model in config.models}
         self._budgets = {model.id: ModelBudgets(model.retries.share, clock) for model in config.models}
         self._defaults = upstream_request.read_defaults(config)
         # Those of wildcards depend on the request.
@@ -187,8 +187,8 @@ class Router(ModelCatalogue):
             return None
         return Price(prompt=max(one.prompt for one in priced), completion=max(one.completion for one in priced))
 
-    def _own_candidates(self, model: Model) -> list[Candidate]:
-        return [Candidate(model, target, self._targets[target.name]) for target in model.targets]
+    def _own_candidates(self, model: Model, config: Config) -> list[Candidate]:
+        return [Candidate(model, config.effective(target), self._targets[target.name]) for target in model.targets]
 
     def _own(self, model: Model) -> Sequence[Candidate]:
         """Returns the candidates of a model without those of its fallbacks; of a wildcard under the requested name."""

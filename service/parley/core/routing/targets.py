@@ -217,7 +217,7 @@ class Candidate:
         model: The model.
         target: The target.
         weight: The weight, configured or set by an administrator.
-        parameters: What the target changes in parameters; None for nothing.
+        parameters: What the target and its backend change in parameters; None for nothing.
         accepts: The most of each that the target accepts.
         metadata: What is known of the model, at this target.
         is_selective: Whether the target accepts some requests only.
