@@ -3,6 +3,8 @@
 Each has the path of the original in BerriAI/litellm. docs/from-litellm.md lists what Parley cannot say.
 """
 
+import re
+
 import pytest
 
 from parley.config import Config, OpenAIBackend
@@ -48,7 +50,7 @@ models:
     targets: [{backend: ollama, model: llama2}]
     defaults: {temperature: 0.1, max_tokens: 20}
 """,
-    # Without the wildcard models, and without what docs/from-litellm.md lists.
+    # Without what docs/from-litellm.md lists.
     "proxy_server_config.yaml": """
 backends:
   azure:
@@ -58,6 +60,8 @@ backends:
     rename: {}
     api_key: "${AZURE_API_KEY}"
   openai: {vendor: openai, api_key: "${OPENAI_API_KEY}"}
+  anthropic: {vendor: anthropic, api_key: "${ANTHROPIC_API_KEY}"}
+  groq: {vendor: groq, api_key: "${GROQ_API_KEY}"}
   fake: {kind: openai, base_url: "https://exampleopenaiendpoint-production.up.railway.app/", api_key: my-fake-key}
 models:
   - id: gpt-3.5-turbo
@@ -71,6 +75,10 @@ models:
   - id: fake-openai-endpoint-3
     targets: [{backend: fake, model: my-fake-model}, {backend: fake, model: my-fake-model-2}]
     timeouts: {first_token: 1ms}
+    aliases: [{id: my-special-fake-model-alias-name}]
+  - {id: "*", targets: [{backend: openai, model: "*"}]}
+  - {id: "anthropic/*", targets: [{backend: anthropic, model: "*"}]}
+  - {id: "groq/*", targets: [{backend: groq, model: "*"}]}
 """,
 }
 
@@ -78,7 +86,7 @@ models:
 @pytest.fixture
 def translated(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Config:
     """The configuration of a translation."""
-    for name in ("AZURE_API_KEY", "OPENAI_KEY_1", "OPENAI_KEY_2", "OPENAI_API_KEY", "OPENROUTER_API_KEY"):
+    for name in set(re.findall(r"\${(\w+)}", TRANSLATED[request.param])):
         monkeypatch.setenv(name, f"value-of-{name}")
     return parse(TRANSLATED[request.param], request.param)
 
@@ -98,6 +106,9 @@ MODELS = {
         "gpt-3.5-turbo": ["azure/chatgpt-v-2"],
         "gpt-3.5-turbo-large": ["openai/gpt-3.5-turbo-1106"],
         "fake-openai-endpoint-3": ["fake/my-fake-model", "fake/my-fake-model-2"],
+        "*": ["openai/*"],
+        "anthropic/*": ["anthropic/*"],
+        "groq/*": ["groq/*"],
     },
 }
 
