@@ -6,7 +6,7 @@ import pytest
 
 from parley.backends.anthropic.backend import Anthropic
 from parley.backends.openai.backend import OpenAI
-from parley.config import Metadata
+from parley.config import Metadata, UpstreamRequests
 from parley.core.errors import UpstreamUnavailable
 from parley.core.routing.discovery import Discovery
 from tests.unit.routing.routes import Clock
@@ -31,6 +31,21 @@ async def test_each_kind_of_backend_reads_the_list_of_its_server(upstream: Scrip
         await made.close()
     assert ["GET", "GET"] == [request.method for request in upstream.requests]
     assert ["/openai/v1/models", "/v1/models?limit=1000"] == [request.path for request in upstream.requests]
+
+
+async def test_a_list_is_requested_with_the_query_and_the_key_of_calls(upstream: ScriptedUpstream) -> None:
+    """A key in the query is sent too, and of several keys the first one."""
+    both = (
+        UpstreamRequests(api_key="k-1", key_parameter="key", query={"region": "eu"}),
+        UpstreamRequests(api_keys=["k-1", "k-2"], key_header="x-key"),
+    )
+    for settings in both:
+        upstream.answer(_LIST)
+        made = OpenAI(upstream.url, settings=settings)
+        await made.list_models()
+        await made.close()
+    assert ["/v1/models?region=eu&key=k-1", "/v1/models"] == [request.path for request in upstream.requests]
+    assert "k-1" == upstream.requests[1].headers["x-key"]
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,7 @@ ANY_LLM = "kind: any_llm, provider: mistral"
         (f"{GROQ}, client_key: /a.pem", "client_key: needs `client_certificate`; set it"),
         (f"{GROQ}, forward_headers: [Authorization]", 'forward_headers: "authorization" is never forwarded; remove it'),
         (f"{GROQ}, forward_headers: [parley-model]", 'forward_headers: "parley-model" is never forwarded; remove it'),
+        ("vendor: azure, base_url: 'https://a.test', discover: true", "discover: Azure lists models, but calls name"),
         (f"{GROQ}, rename: {{model: engine}}", "rename: `model` cannot be changed here; remove it"),
         (f"{GROQ}, drop: [messages.content]", "drop: `messages.content` cannot be changed here; remove it"),
         (

@@ -106,6 +106,8 @@ class HttpBackend(UpstreamRequests, ParameterChanges):
         """Checks the fields that depend on each other."""
         UpstreamRequests.__post_init__(self)
         ParameterChanges.__post_init__(self)
+        if self.discover and self.vendor == "azure":
+            raise ValueError("discover: Azure lists models, but calls name deployments; remove it")
 
 
 class OpenAIBackend(HttpBackend):

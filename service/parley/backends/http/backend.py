@@ -153,12 +153,12 @@ class HttpBackend:
         """Runs the health check; see the port."""
         await self._get(self._health.path, self._health.timeout, _MAX_ERROR_SIZE, _UNHEALTHY)
 
-    async def _get(self, path: str, seconds: float, limit: int, failure: str) -> bytes:
+    async def _get(self, path: str, seconds: float, limit: int, failure: str, *, has_query: bool = False) -> bytes:
         """Returns the body of a path that answers 200. Raises UpstreamError with the message `failure`."""
         response = None
         try:
             async with asyncio.timeout(seconds):
-                response = await self._endpoint.get(path, seconds)
+                response = await self._endpoint.get(path, seconds, has_query=has_query)
                 body = await _read(response, limit)
                 await response.release()
         except TimeoutError:

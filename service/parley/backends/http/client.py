@@ -112,9 +112,16 @@ class Endpoint:
         more += self._request_heads.forwarded(call.forwarded)
         return self._send(line, body, call.timeouts.connect, deadline, more.encode())
 
-    async def get(self, path: str, connect_seconds: float) -> Response:
-        """Sends a GET request for the absolute path `path`; otherwise like `post`."""
-        target = self._target(self._url.with_path(path, encoded=True))
+    async def get(self, path: str, connect_seconds: float, *, has_query: bool = False) -> Response:
+        """Sends a GET request for the absolute path `path`; otherwise like `post`.
+
+        Args:
+            path: The path.
+            connect_seconds: Time to connect.
+            has_query: Whether the request has the query of the backend's calls, and their key if that is a part of it.
+        """
+        url = self._request_heads.beside(path) if has_query else self._url.with_path(path, encoded=True)
+        target = self._target(url)
         line = (f"GET {target}", ENCODINGS, None, self._request_heads.check_line)
         return await self._send(line, b"", connect_seconds, _NEVER)
 

@@ -98,6 +98,10 @@ class RequestHeads:
             known = self._targets[name] = self._make_target(*name)
         return known
 
+    def beside(self, path: str) -> URL:
+        """Returns the URL of another path of the server, with the query and the key that its calls have."""
+        return self._with_query(URL(self._url).join(URL(path)), self._settings.keys[0] if self._settings.keys else "")
+
     def forwarded(self, headers: Iterable[tuple[str, str]]) -> str:
         """Returns the lines of those of a caller's headers that this backend receives."""
         return "".join(f"{name}: {value}\r\n" for name, value in headers if name in self._forwarded)
@@ -111,6 +115,9 @@ class RequestHeads:
         url = URL(self._url.replace(_MODEL, quote(model, safe="")), encoded=True)
         if model and not _DOT_SEGMENTS.isdisjoint(url.raw_path.split("/")):
             raise InvalidRequest("`model` must be the name of a model", param="model")
+        return self._with_query(url, key)
+
+    def _with_query(self, url: URL, key: str) -> URL:
         if query := self._settings.parameters:
             url = url.update_query(query)
         return url.update_query({self._settings.key_parameter: key}) if self._settings.key_parameter and key else url
