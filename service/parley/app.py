@@ -15,7 +15,6 @@ from parley.backends.extra_body import presets
 from parley.backends.extra_body.policy import ExtraBodyPolicy
 from parley.backends.llama_cpp.backend import LlamaCpp
 from parley.backends.llama_cpp.command import socket_path
-from parley.backends.llama_cpp.launch import context
 from parley.backends.openai.backend import OpenAI, default_prefill
 from parley.backends.openai.learned_fields import LearnedFields
 from parley.backends.openai.reasoning import Rule, rule_for
@@ -34,9 +33,7 @@ from parley.config import (
 from parley.core.administration import Rules
 from parley.core.chat import Chat
 from parley.core.ports import Authenticator, Backend, Store
-from parley.core.ports.backends import ListsModels
 from parley.core.ports.targets import TargetStore
-from parley.core.routing.discovery import Discovery
 from parley.core.routing.health import HealthChecker
 from parley.core.routing.replicated_targets import ReplicatedTargets, common_name
 from parley.core.routing.router import Router
@@ -313,20 +310,18 @@ async def _discovery(config: Config, backends: Mapping[str, Backend], router: Ro
     """Reads the lists of models of the backends that have it configured; that of llama.cpp's servers is known."""
     for name, one in config.backends.items():
         if isinstance(one, LlamaCppBackend):
+            from parley.backends.llama_cpp.launch import context
+
             names = {target.model for model in config.models for target in model.targets if target.backend == name}
             router.listed(name, dict.fromkeys(names, Metadata(context_length=context(one))))
-    found = [
-        Discovery(name, backend, router.listed)
-        for name, backend in backends.items()
-        if getattr(config.backends[name], "discover", False) and isinstance(backend, ListsModels)
-    ]
-    for discovery in found:
-        discovery.start()
-    try:
+    if not any(getattr(one, "discover", False) for one in config.backends.values()):
         yield
-    finally:
-        for discovery in found:
-            await discovery.stop()
+        return
+    from parley.core.routing.discovery import discovering
+
+    listing = {name: one for name, one in backends.items() if getattr(config.backends[name], "discover", False)}
+    async with discovering(listing, router.listed):
+        yield
 
 
 @asynccontextmanager

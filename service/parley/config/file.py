@@ -13,7 +13,6 @@ from parley.config.guards import Guard, problems, unknown_guard
 from parley.config.limits import DEFAULT_PLANS, LimitsConfig, Plan
 from parley.config.markers import Constraints
 from parley.config.metadata import Price
-from parley.config.model_checks import check_models
 from parley.config.models import Model
 from parley.config.parameter_changes import ParameterChanges, merged_changes
 from parley.config.stores import Retention, SqliteConfig, StoreConfig
@@ -76,6 +75,8 @@ class Config(Strict):
         for name in self.backends:
             if not _NAME.fullmatch(name):
                 raise ValueError(f'backends: "{name}" is not a name; use up to 32 letters, digits, ".", "_", "-"')
+        from parley.config.model_checks import check_models  # a worker validates nothing
+
         check_models(self.models, self.default_model, self.backends, self.prices)
         if self.auth.mtls is not None and self.tls is None:
             raise ValueError("auth.mtls: client certificates need `tls`; set tls.certificate and tls.key")

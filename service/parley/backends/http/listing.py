@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-from parley.backends.http import model_list
 from parley.backends.http.backend import HttpBackend
 from parley.config import Metadata
 from parley.core.errors import UpstreamUnavailable
@@ -20,6 +19,8 @@ class ListingBackend(HttpBackend):
     async def list_models(self) -> Mapping[str, Metadata]:
         """Returns the list of models of the server; see the port."""
         data = await self._get(self.models_path, _SECONDS, _MAX_SIZE, _FAILURE, has_query=True)
+        from parley.backends.http import model_list  # most backends read no list
+
         try:
             return model_list.parse(data)
         except ValueError as error:

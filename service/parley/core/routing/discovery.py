@@ -1,10 +1,12 @@
 """Reads the lists of models of backends with `discover: true`, at the start and every five minutes."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 
 from parley.config import Metadata
 from parley.core.background import PeriodicTask
+from parley.core.ports import Backend
 from parley.core.ports.backends import ListsModels
 from parley.core.routing.breaker import Clock
 
@@ -12,6 +14,10 @@ _SECONDS = 300.0
 _POLL_SECONDS = 1.0  # between two looks at whether the list is due
 _RETRY_SECONDS = 15.0
 _JITTER = 0.2
+
+
+Report = Callable[[str, Mapping[str, Metadata]], None]
+"""Receives the name of a backend and its list."""
 
 
 class Discovery:
@@ -28,7 +34,7 @@ class Discovery:
         self,
         name: str,
         backend: ListsModels,
-        report: Callable[[str, Mapping[str, Metadata]], None],
+        report: Report,
         clock: Clock = time.monotonic,
     ) -> None:
         self._name = name
@@ -54,3 +60,16 @@ class Discovery:
         models = await self._backend.list_models()
         self._due = self._clock() + _SECONDS
         self._report(self._name, models)
+
+
+@asynccontextmanager
+async def discovering(backends: Mapping[str, Backend], report: Report) -> AsyncIterator[None]:
+    """Reads the lists of backends until the end of the context; those without a list have none."""
+    found = [Discovery(name, one, report) for name, one in backends.items() if isinstance(one, ListsModels)]
+    for discovery in found:
+        discovery.start()
+    try:
+        yield
+    finally:
+        for discovery in found:
+            await discovery.stop()
