@@ -122,7 +122,7 @@ def _any_llm(config: AnyLLMBackend) -> Backend:
         raise ConfigError(f"kind: {error}; any_llm needs: pip install 'parley-gateway[any-llm]'") from error
     preset = presets.for_url(config.base_url) if config.base_url else presets.for_provider(config.provider)
     policy = ExtraBodyPolicy(preset, config.extra_body)
-    return AnyLLM(config.provider, config.api_key, config.base_url, policy)
+    return AnyLLM(config.provider, config.api_key, config.base_url, policy, discover=config.discover)
 
 
 async def serve(  # noqa: PLR0913 - the parts of a worker

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from parley.backends.any_llm.backend import AnyLLM
-from parley.config import ConfigError
+from parley.config import ConfigError, Metadata
 from parley.core.errors import (
     ContextLengthExceeded,
     InvalidRequest,
@@ -27,7 +27,7 @@ from parley.core.errors import (
 from tests.contract import anthropic_api
 from tests.contract.backends import KEY, call, collect, failure, reasons, text, words
 from tests.contract.http_vendors import OPENAI
-from tests.upstream import USAGE, Events, Raw, ScriptedUpstream, chunk, completion, ending
+from tests.upstream import USAGE, Events, Json, Raw, ScriptedUpstream, chunk, completion, ending
 
 WITHOUT = """
 import sys
@@ -298,3 +298,19 @@ def test_without_the_package() -> None:
     last = done.stderr.strip().splitlines()[-1]
     assert "ConfigError: backends.tail.kind: " in last
     assert "pip install 'parley-gateway[any-llm]'" in last
+
+
+async def test_the_models_of_a_provider_are_read(backend: AnyLLM, upstream: ScriptedUpstream) -> None:
+    """The package passes on fields that OpenAI's own list does not have."""
+    upstream.answer(Json({"object": "list", "data": [{"id": "m", "owned_by": "lab", "context_window": 8192}]}))
+    assert {"m": Metadata(owner="lab", context_length=8192)} == await backend.list_models()
+    upstream.answer(Json({}, status=500))
+    with pytest.raises(UpstreamUnavailable) as raised:
+        await backend.list_models()
+    assert KEY not in str(raised.value.cause)
+
+
+def test_a_provider_without_a_list_is_rejected_at_the_start() -> None:
+    """Which providers have one, the package says."""
+    with pytest.raises(ConfigError, match="discover: any-llm-sdk cannot list the models of 'minimax'; remove it"):
+        AnyLLM("minimax", KEY, discover=True)

@@ -186,6 +186,9 @@ class ParleyBackend(RemoteBackend):
     """Whether the connection uses TLS and checks the server's certificate."""
     health: HealthCheck | None = None
     """Active health check. Default: none; calls alone decide."""
+    discover: bool = False
+    """Whether the list of models of that Parley is read, every five minutes. It completes the `metadata` of models, and
+    `/v1/models` has its names in place of an id with `*`."""
     trace_context: TraceContext = "auto"
     """Which trace context the backend receives, if traces are exported: `traceparent` and `tracestate` (`full`), only
     `traceparent`, which has random ids and nothing else, or none (`off`). Default: `full` for a host of the own network
@@ -226,6 +229,10 @@ class AnyLLMBackend(Strict):
     extra_body: ExtraBody = "preset"
     """Vendor parameters of callers that are passed on: those known to be harmless (`preset`), further names beside them
     (a list), all (`all`, for callers that you trust), or none (`off`). Others are rejected."""
+    discover: bool = False
+    """Whether the list of models of the provider is read, every five minutes, if
+    the package can read it. It completes the `metadata` of models, and `/v1/models` has its names in place of an id
+    with `*`."""
 
 
 class LlamaCppBackend(Strict):

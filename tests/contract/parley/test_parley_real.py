@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from parley.backends.parley.backend import Parley
+from parley.config import Metadata, Price
 from parley.core.errors import (
     ContentPolicy,
     ContextLengthExceeded,
@@ -293,3 +294,47 @@ async def test_unknown_fields_through_both(far: Worker, near: Worker, stream: bo
     made = far.backend.calls[0].request
     sent = [made.messages[0].extra_json, made.messages[0].tool_calls[0].extra_json, made.messages[1].extra_json]
     assert [exact] * 4 == [*sent, made.tools[0].extra_json]
+
+
+DESCRIBED = """
+backends: {scripted: {kind: openai, base_url: "http://127.0.0.1:1/v1"}}
+models:
+  - {id: "other/*", targets: [{backend: scripted, model: "*"}]}
+  - id: target-1
+    targets: [{backend: scripted, model: deep}]
+    metadata:
+      {name: Deep, owner: lab, context_length: 8192, max_output: 512, modalities: [text, image], reasoning: true}
+prices: {scripted/deep: {prompt: 0.25, completion: 2}}
+"""
+
+
+async def test_the_models_of_the_other_side_are_read_with_what_it_knows_of_them(tmp_path: Path) -> None:
+    """Nothing is lost or added: what the other side does not know is not known here."""
+    async with serving(tmp_path, DESCRIBED) as far:
+        made = Parley(far.address, far.keys["ada"])
+        listed = await made.list_models()
+        await made.close()
+    assert ["other/*", "target-1"] == list(listed)
+    assert Metadata(owner="scripted") == listed["other/*"]
+    assert (
+        Metadata(
+            name="Deep",
+            owner="lab",
+            context_length=8192,
+            max_output=512,
+            modalities=["text", "image"],
+            output_modalities=["text"],
+            reasoning=True,
+            price=Price(prompt=0.25, completion=2),
+        )
+        == listed["target-1"]
+    )
+
+
+async def test_a_list_that_cannot_be_read_is_a_failure_of_the_backend(far: Worker) -> None:
+    """A wrong key is reported, without the words of the other side."""
+    made = Parley(far.address, "sk-wrong-key")
+    with pytest.raises(UpstreamUnavailable) as raised:
+        await made.list_models()
+    await made.close()
+    assert "ListModels: UNAUTHENTICATED" == raised.value.cause

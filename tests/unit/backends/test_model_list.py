@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 import pytest
 
-from parley.backends.http.model_list import parse
+from parley.backends.model_list import parse
 from parley.config import Metadata, Price
 
 SAMPLES: dict[str, tuple[dict[str, Any], Metadata]] = {

@@ -6,10 +6,11 @@ The package also controls connections, proxies and the maximum size of a respons
 
 import asyncio
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any
 
 import any_llm
+import orjson
 from any_llm.exceptions import AnyLLMError, UnsupportedParameterError
 from pydantic import BaseModel
 
@@ -22,12 +23,15 @@ from parley.backends.extra_body.policy import EVERYTHING, ExtraBodyPolicy
 from parley.backends.openai import response as openai_response
 from parley.backends.openai.choice import ExpectedAnswer
 from parley.backends.openai.stream import StreamReader
-from parley.config import ConfigError
+from parley.config import ConfigError, Metadata
+from parley.core.errors import UpstreamTimeout, UpstreamUnavailable
 from parley.core.messages.text_completion import as_message
 from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
 
 _CLOSING_SECONDS = 1.0
+_LIST_SECONDS = 20.0
+_NO_LIST = "The list of models of the provider cannot be read"
 
 
 class AnyLLM:
@@ -38,9 +42,10 @@ class AnyLLM:
         api_key: Its API key; by default the package reads it from the environment.
         base_url: URL of its API; by default the package's.
         extra_body: The vendor parameters that are passed on.
+        discover: Whether `list_models` is called.
 
     Raises:
-        ConfigError: If the package cannot create the provider, for example without a key.
+        ConfigError: If the package cannot create the provider, for example without a key, or cannot list its models.
     """
 
     supports_prefill = False  # support for prefill differs between providers
@@ -51,9 +56,13 @@ class AnyLLM:
         api_key: str | None = None,
         base_url: str | None = None,
         extra_body: ExtraBodyPolicy = EVERYTHING,
+        *,
+        discover: bool = False,
     ) -> None:
         self._extra_body = extra_body
         self._provider = _create(provider, api_key, base_url)
+        if discover and not self._provider.SUPPORTS_LIST_MODELS:
+            raise ConfigError(f"discover: any-llm-sdk cannot list the models of {provider!r}; remove it")
         self._translates = not _speaks_openai(self._provider)
         self._errors = ProviderErrorFactory(api_key)
 
@@ -104,6 +113,20 @@ class AnyLLM:
 
     def _arguments(self, call: UpstreamCall, *, stream: bool) -> dict[str, Any]:
         return arguments(call, stream=stream, translates=self._translates, policy=self._extra_body)
+
+    async def list_models(self) -> Mapping[str, Metadata]:
+        """Returns the list of models of the provider; see the port."""
+        from parley.backends import model_list  # most backends read no list
+
+        try:
+            async with asyncio.timeout(_LIST_SECONDS):
+                models = await self._provider.alist_models()
+        except TimeoutError:
+            raise UpstreamTimeout(_NO_LIST, cause=f"no answer within {_LIST_SECONDS} s") from None
+        except Exception as error:  # noqa: BLE001 - what any of the packages raises
+            cause = self._errors.redact(f"{type(error).__name__}: {error}")
+            raise UpstreamUnavailable(_NO_LIST, cause=cause) from None
+        return model_list.parse(orjson.dumps([one.model_dump(mode="json") for one in models]))
 
     async def check(self) -> None:
         """Does nothing: these backends have no health check."""

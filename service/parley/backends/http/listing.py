@@ -19,7 +19,7 @@ class ListingBackend(HttpBackend):
     async def list_models(self) -> Mapping[str, Metadata]:
         """Returns the list of models of the server; see the port."""
         data = await self._get(self.models_path, _SECONDS, _MAX_SIZE, _FAILURE, has_query=True)
-        from parley.backends.http import model_list  # most backends read no list
+        from parley.backends import model_list  # most backends read no list
 
         try:
             return model_list.parse(data)

@@ -3,11 +3,12 @@
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import grpc
+from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
@@ -16,7 +17,7 @@ from parley.backends.errors import classifier, local_resources
 from parley.backends.errors.redaction import may_be_secret
 from parley.backends.parley.errors import RpcErrorFactory, of_the_library
 from parley.backends.parley.extra_fields import as_text, chunk_as_text
-from parley.config import ConfigError, ParleyBackend
+from parley.config import ConfigError, Metadata, ParleyBackend
 from parley.core.errors import UpstreamUnavailable
 from parley.core.ports import HOPS, UpstreamCall
 from parley.v1.chat_completions_pb2 import (
@@ -25,8 +26,11 @@ from parley.v1.chat_completions_pb2 import (
     ChatCompletionChunk,
     CreateChatCompletionRequest,
 )
+from parley.v1.models_pb2 import DESCRIPTOR as MODELS
+from parley.v1.models_pb2 import ListModelsResponse
 
 _SERVICE = DESCRIPTOR.services_by_name["ChatCompletions"].full_name
+_MODELS = MODELS.services_by_name["Models"].full_name
 _MAX_BUFFERED = 1024 * 1024  # bytes of a stream that are buffered for a slow consumer
 _OPTIONS = (
     ("grpc.max_receive_message_length", 64 * 1024 * 1024),
@@ -47,6 +51,8 @@ _OPTIONS = (
     ),  # backends at one address share no connection, so that closing one has no effect on the other
     ("grpc.primary_user_agent", "parley"),
 )
+_NO_LIST = "The list of models of the backend cannot be read"
+_LIST_SECONDS = 20.0
 _UNHEALTHY = "The health check of the backend failed"
 _NOT_SENT: tuple[Literal["session_id", "stream", "metadata", "continue_final_message"], ...] = (
     "session_id",
@@ -95,6 +101,7 @@ class Parley:
         self._create: _UnaryCall = self._channel.unary_unary(f"/{_SERVICE}/CreateChatCompletion")
         self._stream: _StreamingCall = self._channel.unary_stream(f"/{_SERVICE}/StreamChatCompletion")
         self._check: _UnaryCall = self._channel.unary_unary("/grpc.health.v1.Health/Check")
+        self._list: _UnaryCall = self._channel.unary_unary(f"/{_MODELS}/ListModels")
         self._connecting: asyncio.Task[None] | None = None
 
     async def complete(self, call: UpstreamCall) -> ChatCompletion:
@@ -151,6 +158,18 @@ class Parley:
         if status != health_pb2.HealthCheckResponse.SERVING:
             name = health_pb2.HealthCheckResponse.ServingStatus.Name(status)
             raise UpstreamUnavailable(_UNHEALTHY, cause=f"health: {name}")
+
+    async def list_models(self) -> Mapping[str, Metadata]:
+        """Returns the models that the other Parley lists; see the port."""
+        from parley.backends import model_list  # most backends read no list
+
+        try:
+            data = await self._list(b"", timeout=_LIST_SECONDS, metadata=self._metadata)
+            listed = ListModelsResponse.FromString(data)
+        except (grpc.aio.AioRpcError, DecodeError) as error:
+            cause = self._errors.redact(f"ListModels: {_error_text(error)}")
+            raise UpstreamUnavailable(_NO_LIST, cause=cause) from None
+        return model_list.parse(json_format.MessageToJson(listed).encode())
 
     async def close(self) -> None:
         """Closes every connection."""

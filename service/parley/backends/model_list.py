@@ -57,8 +57,6 @@ def parse(data: bytes) -> dict[str, Metadata]:
 
 
 def _metadata(model: Mapping[str, Any]) -> Metadata:
-    supported = model.get("supported_parameters")
-    parameters = supported if isinstance(supported, list) and supported else None
     return Metadata(
         name=_text(model.get("name")) or _text(model.get("display_name")),
         description=_text(model.get("description"), 512),
@@ -67,8 +65,8 @@ def _metadata(model: Mapping[str, Any]) -> Metadata:
         max_output=_count(model, _MAX_OUTPUT),
         modalities=_modalities(model, "architecture.input_modalities") or _image_modalities(model),
         output_modalities=_modalities(model, "architecture.output_modalities"),
-        tools=_flag(model, _TOOLS) if parameters is None else "tools" in parameters,
-        reasoning=_flag(model, _REASONING) if parameters is None else "reasoning" in parameters,
+        tools=_supported("tools", model, _TOOLS),
+        reasoning=_supported("reasoning", model, _REASONING),
         price=_price(model),
     )
 
@@ -106,6 +104,17 @@ def _count(model: Mapping[str, Any], paths: Iterable[str]) -> int | None:
 
 def _flag(model: Mapping[str, Any], paths: Iterable[str]) -> bool | None:
     return next((value for value in _values(model, paths) if isinstance(value, bool)), None)
+
+
+def _supported(name: str, model: Mapping[str, Any], paths: Iterable[str]) -> bool | None:
+    """Returns whether a model supports a parameter, by its list of parameters or by flags; None if that is not known.
+
+    A list that is complete, as OpenRouter's, has the most usual parameters too; Parley's own has not.
+    """
+    listed = model.get("supported_parameters")
+    if isinstance(listed, list) and any(one in listed for one in (name, "max_tokens", "temperature")):
+        return name in listed
+    return _flag(model, paths)
 
 
 def _text(value: Any, size: int = _MAX_TEXT) -> str | None:
