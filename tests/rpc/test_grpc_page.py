@@ -20,7 +20,13 @@ PAGE = (ROOT / "docs" / "grpc.md").read_text(encoding="utf-8")
 CONFIG = json.dumps(
     {
         "backends": {"scripted": {"kind": "openai", "base_url": "http://127.0.0.1:1/v1"}},
-        "models": [{"id": "m", "targets": [{"backend": "scripted", "model": "one"}]}],
+        "models": [
+            {
+                "id": "m",
+                "targets": [{"backend": "scripted", "model": "one"}],
+                "aliases": [{"id": "old", "retires": "2999-12-31"}],
+            }
+        ],
         "default_model": "m",
         "limits": {"key": {"requests_per_minute": 100, "tokens_per_minute": 10**6}},
     }
@@ -57,6 +63,7 @@ async def test_the_table_of_answers_names_all_metadata(tmp_path: Path) -> None:
         seen |= await called(stub, request, key, ("idempotency-key", "k"))
         seen |= await called(stub, request, key, ("parley-receipt", "json"))
         seen |= await called(stub, chat_request(temperature=3), key)
+        seen |= await called(stub, chat_request(model="old"), key)
         worker.backend.answer = lambda _: UpstreamUnavailable("No backend", retry_after=1)
         seen |= await called(stub, request, key)
     assert {name for row in rows("in the answer") for name in names(row[0])} == seen

@@ -7,8 +7,8 @@ from typing import Any
 from parley.cli.litellm import tables
 from parley.cli.litellm.backends import Backends
 from parley.cli.litellm.source import Remarks, number
-from parley.config.models import target_name
 from parley.config.source import FieldPath
+from parley.config.targets import target_name
 
 _MILLION = 10**6
 

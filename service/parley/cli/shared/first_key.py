@@ -127,9 +127,7 @@ def _curl(http: Address, header: str, config: Config) -> str:
     exact = (model.id for model in config.models if not model.is_wildcard)
     model = json.dumps(config.default_model or next(exact, config.models[0].id), ensure_ascii=False)
     question = json.dumps(_QUESTION, ensure_ascii=False)
-    body = f'{{"model": {model},
-  "messages": [{{"role": "user",
-    "content": {question}}}]}}'
+    body = f'{{"model": {model},\n  "messages": [{{"role": "user",\n    "content": {question}}}]}}'
     # The certificate names the host that callers use, which is not an address of this machine.
     curl = "curl -k" if config.tls else "curl"
     url = f"{scheme(config)}://{http.to_call()}/v1/chat/completions"
