@@ -311,7 +311,7 @@ prices: {scripted/deep: {prompt: 0.25, completion: 2}}
 async def test_the_models_of_the_other_side_are_read_with_what_it_knows_of_them(tmp_path: Path) -> None:
     """Nothing is lost or added: what the other side does not know is not known here."""
     async with serving(tmp_path, DESCRIBED) as far:
-        made = Parley(far.address, far.keys["ada"])
+        made = other_parley(far.address, far.keys["ada"])
         listed = await made.list_models()
         await made.close()
     assert ["other/*", "target-1"] == list(listed)
@@ -333,7 +333,7 @@ async def test_the_models_of_the_other_side_are_read_with_what_it_knows_of_them(
 
 async def test_a_list_that_cannot_be_read_is_a_failure_of_the_backend(far: Worker) -> None:
     """A wrong key is reported, without the words of the other side."""
-    made = Parley(far.address, "sk-wrong-key")
+    made = other_parley(far.address, "sk-wrong-key")
     with pytest.raises(UpstreamUnavailable) as raised:
         await made.list_models()
     await made.close()
