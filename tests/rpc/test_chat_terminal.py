@@ -89,7 +89,10 @@ class Screen:
 
     def _read(self) -> None:
         if select.select([self._descriptor], [], [], 0.1)[0]:
-            self._stream.feed(os.read(self._descriptor, 65536))
+            try:
+                self._stream.feed(os.read(self._descriptor, 65536))
+            except OSError:  # the other end is closed
+                pytest.fail(f"the command has ended:\n{self.text}")
 
 
 @contextmanager

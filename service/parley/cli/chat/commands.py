@@ -129,7 +129,9 @@ class Commands:
 
     def _usage(self, _: str) -> None:
         print_wrapped(reports.conversation_usage(self.conversation))
-        reports.print_usage(self.conversation.side.usage(by=["model"]))
+        report = self.conversation.side.usage(by=["model"])
+        print_wrapped("The key, in the last 30 days:")
+        reports.print_usage(report)
 
     def _receipt(self, _: str) -> None:
         if self.conversation.answer is None:

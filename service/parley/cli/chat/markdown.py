@@ -4,25 +4,37 @@ Finished blocks (paragraphs, lists, code) are printed once. Only the block that 
 fits on the screen. So a long answer costs no more at its end than at its beginning, and scrolls like any output.
 """
 
+import re
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import ClassVar, Self
 
 from markdown_it import MarkdownIt
+from markdown_it.token import Token
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.live import Live
-from rich.markdown import Heading, Markdown
+from rich.markdown import Heading, Markdown, TableElement
 from rich.segment import Segment
+from rich.table import Table
 from rich.text import Text
 
-_PARSER = MarkdownIt("commonmark", {"html": False}).enable(["strikethrough", "table"])
+# Definitions of links stay text: their blocks would be empty, and so would what they hide.
+_PARSER = MarkdownIt("commonmark", {"html": False}).enable(["strikethrough", "table"]).disable("reference")
 _CODE_THEME = "ansi_dark"  # the colours of the terminal, on its own background
 _SHARE = 4  # drawing takes at most a fifth of the time
 _MIN_SECONDS = 0.03
 _DRAWN = 8_000  # characters up to which a growing block is drawn as Markdown
 _LONGEST = 100_000  # characters of a block that is printed as Markdown
 _REASONING_LINES = 4
+_INDENT = 2  # columns that a level of nesting takes, about
+_NARROWEST = 20  # columns that are left for the text of nested blocks; the parser leaves out what is nested deeper
+# Characters without width, about which terminals differ. Those that join letters or emoji stay.
+_INVISIBLE = re.compile(
+    "[\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u2060-\u2064\u206a-\u206f\u3164\ufeff\uffa0]"
+)
+_WRAP_OFF, _WRAP_ON = "\x1b[?7l", "\x1b[?7h"  # DECAWM
 
 
 class _Heading(Heading):
@@ -32,15 +44,42 @@ class _Heading(Heading):
         yield self.text
 
 
-class _Markdown(Markdown):
-    """Markdown without HTML, which rich would leave out, and with visible addresses of links."""
+class _Table(TableElement):
+    """A table whose cells are wrapped, also within words, and never cut off."""
 
-    elements: ClassVar = {**Markdown.elements, "heading_open": _Heading}
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for table in super().__rich_console__(console, options):
+            if isinstance(table, Table):
+                for column in table.columns:
+                    column.overflow = "fold"
+            yield table
+
+
+def _as_text(token: Token) -> Token:
+    """Returns an image as text with its address; rich would place it before its paragraph. Other tokens stay."""
+    if token.type != "image":
+        return token
+    return Token("text", "", 0, content=f"🌆 {token.content} ({token.attrs.get('src', '')})")
+
+
+class _Markdown(Markdown):
+    """Markdown without HTML, which rich would leave out, and with visible addresses of links and images."""
+
+    elements: ClassVar = {**Markdown.elements, "heading_open": _Heading, "table_open": _Table}
 
     def __init__(self, text: str) -> None:
         super().__init__("", code_theme=_CODE_THEME, hyperlinks=False)
         self.markup = text
         self.parsed = _PARSER.parse(text)
+        for token in self.parsed:
+            token.children = [_as_text(one) for one in token.children or [] if one.markup != "autolink"] or None
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        deepest = max((token.level for token in self.parsed), default=0)
+        if deepest >= _PARSER.options.maxNesting - 1 or deepest * _INDENT > options.max_width - _NARROWEST:
+            yield Text(self.markup)
+        else:
+            yield from super().__rich_console__(console, options)
 
 
 class _Tail:
@@ -129,7 +168,7 @@ class MarkdownView:
 
     def show(self, text: str) -> None:
         """Adds a part of the answer."""
-        self._rest += text
+        self._rest += _INVISIBLE.sub("", text)
         if time.monotonic() >= self._next:
             self._advance()
 
@@ -152,9 +191,26 @@ class MarkdownView:
         started = time.monotonic()
         if started < self._next:
             return
-        self._live.update(shown, refresh=True)
+        with self._unwrapped():
+            self._live.update(shown, refresh=True)
         ended = time.monotonic()
         self._next = ended + max(_MIN_SECONDS, _SHARE * (ended - started))
+
+    @contextmanager
+    def _unwrapped(self) -> Iterator[None]:
+        """Lets the terminal wrap no lines meanwhile.
+
+        Terminals differ about the width of some characters. A line that one of them wraps would be drawn again below.
+        """
+        if not self._console.is_terminal:
+            yield
+            return
+        self._console.file.write(_WRAP_OFF)
+        try:
+            yield
+        finally:
+            self._console.file.write(_WRAP_ON)
+            self._console.file.flush()
 
     def _print_block(self, text: str) -> None:
         if not text.strip():

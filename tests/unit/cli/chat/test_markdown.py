@@ -1,6 +1,7 @@
 """Markdown that grows, as a terminal shows it."""
 
 import io
+import re
 import time
 
 import pytest
@@ -106,6 +107,38 @@ def test_the_growing_block_is_drawn_while_it_grows() -> None:
         assert "Hello" in output.getvalue()
         drawn = len(output.getvalue())
     assert "Hello **wor" in output.getvalue()[drawn:]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("> " * 500 + "deep\n", ["deep"]),
+        ("- " * 12 + "inner\n", ["inner"]),
+        ("a\n\n[1]: https://host/page\n", ["[1]:", "https://host/page"]),
+        ("![alt](https://host/a.png) <https://host/b>", ["alt", "(https://host/a.png)", "https://host/b"]),
+        ("| h |\n|---|\n| " + "x" * 70 + "END |\n", ["END"]),
+    ],
+)
+def test_nothing_of_an_answer_is_left_out(text: str, words: list[str]) -> None:
+    """Deep nesting, definitions of links, addresses of images and long cells of tables are shown."""
+    found = shown(text)
+    for word in words:
+        assert 1 == found.count(word), found
+
+
+def test_characters_without_width_are_left_out() -> None:
+    """What terminals show differently, or not at all, is not printed; joined emoji and letters stay."""
+    assert "m\nab c 👩\u200d🔬\n\n" == shown("a\u200bb\u00ad\ufeff\u2060 c 👩\u200d🔬")
+
+
+def test_the_terminal_wraps_no_line_that_is_drawn_again() -> None:
+    """A line that the terminal finds wider than expected would be drawn twice; finished lines may be wrapped."""
+    output = Output(is_terminal=True)
+    with MarkdownView(Console(file=output, width=40, height=10, _environ={"TERM": "xterm"})) as view:
+        view.show("growing")
+        assert re.search(r"\x1b\[\?7l(?s:.)*growing(?s:.)*\x1b\[\?7h$", output.getvalue())
+    end = output.getvalue()
+    assert end.rindex("growing") > end.rindex("\x1b[?7h")
 
 
 def test_a_line_of_a_megabyte_freezes_nothing() -> None:
