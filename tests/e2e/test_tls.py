@@ -25,6 +25,8 @@ from tests.processes import PATIENCE, Parley, run, run_here, started
 from tests.rpc.calling import chat_request
 from tests.upstream import ScriptedUpstream
 
+CERTIFICATE = {"ca": "ca.pem", "cert": "cert.pem", "cert-key": "cert.key"}
+
 
 @dataclass
 class Secured:
@@ -186,3 +188,18 @@ def test_the_command_chat_verifies_the_certificate(secured: Secured, tmp_path: P
         refused = run(*chat, f"localhost:{port}", *options, **key)
         assert 1 == refused.returncode
         assert f"parley: nothing answers at localhost:{port} (" in refused.stderr
+
+
+def test_the_command_chat_calls_with_a_certificate(secured: Secured, tmp_path: Path) -> None:
+    """With --cert, `parley chat` needs no API key: the call belongs to the account of the certificate."""
+    leaf = secured.clients.issue_cert("desk.internal")
+    (tmp_path / "ca.pem").write_bytes(secured.authority.cert_pem.bytes())
+    leaf.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    leaf.private_key_pem.write_to_path(tmp_path / "cert.key")
+    files = [f"--{name}={tmp_path / file}" for name, file in CERTIFICATE.items()]
+    address = secured.parley.grpc.replace("127.0.0.1", "localhost")
+    done = run("chat", "--once", "Hello", "--address", address, *files, PARLEY_API_KEY="")
+    assert 0 == done.returncode, done.stderr
+    assert "To go on: parley chat" in done.stderr
+    accounts = run_here("accounts", "list", "--state-dir", str(secured.parley.folder / "state")).stdout
+    assert "desk.internal" in accounts

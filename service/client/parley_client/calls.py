@@ -92,8 +92,8 @@ METHODS = (
 class Settings:
     """What all calls of a client share."""
 
-    key: str = field(repr=False)
-    """The API key."""
+    key: str | None = field(repr=False)
+    """The API key; None for a caller with a client certificate."""
     timeout: float | None = DEFAULT_TIMEOUT
     """Seconds for a call with all its attempts; None for no limit."""
     retry: Retry = field(default_factory=Retry)
@@ -106,7 +106,8 @@ class Settings:
     """Metadata of every call, for example `x-correlation-id`."""
 
     def __post_init__(self) -> None:
-        _check("key", self.key)
+        if self.key is not None:
+            _check("key", self.key)
         for name, value in self.metadata:
             _check(f"metadata `{name}`", value)
             if not _NAME.fullmatch(name):
@@ -155,8 +156,9 @@ class Call:
         self._observed: Callable[[ParleyError | None], None] | None = None
         if settings.observer is not None:
             observed, self._observed = settings.observer.start(self._name)
+        caller = () if settings.key is None else (("authorization", f"Bearer {settings.key}"),)
         key = (("idempotency-key", options.idempotency_key or uuid.uuid4().hex),) if method.is_keyed else ()
-        self.metadata = (("authorization", f"Bearer {settings.key}"), *key, *settings.metadata, *observed)
+        self.metadata = (*caller, *key, *settings.metadata, *observed)
 
     def __enter__(self) -> Self:
         return self

@@ -23,7 +23,7 @@ class Client:
 
     Args:
         target: The address, `HOST:PORT` or any name that gRPC resolves, for example `dns:///parley:50051`.
-        key: The API key.
+        key: The API key; None for a caller that a client certificate in `tls` identifies.
         tls: See `Tls`.
         timeout: Seconds for a call with all its attempts; None for no limit.
         retry: When to make a failed call again.
@@ -38,7 +38,7 @@ class Client:
         self,
         target: str,
         *,
-        key: str,
+        key: str | None,
         tls: Tls = None,
         timeout: float | None = calls.DEFAULT_TIMEOUT,
         retry: Retry | None = None,

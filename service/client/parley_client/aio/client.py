@@ -28,7 +28,7 @@ class AsyncClient:
         self,
         target: str,
         *,
-        key: str,
+        key: str | None,
         tls: Tls = None,
         timeout: float | None = calls.DEFAULT_TIMEOUT,
         retry: Retry | None = None,

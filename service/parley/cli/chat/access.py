@@ -20,13 +20,13 @@ class Access:
 
     Attributes:
         address: The address of the gRPC listener.
-        key: The API key.
+        key: The API key; None for a caller that its certificate identifies.
         tls: As `parley_client.Client` takes it.
         name: The host name that the certificate must have; None for that of the address.
     """
 
     address: str
-    key: str
+    key: str | None
     tls: Tls
     name: str | None = None
 
@@ -67,12 +67,19 @@ def tls_of(*, tls: bool | None, ca: Path | None, certificate: Path | None, certi
     return tls_credentials(ca=ca_text, certificate=certificate_text, key=key_text)
 
 
-def api_key(file: Path | None) -> str:
-    """Returns the API key. It is never an argument, because other users can list those. Raises CommandError."""
+def api_key(file: Path | None, *, has_certificate: bool = False) -> str | None:
+    """Returns the API key. It is never an argument, because other users can list those. Raises CommandError.
+
+    Args:
+        file: A file that contains it; None for the variable PARLEY_API_KEY.
+        has_certificate: Whether a client certificate identifies the caller if there is no key; the result is then None.
+    """
     place, key = "PARLEY_API_KEY", os.environ.get("PARLEY_API_KEY", "").strip()
     if file is not None:
         place, key = str(file), read(file).strip()
     elif not key:
+        if has_certificate:
+            return None
         raise CommandError("there is no API key; set PARLEY_API_KEY, or name a file that has one with --key-file")
     if not key.isascii() or not key.isprintable() or " " in key or not key:
         raise CommandError(f"{place} has no API key; it must hold one and nothing else")

@@ -48,7 +48,9 @@ def chat(  # noqa: PLR0913 - one parameter an option
     ca: Annotated[
         Path | None, Parameter(name="--ca", help="File with the authorities of the service's certificate.")
     ] = None,
-    cert: Annotated[Path | None, Parameter(name="--cert", help="File with a certificate of the caller (mTLS).")] = None,
+    cert: Annotated[
+        Path | None, Parameter(name="--cert", help="File with a certificate of the caller (mTLS), instead of a key.")
+    ] = None,
     cert_key: Annotated[Path | None, Parameter(name="--cert-key", help="File with the key of --cert.")] = None,
     tls_name: Annotated[
         str | None,
@@ -66,7 +68,7 @@ def chat(  # noqa: PLR0913 - one parameter an option
     secure = connection.tls_of(tls=tls, ca=ca, certificate=cert, certificate_key=cert_key)
     if session is not None and system is not None:
         raise CommandError("--system is that of a new session; leave out --session, or use /system at the prompt")
-    access = Access(address, connection.api_key(key_file), secure, tls_name)
+    access = Access(address, connection.api_key(key_file, has_certificate=cert is not None), secure, tls_name)
     pictures = list(map(images.read_image, image or []))
     with Interrupts() as interrupts, access.client() as client, access.side_client() as side:
         conversation = Conversation(client, side, interrupts, model, session, system)
