@@ -73,9 +73,10 @@ def test_backends_models_and_settings_of_a_proxy(tmp_path: Path) -> None:
             "base_url": "https://example-endpoint.up.railway.app",
             "api_key": "${OPENAI_API_KEY_2}",
         },
+        "anthropic": {"vendor": "anthropic", "api_key": "${ANTHROPIC_API_KEY}"},
     } == config["backends"]
     models = {model.pop("id"): model for model in config["models"]}
-    assert ["small-eu", "large", "bench", "fake", "my-alias"] == list(models)
+    assert ["small-eu", "large", "bench", "fake", "anthropic/*", "my-alias"] == list(models)
     assert [
         {"backend": "openai", "model": "gpt-5-mini"},
         {"backend": "azure", "model": "chat-v-2"},
@@ -88,7 +89,7 @@ def test_backends_models_and_settings_of_a_proxy(tmp_path: Path) -> None:
 
 
 def test_what_has_no_counterpart_is_listed(tmp_path: Path) -> None:
-    """Other APIs, wildcards and settings are listed with their lines, in the order of the file."""
+    """Other APIs and settings are listed with their lines, in the order of the file."""
     _, lines = example("proxy.yaml", tmp_path)
     assert "config.yaml:6: model_list[0].litellm_params.region_name: targets are not chosen by region" == lines[0]
     found = "\n".join(lines)
@@ -97,7 +98,6 @@ def test_what_has_no_counterpart_is_listed(tmp_path: Path) -> None:
         "model_list[5].litellm_params.model: Parley has chat completions only; the deployment is left out",
         "config.yaml:40: model_list[6].litellm_params.api_key: the key is not copied: set it in the environment",
         "as OPENAI_API_KEY_2\n",
-        "model_list[8].model_name: Parley has no wildcards yet: list the models by name; left out",
         "model_list[9].litellm_params.model: its vendor cannot be found out, or has no chat completions",
         "router_settings.routing_strategy: targets are chosen by weight",
         "general_settings.master_key: keys are made with `parley keys create`",
@@ -106,6 +106,38 @@ def test_what_has_no_counterpart_is_listed(tmp_path: Path) -> None:
         assert part in found
     numbers = [int(line.split(":")[1]) for line in lines]
     assert sorted(numbers) == numbers
+
+
+WILDCARDS = """
+model_list:
+  - {model_name: "anthropic/*", litellm_params: {model: "anthropic/*", order: 2}}
+  - {model_name: "*", litellm_params: {model: "openai/*"}}
+  - {model_name: "fixed/*", litellm_params: {model: openai/gpt-5}}
+  - {model_name: plain, litellm_params: {model: openai/gpt-5}}
+  - {model_name: "a*b", litellm_params: {model: "openai/*"}}
+  - {model_name: none, litellm_params: {model: "openai/*"}}
+router_settings:
+  model_group_alias: {other: "anthropic/*"}
+  fallbacks: [{plain: ["anthropic/*"]}, {"anthropic/*": [plain, "*"]}]
+"""
+
+
+def test_wildcards_are_models_for_many_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands for the `*` is the target's own name of the model. Other forms of wildcards are listed."""
+    config, lines = translated(WILDCARDS, tmp_path)
+    for variable in ("ANTHROPIC_API_KEY", "OPENAI_API_KEY"):
+        monkeypatch.setenv(variable, "a-key")
+    assert parse(yaml.safe_dump(config), "f").models
+    models = {model["id"]: model for model in config["models"]}
+    assert {
+        "anthropic/*": [("anthropic", "*")],
+        "*": [("openai", "*")],
+        "fixed/*": [("openai", "gpt-5")],
+        "plain": [("openai", "gpt-5")],
+    } == {name: [(one["backend"], one["model"]) for one in model["targets"]] for name, model in models.items()}
+    assert (["plain", "*"], None) == (models["anthropic/*"]["fallbacks"], models["plain"].get("fallbacks"))
+    assert 2 == sum('needs one "*", at its end' in line for line in lines)
+    assert any("model_group_alias.other: names no translated model" in line for line in lines)
 
 
 def test_keys_in_the_clear_get_variables(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ class Groups:
             return
         self._remark(deployment, path)
         self._price(deployment, target)
-        order = number(deployment.params.get("order"))
+        order = number(deployment.params.get("order")) if "*" not in deployment.name else 0
         self._targets.setdefault((deployment.name, int(order or 0)), []).append((deployment, target))
 
     def models(self) -> tuple[list[dict[str, Any]], dict[str, dict[str, float]]]:

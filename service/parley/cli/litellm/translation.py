@@ -84,11 +84,18 @@ def _is_chat(deployment: Deployment, remarks: Remarks) -> bool:
         remarks.add((*path, "litellm_params", "model"), "Parley has chat completions only; the deployment is left out")
     elif not deployment.name:
         remarks.add(path, "has no `model_name`; the deployment is left out")
-    elif "*" in deployment.name or "*" in model:
-        remarks.add((*path, "model_name"), "Parley has no wildcards yet: list the models by name; left out")
+    elif not _is_wildcard_of(deployment.name, model):
+        remarks.add((*path, "model_name"), 'needs one "*", at its end, and at most one in `model`; left out')
     else:
         return True
     return False
+
+
+def _is_wildcard_of(name: str, model: str) -> bool:
+    """Returns whether Parley can have the `*` of a deployment, if there are any."""
+    if "*" not in name:
+        return "*" not in model
+    return name.index("*") == len(name) - 1 and model.count("*") <= 1
 
 
 def _remark_settings(data: Mapping[str, Any], remarks: Remarks) -> None:
@@ -135,7 +142,7 @@ def _aliases(models: list[dict[str, Any]], data: Mapping[str, Any], remarks: Rem
         for alias, value in mapping(mapping(data.get(section)).get(name)).items():
             path = (section, name, alias)
             chosen = mapping(value).get("model") if isinstance(value, dict) else value
-            if not isinstance(chosen, str) or chosen not in known or alias in known:
+            if not isinstance(chosen, str) or chosen not in known or alias in known or "*" in chosen:
                 remarks.add(path, "names no translated model, or a name that a model has; left out")
                 continue
             if mapping(value).get("hidden"):
@@ -169,7 +176,7 @@ def _add_fallbacks(
 ) -> None:
     fallbacks = list(model.get("fallbacks", []))
     for one in wanted:
-        if not isinstance(one, str) or one not in known:
+        if not isinstance(one, str) or one not in known or ("*" in one and "*" not in model["id"]):
             remarks.add(path, "has an entry that is no translated model; left out")
         elif one != model["id"] and one not in fallbacks:
             fallbacks.append(one)
