@@ -9,6 +9,8 @@ from parley.config.targets import WILDCARD
 
 _NAME = re.compile(r"[A-Za-z0-9@][A-Za-z0-9._:/@+~-]{0,255}")
 """What may stand in place of a `*`. Backends put it into JSON, and some into the path of a URL."""
+_NO_SEGMENTS = frozenset({"", ".", ".."})
+"""Segments of a path that servers merge or resolve, so that another model would be named."""
 _MAX_ID = 512
 _CACHED = 1024
 """The number of ids whose model is kept: its copy takes longer than all else that a wildcard costs a call."""
@@ -50,6 +52,9 @@ class ModelIndex:
         for prefix, model in self._wildcards:
             if model_id.startswith(prefix):
                 rest = model_id[len(prefix) :]
-                is_name = _NAME.fullmatch(rest) is not None and ".." not in rest
-                return model.named(model_id) if is_name else None
+                return model.named(model_id) if _is_name(rest) else None
         return None
+
+
+def _is_name(rest: str) -> bool:
+    return _NAME.fullmatch(rest) is not None and _NO_SEGMENTS.isdisjoint(rest.split("/")) and ".." not in rest

@@ -76,7 +76,42 @@ def test_an_id_names_an_exact_model_or_else_the_longest_wildcard(requested: str,
     assert [upstream] == [call.model for call in routes.a.calls]
 
 
-@pytest.mark.parametrize("name", ["a/", "a/*", "a/../v1/files", "a/x y", "a/x?y", "a/é", "c/x", "a/" + 257 * "x"])
+_NO_NAMES = [
+    *(
+        "a/",
+        "a/*",
+        "*",
+        "a/x*y",
+        "c/x",
+        "A/x",
+        "a/x ",
+        " a/x",
+        "a/x y",
+        "a/x\ny",
+        "a/x\0y",
+        "a/é",
+        "a/\u202ex",
+        "a/" + 257 * "x",
+    ),
+    *(
+        "a/../v1/files",
+        "a/x/..",
+        "a/./x",
+        "a/x//y",
+        "a//x",
+        "a/x/",
+        "a/x%2Fy",
+        "a/x?y",
+        "a/x#y",
+        "a/x\\y",
+        "a/{x}",
+        "/a/x",
+    ),
+    "a/" + 10_000 * "x",
+]
+
+
+@pytest.mark.parametrize("name", _NO_NAMES)
 def test_a_rest_that_is_no_name_is_an_unknown_model(name: str) -> None:
     """The rest has only characters that names of models have: it may become part of the path of a URL."""
     with pytest.raises(ModelNotFound):
