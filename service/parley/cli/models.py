@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -42,15 +43,31 @@ def models(*, config: ConfigOption = None, as_json: JsonOption = False) -> None:
             "\n".join(target["backend"] for target in row["targets"]),
             "\n".join(target["model"] or "-" for target in row["targets"]),
             row["sessions"],
+            _known(row["metadata"]),
+            "\n".join(id_ + (f" until {day}" if day else "") for id_, day in row["aliases"].items()) or "-",
         )
         for row in rows
     ]
     print_table(
-        ("", "ID", "Backend", "Model there", "Sessions"),
+        ("", "ID", "Backend", "Model there", "Sessions", "Known", "Aliases"),
         cells,
-        folded=("Backend", "Model there"),
-        multiline=("Backend", "Model there"),
+        folded=("Backend", "Model there", "Known", "Aliases"),
+        multiline=("Backend", "Model there", "Aliases"),
     )
+
+
+def _known(metadata: Mapping[str, Any]) -> str:
+    """Returns what is known of a model and decides where requests go, in a few words."""
+    words = [
+        *(
+            f"{name.replace('_', ' ')} {metadata[name]}"
+            for name in ("context_length", "max_output")
+            if name in metadata
+        ),
+        *metadata.get("modalities", ()),
+        *(name if metadata[name] else f"no {name}" for name in ("tools", "reasoning") if name in metadata),
+    ]
+    return ", ".join(words) or "-"
 
 
 def _rows(config: Config) -> list[dict[str, Any]]:
