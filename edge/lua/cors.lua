@@ -4,7 +4,7 @@ local cors = {}
 
 local ALLOWED = {}
 for name in ([[
-  authorization content-type x-chat-session-id x-correlation-id x-request-id idempotency-key user-agent
+  authorization content-type x-chat-session-id x-correlation-id x-request-id idempotency-key cache-control user-agent
   openai-organization openai-project
   x-grpc-web x-user-agent grpc-timeout connect-protocol-version connect-timeout-ms
 ]]):gmatch("%S+") do
@@ -13,7 +13,7 @@ end
 
 local EXPOSED = table.concat({
   "x-request-id, x-correlation-id, x-chat-session-id, parley-processing-ms, retry-after, x-should-retry",
-  "content-disposition, idempotent-replayed, www-authenticate, x-parley-deprecated",
+  "content-disposition, idempotent-replayed, www-authenticate, x-parley-cache, x-parley-deprecated",
   "x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests",
   "x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens",
 }, ", ")

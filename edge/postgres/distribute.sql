@@ -3,11 +3,12 @@
 --
 --   psql --single-transaction -v ON_ERROR_STOP=1 -f distribute.sql postgresql://parley@coordinator/parley
 --
--- The rows of a session are in one shard, by its id. Idempotency keys are distributed by account. All other tables stay on
--- one node: they grow with keys and accounts, and not with turns.
+-- The rows of a session are in one shard, by its id. Idempotency keys are distributed by account, kept answers by their
+-- digest. All other tables stay on one node: they grow with keys and accounts, and not with turns.
 
 -- What would connect rows of different shards. Parley clears the replies of a session before it removes the session.
 ALTER TABLE parley.claims DROP CONSTRAINT claims_session_id_fkey;
+ALTER TABLE parley.cached_answers DROP CONSTRAINT cached_answers_session_id_fkey;
 DROP TRIGGER forget_replies ON parley.sessions;
 DROP TRIGGER count_storage ON parley.sessions;
 
@@ -29,6 +30,7 @@ SELECT create_distributed_table('parley.turns', 'session_id', colocate_with => '
 SELECT create_distributed_table('parley.messages', 'session_id', colocate_with => 'parley.sessions');
 SELECT create_distributed_table('parley.turn_words', 'session_id', colocate_with => 'parley.sessions');
 SELECT create_distributed_table('parley.claims', 'account', colocate_with => 'none');
+SELECT create_distributed_table('parley.cached_answers', 'digest', colocate_with => 'none');
 
 ALTER TABLE parley.turns ADD FOREIGN KEY (session_id) REFERENCES parley.sessions (id) ON DELETE CASCADE;
 ALTER TABLE parley.messages ADD FOREIGN KEY (session_id, turn) REFERENCES parley.turns (session_id, number)

@@ -66,7 +66,7 @@ _RETRY_AFTER = (409, 429, 500, 503)
 # The suffixes of the edge's internal paths; clients use the path without a suffix.
 _OF_THE_EDGE = (":stream", ":json")
 _STREAMS = {"CreateChatCompletion": "StreamChatCompletionEvents"}
-_CHAT_HEADERS = ["X-Chat-Session-ID", "Idempotency-Key"]
+_CHAT_HEADERS = ["X-Chat-Session-ID", "Idempotency-Key", "Cache-Control"]
 _KEYED = ("ForkSession", "AddSessionMessages", "DeleteSession")  # the writes other than completions
 # The fields in the bodies of methods other than completions; the other fields are in the path.
 _BODIES: dict[str, dict[str, Any]] = {
@@ -138,6 +138,13 @@ PARAMETERS = {
         "stream; 404 after its session was deleted.",
         "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"},
     },
+    "Cache-Control": {
+        "name": "Cache-Control",
+        "in": "header",
+        "description": "For a model with a cache: `no-cache` gets a new answer, which replaces a kept one; `max-age` "
+        "gets no answer older than so many seconds; `no-store` gets a new answer, which is not kept.",
+        "schema": {"type": "string"},
+    },
 }
 
 
@@ -157,6 +164,12 @@ HEADERS = {
         'The last day of the alias that the request names, and the id to use: `2027-01-31; use="support"`.',
         always=False,
         type="string",
+    ),
+    "x-parley-cache": _header(
+        "Whether the answer is a kept one, for a model with a cache: `bypass` if the cache is not for such a request.",
+        always=False,
+        type="string",
+        enum=["hit", "miss", "bypass"],
     ),
     "content-disposition": _header("The suggested name of a file.", always=True, type="string"),
     "www-authenticate": _header(
@@ -278,7 +291,7 @@ class Paths:
             answer["content"]["text/event-stream"] = {"schema": _EVENT, "example": _EVENTS}
         own: tuple[str, ...] = ("idempotent-replayed",) if method.name in _KEYED else ()
         if method.name in _STREAMS:
-            own = ("x-chat-session-id", "idempotent-replayed", "x-parley-deprecated", *_LIMITS)
+            own = ("x-chat-session-id", "idempotent-replayed", "x-parley-deprecated", "x-parley-cache", *_LIMITS)
         return answer | {"headers": _headers(*own)}
 
     def _errors(self, dialect: Dialect, method: str) -> dict[str, Any]:

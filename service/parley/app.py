@@ -31,6 +31,8 @@ from parley.config import (
     ParleyBackend,
 )
 from parley.core.administration import Rules
+from parley.core.cache.answers import AnswerCache
+from parley.core.cache.key import identities
 from parley.core.chat import Chat
 from parley.core.ports import Authenticator, Backend, Store
 from parley.core.ports.targets import TargetStore
@@ -181,7 +183,8 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
             turns, limits = Turns(store, config.limits.session.bytes), RateLimiter(store)
             budgets = BudgetMonitor(store, config.budgets.warn_at, deliver=config.budgets.webhook is not None)
             usage = UsageRecorder(store, budgets.add)
-            chat = Chat(router, turns, limits, store, usage, guards)
+            cache = AnswerCache(store, identities(config), router.temperature)
+            chat = Chat(router, turns, limits, store, usage, cache, guards)
             access = AccessChecker(store, Callers(config.plans, config.limits, config.models))
             measured = WorkerMetrics(config, operations.running) if metrics is not None else None
             server = Server(
@@ -198,7 +201,7 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
             )
             monitor = StoreMonitor(store, server.store_changed)
             runtime = Runtime(
-                router, backends, turns, budgets, store, monitor, shutdown.is_begun, lambda: server.has_model
+                router, backends, turns, budgets, cache, store, monitor, shutdown.is_begun, lambda: server.has_model
             )
             address = await server.start(address)
             _tune_garbage_collector()
@@ -214,6 +217,7 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
                 on_ready(address)
                 await server.run(shutdown)
                 await turns.close()
+                await cache.close()
                 await limits.close()
                 await usage.close()
     finally:

@@ -22,6 +22,7 @@ GROUPS = {
     "messages": "session",
     "turn_words": "session",
     "claims": "account",
+    "cached_answers": "answer",
 }
 DISTRIBUTE = Path(__file__).parents[2] / "edge" / "postgres" / "distribute.sql"
 _STAND_IN = f"""

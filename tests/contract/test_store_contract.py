@@ -17,6 +17,7 @@ from parley.stores.sqlite import SqliteStore
 from tests import processes
 from tests.contract.stores import (
     AlertContract,
+    CacheContract,
     ChosenIdContract,
     ClaimContract,
     Clock,
@@ -201,3 +202,7 @@ class TestLong(LongContract):
 
 class TestLife(LifeContract):
     """Runs the contract of opening and closing."""
+
+
+class TestCache(CacheContract):
+    """Runs the contract of kept answers."""

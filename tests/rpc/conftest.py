@@ -22,6 +22,8 @@ from parley.auth.access import AccessChecker
 from parley.auth.api_keys import ApiKeys
 from parley.auth.callers import Callers
 from parley.config.loader import parse
+from parley.core.cache.answers import AnswerCache
+from parley.core.cache.key import identities
 from parley.core.chat import Chat
 from parley.core.ports import Backend
 from parley.core.routing.router import Router
@@ -76,6 +78,7 @@ class Worker:
     turns: Turns
     store: SqliteStore
     router: Router
+    cache: AnswerCache
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Runs a coroutine on the server's loop."""
@@ -120,13 +123,16 @@ async def serving(
     router, limits = Router(settings, {"scripted": backend, **others}), RateLimiter(store)
     usage = UsageRecorder(store, clock=clock, flush_seconds=0.05)
     guards = open_guards(settings)
-    server = Server(Chat(router, turns, limits, store, usage, guards), router, store, keys, access, **options)
+    cache = AnswerCache(store, identities(settings), router.temperature)
+    chat = Chat(router, turns, limits, store, usage, cache, guards)
+    server = Server(chat, router, store, keys, access, **options)
     secrets = {name: (await create_key(store, name, name, plan, models))[1] for name, plan, models in ACCOUNTS}
     address = await server.start("127.0.0.1:0")
     usage.start()
-    yield Worker(address, backend, secrets, asyncio.get_running_loop(), server, turns, store, router)
+    yield Worker(address, backend, secrets, asyncio.get_running_loop(), server, turns, store, router, cache)
     await server.stop(Shutdown(grace=0))
     await turns.close()
+    await cache.close()
     await limits.close()
     await usage.close()
     if guards is not None:

@@ -25,6 +25,7 @@ CONFIG = json.dumps(
                 "id": "m",
                 "targets": [{"backend": "scripted", "model": "one"}],
                 "aliases": [{"id": "old", "retires": "2999-12-31"}],
+                "cache": {},
             }
         ],
         "default_model": "m",

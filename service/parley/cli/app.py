@@ -60,6 +60,7 @@ app.command(
     help_epilogue="Examples:\n  parley audit --since 7d\n  parley audit --subject account:acme --json",
 )
 app.command("parley.cli.session_changes:app", name="sessions", help="List, search, change, export and import sessions.")
+app.command("parley.cli.cache:app", name="cache", help="Show and clear the kept answers of models with a cache.")
 app.command(
     "parley.cli.chat.command:chat",
     name="chat",

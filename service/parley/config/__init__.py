@@ -15,6 +15,7 @@ from parley.config.backends import (
     Reasoning,
 )
 from parley.config.budgets import Budgets, Webhook
+from parley.config.cache import Cache
 from parley.config.file import Config
 from parley.config.guards import Guard
 from parley.config.limits import (
@@ -53,6 +54,7 @@ __all__ = [
     "Auth",
     "BackendConfig",
     "Budgets",
+    "Cache",
     "Config",
     "ConfigError",
     "Duration",

@@ -4,6 +4,7 @@ from dataclasses import field, replace
 from datetime import date, datetime
 from typing import Annotated, Any, ClassVar, Literal
 
+from parley.config.cache import Cache
 from parley.config.markers import After, Before, Constraints, Instead
 from parley.config.metadata import Metadata
 from parley.config.targets import WILDCARD, Target
@@ -224,6 +225,8 @@ class Model(Strict):
     """How a non-streaming answer is requested from the backend: as a stream that Parley joins, so that `first_token`,
     `stream_idle`, `stall`, `hedge` and continuation apply (`stream`), or as it is (`whole`). `auto`: as a stream if the
     model has another target or a fallback. A target that cannot stream always gets a non-streaming request."""
+    cache: Cache | None = None
+    """The cache of the model's answers. Default: no answer is kept."""
 
     label: ClassVar[str]
     """The id in the configuration, also of a model that is returned under another id. Metrics and usage have it,

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from parley.config import Model
+from parley.core.cache.answers import HIT, CacheUse
+from parley.core.cache.key import CachedCall
 from parley.core.messages import functions
 from parley.core.messages.text_completion import TextCompletion, as_message
 from parley.core.ports import Caller, CallTrace
@@ -38,6 +40,7 @@ class CallOptions(NamedTuple):
             streams and large requests, which would keep them for long.
         forwarded: The caller's headers that some backend may receive.
         request_id: The id of the call.
+        cache_control: The request header `Cache-Control`; None without one.
     """
 
     deadline: float | None = None
@@ -47,6 +50,7 @@ class CallOptions(NamedTuple):
     texts: Sequence[tuple[str, str]] | None = None
     forwarded: Sequence[tuple[str, str]] = ()
     request_id: str = ""
+    cache_control: str | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -66,6 +70,7 @@ class CallOutcome:
         retires: When the id that the request names retires, and the id to use; None if it does not.
         answer: The answer, or its part, if the trace captures content.
         guards: What the guards of the model have decided.
+        cache: How the call uses the cache of its model; None if that has none.
     """
 
     rate_limits: Sequence[RateLimitStatus] | None = None
@@ -78,6 +83,7 @@ class CallOutcome:
     retires: Retirement | None = None
     answer: ChatCompletion | None = None
     guards: "Sequence[GuardRecord]" = ()
+    cache: CacheUse | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -95,7 +101,7 @@ class ChatCall:
         uses_functions: Whether the request uses `functions` instead of `tools`.
         execution: Runs the attempts; None before the turn has begun.
         shaper: Shapes the chunks of a stream; None before the first chunk.
-        accumulator: Collects the chunks of a stream; None if nothing is stored or traced.
+        accumulator: Collects the chunks of a stream; None if nothing is stored, kept or traced.
         guards: The guards of the call; None without any.
     """
 
@@ -119,6 +125,24 @@ class ChatCall:
             functions.to_functions(completion)
         stamp(completion, model_id, self.lease.session_id)
         self.completion = completion
+
+    def record_cached(self, answer: ChatCompletion) -> None:
+        """Records a kept answer, which gets an id, a time and a session of its own. It uses no tokens."""
+        stamp(answer, answer.model, self.lease.session_id)
+        self.completion = answer
+
+    def cached_call(self) -> CachedCall:
+        """Returns the call as the cache needs it."""
+        lease, options = self.lease, self.options
+        return CachedCall(
+            self.model,
+            self.request,
+            lease.conversation(self.request),
+            self.caller.account,
+            options.cache_control,
+            options.forwarded,
+            lease.turn.session_id if lease.turn else None,
+        )
 
     def shape(self, batch: Sequence[ChatCompletionChunk]) -> list[ChatCompletionChunk]:
         """Records chunks of the backend and returns the chunks for the caller."""
@@ -148,8 +172,10 @@ class ChatCall:
 
     @property
     def _is_kept(self) -> bool:
-        """Whether the answer is needed after it was sent: for the store, or for a trace with content."""
-        trace = self.options.trace
+        """Whether the answer is needed after it was sent: for the store, its cache, or a trace with content."""
+        trace, cache = self.options.trace, self.outcome.cache
+        if cache is not None and cache.digest is not None:
+            return True
         return self.lease.is_persisted or (trace is not None and trace.captures_content)
 
     def accumulated(self) -> ChatCompletion | None:
@@ -170,6 +196,8 @@ class ChatCall:
             self.outcome.attempts = self.execution.attempts
         if self.guards is not None:
             self._record_guards(self.guards)
+        if self.outcome.cache is not None:
+            self._record_cache(self.outcome.cache)
 
     def _record_guards(self, guards: "CallGuards") -> None:
         """Adds what the guards have decided to the outcome and to the receipt."""
@@ -177,3 +205,10 @@ class ChatCall:
         self.outcome.receipt = self.outcome.receipt or Receipt(duration_ms=0)
         for record in self.outcome.guards:
             record.add_to(self.outcome.receipt)
+
+    def _record_cache(self, use: CacheUse) -> None:
+        """Adds to the receipt how the call has used the cache."""
+        self.outcome.receipt = self.outcome.receipt or Receipt(duration_ms=0)
+        self.outcome.receipt.cache = use.result
+        if use.result == HIT:
+            self.outcome.receipt.cost = 0.0

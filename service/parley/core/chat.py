@@ -1,15 +1,16 @@
 """Answers a conversation, complete or as a stream, as a turn of its session."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from parley.config import Model
+from parley.core.cache.answers import HIT, AnswerCache, CacheUse
 from parley.core.call import CallOptions, CallOutcome, ChatCall
 from parley.core.errors import DeadlineExceeded, ParleyError, UnsupportedParameter
 from parley.core.messages import functions
-from parley.core.messages.text_completion import TextCompletion
+from parley.core.messages.text_completion import TextCompletion, as_message
 from parley.core.offload import LARGE_MESSAGES, record_size
 from parley.core.ports import Caller, SessionStore, StorageLimits
 from parley.core.routing.execution import Execution
@@ -52,6 +53,7 @@ class Chat:
         limits: RateLimiter,
         store: SessionStore,
         usage: UsageRecorder,
+        cache: AnswerCache,
         guards: "ModelGuards | None" = None,
     ) -> None:
         self._guards = guards
@@ -60,6 +62,7 @@ class Chat:
         self.limits = limits
         self._store = store
         self._usage = usage
+        self._cache = cache
         self._stopping = False
         self.has_default_model = router.has_default
         self.forwarded_headers = router.forwarded_headers
@@ -92,14 +95,17 @@ class Chat:
         try:
             # The caller learns the id of a new session with the answer.
             execution = await self._begin(call, may_defer=True)
-            completion = await execution.complete()
-            if call.guards is not None:
-                completion = await call.guards.check_answer(completion)
-            call.record_completion(completion, execution.model_id)
+            if call.model.cache is None or not await self._find_cached(call):
+                completion = await execution.complete()
+                if call.guards is not None:
+                    completion = await call.guards.check_answer(completion)
+                call.record_completion(completion, execution.model_id)
         except BaseException as error:
             await self._end(call, error)
             raise
         await self._end(call, None)
+        if outcome.cache is not None:
+            self._cache.keep(outcome.cache, call.cached_call(), call.answer(), outcome.attempts)
         return call.completion
 
     async def stream(
@@ -126,17 +132,39 @@ class Chat:
             return
         try:
             execution = await self._begin(call)
-            checked = execution.stream() if call.guards is None else call.guards.check_stream(execution)
-            async with aclosing(checked) as batches:
-                async for batch in batches:
-                    yield call.shape(batch)
-                    del batch  # a stream that waits keeps nothing of what it has sent
+            if call.model.cache is None or not await self._find_cached(call):
+                checked = execution.stream() if call.guards is None else call.guards.check_stream(execution)
+                async with aclosing(checked) as batches:
+                    async for batch in batches:
+                        yield call.shape(batch)
+                        del batch  # a stream that waits keeps nothing of what it has sent
         except BaseException as error:
             await self._end(call, error)
             raise
         await self._end(call, None)
+        if outcome.cache is not None:
+            for cached in self._cached_chunks(call, outcome.cache):
+                yield cached
         if call.shaper:
             yield [call.shaper.end()]
+
+    async def _find_cached(self, call: ChatCall) -> bool:
+        """Answers a call from the cache of its model. Returns whether it is answered."""
+        use = call.outcome.cache = await self._cache.find(call.cached_call())
+        if use.answer is None:
+            return False
+        answer: ChatCompletion | TextCompletion = use.answer
+        if call.guards is not None:
+            answer = await call.guards.check_answer(answer)
+        call.record_cached(as_message(answer))
+        return True
+
+    def _cached_chunks(self, call: ChatCall, use: CacheUse) -> Iterator[list[ChatCompletionChunk]]:
+        """Yields the chunks of a kept answer; keeps the answer of a stream that is none."""
+        if use.result == HIT:
+            yield from completion_to_chunks(call.answer())
+        else:
+            self._cache.keep(use, call.cached_call(), call.answer(), call.outcome.attempts)
 
     async def _prepare(
         self, request: CreateChatCompletionRequest, caller: Caller, options: CallOptions, outcome: CallOutcome

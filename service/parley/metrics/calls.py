@@ -104,6 +104,7 @@ class CallMetrics:
         self.length = Histogram("parley_stream_length_tokens", "Tokens of complete streams.", _TOKENS, ("model",))
         self.rejections = Counter("parley_limit_rejections", "Calls that a limit rejected.", ("limit", "subject"))
         self.replays = Counter("parley_replayed_calls", "Calls answered with the stored answer of an Idempotency-Key.")
+        self.cached = Counter("parley_cache_calls", "Calls of models with a cache.", ("model", "result", "reason"))
         self.attempts = Counter(
             "parley_attempts", "Requests to targets.", ("model", "target", "kind", "outcome", "reason")
         )
@@ -175,6 +176,8 @@ class CallMetrics:
             self._observe_attempts(series, outcome)
         elif outcome.replayed:
             self.replays.series()[0] += 1
+        if outcome.cache is not None:
+            self.cached.series(outcome.model_id, outcome.cache.result, outcome.cache.reason)[0] += 1
         for record in outcome.guards:
             self._observe_guard(record)
 

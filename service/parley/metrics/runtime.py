@@ -6,6 +6,7 @@ from itertools import islice
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
+from parley.core.cache.answers import AnswerCache
 from parley.core.ports import Backend, Store
 from parley.core.ports.statistics import SECONDS, SIZES, StoreStatistics
 from parley.core.routing.router import Router
@@ -27,6 +28,7 @@ class Runtime:
         backends: The backends, by name.
         turns: Has the leases.
         budgets: Has the alerts.
+        cache: Has the kept answers.
         store: Has statistics, unless it is one of a test.
         monitor: Checks whether the store is available.
         is_draining: Returns whether the worker ends when its calls have finished.
@@ -37,6 +39,7 @@ class Runtime:
     backends: Mapping[str, Backend]
     turns: Turns
     budgets: BudgetMonitor
+    cache: AnswerCache
     store: Store
     monitor: StoreMonitor
     is_draining: Callable[[], bool]
@@ -57,6 +60,7 @@ class Runtime:
         yield from self._sessions()
         yield from self._store()
         yield self._alerts()
+        yield from self._cache()
         yield _gauge("parley_draining", "1 while the worker ends: its calls finish.", float(self.is_draining()))
 
     def _connections(self) -> Iterator[Metric]:
@@ -96,6 +100,23 @@ class Runtime:
         reads = HistogramMetricFamily("parley_store_read_duration_seconds", "Duration of reads of the store.")
         add_histogram(reads, (), SECONDS, statistics.reads)
         yield from (sizes, seconds, reads)
+
+    def _cache(self) -> Iterator[Metric]:
+        writes = CounterMetricFamily(
+            "parley_cache_writes",
+            "New answers of models with a cache, by what became of them.",
+            labels=("model", "result"),
+        )
+        for labels, count in self.cache.writes.items():
+            writes.add_metric(labels, count)
+        kept = CounterMetricFamily("parley_cache_kept_bytes", "Bytes of the answers that were kept.", labels=("model",))
+        for model, size in self.cache.kept_bytes.items():
+            kept.add_metric((model,), size)
+        failures = CounterMetricFamily(
+            "parley_cache_read_failures", "Reads of kept answers that failed or took too long."
+        )
+        failures.add_metric((), self.cache.read_failures)
+        yield from (writes, kept, failures)
 
     def _alerts(self) -> Metric:
         alerts = CounterMetricFamily(

@@ -2,9 +2,12 @@
 
 import re
 from functools import cache
+from typing import Any
 
 import structlog
 
+from parley.core.cache.answers import CacheUse
+from parley.core.errors import ParleyError
 from parley.rpc import errors
 from parley.rpc.call import Call
 from parley.rpc.metadata import receipts
@@ -44,16 +47,28 @@ def write(call: Call, milliseconds: float) -> None:
     fields.update(call.log_fields)
     if call.outcome.replayed:
         fields["replayed"] = True
+    if call.outcome.cache is not None:
+        _add_cache(fields, call.outcome.cache)
     if call.outcome.receipt is not None:
         fields.update(receipts.fields(call.outcome.receipt, call.outcome.attempts, call.outcome.guards))
     if call.failure is not None:
-        fields["reason"] = errors.name(call.failure)
-        if not call.failure.is_quoted:
-            fields["error"] = call.failure.message
-        if call.failure.cause:
-            fields["cause"] = call.failure.cause
+        _add_failure(fields, call.failure)
     logger = _log.bind()  # the proxy itself looks methods up with an exception
     getattr(logger, _level(call))("call", fields=fields)
+
+
+def _add_failure(fields: dict[str, Any], failure: ParleyError) -> None:
+    fields["reason"] = errors.name(failure)
+    if not failure.is_quoted:
+        fields["error"] = failure.message
+    if failure.cause:
+        fields["cause"] = failure.cause
+
+
+def _add_cache(fields: dict[str, Any], use: CacheUse) -> None:
+    fields["cache"] = use.result
+    if use.reason:
+        fields["cache_reason"] = use.reason
 
 
 def _level(call: Call) -> str:

@@ -5,6 +5,7 @@ another worker on the same database.
 """
 
 from tests.contract.stores.alerts import AlertContract
+from tests.contract.stores.cache import CacheContract
 from tests.contract.stores.chosen_ids import ChosenIdContract
 from tests.contract.stores.claims import ClaimContract
 from tests.contract.stores.deletion import DeletionContract
@@ -45,6 +46,7 @@ __all__ = [
     "LEASE",
     "WHOLE",
     "AlertContract",
+    "CacheContract",
     "ChosenIdContract",
     "ClaimContract",
     "Clock",

@@ -122,7 +122,9 @@ class TestReaper:
         with capture_logs() as logs:
             await reaper.reap()
             await reaper.reap()
-        assert [{"event": "reaped", "log_level": "info", "crashed": 2, "sessions": 0, "claims": 1}] == logs
+        assert [
+            {"event": "reaped", "log_level": "info", "crashed": 2, "sessions": 0, "claims": 1, "answers": 0}
+        ] == logs
 
     async def test_full_batches_follow_without_a_pause(self) -> None:
         """After a full batch the next one starts without a pause."""

@@ -35,6 +35,7 @@ class Receipt(_message.Message):
     DURATION_MS_FIELD_NUMBER: _builtins.int
     LEFT_OUT_FIELD_NUMBER: _builtins.int
     GUARDS_FIELD_NUMBER: _builtins.int
+    CACHE_FIELD_NUMBER: _builtins.int
     cost: _builtins.float
     """The cost of all attempts, by the configuration's prices. Absent where no attempt has a price."""
     duration_ms: _builtins.int
@@ -42,6 +43,11 @@ class Receipt(_message.Message):
     left_out: _builtins.int
     """The number of attempts omitted from `attempts`, after the first one, to keep the metadata within some 2 KiB. Absent
     where none is omitted, as in receipts of turns. The totals always include all attempts.
+    """
+    cache: _builtins.str
+    """How the call used the cache of its model: `hit`, its answer is a kept one, without attempts and at a cost of 0;
+    `miss`; or `bypass`, because the cache is not for such requests or the caller excluded it. Absent where the model has
+    no cache.
     """
     @_builtins.property
     def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attempt]:
@@ -64,17 +70,22 @@ class Receipt(_message.Message):
         duration_ms: _builtins.int | None = ...,
         left_out: _builtins.int | None = ...,
         guards: _abc.Iterable[Global___GuardResult] | None = ...,
+        cache: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "_duration_ms", b"_duration_ms", "_left_out", b"_left_out", "cost", b"cost", "duration_ms", b"duration_ms", "left_out", b"left_out", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cache", b"_cache", "_cost", b"_cost", "_duration_ms", b"_duration_ms", "_left_out", b"_left_out", "cache", b"cache", "cost", b"cost", "duration_ms", b"duration_ms", "left_out", b"left_out", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "_duration_ms", b"_duration_ms", "_left_out", b"_left_out", "attempts", b"attempts", "cost", b"cost", "duration_ms", b"duration_ms", "guards", b"guards", "left_out", b"left_out", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cache", b"_cache", "_cost", b"_cost", "_duration_ms", b"_duration_ms", "_left_out", b"_left_out", "attempts", b"attempts", "cache", b"cache", "cost", b"cost", "duration_ms", b"duration_ms", "guards", b"guards", "left_out", b"left_out", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cache: _TypeAlias = _typing.Literal["cache"]  # noqa: Y015
+    _WhichOneofArgType__cache: _TypeAlias = _typing.Literal["_cache", b"_cache"]  # noqa: Y015
     _WhichOneofReturnType__cost: _TypeAlias = _typing.Literal["cost"]  # noqa: Y015
     _WhichOneofArgType__cost: _TypeAlias = _typing.Literal["_cost", b"_cost"]  # noqa: Y015
     _WhichOneofReturnType__duration_ms: _TypeAlias = _typing.Literal["duration_ms"]  # noqa: Y015
     _WhichOneofArgType__duration_ms: _TypeAlias = _typing.Literal["_duration_ms", b"_duration_ms"]  # noqa: Y015
     _WhichOneofReturnType__left_out: _TypeAlias = _typing.Literal["left_out"]  # noqa: Y015
     _WhichOneofArgType__left_out: _TypeAlias = _typing.Literal["_left_out", b"_left_out"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cache) -> _WhichOneofReturnType__cache | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cost) -> _WhichOneofReturnType__cost | None: ...
     @_typing.overload

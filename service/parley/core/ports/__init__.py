@@ -5,6 +5,7 @@ from typing import Protocol
 from parley.core.ports.alerts import Alert, AlertReceiver, AlertStore, ReceiverGoneError
 from parley.core.ports.audit import Audit, AuditEvent, AuditFilter, AuditStore, Origin
 from parley.core.ports.backends import HOPS, MAX_HOPS, Backend, UpstreamCall
+from parley.core.ports.cache import CacheSize, CacheStore, KeptAnswer
 from parley.core.ports.claims import Claim, ClaimStore
 from parley.core.ports.documents import Document, Documents, DocumentUnavailable
 from parley.core.ports.guards import Guard, GuardError
@@ -52,6 +53,8 @@ __all__ = [
     "AuditStore",
     "Authenticator",
     "Backend",
+    "CacheSize",
+    "CacheStore",
     "CallFacts",
     "CallTrace",
     "Caller",
@@ -64,6 +67,7 @@ __all__ = [
     "Documents",
     "Guard",
     "GuardError",
+    "KeptAnswer",
     "KeyReader",
     "KeyStore",
     "LimitStore",
@@ -93,7 +97,7 @@ __all__ = [
 ]
 
 
-class Store(SessionStore, ClaimStore, KeyStore, AuditStore, LimitStore, UsageStore, AlertStore, Protocol):
+class Store(SessionStore, ClaimStore, KeyStore, AuditStore, LimitStore, UsageStore, AlertStore, CacheStore, Protocol):
     """One database that implements all store interfaces."""
 
     async def check(self) -> None:

@@ -155,11 +155,13 @@ class Reaped:
         crashed: Turns marked as `incomplete(crashed)`.
         sessions: Sessions deleted after their retention period.
         claims: Idempotency keys deleted after theirs.
+        answers: Kept answers removed after their time.
     """
 
     crashed: int = 0
     sessions: int = 0
     claims: int = 0
+    answers: int = 0
 
 
 class SessionStore(Protocol):

@@ -84,6 +84,11 @@ class Router(ModelCatalogue):
                     listed = models.get(configured.model, _UNKNOWN)
                     candidate.describe(merged_metadata(model.metadata, listed))
 
+    def temperature(self, model: Model) -> float | None:
+        """Returns the temperature that the model's `defaults` set; None if they set none."""
+        defaults = self._defaults[model.label].request
+        return defaults.temperature if defaults.HasField("temperature") else None
+
     def max_tokens(self, model: Model, request: CreateChatCompletionRequest) -> int:
         """Returns the limit of completion tokens of all choices together; 0 if there is no limit."""
         return upstream_request.max_tokens(request, self._defaults[model.label])

@@ -1,4 +1,4 @@
-"""The reaper: clears turns of crashed workers, expired sessions and idempotency keys, and rows of deleted sessions."""
+"""The reaper: clears turns of crashed workers, expired sessions, keys and answers, and rows of deleted sessions."""
 
 import structlog
 
@@ -43,7 +43,12 @@ class Reaper:
         """Clears everything that is due and logs the counts. Raises StoreUnavailable."""
         while True:
             reaped = await self._store.reap(session_age=self._ttl, claim_age=_CLAIM_SECONDS, limit=_MAX_PER_RUN)
-            counts = {"crashed": reaped.crashed, "sessions": reaped.sessions, "claims": reaped.claims}
+            counts = {
+                "crashed": reaped.crashed,
+                "sessions": reaped.sessions,
+                "claims": reaped.claims,
+                "answers": reaped.answers,
+            }
             if any(counts.values()):
                 _log.info("reaped", **counts)
             more = await self._store.purge()

@@ -14,6 +14,9 @@ DEPRECATED = "x-parley-deprecated"
 _SAFE = " !#$&'()*+,-./:;<=>?@[]^_`{|}~"
 SESSION = "x-chat-session-id"
 """The header with the id of a session."""
+CACHE_CONTROL = "cache-control"
+"""The header with which a caller controls the cache of a model."""
+_CACHE = "x-parley-cache"  # whether the answer is a kept one: `hit`, `miss` or `bypass`
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -32,10 +35,13 @@ async def send(call: Call, context: _Context, *more: tuple[str, str]) -> None:
 
 
 async def send_with_answer(call: Call, context: _Context, session_id: str | None) -> None:
-    """Sends the caller's rate limits, the session's id and the mark of a replayed answer, if any."""
+    """Sends the caller's rate limits, the session's id and the marks of a replayed and of a kept answer, if any."""
     outcome = call.outcome
-    if not (session_id or outcome.replayed or outcome.rate_limits or outcome.retires):  # most calls without sessions
+    if not (
+        session_id or outcome.replayed or outcome.rate_limits or outcome.retires or outcome.cache
+    ):  # most calls without sessions
         call.headers_sent = True
         return
     session = ((SESSION, session_id),) if session_id else ()
-    await send(call, context, *session, *((REPLAYED,) if outcome.replayed else ()))
+    cache = ((_CACHE, outcome.cache.result),) if outcome.cache else ()
+    await send(call, context, *session, *cache, *((REPLAYED,) if outcome.replayed else ()))

@@ -80,7 +80,10 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
         key = await self._prepare(call, request, is_stream=False)
         names = self._forwarded_names
         passed = forwarded(call.metadata, names) if names else ()
-        options = CallOptions(remaining(context), key, hops(call.metadata), call.trace, texts, passed, call.request_id)
+        control = call.metadata.get(headers.CACHE_CONTROL)
+        options = CallOptions(
+            remaining(context), key, hops(call.metadata), call.trace, texts, passed, call.request_id, control
+        )
         completion = await self._chat.complete(request, call.known_caller, options, call.outcome)
         await headers.send_with_answer(call, context, completion.session_id)
         _record_answer(call, completion)
@@ -157,8 +160,10 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
     ) -> None:
         call = current()
         passed = forwarded(call.metadata, self._forwarded_names)
-        request_id = call.request_id
-        options = CallOptions(remaining(context), key, hops(call.metadata), call.trace, None, passed, request_id)
+        control = call.metadata.get(headers.CACHE_CONTROL)
+        options = CallOptions(
+            remaining(context), key, hops(call.metadata), call.trace, None, passed, call.request_id, control
+        )
         last: ChatCompletionChunk | None = None
         async with aclosing(self._chat.stream(request, call.known_caller, options, call.outcome)) as chunks:
             async for batch in chunks:

@@ -27,6 +27,7 @@ from parley.stores import paging
 from parley.stores.postgres import claims, deletion, limits, reaper, schema, sessions
 from parley.stores.postgres.alerts import AlertMethods
 from parley.stores.postgres.batches import all_together, each_alone
+from parley.stores.postgres.cache import CacheMethods, reap_answers
 from parley.stores.postgres.changes import ChangeMethods
 from parley.stores.postgres.claims import renew_claims
 from parley.stores.postgres.database import Connection, Database, Timeouts, WrongSchema
@@ -50,7 +51,7 @@ _SKEW_SECONDS = 5.0
 _log = structlog.get_logger()
 
 
-class PostgresStore(ChangeMethods, PostgresKeyStore, UsageMethods, AlertMethods, TargetMethods):
+class PostgresStore(ChangeMethods, PostgresKeyStore, UsageMethods, AlertMethods, CacheMethods, TargetMethods):
     """Implements `parley.core.ports.Store`. Every method also raises StoreUnavailable.
 
     Leases, limits and ages are measured by the database's clock, which all replicas share.
@@ -233,7 +234,8 @@ class PostgresStore(ChangeMethods, PostgresKeyStore, UsageMethods, AlertMethods,
         if session_age is not None:
             old = await self._pool.run(lambda db: deletion.mark_old(db, session_age, self._clock(), limit))
         claimed = await self._pool.run(lambda db: reaper.reap_claims(db, claim_age, self._clock(), limit))
-        return Reaped(crashed, old, claimed)
+        answers = await self._pool.run(lambda db: reap_answers(db, self._clock(), limit))
+        return Reaped(crashed, old, claimed, answers)
 
     async def claim(self, account: str, method: str, key: str, digest: bytes, lease_seconds: float) -> Claim | bytes:
         """Claims a key, or returns its stored reply. Raises KeyInUse, KeyReused, ReplyDeleted."""

@@ -2,6 +2,7 @@
 
 from parley.core.errors import SessionBusy, SessionNotFound
 from parley.core.ports import Claim
+from parley.stores.postgres.cache import remove_of_sessions
 from parley.stores.postgres.claims import end_claim
 from parley.stores.postgres.database import Connection
 from parley.stores.postgres.rows import Now, now
@@ -49,13 +50,18 @@ _REMOVE_SESSION = "DELETE FROM parley.sessions WHERE id = $1"
 async def mark_deleted(  # noqa: PLR0913, PLR0917 - the port's arguments
     db: Connection, account: str, session_id: str, now: Now, claim: Claim | None, reply: bytes
 ) -> None:
-    """Hides the session from all readers and stores the reply. Raises SessionNotFound, SessionBusy, TurnLost."""
-    if claim is None:
-        await _mark(db, account, session_id, now)
-        return
+    """Hides the session from all readers, removes its kept answers and stores the reply.
+
+    Raises:
+        SessionNotFound: The account has no such session.
+        SessionBusy: A turn is in progress.
+        TurnLost: The claim is no longer held.
+    """
     async with db.transaction():
         await _mark(db, account, session_id, now)
-        await end_claim(db, claim, reply, now)
+        await remove_of_sessions(db, [session_id])
+        if claim is not None:
+            await end_claim(db, claim, reply, now)
 
 
 async def _mark(db: Connection, account: str, session_id: str, now: Now) -> None:
@@ -68,7 +74,11 @@ async def _mark(db: Connection, account: str, session_id: str, now: Now) -> None
 
 async def mark_old(db: Connection, age: float, now: Now, limit: int) -> int:
     """Marks sessions whose latest turn began over `age` seconds ago and is not in progress. Returns their number."""
-    return len(await db.fetch(_MARK_OLD, now, age, limit))
+    async with db.transaction():
+        marked = [row["id"] for row in await db.fetch(_MARK_OLD, now, age, limit)]
+        if marked:
+            await remove_of_sessions(db, marked)
+        return len(marked)
 
 
 async def find_deleted(db: Connection) -> str | None:

@@ -30,6 +30,7 @@ from parley.stores import paging
 from parley.stores.purging import PURGE_SECONDS, PurgeCursor, purge_all, purge_session
 from parley.stores.sqlite import claims, deletion, limits, reaper, sessions, turns
 from parley.stores.sqlite.alerts import AlertMethods
+from parley.stores.sqlite.cache import CacheMethods, reap_answers
 from parley.stores.sqlite.changes import ChangeMethods
 from parley.stores.sqlite.clock import FileClock, Times
 from parley.stores.sqlite.database import Database, identify, queue_file, require_space
@@ -48,7 +49,7 @@ T = TypeVar("T")
 _CHECK_SECONDS = 5.0  # between two write checks
 
 
-class SqliteStore(TurnMethods, ChangeMethods, SqliteKeyStore, UsageMethods, AlertMethods):
+class SqliteStore(TurnMethods, ChangeMethods, SqliteKeyStore, UsageMethods, AlertMethods, CacheMethods):
     """Implements `parley.core.ports.Store`. Every method also raises StoreUnavailable.
 
     One thread writes and one reads, so that the event loop never waits for the disk.
@@ -184,10 +185,8 @@ class SqliteStore(TurnMethods, ChangeMethods, SqliteKeyStore, UsageMethods, Aler
         old = 0
         if session_age is not None:
             old = await submit(lambda db: deletion.mark_old(db, now - session_age, clock.lease_time(db), limit))
-        claims = await submit(
-            lambda db: reaper.reap_claims(db, now - claim_age, clock.lease_time(db), limit), deletes=True
-        )
-        return Reaped(crashed, old, claims)
+        claims, answers = await submit(lambda db: self._reap_expired(db, now - claim_age, limit), deletes=True)
+        return Reaped(crashed, old, claims, answers)
 
     async def claim(self, account: str, method: str, key: str, digest: bytes, lease_seconds: float) -> Claim | bytes:
         """Claims a key, or returns its stored reply. Raises KeyInUse, KeyReused, ReplyDeleted."""
@@ -242,6 +241,11 @@ class SqliteStore(TurnMethods, ChangeMethods, SqliteKeyStore, UsageMethods, Aler
         await self._writer.close()
         self._reader.shutdown()
         self._readable.close()
+
+    def _reap_expired(self, db: apsw.Connection, claimed_before: float, limit: int) -> tuple[int, int]:
+        """Removes old idempotency keys and answers. Returns their numbers."""
+        lease_time = self._clock.lease_time(db)
+        return reaper.reap_claims(db, claimed_before, lease_time, limit), reap_answers(db, lease_time, limit)
 
     async def _purge(self, session_id: str, cursor: PurgeCursor) -> PurgeCursor | None:
         def job(db: apsw.Connection) -> tuple[PurgeCursor | None]:

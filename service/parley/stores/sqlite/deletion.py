@@ -4,6 +4,7 @@ import apsw
 
 from parley.core.errors import SessionBusy
 from parley.stores.purging import BATCH_ROWS, END, PurgeCursor, batch_end
+from parley.stores.sqlite.cache import remove_of_session
 from parley.stores.sqlite.rows import column, rows
 from parley.stores.sqlite.sessions import find_session, lease_remaining
 
@@ -33,17 +34,21 @@ _REMOVE_SESSION = "DELETE FROM sessions WHERE id = ?"
 
 
 def mark_deleted(db: apsw.Connection, account: str, session_id: str, now: float) -> None:
-    """Hides the session from all readers. Raises SessionNotFound, SessionBusy."""
+    """Hides the session from all readers and removes its kept answers. Raises SessionNotFound, SessionBusy."""
     find_session(db, account, session_id)
     remaining = lease_remaining(db, session_id, now)
     if remaining:
         raise SessionBusy(session_id, remaining)
     db.execute(_MARK, (now, session_id))
+    remove_of_session(db, session_id)
 
 
 def mark_old(db: apsw.Connection, before: float, now: float, limit: int) -> int:
     """Marks sessions whose latest turn began before `before` and is not in progress. Returns their number."""
-    return len(column(db, _MARK_OLD, (now, before, limit)))
+    marked = column(db, _MARK_OLD, (now, before, limit))
+    for session_id in marked:
+        remove_of_session(db, session_id)
+    return len(marked)
 
 
 def find_deleted(db: apsw.Connection) -> str | None:
