@@ -14,11 +14,17 @@ from parley.app import make_backend
 from parley.cli.shared.checks import check_config
 from parley.config import ConfigError
 from parley.config.loader import parse
-from parley.core.errors import InvalidRequest, UpstreamMisconfigured, UpstreamQuotaExhausted, UpstreamRateLimited
+from parley.core.errors import (
+    InvalidRequest,
+    UpstreamError,
+    UpstreamMisconfigured,
+    UpstreamQuotaExhausted,
+    UpstreamRateLimited,
+)
 from parley.core.ports import Backend
-from tests.contract.backends import call, collect
+from tests.contract.backends import call, collect, completion_of
 from tests.contract.certificates import CERTIFICATE
-from tests.upstream import DONE, Events, Json, Received, ScriptedUpstream, hello
+from tests.upstream import DONE, Events, Json, Received, ScriptedUpstream, chunks, hello
 
 CONFIG = """
 backends:
@@ -161,17 +167,34 @@ async def test_a_failed_key_is_replaced(
 async def test_an_error_in_place_of_an_answer_counts_for_the_key(
     upstream: ScriptedUpstream, tmp_path: Path, streams: bool
 ) -> None:
-    """A key whose quota is reported with status 200 is left out by later calls, and whole answers go on at once."""
+    """A key whose quota is reported with status 200 is left out, and the call goes on with the next key."""
     upstream.answer(Events([QUOTA, DONE]) if streams else QUOTA)
     async with rotating(upstream, tmp_path) as backend:
-        if streams:
-            with pytest.raises(UpstreamQuotaExhausted):
-                await collect(backend, call())
-        else:
-            await backend.complete(call())
+        answer = completion_of(await collect(backend, call())) if streams else await backend.complete(call())
         for _ in range(3):
             await backend.complete(call())
+        assert (2, 1) == getattr(backend, "key_counts", None)
+    assert "Hello there." == answer.choices[0].message.content.string_value
     assert 1 == keys_of(upstream).count("key-number-1")
+
+
+async def test_a_stream_that_has_begun_is_not_repeated(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    """After an error event behind text, the answer is not requested with another key: the caller has a part of it."""
+    upstream.answer(Events([*chunks("Hel"), QUOTA, DONE]))
+    async with rotating(upstream, tmp_path) as backend:
+        with pytest.raises(UpstreamError):
+            await collect(backend, call())
+    assert ["key-number-1"] == keys_of(upstream)
+
+
+@pytest.mark.parametrize("streams", [False, True])
+async def test_each_key_is_tried_once_in_a_call(upstream: ScriptedUpstream, tmp_path: Path, streams: bool) -> None:
+    """A vendor that names a very short delay is not called again and again."""
+    upstream.default = Json({}, 429, {"Retry-After-Ms": "1"})
+    async with rotating(upstream, tmp_path) as backend:
+        with pytest.raises(UpstreamRateLimited):
+            await (collect(backend, call()) if streams else backend.complete(call()))
+    assert 3 == len(upstream.requests)
 
 
 async def test_without_a_working_key_the_failure_is_the_vendors(upstream: ScriptedUpstream, tmp_path: Path) -> None:

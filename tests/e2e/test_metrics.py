@@ -15,8 +15,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.e2e.conftest import write_config
-from tests.processes import ANY_PORTS, PATIENCE, Parley, run, started, until
-from tests.upstream import ScriptedUpstream
+from tests.processes import ANY_PORTS, PATIENCE, Parley, run, run_here, started, until
+from tests.upstream import Json, ScriptedUpstream
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 
@@ -26,7 +26,9 @@ def parley(the_upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFact
     """A Parley with two workers and the model `scripted`."""
     the_upstream.reset()
     folder = tmp_path_factory.mktemp("metrics")
-    with started("--config", str(write_config(folder, the_upstream)), "--workers", "2", folder=folder) as running:
+    config = write_config(folder, the_upstream)
+    config.write_text(config.read_text().replace("{kind: openai,", "{kind: openai, api_keys: [key-1, key-2],"))
+    with started("--config", str(config), "--workers", "2", folder=folder) as running:
         yield running
 
 
@@ -55,6 +57,18 @@ def test_each_call_is_counted_once_by_rpc_dialect_model_status_and_reason(parley
     assert before + 6 == total(parley, "gen_ai_server_request_duration_seconds_count", error_type="")
     assert before + 6 == total(parley, "parley_attempts_total", target="up", kind="first", outcome="completed")
     assert "x" * 50 not in parley.scrape()
+
+
+def test_a_key_without_quota_is_left_out(
+    parley: Parley, the_upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The call goes on with the other key; the metrics and the targets show the key that is left out."""
+    assert 0 == total(parley, "parley_backend_keys", backend="up", state="left_out")
+    the_upstream.answer(Json({"error": {"message": "used up", "code": "insufficient_quota"}}, 429))
+    assert "Hello there." == parley.chat("Hello")
+    assert 1 == total(parley, "parley_backend_keys", backend="up", state="left_out")
+    assert 3 == total(parley, "parley_backend_keys", backend="up", state="working")
+    assert "1/2 keys left out" in run_here("targets", "--state-dir", str(parley.folder / "state")).stdout
 
 
 def test_a_scrape_has_each_worker_and_envoy(parley: Parley) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 
 from parley.core.errors import UpstreamUnavailable
 from parley.core.routing.call_origin import PLAIN_ORIGIN
@@ -116,6 +117,15 @@ async def test_the_worst_breaker_of_all_workers_is_shown(tmp_path: Path) -> None
             *(shown["breaker"], shown["workers_open"], shown["workers"]),
             *(shown["cause"], 0 < shown["admits_in"] <= 10),
         )
+
+
+async def test_the_keys_that_a_worker_leaves_out_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a backend with several keys, the most that one worker leaves out are shown."""
+    async with _two_workers(tmp_path) as [(one, admin), (other, _)]:
+        for worker, counts in ((one, (3, 0)), (other, (1, 2))):
+            monkeypatch.setattr(worker.backend, "key_counts", counts, raising=False)
+        [shown] = [t for t in (await admin.call("ListTargets"))["targets"] if t["name"] == "scripted/upstream"]
+        assert (3, 2) == (shown["keys"], shown["keys_left_out"])
 
 
 async def test_an_outage_of_the_store_does_not_keep_an_operator_from_acting(tmp_path: Path) -> None:

@@ -77,7 +77,19 @@ class Runtime:
                 connections.add_metric((name, "used"), used)
                 connections.add_metric((name, "idle"), idle)
                 waiting.add_metric((name,), queued)
-        yield from (connections, waiting)
+        yield from (connections, waiting, self._keys())
+
+    def _keys(self) -> Metric:
+        keys = GaugeMetricFamily(
+            "parley_backend_keys",
+            "Keys of backends with several (`api_keys`): those that work (`working`), and those left out (`left_out`).",
+            labels=("backend", "state"),
+        )
+        for name, backend in islice(self.backends.items(), MAX_HISTOGRAMS):
+            counts = getattr(backend, "key_counts", None)  # backends with several keys have it
+            for state, count in zip(("working", "left_out"), counts or (), strict=False):
+                keys.add_metric((name, state), count)
+        return keys
 
     def _sessions(self) -> Iterator[Metric]:
         turns = self.turns

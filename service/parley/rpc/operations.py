@@ -120,6 +120,8 @@ class Operations:
             weight=target.weight,
             weight_override=self.overrides.read().targets.weights.get(target.name),
         )
+        if counts := getattr(target.backend, "key_counts", None):  # backends with several keys have it
+            found.keys, found.keys_left_out = sum(counts), counts[1]
         if (cause := breaker.cause()) is not None:
             found.cause = reason_name(cause.reason)
         if (delay := breaker.remaining_delay()) > 0:
@@ -203,5 +205,6 @@ def _add(known: messages.Target, other: messages.Target) -> None:
     known.opened |= other.opened
     for name in ("workers", "workers_open", "callers_open", "calls", "queued"):
         setattr(known, name, getattr(known, name) + getattr(other, name))
+    known.keys_left_out = max(known.keys_left_out, other.keys_left_out)
     if known.HasField("max_calls"):
         known.max_calls += other.max_calls

@@ -117,6 +117,8 @@ class Target(_message.Message):
     WEIGHT_FIELD_NUMBER: _builtins.int
     WEIGHT_OVERRIDE_FIELD_NUMBER: _builtins.int
     OPENED_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
+    KEYS_LEFT_OUT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name, `BACKEND` or `BACKEND/MODEL`, as in the prices of the configuration."""
     backend: _builtins.str
@@ -151,6 +153,10 @@ class Target(_message.Message):
     """The weight that an administrator has set in place of the configured one. Absent: none."""
     opened: _builtins.bool
     """Whether an administrator has opened the breaker, which then counts as open in all workers."""
+    keys: _builtins.int
+    """The keys of the backend, if it has several."""
+    keys_left_out: _builtins.int
+    """Those of the keys that are left out because they are refused or used up, in the worker that leaves out the most."""
     @_builtins.property
     def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The ids of the models that name this target."""
@@ -175,10 +181,12 @@ class Target(_message.Message):
         weight: _builtins.float = ...,
         weight_override: _builtins.float | None = ...,
         opened: _builtins.bool = ...,
+        keys: _builtins.int = ...,
+        keys_left_out: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_admits_in", b"_admits_in", "_cause", b"_cause", "_max_calls", b"_max_calls", "_weight_override", b"_weight_override", "admits_in", b"admits_in", "cause", b"cause", "max_calls", b"max_calls", "weight_override", b"weight_override"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_admits_in", b"_admits_in", "_cause", b"_cause", "_max_calls", b"_max_calls", "_weight_override", b"_weight_override", "admits_in", b"admits_in", "backend", b"backend", "breaker", b"breaker", "callers_open", b"callers_open", "calls", b"calls", "cause", b"cause", "max_calls", b"max_calls", "model", b"model", "models", b"models", "name", b"name", "opened", b"opened", "queued", b"queued", "unhealthy", b"unhealthy", "weight", b"weight", "weight_override", b"weight_override", "workers", b"workers", "workers_open", b"workers_open"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_admits_in", b"_admits_in", "_cause", b"_cause", "_max_calls", b"_max_calls", "_weight_override", b"_weight_override", "admits_in", b"admits_in", "backend", b"backend", "breaker", b"breaker", "callers_open", b"callers_open", "calls", b"calls", "cause", b"cause", "keys", b"keys", "keys_left_out", b"keys_left_out", "max_calls", b"max_calls", "model", b"model", "models", b"models", "name", b"name", "opened", b"opened", "queued", b"queued", "unhealthy", b"unhealthy", "weight", b"weight", "weight_override", b"weight_override", "workers", b"workers", "workers_open", b"workers_open"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__admits_in: _TypeAlias = _typing.Literal["admits_in"]  # noqa: Y015
     _WhichOneofArgType__admits_in: _TypeAlias = _typing.Literal["_admits_in", b"_admits_in"]  # noqa: Y015

@@ -1,13 +1,17 @@
 """Base class of backends that send a rejected call again, with another key or with a corrected body."""
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
 from parley.backends.deadlines import Deadlines
+from parley.backends.http.keys import KeyRing
 from parley.backends.http.listing import ListingBackend
 from parley.backends.http.response import Response
 from parley.core.errors import UpstreamError, UpstreamTimeout, UpstreamUnavailable
 from parley.core.messages.text_completion import TextCompletion
 from parley.core.offload import offload
 from parley.core.ports import UpstreamCall
-from parley.v1.chat_completions_pb2 import ChatCompletion
+from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
 
 
 class AdaptiveBackend(ListingBackend):
@@ -26,6 +30,28 @@ class AdaptiveBackend(ListingBackend):
                 if is_adapted or not self._adapts(error, call):
                     raise
                 is_adapted = True
+
+    def stream(self, call: UpstreamCall) -> AsyncGenerator[ChatCompletionChunk, None]:
+        """See `HttpBackend.stream`."""
+        return super().stream(call) if self._keys is None else self._stream_with(self._keys, call)
+
+    async def _stream_with(self, keys: KeyRing, call: UpstreamCall) -> AsyncGenerator[ChatCompletionChunk, None]:
+        """Requests a stream again while its first event says that its key failed and another one may work."""
+        has_begun = False
+        while True:
+            key_failures = call.key_failures
+            try:
+                async with aclosing(super().stream(call)) as chunks:
+                    async for chunk in chunks:
+                        if not has_begun:
+                            keys.record_success(call)
+                            has_begun = True
+                        yield chunk
+            except UpstreamError:
+                if has_begun or not keys.has_other(call, key_failures):
+                    raise
+            else:
+                return
 
     async def _open(self, call: UpstreamCall, body: bytes, deadlines: Deadlines) -> Response:
         is_adapted = False

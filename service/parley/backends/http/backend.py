@@ -73,6 +73,11 @@ class HttpBackend:
         """The used connections, the idle ones, and the calls that wait for one."""
         return self._endpoint.counts
 
+    @property
+    def key_counts(self) -> tuple[int, int] | None:
+        """The number of keys that work, and of those that are left out; None for a backend without several keys."""
+        return self._keys.counts if self._keys is not None else None
+
     async def complete(self, call: UpstreamCall) -> ChatCompletion:
         """Returns the complete answer; see the port."""
         return as_message(await self.complete_compact(call))
@@ -218,8 +223,6 @@ class HttpBackend:
             response = await self._endpoint.post(body, call, deadlines.first_token)
             if _can_be_read(response):
                 response.expire_at(_NEVER)  # from here on the watchdog limits the silence
-                if self._keys is not None:
-                    self._keys.record_success(call)
                 return response
             raise await self._response_error(response, call)
         except FAILURES as error:

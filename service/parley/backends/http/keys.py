@@ -52,6 +52,12 @@ class KeyRing:
         self._clock = clock
         self._latest = -1
 
+    @property
+    def counts(self) -> tuple[int, int]:
+        """The number of keys that work, and of those that are left out."""
+        left_out = sum(1 for one in self._breakers if one.failures)
+        return len(self._keys) - left_out, left_out
+
     def select(self, call: UpstreamCall) -> str:
         """Returns the key for a call, and records its index in the call."""
         size, now = len(self._keys), self._clock()
@@ -104,8 +110,9 @@ class KeyRing:
             call: The call.
             failures: The number of the call's failures of keys before the latest request.
         """
-        now = self._clock()
-        return call.key_failures > failures and any(self._admits(index, now) for index in range(len(self._keys)))
+        size, now = len(self._keys), self._clock()
+        # Each key once: a vendor may name a delay that is over at once.
+        return failures < call.key_failures < size and any(self._admits(index, now) for index in range(size))
 
     def _admits(self, index: int, now: float) -> bool:
         breaker = self._breakers[index]

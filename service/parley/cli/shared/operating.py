@@ -62,6 +62,8 @@ def state(target: Any) -> str:
         words += f" in {target.workers_open}/{target.workers}"
     if target.callers_open:
         words += f", {target.callers_open} callers"
+    if target.keys_left_out:
+        words += f", {target.keys_left_out}/{target.keys} keys left out"
     return f"{words}, unhealthy" if target.unhealthy else words
 
 
