@@ -34,7 +34,7 @@ _BATCH = 100
 _LOCK = "SELECT pg_try_advisory_lock(7012640071583062)"
 
 _STATE = "id, account, created, turn_count, lease_fence, completed_messages, lease_expires"
-_SESSION = f"{_STATE}, model, updated, forked_from, bytes, title, labels"
+_SESSION = f"{_STATE}, model, updated, forked_from, bytes, title, labels, folded_title"
 _TURN = (
     "session_id, number, state, reason, created, asked, messages, tokens, bytes, continues != 0 AS continues, "
     "metadata, usage, receipt"

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from parley.core.sessions import history
+from parley.core.sessions.search import folded
 from parley.stores import records
 from parley.stores.serialized import serialize
 from parley.v1.sessions_pb2 import Session, SessionMessage
@@ -19,7 +20,7 @@ class ImportRows(NamedTuple):
 
     Attributes:
         session: id, account, model, created, updated, turn_count, completed_messages, forked_from, title, labels,
-            bytes.
+            folded_title, bytes.
         turns: session_id, number, state, reason, created, asked, messages, tokens, bytes, continues, metadata, usage,
             receipt.
         messages: session_id, turn, position, message, system.
@@ -55,7 +56,7 @@ def rows(account: str, key: str, session: Session, messages: Sequence[SessionMes
     last = turns[-1][1] if turns else 0
     properties = (min(updated, float(session.created)), updated, last, completed, _origin(session))
     labels = records.merged_labels(None, dict(session.labels))
-    row = (key, account, session.model, *properties, session.title or None, labels, size)
+    row = (key, account, session.model, *properties, session.title or None, labels, folded(session.title) or None, size)
     return ImportRows(row, turns, stored, size, updated)
 
 

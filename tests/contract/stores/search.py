@@ -102,7 +102,46 @@ class SearchContract:
         await converse(store, "s", "pear", "a", new=True)
         assert ([], ["s"]) == (await _found(store, "apple"), await _found(store, "pear"))
 
-    @pytest.mark.parametrize("query", ["", "?!", "word " * 33])
+    @pytest.mark.parametrize(
+        ("text", "queries"),
+        [
+            (
+                'say "never" NEAR(it) -once OR twice*',
+                ['"never"', "NEAR(say)", "-once", "say OR twice", "nev* {say}: it"],
+            ),
+            ("words:apple AND 'pear' ^fig", ["words:apple", "' pear", "^fig", "AND", "apple + fig"]),
+            ("昨日、京都で寿司を食べた。𠮷野家", ["京都", "寿司を食べ", "𠮷野"]),
+            ("ฉันกินข้าวที่กรุงเทพ", ["กรุงเทพ", "ข้าว"]),
+            ("שלום עולם مرحبا بالعالم", ["עולם", "بالعالم"]),
+            ("party 🎉 at 8pm 👩‍👩‍👧", ["party 🎉", "🎉 8pm"]),
+            (f"x{'long' * 50} end", [f"x{'long' * 50}", f"x{'long' * 15}*", "end"]),
+            ("tab\tnew\nline\x1b[31m nul\0byte", ["tab new", "\x1b line", "nul\0byte"]),
+            ("a\u19b0b c\u1cf2d", ["a\u19b0b", "c\u1cf2d"]),
+        ],
+    )
+    async def test_hostile_text(self, store: Store, text: str, queries: list[str]) -> None:
+        """Words of any script are found; the syntax of databases in texts and queries has no meaning."""
+        await converse(store, "s", text, "a", new=True)
+        await converse(store, "other", "filler", "b", new=True)
+        for query in queries:
+            assert ["s"] == await _found(store, query), query
+            assert [] == await _found(store, f"{query} absent"), query
+
+    async def test_title_of_any_script(self, store: Store) -> None:
+        """A title is found in any letter case, without accents, and after each change of it; a fork has it, too."""
+        await converse(store, "s", "q", "a", new=True)
+        await store.update_session("ada", "s", "Привет, Übersicht", {})
+        await store.fork_session("ada", "s", "fork", None)
+        for query in ("привет", "ÜBERSICHT", "ubersicht", " вет, ü "):
+            assert ["fork", "s"] == await _found(store, query), query
+        await store.update_session("ada", "s", "100% _ done", {})
+        assert (["fork"], ["s"], []) == (
+            await _found(store, "Привет"),
+            await _found(store, "0% _ d"),
+            await _found(store, "1%d"),
+        )
+
+    @pytest.mark.parametrize("query", ["", "?!", "🎉", "\0", " ".join(map(str, range(65))), "x" * 1025])
     async def test_invalid_query(self, store: Store, query: str) -> None:
         """A query without words, or with too many, is refused."""
         with pytest.raises(InvalidRequest, match="query"):

@@ -15,16 +15,20 @@ from google.protobuf.struct_pb2 import Value
 from parley.core.errors import InvalidRequest
 from parley.v1.message_pb2 import Message
 
-MAX_WORDS = 32
+MAX_WORDS = 64
 """The words of a query."""
+MAX_QUERY_LENGTH = 1024
+"""The characters of a query."""
 
 _HASH_LENGTH = 8
 _MAX_WORD_LENGTH = 64  # characters; a longer one is indexed and looked for by its beginning
 _MAX_DOCUMENT_BYTES = 512 * 1024  # of the words of a turn: PostgreSQL stores up to 1 MiB
-# Languages that write without spaces: each character is a word.
-_ALONE = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
-_WORD = re.compile(rf"[{_ALONE}]|[^\W_{_ALONE}]+")
-_QUERY_WORD = re.compile(rf"([{_ALONE}]|[^\W_{_ALONE}]+)(\*?)")
+# Each character is a word: Chinese, Japanese, Korean, Thai, Lao, Burmese and Khmer, most of which have no spaces.
+_ALONE = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\U00020000-\U0003ffff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
+_NO_LETTERS = "_\u19b0-\u19c9\u1cf2\u1cf3"  # to SQLite's tokenizer; letters to Python
+_ANY = rf"(?=\w)[{_ALONE}]|[^\W{_NO_LETTERS}{_ALONE}]+"
+_WORD = re.compile(_ANY)
+_QUERY_WORD = re.compile(rf"({_ANY})(\*?)")
 
 
 class Word(NamedTuple):
@@ -40,11 +44,19 @@ class Word(NamedTuple):
 
 
 def query_words(account: str, text: str) -> list[Word]:
-    """Returns the words of a query. Raises InvalidRequest if it has none, or too many."""
-    found = [Word(_prefix(account) + word[:_MAX_WORD_LENGTH], bool(star)) for word, star in _matches(text)]
+    """Returns the words of a query. Raises InvalidRequest if it is too long, or has none or too many."""
+    if len(text) > MAX_QUERY_LENGTH:
+        raise InvalidRequest(f"`query` may have at most {MAX_QUERY_LENGTH} characters", param="query")
+    prefix = _prefix(account)
+    found = list(dict.fromkeys(Word(prefix + word[:_MAX_WORD_LENGTH], bool(star)) for word, star in _matches(text)))
     if not 0 < len(found) <= MAX_WORDS:
         raise InvalidRequest(f"`query` must have 1 to {MAX_WORDS} words of letters or digits", param="query")
     return found
+
+
+def title_part(text: str) -> str:
+    """Returns the part of a folded title that a query looks for."""
+    return folded(text).replace("\0", " ").strip()
 
 
 def document(account: str, messages: Iterable[Message]) -> list[str]:
@@ -53,7 +65,7 @@ def document(account: str, messages: Iterable[Message]) -> list[str]:
     found: dict[str, None] = {}
     for message in messages:
         for text in _texts(message):
-            for word in _WORD.findall(_folded(text)):
+            for word in _WORD.findall(folded(text)):
                 indexed = prefix + word[:_MAX_WORD_LENGTH]
                 if indexed in found:
                     continue
@@ -65,10 +77,10 @@ def document(account: str, messages: Iterable[Message]) -> list[str]:
 
 
 def _matches(text: str) -> list[tuple[str, str]]:
-    return _QUERY_WORD.findall(_folded(text))
+    return _QUERY_WORD.findall(folded(text))
 
 
-def _folded(text: str) -> str:
+def folded(text: str) -> str:
     """Returns a text without differences of letter case, width and accents."""
     apart = unicodedata.normalize("NFKD", text.casefold())
     return unicodedata.normalize("NFC", "".join(one for one in apart if not unicodedata.combining(one)))

@@ -8,7 +8,7 @@ from parley.core.errors import SessionNotFound
 from parley.core.ports import Claim, SessionFilter, StorageLimits, Window
 from parley.core.sessions import history, storage
 from parley.core.sessions.history import TurnSize
-from parley.core.sessions.search import query_words
+from parley.core.sessions.search import folded, query_words, title_part
 from parley.core.usage.tokens import estimate_tokens
 from parley.stores import paging, records
 from parley.stores.imports import ImportRows
@@ -41,12 +41,12 @@ ORDER BY updated DESC, id DESC LIMIT $6
 
 _SESSIONS = _listing()
 _SEARCH = _listing("""
-AND (position(lower($11::text COLLATE "C") IN lower(title COLLATE "C")) > 0 OR id IN (
+AND (position($11::text IN folded_title) > 0 OR id IN (
   SELECT session_id FROM parley.turn_words WHERE words @@ $10::text::tsquery
 ))
 """)
 _FOR_UPDATE = "SELECT title, labels FROM parley.sessions WHERE id = $1 AND account = $2 AND deleted IS NULL FOR UPDATE"
-_UPDATE = f"UPDATE parley.sessions SET title = $2, labels = $3 WHERE id = $1 RETURNING {_FIELDS}"
+_UPDATE = f"UPDATE parley.sessions SET title = $2, labels = $3, folded_title = $4 WHERE id = $1 RETURNING {_FIELDS}"
 # One statement reads one snapshot: between two statements, a turn could end after its request messages were read.
 _MESSAGES = """
 SELECT message, turn, position, state, reason, created, usage, metadata, receipt, found
@@ -85,10 +85,10 @@ WITH origin AS (
 ), made AS (
   INSERT INTO parley.sessions
     (id, account, model, created, updated, turn_count, completed_messages, lease_fence, forked_from, bytes, title,
-    labels)
+    labels, folded_title)
   SELECT $3, account, model, clock.now, clock.now, (SELECT coalesce(max(number), 0) FROM copied),
     (SELECT count(*) FROM copied_messages), 0, id,
-    (SELECT coalesce(sum(octet_length(message)), 0) FROM copied_messages), title, labels
+    (SELECT coalesce(sum(octet_length(message)), 0) FROM copied_messages), title, labels, folded_title
   FROM origin, (SELECT {now(5)} AS now) AS clock
   RETURNING {_FIELDS}
 ), turns AS (
@@ -109,8 +109,8 @@ WHERE session_id = $1 AND number <= $2 AND state = 'completed'
 """
 _IMPORT = """
 INSERT INTO parley.sessions (id, account, model, created, updated, turn_count, completed_messages, forked_from, title,
-  labels, bytes, lease_fence)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0) ON CONFLICT (id) DO NOTHING RETURNING id
+  labels, folded_title, bytes, lease_fence)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 0) ON CONFLICT (id) DO NOTHING RETURNING id
 """
 _IMPORT_TURN = """
 INSERT INTO parley.turns (session_id, number, state, reason, created, asked, messages, tokens, bytes, continues,
@@ -157,7 +157,7 @@ async def list_sessions(
         found = await db.fetch(_SESSIONS, *values)
     else:
         words = search.match(query_words(account, chosen.query))
-        found = await db.fetch(_SEARCH, *values, words, chosen.query)
+        found = await db.fetch(_SEARCH, *values, words, title_part(chosen.query))
     page = found[:page_size]
     token = paging.encode(page[-1]["updated"], page[-1]["id"]) if len(found) > page_size else None
     return [records.session(row) for row in page], token
@@ -172,7 +172,8 @@ async def update_session(
         if stored is None:
             raise SessionNotFound(session_id)
         new_title = stored["title"] if title is None else title or None
-        row = await db.fetchrow(_UPDATE, session_id, new_title, records.merged_labels(stored["labels"], labels))
+        merged = records.merged_labels(stored["labels"], labels)
+        row = await db.fetchrow(_UPDATE, session_id, new_title, merged, folded(new_title or "") or None)
     assert row is not None  # noqa: S101 - for the type checker
     return records.session(row)
 

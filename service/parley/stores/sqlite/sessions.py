@@ -11,7 +11,7 @@ from parley.core.errors import SessionNotFound
 from parley.core.ports import SessionFilter, StorageLimits, Window
 from parley.core.sessions import history, storage
 from parley.core.sessions.history import TurnSize
-from parley.core.sessions.search import query_words
+from parley.core.sessions.search import folded, query_words, title_part
 from parley.core.usage.tokens import estimate_tokens
 from parley.stores import paging, records
 from parley.stores.imports import ImportRows
@@ -50,7 +50,7 @@ AND NOT EXISTS (
 
 def _with_words() -> str:
     return """
-AND (instr(lower(title), lower(:text)) OR id IN (
+AND (instr(folded_title, :text) OR id IN (
   SELECT session_id FROM indexed_turns WHERE id IN (SELECT rowid FROM turn_words WHERE turn_words MATCH :words)
 ))
 """
@@ -86,8 +86,9 @@ WHERE session_id = ? AND state = 'completed' ORDER BY number DESC
 _SYSTEM_BYTES = "SELECT coalesce(sum(length(message)), 0) FROM messages WHERE session_id = ? AND system"
 
 _FORK = """
-INSERT INTO sessions (id, account, model, created, updated, turn_count, lease_fence, forked_from, bytes, title, labels)
-SELECT :new, account, model, :now, :now, 0, 0, id, :bytes, title, labels FROM sessions WHERE id = :id
+INSERT INTO sessions (id, account, model, created, updated, turn_count, lease_fence, forked_from, bytes, title, labels,
+  folded_title)
+SELECT :new, account, model, :now, :now, 0, 0, id, :bytes, title, labels, folded_title FROM sessions WHERE id = :id
 """
 _FORK_TURNS = """
 INSERT INTO turns
@@ -103,8 +104,8 @@ WHERE turns.session_id = :id AND number <= :through AND state = 'completed'
 """
 _IMPORT = """
 INSERT INTO sessions (id, account, model, created, updated, turn_count, completed_messages, forked_from, title, labels,
-  bytes, lease_fence)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT DO NOTHING RETURNING id
+  folded_title, bytes, lease_fence)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT DO NOTHING RETURNING id
 """
 _IMPORT_TURN = """
 INSERT INTO turns (session_id, number, state, reason, created, asked, messages, tokens, bytes, continues, metadata,
@@ -146,7 +147,7 @@ def list_sessions(
     if chosen.labels:
         values["labels"], more = records.wanted_labels(chosen.labels), _with_labels()
     if chosen.query is not None:
-        values |= {"words": search.match(query_words(account, chosen.query)), "text": chosen.query}
+        values |= {"words": search.match(query_words(account, chosen.query)), "text": title_part(chosen.query)}
         more += _with_words()
     found = rows(db, _listing(more) if more else _SESSIONS, values)
     page = found[:page_size]
@@ -160,7 +161,8 @@ def update_session(
     """Changes the title and the labels. Raises SessionNotFound, InvalidRequest."""
     find_session(db, account, session_id)
     if title is not None:
-        db.execute("UPDATE sessions SET title = ? WHERE id = ?", (title or None, session_id))
+        values = (title or None, folded(title) or None, session_id)
+        db.execute("UPDATE sessions SET title = ?, folded_title = ? WHERE id = ?", values)
     if labels:
         stored = column(db, "SELECT labels FROM sessions WHERE id = ?", (session_id,))[0]
         changed = records.merged_labels(stored, labels)
