@@ -26,6 +26,16 @@ async def test_title_and_labels_reach_the_service(client: aiohttp.ClientSession,
     assert ParseDict({"chatSessionId": _ID, **body}, messages.UpdateSessionRequest()) == worker.request
 
 
+async def test_added_content_is_exact(client: aiohttp.ClientSession, worker: Worker) -> None:
+    """Parts with large numbers and own fields arrive as text in their order."""
+    content = '[{"type":"text","text":"q","z":9007199254740993,"a":{"y":1.50,"b":[12345678901234567890123]}}]'
+    body = f'{{"messages":[{{"role":"user","content":{content}}}]}}'
+    headers = {"content-type": "application/json"}
+    async with client.post(f"{_PATH}/messages", data=body, headers=headers) as response:
+        assert 200 == response.status
+    assert f'{{"content":{content}}}' == worker.request.messages[0].extra_json
+
+
 async def test_search_reaches_the_service(client: aiohttp.ClientSession, worker: Worker) -> None:
     """The query and each label become fields of the list."""
     async with client.get("/api/v1/sessions?query=refund+order&labels=team%3Dblue&labels=open") as response:

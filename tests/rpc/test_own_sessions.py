@@ -169,6 +169,23 @@ async def test_added_messages_are_history(service: Service) -> None:
     assert ["completed"] * 2 == [one.state for one in found.messages[:2]]
 
 
+async def test_added_messages_keep_the_order_of_keys(service: Service) -> None:
+    """Unknown fields of a message and of a part that are Structs are stored in the order of the request's bytes."""
+    names = [f"k{number:02}" for number in range(40)]
+    added = {
+        "role": "user",
+        "parts": [{"text": "q", "extra": dict.fromkeys(names, 1)}],
+        "extra": dict.fromkeys(names, 2),
+    }
+    fields = {"chatSessionId": "s", "model": "own", "messages": [added]}
+    sent = ParseDict(fields, messages.AddSessionMessagesRequest()).SerializeToString(deterministic=True)  # sorted keys
+    async with grpc.aio.insecure_channel(service.worker.address) as channel:
+        await channel.unary_unary("/parley.v1.Sessions/AddSessionMessages")(sent, metadata=service.caller())
+    line = json.loads((await service.exported()).splitlines()[1])
+    assert names == [name for name in line["content"][0] if name in names]
+    assert names == [name for name in line if name in names]
+
+
 async def test_messages_are_added_once_per_key(service: Service) -> None:
     """A repeated call with an `Idempotency-Key` gets the first answer; another request with it fails."""
     request = ParseDict(

@@ -11,7 +11,10 @@ from parley.core.errors import InvalidRequest
 from parley.core.offload import LARGE_BYTES, offload, record_size
 from parley.rpc import errors, request_forms, typed_forms
 from parley.rpc.call import Call
+from parley.rpc.field_forms import STRUCT, forms_in
+from parley.rpc.key_order import keep_key_order
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
+from parley.v1.sessions_pb2 import AddSessionMessagesRequest
 
 _TYPED = frozenset({"CreateChatCompletion", "StreamChatCompletion"})  # the methods that the edge does not call for REST
 # The violations of a body that the edge cannot forward. The edge does not authenticate: it sends the call without the
@@ -40,6 +43,8 @@ def decoder(read: Callable[[bytes], Any], name: str) -> Callable[[Call, Any], Aw
             call.shape = request_forms.read(request, data)
             if name in _TYPED:
                 typed_forms.infer_types(request, call.shape)
+        elif isinstance(request, AddSessionMessagesRequest) and forms_in(request) & STRUCT:
+            keep_key_order(request, data)
         return request
 
     async def decode(call: Call, data: Any) -> Any:

@@ -9,12 +9,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import orjson
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, struct_pb2
+from google.api import httpbody_pb2
+from google.protobuf import any_pb2, descriptor_pb2, descriptor_pool, message_factory, struct_pb2
 from google.protobuf.descriptor import Descriptor
+from google.protobuf.message import Message
 
 from parley.core.messages.proto_json import number
-from parley.v1 import chat_completions_pb2, message_pb2
+from parley.v1 import chat_completions_pb2, message_pb2, receipt_pb2, sessions_pb2
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
+from parley.v1.sessions_pb2 import AddSessionMessagesRequest
 
 
 def _structs(kind: Descriptor) -> Iterator[tuple[str, tuple[tuple[str, str], ...]]]:
@@ -31,7 +34,7 @@ STRUCTS = dict(_structs(CreateChatCompletionRequest.DESCRIPTOR))
 """By the full name of a type: its Struct fields, each with the field that has the same object as text."""
 
 
-def keep_key_order(request: CreateChatCompletionRequest, data: bytes) -> None:
+def keep_key_order(request: CreateChatCompletionRequest | AddSessionMessagesRequest, data: bytes) -> None:
     """Replaces every Struct that has a text field beside it by that text, unless the text is set already.
 
     Args:
@@ -41,7 +44,7 @@ def keep_key_order(request: CreateChatCompletionRequest, data: bytes) -> None:
     Raises:
         google.protobuf.message.DecodeError: The bytes cannot be decoded.
     """
-    _copy_order(request, _ORDERED_REQUEST.FromString(data))
+    _copy_order(request, _ORDERED[type(request)].FromString(data))
 
 
 def _copy_order(target: Any, source: Any) -> None:
@@ -75,24 +78,28 @@ def _value(value: Any) -> Any:
     return None if kind in (None, "null_value") else getattr(value, kind)
 
 
-def _ordered_request() -> Any:
+def _ordered(*kinds: type[Message]) -> dict[type[Message], Any]:
     pool = descriptor_pool.DescriptorPool()
-    for module in (struct_pb2, message_pb2, chat_completions_pb2):
+    for module in _FILES:
         file = descriptor_pb2.FileDescriptorProto()
         module.DESCRIPTOR.CopyToProto(file)
         _without_maps(file)
         pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName(CreateChatCompletionRequest.DESCRIPTOR.full_name))
+    return {
+        kind: message_factory.GetMessageClass(pool.FindMessageTypeByName(kind.DESCRIPTOR.full_name)) for kind in kinds
+    }
 
 
 def _without_maps(file: descriptor_pb2.FileDescriptorProto) -> None:
     """Drops the services, and makes the map of Struct a repeated field."""
     file.ClearField("service")
-    kept = [name for name in file.dependency if not name.startswith("google/api/")]
+    kept = [name for name in file.dependency if not name.startswith("google/api/") or name in _NAMES]
     file.dependency[:] = kept
     for message in file.message_type:
         if message.name == "Struct":
             message.nested_type[0].ClearField("options")
 
 
-_ORDERED_REQUEST = _ordered_request()
+_FILES: Any = (struct_pb2, any_pb2, httpbody_pb2, message_pb2, receipt_pb2, chat_completions_pb2, sessions_pb2)
+_NAMES = {module.DESCRIPTOR.name for module in _FILES}
+_ORDERED = _ordered(CreateChatCompletionRequest, AddSessionMessagesRequest)
