@@ -6,6 +6,8 @@ range or other values.
 
 from typing import NamedTuple
 
+from parley.core.messages.roles import ROLES
+
 Range = tuple[int, int]
 
 
@@ -48,7 +50,6 @@ RANGES: dict[str, Range] = {f"{_CHAT}.{name}": bounds for name, bounds in CHAT_R
 DIALECT_RANGES: dict[str, dict[str, Range]] = {"upchatty": {"temperature": (0, 1)}}
 """The narrower ranges of a completion's fields in one dialect, which the edge enforces."""
 
-ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 TOOL_CHOICES = ("none", "auto", "required")
 FUNCTION_CALLS = ("none", "auto")
 

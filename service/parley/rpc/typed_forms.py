@@ -7,7 +7,7 @@ arrives, those of an answer are set as it leaves.
 from collections.abc import Iterator
 from typing import Any
 
-from parley.rpc.json_values import to_value
+from parley.core.messages.json_values import to_value
 from parley.rpc.message_validation import Fault
 from parley.rpc.request_shape import RequestShape
 from parley.rpc.typed_parts import JsonParts, read_parts, with_members

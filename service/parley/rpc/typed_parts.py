@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from parley.core.messages import extra_fields
-from parley.rpc.json_values import MAX_TEXT_DEPTH, is_deep
+from parley.core.messages.json_values import MAX_TEXT_DEPTH, is_deep
 from parley.rpc.message_validation import Fault
 from parley.v1.message_pb2 import AudioContent, ContentPart, FileContent, ImageContent
 

@@ -12,9 +12,9 @@ from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct, Value
 
 from parley.core.messages import extra_fields
+from parley.core.messages.json_values import MAX_TEXT_DEPTH, is_deep, to_value
 from parley.core.messages.typed_fields import json_fields
 from parley.rpc.field_forms import TEXTS, forms_in, parley_type
-from parley.rpc.json_values import MAX_TEXT_DEPTH, is_deep, to_value
 from parley.rpc.message_validation import Fault
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
 from parley.v1.sessions_pb2 import ListSessionMessagesResponse

@@ -10,6 +10,7 @@ from parley.core.messages.roles import is_system
 from parley.core.ports import TurnEnd
 from parley.core.session_ids import public_id
 from parley.core.sessions.history import TurnSize
+from parley.core.sessions.labels import MAX_LABELS
 from parley.core.usage.tokens import message_tokens
 from parley.v1.message_pb2 import Message, Usage
 from parley.v1.receipt_pb2 import Receipt
@@ -21,8 +22,6 @@ PIECE_MESSAGES = 500
 """The messages of a history that are read and parsed at once."""
 FORK_MESSAGES = 20_000
 """The maximum number of messages that a fork copies."""
-MAX_LABELS = 16
-"""The maximum number of labels of a session."""
 FORK_BYTES = 64 << 20
 """The maximum bytes that a fork copies."""
 

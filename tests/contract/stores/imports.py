@@ -16,6 +16,9 @@ from parley.v1.message_pb2 import Message, Usage
 from parley.v1.receipt_pb2 import Attempt, Receipt
 from tests.contract.stores.making import Clock, begin, complete, converse, end_incomplete, message, texts
 
+_SESSION: dict[str, Any] = {"object": "chat.session", "id": "s", "model": "m", "created": 1, "updated": 1}
+_MESSAGE: dict[str, Any] = {"role": "user", "content": "q", "turn": 1, "state": "completed", "created": 1}
+
 
 async def _exported(store: Store, account: str = "ada") -> list[Any]:
     return [json.loads(line) async for line in lines(store, account, SessionFilter())]
@@ -119,3 +122,49 @@ class ImportContract:
             await _import(store, [session, line])
         before = int(isinstance(line, dict) and "role" not in line)
         assert before == len(await _exported(store, "bob"))
+
+    @pytest.mark.parametrize(
+        ("line", "reason"),
+        [
+            (_SESSION | {"title": "x" * 513}, "`title`"),
+            (_SESSION | {"title": "\0"}, "`title`"),
+            (_SESSION | {"model": "a\0b"}, "`model`"),
+            (_SESSION | {"model": "m" * 257}, "`model`"),
+            (_SESSION | {"forked_from": "\0"}, "`forked_from`"),
+            (_SESSION | {"labels": {f"l{number}": "" for number in range(10_000)}}, "labels"),
+            (_SESSION | {"labels": {"": "x"}}, "labels"),
+            (_SESSION | {"labels": {"a": "x" * 513}}, "labels"),
+            (_SESSION | {"labels": {"a": "\0"}}, "labels"),
+            (_SESSION | {"labels": {"a": 1}}, "`labels` has a wrong type"),
+            (_SESSION | {"title": "\ud800"}, "`title` has a wrong type"),
+            (_SESSION | {"created": float("inf")}, "JSON object"),
+            (_MESSAGE | {"odd": "\ud800"}, "`message` has a wrong type"),
+            (_MESSAGE | {"odd": json.loads("[" * 200 + "]" * 200)}, "nested too deeply"),
+            (_MESSAGE | {"content": json.loads("[" * 200 + "]" * 200)}, "nested too deeply"),
+            (_MESSAGE | {"reason": "\0"}, "`reason`"),
+            (_MESSAGE | {"role": "\0"}, "`role`"),
+            (_MESSAGE | {"metadata": {"a": 1}}, "`metadata` has a wrong type"),
+            ({"message": "text", "turn": 1, "state": "completed"}, "`message` has a wrong type"),
+        ],
+    )
+    async def test_hostile_line(self, store: Store, line: dict[str, Any], reason: str) -> None:
+        """A line with values that other calls would refuse is refused with its number."""
+        exported = [_SESSION, line] if line.keys() >= {"turn"} else [line]
+        with pytest.raises(InvalidRequest, match=f"Line {len(exported)}.*{reason}"):
+            await _import(store, exported)
+        assert [] == await _exported(store, "bob")
+
+    async def test_exact_json(self, store: Store) -> None:
+        """Large numbers, the order of keys and unknown fields with the names of a turn's survive unchanged."""
+        part = {"type": "text", "text": "q", "z": 9007199254740993, "a": {"y": 1.50, "b": [12345678901234567890123]}}
+        kept = {"metadata": {"n": 1}, "turn": "x", "state": None, "deep": json.loads("[" * 60 + "]" * 60)}
+        lines_sent = [
+            _SESSION,
+            _MESSAGE | {"content": [part], "note": {"z": 18446744073709551616, "a": 1}},
+            {"message": {"role": "assistant", "content": "a", **kept}, "turn": 1, "state": "completed", "created": 1},
+        ]
+        await _import(store, lines_sent)
+        found = [line async for line in lines(store, "bob", SessionFilter())]
+        sent = [json.dumps(line, separators=(",", ":")) for line in (part, lines_sent[1]["note"], kept)]
+        for expected, line in zip(sent, (found[1], found[1], found[2]), strict=True):
+            assert expected.strip("{}") in line.decode()

@@ -33,6 +33,11 @@ def loads(text: str | bytes) -> Any:
     return _decode(text.decode() if isinstance(text, bytes) else text)
 
 
+def loads_strictly(text: str | bytes) -> Any:
+    """Reads JSON as `loads` does, but only what RFC 8259 allows. Raises ValueError, RecursionError."""
+    return _decode_strictly(text.decode() if isinstance(text, bytes) else text)
+
+
 def read_object(text: str) -> dict[str, Any] | None:
     """Reads the text of a JSON object; returns None for any other text.
 

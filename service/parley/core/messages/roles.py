@@ -2,6 +2,8 @@
 
 from parley.v1.message_pb2 import Message
 
+ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+"""All roles."""
 _SYSTEM = frozenset({"system", "developer"})
 
 

@@ -8,14 +8,22 @@ from parley.core.errors import InvalidRequest, SessionNotFound
 from parley.core.messages import extra_fields
 from parley.core.messages.ids import canonical_session_id
 from parley.core.messages.json_proto import fill
+from parley.core.messages.json_values import MAX_TEXT_DEPTH, is_deep
+from parley.core.messages.roles import ROLES
 from parley.core.offload import offload
 from parley.core.ports import Caller, SessionStore, StorageLimits
 from parley.core.session_ids import chosen_key, is_valid, session_keys
+from parley.core.sessions.export import TURN_FIELDS
+from parley.core.sessions.labels import MAX_LABELS, name_fault, title_fault, value_fault
 from parley.v1.sessions_pb2 import Session, SessionMessage
 
 _OBJECT = "chat.session"
-_TURN_FIELDS = frozenset({"turn", "state", "reason", "created", "usage", "metadata", "receipt"})
 _STATES = frozenset({"in_progress", "completed", "incomplete"})
+_REASONS = frozenset({"", "cancelled", "failed", "deadline", "shutdown", "crashed"})
+_MAX_DEPTH = (
+    MAX_TEXT_DEPTH + 9
+)  # the text of unknown fields is up to nine levels deep in a line, as that of a tool call
+_MAX_MODEL_LENGTH = 256
 
 
 @dataclass(slots=True)
@@ -86,7 +94,7 @@ def read(lines: Iterable[bytes]) -> Iterator[ImportedSession]:
         if not line.strip():
             continue
         data = _object(number, line)
-        if "role" not in data:
+        if "role" not in data and "message" not in data:
             if current is not None:
                 yield current
             current = ImportedSession(number, _session(number, data))
@@ -100,11 +108,13 @@ def read(lines: Iterable[bytes]) -> Iterator[ImportedSession]:
 
 def _object(number: int, line: bytes) -> dict[str, Any]:
     try:
-        data = extra_fields.loads(line)
+        data = extra_fields.loads_strictly(line)
     except (ValueError, RecursionError):
         data = None
     if not isinstance(data, dict):
         raise _invalid(number, "it must be a JSON object")
+    if is_deep(data, _MAX_DEPTH):
+        raise _invalid(number, "it is nested too deeply")
     return data
 
 
@@ -117,21 +127,43 @@ def _session(number: int, data: dict[str, Any]) -> Session:
     session.id = canonical_session_id(session.id)
     if session.object != _OBJECT or not session.model or not is_valid(session.id):
         raise _invalid(number, f"a session needs `object` ({_OBJECT}), `model`, and an `id` of printable ASCII")
+    if fault := _session_fault(session):
+        raise _invalid(number, fault)
     return session
 
 
+def _session_fault(session: Session) -> str | None:
+    """Returns what the other calls would not accept of a session; None for a valid one."""
+    if len(session.model) > _MAX_MODEL_LENGTH or "\0" in session.model:
+        return f"`model` may have at most {_MAX_MODEL_LENGTH} characters, and no NUL"
+    if session.HasField("forked_from") and not is_valid(session.forked_from):
+        return "`forked_from` must be the id of a session"
+    if len(session.labels) > MAX_LABELS:
+        return f"`labels` may have at most {MAX_LABELS} entries"
+    faults = (name_fault(name) or value_fault(value) for name, value in session.labels.items())
+    return title_fault(session.title) or next(filter(None, faults), None)
+
+
 def _message(number: int, data: dict[str, Any], current: ImportedSession) -> SessionMessage:
-    turn = {name: value for name, value in data.items() if name in _TURN_FIELDS}
-    message = {name: value for name, value in data.items() if name not in _TURN_FIELDS}
     found = SessionMessage()
     try:
-        fill(found, {**turn, "message": message})
+        fill(found, data if "role" not in data else _nested(data))
     except ValueError as error:
         raise _invalid(number, str(error)) from error
     last = current.messages[-1].turn if current.messages else 1
     if found.state not in _STATES or not last <= found.turn < 2**31:
         raise _invalid(number, "a message needs its `state`, and a `turn` that is not before that of the line above")
+    if found.reason not in _REASONS:
+        raise _invalid(number, f"`reason` must be one of: {', '.join(sorted(_REASONS)[1:])}")
+    if found.message.role not in ROLES:
+        raise _invalid(number, f"`role` must be one of: {', '.join(ROLES)}")
     return found
+
+
+def _nested(data: dict[str, Any]) -> dict[str, Any]:
+    """Returns the fields of a turn, and those of its message in `message`."""
+    turn = {name: value for name, value in data.items() if name in TURN_FIELDS}
+    return {**turn, "message": {name: value for name, value in data.items() if name not in TURN_FIELDS}}
 
 
 def _invalid(number: int, reason: str) -> InvalidRequest:

@@ -34,9 +34,18 @@ async def lines(store: SessionStore, account: str, session_id: str) -> AsyncGene
             yield line(message)
 
 
+TURN_FIELDS = frozenset(field.json_name for field in SessionMessage.DESCRIPTOR.fields) - {"message"}
+"""The fields of a turn in each of its messages."""
+
+
 def fields(message: SessionMessage) -> dict[str, Any]:
-    """Returns a message as JSON data: its fields, then those of its turn."""
+    """Returns a message as JSON data: its fields, then those of its turn.
+
+    A message with an unknown field of the name of one of its turn's is in `message`.
+    """
     turn: dict[str, Any] = from_message(message)
+    if not TURN_FIELDS.isdisjoint(turn.get("message", ())):
+        return turn
     return {**turn.pop("message", {}), **turn}
 
 
