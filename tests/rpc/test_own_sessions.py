@@ -180,7 +180,8 @@ async def test_added_messages_keep_the_order_of_keys(service: Service) -> None:
     fields = {"chatSessionId": "s", "model": "own", "messages": [added]}
     sent = ParseDict(fields, messages.AddSessionMessagesRequest()).SerializeToString(deterministic=True)  # sorted keys
     async with grpc.aio.insecure_channel(service.worker.address) as channel:
-        await channel.unary_unary("/parley.v1.Sessions/AddSessionMessages")(sent, metadata=service.caller())
+        call: Any = channel.unary_unary("/parley.v1.Sessions/AddSessionMessages")
+        await call(sent, metadata=service.caller())
     line = json.loads((await service.exported()).splitlines()[1])
     assert names == [name for name in line["content"][0] if name in names]
     assert names == [name for name in line if name in names]

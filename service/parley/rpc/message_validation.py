@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from google.protobuf.struct_pb2 import Value
 
-from parley.rpc.field_rules import ROLES
+from parley.core.messages.roles import ROLES
 from parley.v1.message_pb2 import Message
 
 Fault = tuple[str, str] | tuple[str, str, str]
