@@ -81,10 +81,17 @@ class _Caller:
         """Returns a model."""
         return await self._stubs[1].GetModel(messages.GetModelRequest(model=name), metadata=self._metadata)
 
-    async def sessions(self) -> list[str]:
-        """Returns the models of the sessions that the key may read."""
-        found = await self._stubs[2].ListSessions(sessions_pb2.ListSessionsRequest(), metadata=self._metadata)
+    async def sessions(self, model: str | None = None) -> list[str]:
+        """Returns the models of the sessions that the key may read, of one model or of all."""
+        request = sessions_pb2.ListSessionsRequest(model=model)
+        found = await self._stubs[2].ListSessions(request, metadata=self._metadata)
         return [session.model for session in found.sessions]
+
+    async def add(self, model: str | None, session_id: str) -> None:
+        """Adds a message to a session."""
+        request = sessions_pb2.AddSessionMessagesRequest(session_id=session_id, model=model or "")
+        request.messages.add(role="user").content.string_value = "Note"
+        await self._stubs[2].AddSessionMessages(request, metadata=self._metadata)
 
 
 @pytest.fixture
@@ -186,3 +193,56 @@ async def test_the_sessions_of_a_model_survive_its_new_name(tmp_path: Path, log_
             assert "described" == answer.model
         assert ["kept"] == await caller.sessions()
         assert 7 == len(worker.backend.calls[-1].request.messages)
+
+
+_OWN_IDS = """
+backends: {scripted: {kind: openai, base_url: "http://127.0.0.1:1/v1"}}
+models:
+  - id: new
+    targets: [{backend: scripted}]
+    sessions: {mode: auto, ids: caller}
+    aliases: [{id: old}]
+"""
+
+
+async def test_callers_choose_ids_of_sessions_under_an_alias_too(tmp_path: Path, log_file: Path) -> None:
+    """A session is created at its first use under any id of the model, and continued under all of them."""
+    async with serving(tmp_path, _OWN_IDS) as worker, grpc.aio.insecure_channel(worker.address) as channel:
+        caller = _Caller(worker, channel)
+        for model in ("old", "new"):
+            answer, headers = await caller.chat(model, chatSessionId=f"of-{model}")
+            assert ("new", f"of-{model}") == (answer.model, headers["x-chat-session-id"])
+        for name in ("old", "new", None):
+            await caller.add(name, "of-old")
+            await caller.chat(name, chatSessionId="of-old")
+        await caller.add("old", "added")
+        assert 3 * ["new"] == await caller.sessions()
+        assert 10 == len(worker.backend.calls[-1].request.messages)
+
+
+async def test_a_session_of_an_old_id_is_added_to_and_listed_under_the_new_one(tmp_path: Path, log_file: Path) -> None:
+    """The session keeps the id that it was stored with, which is no other model."""
+    before = _OWN_IDS.replace("id: new", "id: old").replace("    aliases: [{id: old}]\n", "")
+    async with serving(tmp_path, before) as worker, grpc.aio.insecure_channel(worker.address) as channel:
+        await _Caller(worker, channel).chat("old", chatSessionId="mine")
+    async with serving(tmp_path, _OWN_IDS) as worker, grpc.aio.insecure_channel(worker.address) as channel:
+        caller = _Caller(worker, channel)
+        for model in ("old", "new", None):
+            await caller.add(model, "mine")
+            await caller.chat(model, chatSessionId="mine")
+        assert [["old"], ["old"]] == [await caller.sessions("new"), await caller.sessions("old")]
+
+
+async def test_a_session_of_an_alias_that_is_removed_names_it(tmp_path: Path, log_file: Path) -> None:
+    """The caller learns which model the session has, and can read it; a renamed model without its alias is another."""
+    before = _OWN_IDS.replace("id: new", "id: old").replace("    aliases: [{id: old}]\n", "")
+    async with serving(tmp_path, before) as worker, grpc.aio.insecure_channel(worker.address) as channel:
+        await _Caller(worker, channel).chat("old", chatSessionId="mine")
+    after = _OWN_IDS.replace("    aliases: [{id: old}]\n", "")
+    async with serving(tmp_path, after) as worker, grpc.aio.insecure_channel(worker.address) as channel:
+        caller = _Caller(worker, channel)
+        with pytest.raises(grpc.aio.AioRpcError, match='belongs to the model "old"'):
+            await caller.chat("new", chatSessionId="mine")
+        with pytest.raises(grpc.aio.AioRpcError, match='Unknown model "old"'):
+            await caller.chat(None, chatSessionId="mine")
+        assert ["old"] == await caller.sessions()

@@ -246,6 +246,11 @@ class Model(Strict):
         """What a request has named in place of the `*` of a wildcard; empty for other models."""
         return self.id[len(self.label) - 1 :] if self.is_wildcard and self.id != self.label else ""
 
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """All ids of the model: its own, then its aliases."""
+        return (self.id, *(alias.id for alias in self.aliases))
+
     def named(self, model_id: str) -> "Model":
         """Returns this model under another id: one that a wildcard stands for, or an alias."""
         named = replace(self, id=model_id)

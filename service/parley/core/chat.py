@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from parley.config import Model
 from parley.core.cache.answers import HIT, AnswerCache, CacheUse
 from parley.core.call import CallOptions, CallOutcome, ChatCall
-from parley.core.errors import DeadlineExceeded, ParleyError, UnsupportedParameter
+from parley.core.errors import DeadlineExceeded, ParleyError, SessionNotFound, UnsupportedParameter
 from parley.core.messages import functions
 from parley.core.messages.text_completion import TextCompletion, as_message
 from parley.core.offload import LARGE_MESSAGES, record_size
@@ -196,9 +196,11 @@ class Chat:
         """Returns the model under the id that its session was stored with, which may be an alias by now."""
         if not request.HasField("session_id"):
             return model
-        session = await self._store.get_session(caller.account, request.session_id)
-        is_alias = any(alias.id == session.model for alias in model.aliases)
-        return model.named(session.model) if is_alias else model
+        try:
+            session = await access.find_session(self._store, caller, request.session_id)
+        except SessionNotFound:
+            return model  # the turn creates it, or fails
+        return model.named(session.model) if session.model in model.ids else model
 
     async def _admit_replay(self, caller: Caller, outcome: CallOutcome) -> None:
         """Charges one request for a stored answer."""

@@ -1,6 +1,6 @@
 """The sessions that a caller may use: those of its account, of the models that its key may use."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from typing import TypeVar
 
@@ -59,16 +59,16 @@ async def require_session(store: SessionStore, caller: Caller, session_id: str) 
         await find_session(store, caller, session_id)
 
 
-def permitted(caller: Caller, model: str | None, since: int | None, before: int | None) -> SessionFilter:
+def permitted(caller: Caller, ids: Collection[str] | None, since: int | None, before: int | None) -> SessionFilter:
     """Returns the filter of a list of sessions, narrowed to the models that the key may use.
 
     Args:
         caller: The caller.
-        model: The id of the requested model; None for all.
+        ids: The ids of the requested model; None for all models.
         since: The earliest time of the latest turn, in Unix seconds.
         before: The end of the time of the latest turn, in Unix seconds.
     """
     models = caller.models or None
-    if model is not None:
-        models = frozenset({model} if caller.may_use(model) else ())
+    if ids is not None:
+        models = frozenset(filter(caller.may_use, ids))
     return SessionFilter(models, since, before)

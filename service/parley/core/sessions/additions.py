@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from parley.config import Model
-from parley.core.errors import SessionNotFound, SessionOfOtherModel
+from parley.core.errors import ModelNotFound, SessionNotFound, SessionOfOtherModel
 from parley.core.ports import Caller, Claim, StorageLimits, Store, TurnBegin, TurnEnd, Window
 from parley.core.session_ids import chosen_key, public_id
 from parley.core.sessions.access import find_key, find_session
@@ -96,9 +96,18 @@ class Additions:
             if not request.model:
                 raise
             return self._new_place(request, caller)
-        if request.model and request.model != session.model:
+        if request.model and not self._has_id(caller, request.model, session.model):
             raise SessionOfOtherModel(request.session_id, session.model)
         return _Place(await find_key(self._store, caller.account, request.session_id), session.model)
+
+    def _has_id(self, caller: Caller, requested: str, model_id: str) -> bool:
+        """Returns whether a requested id and that of a session are those of one model."""
+        if requested == model_id:
+            return True
+        try:
+            return model_id in self._find_model(caller, requested).ids
+        except ModelNotFound:
+            return False
 
     def _new_place(self, request: AddSessionMessagesRequest, caller: Caller) -> _Place:
         """Returns the place of a new session. Raises SessionNotFound if callers of the model do not choose ids."""

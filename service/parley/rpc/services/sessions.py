@@ -1,6 +1,6 @@
 """The `Sessions` service: reads, forks and deletes the caller's own sessions."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from contextlib import aclosing
 from dataclasses import replace
 from typing import TypeVar
@@ -10,7 +10,7 @@ from google.api.httpbody_pb2 import HttpBody
 from google.protobuf.message import Message
 
 from parley.config import Model
-from parley.core.errors import InvalidRequest, ParleyError
+from parley.core.errors import InvalidRequest, ModelNotFound, ParleyError
 from parley.core.messages.ids import canonical_session_id
 from parley.core.messages.ids import session_id as new_session_id
 from parley.core.messages.proto_json import dumps, from_message
@@ -47,6 +47,7 @@ class SessionsServicer(services.SessionsServicer):
     ) -> None:
         self._store = store
         self._additions = Additions(store, find_model)
+        self._find_model = find_model
         self._storage_limits = storage_limits
         self._keyed = KeyedWrites(store)
 
@@ -59,7 +60,7 @@ class SessionsServicer(services.SessionsServicer):
         is_complete = not request.HasField("query") or await self._store.index_sessions(caller().account)
         sessions, token = await self._store.list_sessions(
             caller().account,
-            _session_filter(request),
+            self._session_filter(request),
             page_size=page_size(request),
             page_token=request.page_token or None,
         )
@@ -180,7 +181,7 @@ class SessionsServicer(services.SessionsServicer):
         self, request: messages.ExportSessionsRequest, context: Context
     ) -> None:
         """Writes all sessions as JSON Lines. A failure after the first byte is also the last line."""
-        chosen = access.permitted(caller(), request.model or None, None, None)
+        chosen = access.permitted(caller(), self._ids(request.model), None, None)
         await self._write(account_export.lines(self._store, caller().account, chosen), _Output(None, context))
 
     async def ImportSessions(
@@ -190,6 +191,25 @@ class SessionsServicer(services.SessionsServicer):
         counts, lines = account_import.Counts(), request.body.data.splitlines()
         await account_import.import_sessions(self._store, caller(), lines, self._storage_limits(caller()), counts)
         return messages.ImportSessionsResponse(imported=counts.imported, skipped=counts.skipped)
+
+    def _ids(self, model_id: str) -> Collection[str] | None:
+        """Returns all ids of a requested model, also of one that exists no more; None if none is requested."""
+        if not model_id:
+            return None
+        try:
+            return self._find_model(caller(), model_id).ids
+        except ModelNotFound:
+            return (model_id,)
+
+    def _session_filter(self, request: messages.ListSessionsRequest) -> SessionFilter:
+        chosen = access.permitted(
+            caller(),
+            self._ids(request.model),
+            request.updated_after if request.HasField("updated_after") else None,
+            request.updated_before if request.HasField("updated_before") else None,
+        )
+        query = request.query if request.HasField("query") else None
+        return replace(chosen, labels=read_filter(request.labels), query=query)
 
     async def ForkSession(
         self,
@@ -281,14 +301,3 @@ class _Output:
 def _error_line(error: ParleyError) -> bytes:
     """Returns the last line of an incomplete export: over REST no status can follow the first byte."""
     return orjson.dumps({"error": {"message": error.message, "code": errors.name(error).lower()}}) + b"\n"
-
-
-def _session_filter(request: messages.ListSessionsRequest) -> SessionFilter:
-    chosen = access.permitted(
-        caller(),
-        request.model or None,
-        request.updated_after if request.HasField("updated_after") else None,
-        request.updated_before if request.HasField("updated_before") else None,
-    )
-    query = request.query if request.HasField("query") else None
-    return replace(chosen, labels=read_filter(request.labels), query=query)
