@@ -1,10 +1,11 @@
 """A guard service: a real gRPC server whose answers a test scripts."""
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import Any, cast
+from contextlib import contextmanager, suppress
+from typing import Any, Self, cast
 
 import grpc
 
@@ -20,11 +21,15 @@ class GuardServer(GuardServicer):
 
     Attributes:
         requests: The requests so far.
+        headers: The metadata of the latest request.
+        ended: The number of calls that have ended, also without an answer.
         gate: Set at the end of a test, so that a check that waits for it ends.
     """
 
     def __init__(self) -> None:
         self.requests: list[CheckRequest] = []
+        self.ended = 0
+        self.headers: dict[str, str | bytes] = {}
         self.gate = threading.Event()
         self.decide: Decide = allow
 
@@ -38,11 +43,16 @@ class GuardServer(GuardServicer):
     def Check(self, request: CheckRequest, context: grpc.ServicerContext) -> CheckResponse:  # noqa: N802 - the RPC
         """Answers as scripted."""
         self.requests.append(request)
+        self.headers = dict(context.invocation_metadata())
+        context.add_callback(self._ended)
         answer = self.decide(request)
         if isinstance(answer, grpc.StatusCode):
             context.abort(answer, "words of the guard")
         assert isinstance(answer, CheckResponse | bytes)
         return answer  # type: ignore[return-value] # `_serialize` takes both
+
+    def _ended(self) -> None:
+        self.ended += 1
 
     def texts(self, phase: Phase.ValueType) -> list[str]:
         """Returns the texts that it has received in a phase."""
@@ -84,11 +94,14 @@ def redacting(word: str, replacement: str = "***") -> Decide:
 
 
 @contextmanager
-def guard_server() -> Iterator[tuple[GuardServer, str]]:
-    """Runs a guard service; yields it and its address."""
+def guard_server(credentials: grpc.ServerCredentials | None = None) -> Iterator[tuple[GuardServer, str]]:
+    """Runs a guard service, with TLS if it has credentials; yields it and its address."""
     guard, server = GuardServer(), grpc.server(ThreadPoolExecutor(8))
     add_GuardServicer_to_server(guard, cast("grpc.Server", _RawServer(server)))
-    port = server.add_insecure_port("127.0.0.1:0")
+    if credentials is None:
+        port = server.add_insecure_port("127.0.0.1:0")
+    else:
+        port = server.add_secure_port("127.0.0.1:0", credentials)
     server.start()
     yield guard, f"127.0.0.1:{port}"
     guard.gate.set()
@@ -112,3 +125,31 @@ class _RawServer:
 
 def _serialize(answer: CheckResponse | bytes) -> bytes:
     return answer if isinstance(answer, bytes) else answer.SerializeToString()
+
+
+class RawPort:
+    """A server that sends the bytes of `answer` to each connection, and closes it."""
+
+    def __init__(self) -> None:
+        self.answer = b""
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._socket.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._thread.join(10)
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            with connection, suppress(OSError):
+                connection.sendall(self.answer)

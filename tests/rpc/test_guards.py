@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.api.httpbody_pb2 import HttpBody
 from google.protobuf.json_format import Parse
 from google.protobuf.struct_pb2 import Value
 from google.rpc import error_details_pb2, status_pb2
@@ -22,24 +23,26 @@ from parley.metrics.worker import WorkerMetrics
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from parley.v1.receipt_pb2 import Receipt
-from parley.v1.sessions_pb2 import ListSessionMessagesRequest
+from parley.v1.sessions_pb2 import AddSessionMessagesRequest, ImportSessionsRequest, ListSessionMessagesRequest
 from parley.v1.sessions_pb2_grpc import SessionsStub
 from tests.keys import create_key
+from tests.processes import until
 from tests.rpc.calling import Log, Metadata, chat_request, failure, with_key
 from tests.rpc.conftest import Worker, serving
-from tests.rpc.guarding import ALLOW, GuardServer, guard_server, redact, redacting, refuse
+from tests.rpc.guarding import ALLOW, GuardServer, RawPort, guard_server, redact, redacting, refuse
 from tests.rpc.scripted import chunks, completion
 
 _CONFIG = """
 backends: {{scripted: {{kind: openai, base_url: "http://127.0.0.1:1/v1"}}}}
 guards:
-  closed: {{address: "{address}", deadline: 20s, window: 8, overlap: 8, metadata: {{authorization: guard-key}}}}
+  closed: {{address: "{address}", deadline: 20s, window: 8, overlap: 8, headers: {{authorization: guard-key}}}}
   open: {{address: "{address}", deadline: 20s, window: 8, overlap: 8, on_failure: open}}
   quick: {{address: "{address}", deadline: 100ms, window: 8, overlap: 8}}
   quick-open: {{address: "{address}", deadline: 100ms, window: 8, overlap: 8, on_failure: open}}
   dead: {{address: "127.0.0.1:1", deadline: 20s}}
   dead-open: {{address: "127.0.0.1:1", deadline: 20s, on_failure: open}}
   informed: {{address: "{address}", deadline: 20s, history: 2, after: false}}
+  raw: {{address: "{raw}", deadline: 20s}}
   words: {{patterns: ["wh[ai]t"], replacement: "(w)", media: pass}}
   keys: {{secrets: true, action: refuse}}
 default_guards: [closed]
@@ -50,6 +53,7 @@ models:
   - {{id: quick-open, targets: [{{backend: scripted}}], guards: [quick-open], sessions: "off"}}
   - {{id: dead, targets: [{{backend: scripted}}], guards: [dead], sessions: "off"}}
   - {{id: dead-open, targets: [{{backend: scripted}}], guards: [dead-open], sessions: "off"}}
+  - {{id: raw, targets: [{{backend: scripted}}], guards: [raw], sessions: "off"}}
   - {{id: informed, targets: [{{backend: scripted}}], guards: [informed]}}
   - {{id: several, targets: [{{backend: scripted}}], guards: [words, closed], sessions: "off"}}
   - {{id: keys, targets: [{{backend: scripted}}], guards: [keys], sessions: "off"}}
@@ -74,20 +78,32 @@ def guard(service: tuple[GuardServer, str]) -> Iterator[GuardServer]:
 
 
 @pytest.fixture(scope="module")
-def metrics(service: tuple[GuardServer, str]) -> WorkerMetrics:
+def raw_port() -> Iterator[RawPort]:
+    """A server that is no gRPC server."""
+    with RawPort() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def config(service: tuple[GuardServer, str], raw_port: RawPort) -> str:
+    """The configuration of the server."""
+    return _CONFIG.format(address=service[1], raw=raw_port.address)
+
+
+@pytest.fixture(scope="module")
+def metrics(config: str) -> WorkerMetrics:
     """The metrics of the server."""
-    return WorkerMetrics(parse(_CONFIG.format(address=service[1]), "guards.yaml"), set())
+    return WorkerMetrics(parse(config, "guards.yaml"), set())
 
 
 @pytest.fixture(scope="module")
 def grpc_server(
-    log_file: Path, tmp_path_factory: pytest.TempPathFactory, service: tuple[GuardServer, str], metrics: WorkerMetrics
+    log_file: Path, tmp_path_factory: pytest.TempPathFactory, config: str, metrics: WorkerMetrics
 ) -> Iterator[Worker]:
     """A server whose models have guards."""
     loop, running = asyncio.new_event_loop(), AsyncExitStack()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    config = _CONFIG.format(address=service[1])
     start = running.enter_async_context(serving(tmp_path_factory.mktemp("rpc"), config, metrics=metrics.calls))
     yield asyncio.run_coroutine_threadsafe(start, loop).result(30)
     asyncio.run_coroutine_threadsafe(running.aclose(), loop).result(30)
@@ -96,8 +112,16 @@ def grpc_server(
 
 
 def answers(worker: Worker, answer: Any) -> None:
-    """Scripts the backend."""
-    worker.backend.answer = lambda _: answer
+    """Scripts the backend; each call gets a completion of its own."""
+
+    def make(_: Any) -> Any:
+        if not isinstance(answer, ChatCompletion):
+            return answer
+        copy = ChatCompletion()
+        copy.CopyFrom(answer)
+        return copy
+
+    worker.backend.answer = make
 
 
 def text(answer: ChatCompletion) -> str:
@@ -143,6 +167,7 @@ def test_a_guard_receives_the_texts_of_request_and_answer(
     request.messages.add(role="tool", tool_call_id="1").content.string_value = "found"
     answers(worker, completion("Hello"))
     chat.CreateChatCompletion(request, metadata=(*ada, ("x-request-id", "the-call")))
+    assert "guard-key" == guard.headers["authorization"]
     before, after = guard.requests
     assert [
         ("system", 0, None, "Be brief"),
@@ -453,3 +478,75 @@ def test_checks_are_counted(
     samples = [one for family in metrics.calls.collect() for one in family.samples]
     assert [1.0] == [one.value for one in samples if one.name == "parley_guard_checks_total" and one.labels == labels]
     assert any(one.name == "parley_guard_check_duration_seconds_count" for one in samples)
+
+
+def test_messages_that_are_added_or_imported_are_checked(
+    worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata, guard: GuardServer, log: Log
+) -> None:
+    """What reaches a session without a call of its model is redacted, or refused, as in a request."""
+    session = chat.CreateChatCompletion(chat_request("Hi", model="kept"), metadata=ada).session_id
+    guard.decide = redacting("bluebird")
+    added = AddSessionMessagesRequest(session_id=session)
+    added.messages.add(role="user").content.string_value = "a bluebird"
+    sessions.AddSessionMessages(added, metadata=(*ada, ("x-request-id", "added")))
+    assert [("closed", "redacted")] == [(one["guard"], one["outcome"]) for one in log("added", 1)[0]["guards"]]
+    listed = sessions.ListSessionMessages(ListSessionMessagesRequest(session_id=session), metadata=ada).messages
+    assert "a ***" == listed[-1].message.content.string_value
+    lines = [
+        {"object": "chat.session", "id": "imported", "model": "kept", "created": 1, "updated": 1},
+        {"role": "user", "content": "the bluebird", "turn": 1, "state": "completed", "created": 1},
+    ]
+    body = "\n".join(map(json.dumps, lines)).encode()
+    imported = ImportSessionsRequest(body=HttpBody(content_type="application/x-ndjson", data=body))
+    sessions.ImportSessions(imported, metadata=ada)
+    listed = sessions.ListSessionMessages(ListSessionMessagesRequest(session_id="imported"), metadata=ada).messages
+    assert ["the ***"] == [one.message.content.string_value for one in listed]
+    guard.decide = lambda _: refuse()
+    assert "CONTENT_POLICY" == info(failure(sessions.AddSessionMessages, added, ada)).reason
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x00" * 64], ids=["closed", "http", "zeros"]
+)
+def test_a_port_that_is_no_guard(
+    answer: bytes, worker: Worker, chat: ChatCompletionsStub, guard: GuardServer, raw_port: RawPort
+) -> None:
+    """A server that closes connections, or speaks another protocol, is a guard that cannot be reached."""
+    raw_port.answer = answer
+    ada = account(worker, f"raw-{len(answer)}")
+    error = exchange(chat, "raw", ada, is_stream=False)
+    assert ("GUARD_UNAVAILABLE", "raw") == (info(error).reason, info(error).metadata["guard"])
+
+
+def test_a_cancelled_call_cancels_its_check(
+    worker: Worker, chat: ChatCompletionsStub, ada: Metadata, guard: GuardServer
+) -> None:
+    """A caller that disconnects during a check leaves nothing behind: the guard's call ends, and later calls work."""
+    guard.decide = lambda _: guard.gate.wait(20) and ALLOW
+    call = chat.CreateChatCompletion.future(chat_request(model="kept"), metadata=ada)
+    until(lambda: bool(guard.requests), "the check")
+    ended = guard.ended
+    call.cancel()
+    until(lambda: guard.ended > ended, "the end of the check, which has no answer")
+    guard.reset()
+    assert "Hello" == text(chat.CreateChatCompletion(chat_request(model="kept"), metadata=ada))
+
+
+def test_functions_and_custom_tools_are_checked(
+    worker: Worker, chat: ChatCompletionsStub, ada: Metadata, guard: GuardServer
+) -> None:
+    """The arguments of the older `function_call` and the input of a custom tool are texts, whole and streamed."""
+    guard.decide = redacting("bluebird")
+    answer = ChatCompletion()
+    choice = answer.choices.add(index=0, finish_reason="tool_calls")
+    call = choice.message.tool_calls.add(id="1", type="function")
+    call.function.name, call.function.arguments = "find", '{"a": "bluebird"}'
+    answers(worker, answer)
+    request = chat_request(model="open", functions=[{"name": "find"}])
+    whole = chat.CreateChatCompletion(request, metadata=ada).choices[0].message.function_call
+    stream = list(chat.StreamChatCompletion(request, metadata=ada))
+    parts = [one.delta.function_call for chunk in stream for one in chunk.choices]
+    assert ("find", '{"a": "***"}') == (whole.name, whole.arguments)
+    assert ("find", '{"a": "***"}') == tuple(
+        map("".join, zip(*((one.name, one.arguments) for one in parts), strict=True))
+    )

@@ -36,11 +36,11 @@ class Guard(Strict):
     """Whether the connection uses TLS and checks the service's certificate."""
     ca: Path | None = None
     """PEM file of the certificate authorities of the service. Default: those of the system."""
-    certificate: Path | None = None
-    """PEM file of the client certificate that the service receives, with its intermediate certificates. Needs `key`."""
-    key: Path | None = None
-    """PEM file of the private key of `certificate`, without a passphrase."""
-    metadata: dict[str, str] = field(default_factory=dict, repr=False)
+    client_certificate: Path | None = None
+    """PEM file of the client certificate, which may also have its key."""
+    client_key: Path | None = None
+    """PEM file of the key of the client certificate. Default: in `client_certificate`."""
+    headers: dict[str, str] = field(default_factory=dict, repr=False)
     """Metadata of every check, for example `authorization`."""
     deadline: Duration = 1.0
     """Time limit of one check. A check that takes longer has failed."""
@@ -75,7 +75,7 @@ class Guard(Strict):
         return self.media == "refuse" or (self.media is None and self.on_failure == "closed")
 
 
-_OF_SERVICE = ("tls", "ca", "certificate", "key", "metadata", "deadline")
+_OF_SERVICE = ("tls", "ca", "client_certificate", "client_key", "headers", "deadline")
 _OF_PATTERNS = ("patterns", "secrets", "action", "replacement")
 _DEFAULTS = {one.name: getattr(Guard(), one.name) for one in fields(Guard)}
 
@@ -110,26 +110,26 @@ def _problems(guard: Guard) -> Iterator[tuple[str, str]]:
     if not guard.before and not guard.after:
         yield "after", "is false, as `before` is; a guard checks at least one of the two"
     yield from _tls(guard)
-    yield from _metadata(guard.metadata)
+    yield from _headers(guard.headers)
     yield from _patterns(guard.patterns)
     if len(guard.replacement) > 1024:  # noqa: PLR2004 - as in guard.proto
         yield "replacement", "must have at most 1,024 characters"
 
 
 def _tls(guard: Guard) -> Iterator[tuple[str, str]]:
-    for key in ("ca", "certificate", "key"):
+    for key in ("ca", "client_certificate", "client_key"):
         if getattr(guard, key) is not None and not guard.tls:
             yield key, "needs `tls: true`"
-    if (guard.certificate is None) != (guard.key is None):
-        yield "key" if guard.key is None else "certificate", "is required; a client certificate needs both"
+    if guard.client_key is not None and guard.client_certificate is None:
+        yield "client_key", "needs `client_certificate`; set it"
 
 
-def _metadata(metadata: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    for name, value in metadata.items():
+def _headers(headers: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    for name, value in headers.items():
         if not _METADATA_NAME.fullmatch(name) or name.startswith(_RESERVED) or name.endswith("-bin"):
-            yield f"metadata.{name}", "is not a name of metadata; use lower-case letters, digits, `_`, `-`, `.`"
+            yield f"headers.{name}", "is not a name of metadata; use lower-case letters, digits, `_`, `-`, `.`"
         elif not _METADATA_VALUE.fullmatch(value):
-            yield f"metadata.{name}", "must be printable ASCII, without line breaks"
+            yield f"headers.{name}", "must be printable ASCII, without line breaks"
 
 
 def _patterns(patterns: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -77,7 +77,8 @@ def _validate(source: Source) -> Config:
 
 
 def _certificates(config: Config) -> dict[str, FileState]:
-    """Returns the state of each file of a backend's certificates; workers read them at their start."""
+    """Returns the state of each file of certificates of backends and guards; workers read them at their start."""
     backends = [one for one in config.backends.values() if isinstance(one, RemoteBackend)]
-    paths = [path for one in backends for path in (one.ca, one.client_certificate, one.client_key) if path is not None]
+    users = [*backends, *config.guards.values()]
+    paths = [path for one in users for path in (one.ca, one.client_certificate, one.client_key) if path is not None]
     return {str(path.absolute()): state for path in paths if (state := file_state(path)) is not None}

@@ -85,6 +85,15 @@ class CallOutcome:
     guards: "Sequence[GuardRecord]" = ()
     cache: CacheUse | None = None
 
+    def record_guards(self, records: "Sequence[GuardRecord]") -> None:
+        """Records what guards have decided, also in the receipt."""
+        self.guards = [record for record in records if record.checks]
+        if not self.guards:
+            return
+        self.receipt = self.receipt or Receipt(duration_ms=0)
+        for record in self.guards:
+            record.add_to(self.receipt)
+
 
 @dataclass(slots=True, eq=False)
 class ChatCall:
@@ -195,16 +204,9 @@ class ChatCall:
             self.outcome.receipt = self.execution.receipt()
             self.outcome.attempts = self.execution.attempts
         if self.guards is not None:
-            self._record_guards(self.guards)
+            self.outcome.record_guards(self.guards.records)
         if self.outcome.cache is not None:
             self._record_cache(self.outcome.cache)
-
-    def _record_guards(self, guards: "CallGuards") -> None:
-        """Adds what the guards have decided to the outcome and to the receipt."""
-        self.outcome.guards = [record for record in guards.records if record.checks]
-        self.outcome.receipt = self.outcome.receipt or Receipt(duration_ms=0)
-        for record in self.outcome.guards:
-            record.add_to(self.outcome.receipt)
 
     def _record_cache(self, use: CacheUse) -> None:
         """Adds to the receipt how the call has used the cache."""

@@ -56,7 +56,7 @@ class Chat:
         cache: AnswerCache,
         guards: "ModelGuards | None" = None,
     ) -> None:
-        self._guards = guards
+        self.guards = guards
         self._router = router
         self._turns = turns
         self.limits = limits
@@ -215,8 +215,8 @@ class Chat:
             await self._admit(call)
         else:
             call.outcome.rate_limits = ()
-        if self._guards is not None:
-            await self._guard(call, self._guards)
+        if self.guards is not None:
+            await self._guard(call, self.guards)
         lease = call.lease
         conversation: Sequence[Message] = call.request.messages
         if is_turn(call.request, call.model):

@@ -14,7 +14,7 @@ from parley.core.offload import offload
 from parley.guard.v1.guard_pb2 import Allow, CheckRequest, CheckResponse, Redact, Refuse, Unit
 from parley.guards.secret_shapes import SHAPES
 
-_GROUP = "secret"
+_GROUP = b"secret"
 
 
 class _Pattern(NamedTuple):
@@ -90,7 +90,8 @@ def _compiled(pattern: str) -> Any:
 
 def _bounds(match: Any) -> tuple[int, int]:
     """Returns the bounds of the group `secret` of a match, or of all of it."""
-    start, end = match.span(_GROUP) if _GROUP in match.re.groupindex else (-1, -1)
+    group = match.re.groupindex.get(_GROUP, 0)
+    start, end = match.span(group)
     return (start, end) if start >= 0 else match.span()
 
 

@@ -14,6 +14,7 @@ from parley.guard.v1.guard_pb2 import DESCRIPTOR, CheckRequest, CheckResponse
 
 _METHOD = f"/{DESCRIPTOR.services_by_name['Guard'].full_name}/Check"
 _MAX_RESPONSE = 1024 * 1024  # bytes
+_MAX_SPANS = 10_000
 _OPTIONS = (
     ("grpc.max_receive_message_length", _MAX_RESPONSE),
     ("grpc.max_send_message_length", -1),  # a request is at most as large as that of the caller
@@ -37,7 +38,7 @@ class RemoteGuard:
     """A service with the interface `parley.guard.v1.Guard`. The constructor requires a running event loop.
 
     Args:
-        config: Its address, certificates and metadata.
+        config: Its address, certificates and headers.
 
     Raises:
         ConfigError: A file cannot be read.
@@ -49,7 +50,7 @@ class RemoteGuard:
             self._channel = grpc.aio.secure_channel(address, _credentials(config), _OPTIONS)
         else:
             self._channel = grpc.aio.insecure_channel(address, _OPTIONS)
-        self._metadata = tuple(config.metadata.items())
+        self._metadata = tuple(config.headers.items())
         # Responses are deserialized here: gRPC would turn a decode error into None.
         self._check: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(_METHOD)
 
@@ -57,13 +58,17 @@ class RemoteGuard:
         """Returns the decision of the service; see the port."""
         rpc = self._check(request.SerializeToString(), metadata=self._metadata)
         try:
-            return CheckResponse.FromString(await rpc)
+            response = CheckResponse.FromString(await rpc)
         except grpc.aio.AioRpcError as error:
             raise _failure(error) from None
         except DecodeError:
             raise GuardError("invalid_response", "it is not a CheckResponse") from None
         finally:
             rpc.cancel()
+        spans = len(response.redact.spans)
+        if spans > _MAX_SPANS:
+            raise GuardError("invalid_response", f"it has {spans:,} spans; {_MAX_SPANS:,} are allowed")
+        return response
 
     async def close(self) -> None:
         """Closes the connection."""
@@ -80,7 +85,8 @@ def _failure(error: grpc.aio.AioRpcError) -> GuardError:
 def _credentials(config: Guard) -> Any:
     default = ssl.get_default_verify_paths().cafile
     authorities = _read("ca", config.ca or (Path(default) if default else None))
-    key, chain = _read("key", config.key), _read("certificate", config.certificate)
+    chain = _read("client_certificate", config.client_certificate)
+    key = _read("client_key", config.client_key) if config.client_key is not None else chain
     return grpc.ssl_channel_credentials(authorities, key, chain)
 
 

@@ -168,6 +168,8 @@ class CallMetrics:
         series.duration[-1] += seconds
         if error is not None and isinstance(error, LimitExceeded):
             self.rejections.series(error.limit, error.subject.partition(":")[0] or "address")[0] += 1
+        for record in outcome.guards:
+            self._observe_guard(record)
         if series.request is None:
             return
         series.request[bisect_left(_SECONDS, seconds)] += 1
@@ -178,8 +180,6 @@ class CallMetrics:
             self.replays.series()[0] += 1
         if outcome.cache is not None:
             self.cached.series(outcome.model_id, outcome.cache.result, outcome.cache.reason)[0] += 1
-        for record in outcome.guards:
-            self._observe_guard(record)
 
     def _observe_guard(self, record: "GuardRecord") -> None:
         duration = self.guard_duration.series(record.guard, record.phase)

@@ -3,11 +3,11 @@
 import ssl
 from functools import cache
 
-from parley.config import ConfigError, RemoteBackend
+from parley.config import ConfigError, Guard, RemoteBackend
 
 
-def context_for(settings: RemoteBackend) -> ssl.SSLContext | None:
-    """Returns the TLS settings of a backend; None for those of every client, which `shared_context` returns.
+def context_for(settings: RemoteBackend | Guard) -> ssl.SSLContext | None:
+    """Returns the TLS settings of a backend or a guard; None for those of every client, which `shared_context` returns.
 
     Raises:
         ConfigError: If a file cannot be read, or has no certificate or key.

@@ -40,14 +40,14 @@ def config_problems(config: Config) -> list[str]:
         *_wrong_defaults(config),
         *_missing_model_files(config),
         *_unusable_certificates(config),
-        *_unusable_certificates_of_backends(config),
+        *_unusable_certificates_of_clients(config),
     ]
 
 
-def _unusable_certificates_of_backends(config: Config) -> Iterator[str]:
-    """Yields the problems of the backends' authorities and client certificates."""
-    backends = {name: one for name, one in config.backends.items() if isinstance(one, RemoteBackend)}
-    for name, one in backends.items():
+def _unusable_certificates_of_clients(config: Config) -> Iterator[str]:
+    """Yields the problems of the authorities and client certificates of backends and guards."""
+    backends = [(f"backends.{name}", one) for name, one in config.backends.items() if isinstance(one, RemoteBackend)]
+    for path, one in (*backends, *((f"guards.{name}", guard) for name, guard in config.guards.items())):
         if one.ca is None and one.client_certificate is None:
             continue
         from parley.backends.http.tls import context_for
@@ -55,7 +55,7 @@ def _unusable_certificates_of_backends(config: Config) -> Iterator[str]:
         try:
             context_for(one)
         except ConfigError as error:
-            yield f"backends.{name}.{error}"
+            yield f"{path}.{error}"
 
 
 def _warn_of_writers(file: Path | None) -> None:

@@ -55,7 +55,6 @@ class CallGuards:
             GuardRefused: A guard refuses the request.
             GuardUnavailable: A guard failed, and is closed on failure.
             DeadlineExceeded: The call's own deadline passed.
-            SessionNotFound: The account has no such session.
             StoreUnavailable: The store cannot be reached.
         """
         for guard in self._guards:

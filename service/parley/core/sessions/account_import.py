@@ -13,6 +13,7 @@ from parley.core.messages.roles import ROLES
 from parley.core.offload import offload
 from parley.core.ports import Caller, SessionStore, StorageLimits
 from parley.core.session_ids import chosen_key, is_valid, session_keys
+from parley.core.sessions.additions import CheckMessages
 from parley.core.sessions.export import TURN_FIELDS
 from parley.core.sessions.labels import MAX_LABELS, name_fault, title_fault, value_fault
 from parley.v1.sessions_pb2 import Session, SessionMessage
@@ -49,8 +50,13 @@ class Counts:
     skipped: int = 0
 
 
-async def import_sessions(
-    store: SessionStore, caller: Caller, lines: Iterable[bytes], storage: StorageLimits, counts: Counts
+async def import_sessions(  # noqa: PLR0913, PLR0917 - what an import depends on
+    store: SessionStore,
+    caller: Caller,
+    lines: Iterable[bytes],
+    storage: StorageLimits,
+    counts: Counts,
+    check: CheckMessages | None = None,
 ) -> None:
     """Adds the sessions to the caller's account.
 
@@ -60,19 +66,31 @@ async def import_sessions(
         lines: The lines.
         storage: Limits what is stored.
         counts: Receives the numbers, also before a failure.
+        check: Checks the messages of a session; None if no guard does.
 
     Raises:
         InvalidRequest: A line is invalid; the message has its number. The sessions before it are stored.
         StorageLimitExceeded: A session exceeds a limit; those before it are stored.
+        GuardRefused: A guard refuses a session; those before it are stored.
+        GuardUnavailable: A guard failed, and is closed on failure; the sessions before are stored.
     """
     sessions = read(lines)
     while (one := await offload(next, sessions, None)) is not None:  # other calls run meanwhile
         if not caller.may_use(one.session.model):
             raise _invalid(one.line, f'this key may not use the model "{one.session.model[:256]}"')
+        if check is not None:
+            await _check(one, check)
         if await _is_added(store, caller.account, one, storage):
             counts.imported += 1
         else:
             counts.skipped += 1
+
+
+async def _check(one: ImportedSession, check: CheckMessages) -> None:
+    """Replaces the messages of a session by what may be stored."""
+    checked = await check(one.session.model, one.session.id, [item.message for item in one.messages])
+    for item, message in zip(one.messages, checked, strict=True):
+        item.message.CopyFrom(message)
 
 
 async def _is_added(store: SessionStore, account: str, one: ImportedSession, storage: StorageLimits) -> bool:

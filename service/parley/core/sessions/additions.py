@@ -1,7 +1,7 @@
 """Messages that are added to a session without asking a model."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from parley.config import Model
@@ -11,7 +11,11 @@ from parley.core.session_ids import chosen_key, public_id
 from parley.core.sessions.access import find_key, find_session
 from parley.core.sessions.idempotency import LEASE_SECONDS
 from parley.core.sessions.turn_request import chooses_ids, require_valid_id
+from parley.v1.message_pb2 import Message
 from parley.v1.sessions_pb2 import AddSessionMessagesRequest, AddSessionMessagesResponse
+
+CheckMessages = Callable[[str, str, Sequence[Message]], Awaitable[Sequence[Message]]]
+"""Checks messages for a model and a session, by their ids; returns what may be stored. Raises ParleyError."""
 
 _NO_HISTORY = Window(max_messages=0)
 
@@ -39,7 +43,12 @@ class Additions:
         self._running: set[asyncio.Task[AddSessionMessagesResponse]] = set()
 
     async def add(
-        self, request: AddSessionMessagesRequest, caller: Caller, storage: StorageLimits, claim: Claim | None
+        self,
+        request: AddSessionMessagesRequest,
+        caller: Caller,
+        storage: StorageLimits,
+        claim: Claim | None,
+        check: CheckMessages | None = None,
     ) -> AddSessionMessagesResponse:
         """Adds the messages of a valid request.
 
@@ -48,6 +57,7 @@ class Additions:
             caller: The caller, whose account owns the session.
             storage: Limits what is stored.
             claim: Stores the answer as its reply, in the transaction that ends the turn.
+            check: Checks the messages; None if no guard does.
 
         Raises:
             SessionNotFound: The account has no such session, and the request may not create it.
@@ -55,22 +65,32 @@ class Additions:
             SessionBusy: Another turn holds the session.
             ModelNotFound: The model of a new session is unknown.
             StorageLimitExceeded: The messages exceed a limit.
+            GuardRefused: A guard refuses the messages.
+            GuardUnavailable: A guard failed, and is closed on failure.
         """
-        task = asyncio.create_task(self._add(request, caller, storage, claim))
+        task = asyncio.create_task(self._add(request, caller, storage, claim, check))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return await asyncio.shield(task)
 
     async def _add(
-        self, request: AddSessionMessagesRequest, caller: Caller, storage: StorageLimits, claim: Claim | None
+        self,
+        request: AddSessionMessagesRequest,
+        caller: Caller,
+        storage: StorageLimits,
+        claim: Claim | None,
+        check: CheckMessages | None,
     ) -> AddSessionMessagesResponse:
         place = await self._place(request, caller)
+        messages: Sequence[Message] = request.messages
+        if check is not None:
+            messages = await check(place.model, request.session_id, messages)
         begin = TurnBegin(
             caller.account,
             place.model,
             place.key,
             new=False,
-            messages=request.messages,
+            messages=messages,
             window=_NO_HISTORY,
             metadata=dict(request.metadata),
             storage=storage,

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from contextlib import aclosing
 from dataclasses import replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import orjson
 from google.api.httpbody_pb2 import HttpBody
@@ -20,6 +20,7 @@ from parley.core.sessions.additions import Additions
 from parley.core.sessions.idempotency import KeyedWrites
 from parley.core.sessions.labels import read_filter
 from parley.rpc import added_messages, errors, session_properties
+from parley.rpc.added_messages import guarded
 from parley.rpc.call import caller, current
 from parley.rpc.interceptors import Context, record_failure
 from parley.rpc.metadata import headers
@@ -29,6 +30,9 @@ from parley.rpc.typed_forms import set_text
 from parley.rpc.unknown_fields import fill_structs
 from parley.v1 import sessions_pb2 as messages
 from parley.v1 import sessions_pb2_grpc as services
+
+if TYPE_CHECKING:  # loaded only where guards are configured
+    from parley.core.guards.model_guards import ModelGuards
 
 _CHUNK_SIZE = 256 * 1024  # bytes of an export in one message; clients accept 4 MiB by default, and a line may be longer
 _MAX_JSON_SIZE = 64 * 1024 * 1024  # bytes; max_response_body_size in edge/envoy.yaml
@@ -44,8 +48,11 @@ class SessionsServicer(services.SessionsServicer):
         store: Store,
         storage_limits: Callable[[Caller], StorageLimits],
         find_model: Callable[[Caller, str], Model],
+        guards: "ModelGuards | None" = None,
     ) -> None:
         self._store = store
+        self._find_model = find_model
+        self._guards = guards
         self._additions = Additions(store, find_model)
         self._find_model = find_model
         self._storage_limits = storage_limits
@@ -171,8 +178,9 @@ class SessionsServicer(services.SessionsServicer):
         added_messages.validate(request)
         storage = self._storage_limits(caller())
 
-        def write(claim: Claim | None) -> Awaitable[messages.AddSessionMessagesResponse]:
-            return self._additions.add(request, caller(), storage, claim)
+        async def write(claim: Claim | None) -> messages.AddSessionMessagesResponse:
+            async with guarded(self._guards, self._store, self._find_model) as check:
+                return await self._additions.add(request, caller(), storage, claim, check)
 
         read = messages.AddSessionMessagesResponse.FromString
         return await self._once("AddSessionMessages", request, context, write, read)
@@ -189,7 +197,9 @@ class SessionsServicer(services.SessionsServicer):
     ) -> messages.ImportSessionsResponse:
         """Adds the sessions of an export."""
         counts, lines = account_import.Counts(), request.body.data.splitlines()
-        await account_import.import_sessions(self._store, caller(), lines, self._storage_limits(caller()), counts)
+        storage = self._storage_limits(caller())
+        async with guarded(self._guards, self._store, self._find_model) as check:
+            await account_import.import_sessions(self._store, caller(), lines, storage, counts, check)
         return messages.ImportSessionsResponse(imported=counts.imported, skipped=counts.skipped)
 
     def _ids(self, model_id: str) -> Collection[str] | None:

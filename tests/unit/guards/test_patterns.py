@@ -1,0 +1,116 @@
+"""The guard in the package: expressions, shapes of secrets, positions in code points."""
+
+import asyncio
+import re
+import time
+
+import pytest
+
+from parley.config import Guard
+from parley.core.guards.decisions import Redaction, Refusal, decision, redacted
+from parley.core.guards.windows import ChoiceWindows
+from parley.guard.v1.guard_pb2 import CheckRequest, Unit
+from parley.guards.patterns import PatternGuard
+from parley.guards.secret_shapes import SHAPES
+from parley.v1.message_pb2 import ChunkChoice, Delta
+
+KEY_BODY = "MIIEowIBAAKCAQEA" + "b3BlbnNzaC1rZXktdjEAAAAA\n" * 12
+PRIVATE_KEY = f"-----BEGIN RSA PRIVATE KEY-----\n{KEY_BODY}-----END RSA PRIVATE KEY-----"
+JWT = f"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0{'x' * 300}.dozjgNryP4J3jVmNHl0w5N"
+# Made up, in the form that each service documents.
+SECRETS = {
+    "private_key": [PRIVATE_KEY, PRIVATE_KEY.replace("RSA ", ""), PRIVATE_KEY.replace("RSA ", "OPENSSH ")],
+    "anthropic_key": ["sk-ant-api03-" + "Ab1_" * 24],
+    "openai_key": ["sk-proj-" + "Ab1-" * 30, "sk-" + "a1B2" * 12, "sk-svcacct-" + "x9" * 30],
+    "openrouter_key": ["sk-or-v1-" + "0a" * 32],
+    "aws_access_key": ["AKIA" + "IOSFODNN7EXAMPLE"[:16].replace("8", "2")],
+    "aws_secret_key": ["aws_secret_access_key = " + "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"],
+    "github_token": ["ghp_" + "a1B2" * 9, "github_pat_" + "A1" * 11 + "_" + "b2" * 29],
+    "gitlab_token": ["glpat-" + "a1B2-" * 4],
+    "slack_token": ["xoxb-" + "123456789012-abcdef", "xapp-1-" + "A0123456789-abc"],
+    "slack_webhook": ["https://hooks.slack.com/services/" + "T0AB12CD3/B0AB12CD3/abcdefghijkl"],
+    "google_api_key": ["AIza" + "SyA-1_b2" * 4 + "abc"],
+    "google_oauth_token": ["ya29." + "a0Af_b-C" * 5],
+    "groq_key": ["gsk_" + "a1B2" * 13],
+    "huggingface_token": ["hf_" + "aBcD" * 9],
+    "stripe_key": ["sk_live_" + "a1B2" * 6, "whsec_" + "a1B2" * 8],
+    "sendgrid_key": ["SG." + "a1B2-c3_" * 3 + "." + "a1B2" * 10],
+    "npm_token": ["npm_" + "a1B2" * 9],
+    "pypi_token": ["pypi-AgEIcHlwaS5vcmc" + "a1B2" * 20],
+    "digitalocean_token": ["dop_v1_" + "0a" * 32],
+    "jwt": [JWT],
+    "parley_key": ["sk-" + "a1B_" * 10 + "xyz"],
+}
+INNOCENT = (
+    "The task-based risk-averse desk-jockey asked for skill-building. eyJ is a prefix; see https://slack.com/services. "
+    "commit 3b18e512dba79e4c8300dd08aeb37f8e728b8dad, id 550e8400-e29b-41d4-a716-446655440000, "
+    "-----BEGIN PUBLIC KEY----- AKIATOOSHORT ghp_short sk-learn sk-4 hf_hub_download npm_config_registry "
+    "The quick brown fox jumps over the lazy dog 1234567890 times, AIzamir said."
+)
+
+
+def check(guard: PatternGuard, text: str, *, last: bool = True) -> str | Refusal:
+    """Returns the text as the guard lets it pass, or its refusal."""
+    request = CheckRequest(units=[Unit(text=text)], last=last)
+    found = decision(request, asyncio.run(guard.check(request)))
+    if isinstance(found, Redaction):
+        return redacted(text, found.spans[0])
+    return found or text
+
+
+def test_every_shape_has_an_example() -> None:
+    """The table above has all shapes."""
+    assert [shape.name for shape in SHAPES] == list(SECRETS)
+
+
+@pytest.mark.parametrize(("name", "secret"), [(name, one) for name, some in SECRETS.items() for one in some])
+def test_a_secret_is_found_whole(name: str, secret: str) -> None:
+    """A secret within a text is replaced whole, with nothing around it, and named in a refusal."""
+    shown = secret.removeprefix("aws_secret_access_key = ")
+    before = secret.removesuffix(shown)
+    guard = PatternGuard(Guard(secrets=True, replacement="[x]"))
+    assert f"é «{before}[x]» 😀" == check(guard, f"é «{secret}» 😀")
+    refusal = check(PatternGuard(Guard(secrets=True, action="refuse")), f"It is {secret}.")
+    assert isinstance(refusal, Refusal)
+    assert (name, False) == (refusal.reason, shown in refusal.message)
+
+
+def test_ordinary_text_has_no_secrets() -> None:
+    """Words and ids that look a little like secrets pass."""
+    assert INNOCENT == check(PatternGuard(Guard(secrets=True)), INNOCENT)
+
+
+@pytest.mark.parametrize("secret", [JWT, PRIVATE_KEY, SECRETS["openai_key"][0]], ids=["jwt", "private key", "key"])
+def test_a_long_secret_is_found_in_a_stream(secret: str) -> None:
+    """A secret that is longer than window and overlap leaves no part of itself in a stream."""
+    text = f"Take {secret} and go."
+    guard, windows, passed = PatternGuard(Guard(secrets=True, replacement="[x]")), ChoiceWindows(20, 40), []
+    chunks = [ChunkChoice(index=0, delta=Delta(content=text[at : at + 7])) for at in range(0, len(text), 7)]
+    for chunk in [*chunks, ChunkChoice(index=0, finish_reason="stop")]:
+        windows.add(chunk)
+        if windows.is_due:
+            places, units = windows.units()
+            request = CheckRequest(units=units, last=windows.is_finished)
+            found = decision(request, asyncio.run(guard.check(request))) if units else None
+            spans = found.spans if isinstance(found, Redaction) else {}
+            passed += windows.release({places[unit]: some for unit, some in spans.items()}, last=windows.is_finished)
+    assert "Take [x] and go." == "".join(one.delta.content for one in passed)
+
+
+def test_expressions_that_python_would_not_finish_take_no_time() -> None:
+    """An expression that backtracks exponentially in Python's engine takes time in proportion to the text."""
+    guard = PatternGuard(Guard(patterns=["(a+)+b", "(x|xx)+y"]))
+    started = time.process_time()
+    assert check(guard, "a" * 200_000) == "a" * 200_000
+    assert time.process_time() - started < 5
+
+
+def test_overlapping_findings_are_one() -> None:
+    """What several expressions find at one place is replaced once; a group named `secret` narrows it down."""
+    guard = PatternGuard(Guard(patterns=["abcd", "cdef", "key: (?P<secret>[0-9]+)"], replacement="-"))
+    assert "x - y, key: -; ß-" == check(guard, "x abcdef y, key: 123; ßabcd")
+
+
+def test_the_shapes_need_no_backtracking() -> None:
+    """All expressions are of RE2: no backreferences and no assertions of context."""
+    assert not any(re.search(r"\(\?[=!<]|\\[1-9]", shape.pattern.replace("(?P<", "")) for shape in SHAPES)
