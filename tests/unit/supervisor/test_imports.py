@@ -51,7 +51,7 @@ def loaded(program: str) -> set[str]:
     ("program", "unwanted", "most"),
     [
         (_SUPERVISOR, _COMMANDS | _OPTIONAL | _SERVICE | _LIBRARIES, 230),
-        (_WORKER, _COMMANDS | _OPTIONAL | _VALIDATION, 780),
+        (_WORKER, _COMMANDS | _OPTIONAL | _VALIDATION, 790),
     ],
     ids=["supervisor", "worker"],
 )
