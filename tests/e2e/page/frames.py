@@ -1,7 +1,7 @@
 """Measures the page in Chromium: `python -m tests.e2e.page.frames [--tokens 10000] [--rate 500]`; one JSON line.
 
-The scripted upstream streams Markdown. The result has the longest time between two frames and the longest task of the
-page during the answer, and the time from the start of the navigation until the page could be used.
+The scripted upstream streams Markdown. The result has the longest time between two frames, the longest task of the page
+during the answer, also in CPU time, and the time from the start of the navigation until the page could be used.
 """
 
 import argparse
@@ -60,6 +60,20 @@ def answer(tokens: int, rate: float) -> Events:
     return Events([*steps, *ending()], together=True)
 
 
+def cpu_of_tasks(trace: bytes) -> list[float]:
+    """Returns the CPU milliseconds of each task of the page's main thread, in order of their size.
+
+    Unlike the time between frames, they do not depend on what else the machine does.
+    """
+    events = json.loads(trace)["traceEvents"]
+    names = {"CrRendererMain"}
+    threads = {
+        (one["pid"], one["tid"]) for one in events if one["name"] == "thread_name" and one["args"]["name"] in names
+    }
+    tasks = [one for one in events if one.get("tdur") and (one["pid"], one["tid"]) in threads]
+    return sorted(one["tdur"] / 1000 for one in tasks if one["name"].endswith("RunTask"))
+
+
 def measure(page: Page, address: str, key: str) -> dict[str, Any]:
     """Asks one question. Returns the figures, in milliseconds."""
     page.goto(address)
@@ -68,16 +82,23 @@ def measure(page: Page, address: str, key: str) -> dict[str, Any]:
     page.get_by_label("API key").fill(key)
     page.get_by_role("button", name="Use this key").click()
     page.get_by_label("Message", exact=True).fill("Go")
+    browser = page.context.browser
+    assert browser
+    browser.start_tracing(page=page, categories=["toplevel", "__metadata"])
     page.evaluate("() => { window.gaps.length = 0; window.tasks.length = 0; }")
     page.get_by_role("button", name="Send", exact=True).click()
     page.get_by_role("button", name="Retry").wait_for(timeout=600_000)
     gaps = sorted(page.evaluate("window.gaps"))
+    used = cpu_of_tasks(browser.stop_tracing())
     return {
         "usable_ms": round(usable),
         "longest_frame_ms": round(gaps[-1], 1),
         "frames_over_50_ms": sum(gap > 50 for gap in gaps),
         "p99_frame_ms": round(gaps[len(gaps) * 99 // 100], 1),
         "longest_task_ms": round(max(page.evaluate("window.tasks"), default=0)),
+        "longest_task_cpu_ms": round(used[-1], 1),
+        "p99_task_cpu_ms": round(used[len(used) * 99 // 100], 1),
+        "cpu_s": round(sum(used) / 1000, 1),
     }
 
 
