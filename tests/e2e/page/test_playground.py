@@ -210,7 +210,7 @@ def test_two_models_answer_one_question(reader: Visitor, upstream: ScriptedUpstr
 
 
 def test_probabilities_shade_the_tokens(reader: Visitor, upstream: ScriptedUpstream) -> None:
-    """Each token has a shade by its probability, and its alternatives in a tooltip."""
+    """Each token has a shade by its probability; pointing or an arrow key shows its alternatives."""
     part = chunk({"content": "Paris!"})
     part["choices"][0]["logprobs"] = {"content": TOKENS, "refusal": None}
     upstream.answer(Events([part, *ending()]))
@@ -221,7 +221,10 @@ def test_probabilities_shade_the_tokens(reader: Visitor, upstream: ScriptedUpstr
     reader.page.get_by_role("button", name="Probabilities").click()
     expect(reader.page.locator(".tokens .level-0")).to_have_text("Paris")
     expect(reader.page.locator(".tokens .level-4")).to_have_text("!")
-    expect(reader.page.locator(".tokens .level-0")).to_have_attribute("title", re.compile('99%\n"Rome" 1%'))
+    group = reader.page.get_by_role("group", name="Probabilities")
+    expect(group.get_by_role("status")).to_have_text('"Paris" 99% · "Rome" 1%')
+    group.press("ArrowRight")
+    expect(group.get_by_role("status")).to_have_text('"!" 5%')
 
 
 def test_the_receipt_shows_each_attempt(reader: Visitor, upstream: ScriptedUpstream) -> None:

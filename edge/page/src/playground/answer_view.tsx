@@ -1,6 +1,6 @@
 // An answer: its reasoning, text, images and tool calls, and what can be done with it.
 
-import { useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { CodeBlock } from "../markdown/code";
 import { Markdown } from "../markdown/markdown";
 import { texts } from "../texts";
@@ -25,10 +25,14 @@ type Detail = "probabilities" | "receipt" | null;
 
 export function AnswerView({ answer, number, isBusy, onRetry, onSnippets }: Props) {
   const [detail, setDetail] = useState<Detail>(null);
+  const article = useRef<HTMLElement>(null);
+  useEffect(() => {
+    if (detail) article.current?.lastElementChild?.scrollIntoView({ block: "nearest" }); // it may be below the view
+  }, [detail]);
   const toggle = (wanted: Detail) => setDetail(detail === wanted ? null : wanted);
   const isLive = answer.state === "streaming";
   return (
-    <article class="answer" aria-label={texts.answer.of(answer.model)} aria-busy={isLive}>
+    <article ref={article} class="answer" aria-label={texts.answer.of(answer.model)} aria-busy={isLive}>
       <h3>{answer.model}</h3>
       <Reasoning text={answer.reasoning} live={isLive && !answer.text} />
       {detail === "probabilities" ? <Logprobs tokens={answer.logprobs} /> : <Content answer={answer} live={isLive} />}

@@ -11,12 +11,18 @@ export function ToolCalls({ calls }: { calls: ToolCall[] }) {
     <>
       {calls.map((call) => (
         <div class="tool" key={call.id}>
-          <h4>{texts.tools.call(call.function.name)}</h4>
+          <h4>{texts.tools.call(call.function.name, numberOf(call, calls))}</h4>
           <CodeBlock source={indented(call.function.arguments)} language="json" />
         </div>
       ))}
     </>
   );
+}
+
+/** Returns the number of a call among those of the same tool, from 1; 0 for the only one. */
+function numberOf(call: ToolCall, calls: ToolCall[]): number {
+  const same = calls.filter((other) => other.function.name === call.function.name);
+  return same.length > 1 ? 1 + same.indexOf(call) : 0;
 }
 
 /** Returns JSON in several lines, and a text that is not JSON as it is. */
@@ -36,13 +42,13 @@ export function ToolResultsForm({ calls, onSend }: { calls: ToolCall[]; onSend(m
   };
   return (
     <form class="tool-results" onSubmit={submit}>
-      {calls.map(({ id, function: { name } }) => (
+      {calls.map((call) => (
         <TextField
-          key={id}
-          label={texts.tools.result(name)}
+          key={call.id}
+          label={texts.tools.result(call.function.name, numberOf(call, calls))}
           rows={2}
-          value={results[id] ?? ""}
-          onChange={(value) => setResults({ ...results, [id]: value })}
+          value={results[call.id] ?? ""}
+          onChange={(value) => setResults({ ...results, [call.id]: value })}
         />
       ))}
       <button type="submit" class="primary">

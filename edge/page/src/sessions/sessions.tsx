@@ -108,13 +108,14 @@ function Row({ session, onRename, onExport, onDelete }: { session: Session } & A
 }
 
 /** The model, the number of turns, the time, the labels and the id of a session. */
-function Properties({ session: { id, model, turn_count: count, updated, labels } }: { session: Session }) {
+function Properties({ session: { id, model, turn_count: count, updated, labels, forked_from: origin } }: { session: Session }) {
   const { sessions: words } = texts;
   const time = new Date(1000 * updated);
   return (
     <>
       <span class="hint">
         {model} · {words.turns(count ?? 0)} · <time dateTime={time.toISOString()}>{words.time(time)}</time>
+        {origin && ` · ${words.fork}`}
         {Object.entries(labels ?? {}).map(([name, value]) => (
           <span key={name} class="label">
             {withoutDirections(`${name}=${value}`)}
