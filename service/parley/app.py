@@ -5,6 +5,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from parley.auth.access import AccessChecker
 from parley.auth.api_keys import ApiKeys
@@ -31,8 +32,6 @@ from parley.config import (
     ParleyBackend,
 )
 from parley.core.administration import Rules
-from parley.core.cache.answers import AnswerCache
-from parley.core.cache.key import identities
 from parley.core.chat import Chat
 from parley.core.ports import Authenticator, Backend, Store
 from parley.core.ports.targets import TargetStore
@@ -59,6 +58,9 @@ from parley.rpc.server_options import ServerLimits
 from parley.rpc.shutdown import Shutdown
 from parley.stores.open import open_existing_store
 from parley.tracing.opening import open_tracer, with_spans
+
+if TYPE_CHECKING:  # loaded only where a cache is configured
+    from parley.core.cache.answers import AnswerCache
 
 _SWITCH_SECONDS = 0.0005  # how long the store's thread waits for the loop after a statement; Python's default: 5 ms
 
@@ -179,11 +181,11 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
             nullcontext(with_spans(opened, config, tracer)) as store,
             admin_servers(admin, store, Rules.of(config), config.admin, operations, on_alive=on_alive),
             _authenticator(config, store, run_dir, certificates=certificates) as authenticator,
+            _answer_cache(config, store, router) as cache,
         ):
             turns, limits = Turns(store, config.limits.session.bytes), RateLimiter(store)
             budgets = BudgetMonitor(store, config.budgets.warn_at, deliver=config.budgets.webhook is not None)
             usage = UsageRecorder(store, budgets.add)
-            cache = AnswerCache(store, identities(config), router.temperature)
             chat = Chat(router, turns, limits, store, usage, cache, guards)
             access = AccessChecker(store, Callers(config.plans, config.limits, config.models))
             measured = WorkerMetrics(config, operations.running) if metrics is not None else None
@@ -217,7 +219,6 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
                 on_ready(address)
                 await server.run(shutdown)
                 await turns.close()
-                await cache.close()
                 await limits.close()
                 await usage.close()
     finally:
@@ -252,6 +253,22 @@ async def _bearer(config: Config, store: Store, callers: Callers, run_dir: Path)
     verifier = Verifier(config.auth.issuers, SharedDocuments(run_dir, HttpDocuments()))
     async with verifier.running():
         yield Bearer(keys, AccessTokens(verifier, store, callers))
+
+
+@asynccontextmanager
+async def _answer_cache(config: Config, store: Store, router: Router) -> AsyncIterator["AnswerCache | None"]:
+    """Yields the cache of answers, None if no model has one, and completes its writes at the end."""
+    if all(model.cache is None for model in config.models):
+        yield None
+        return
+    from parley.core.cache.answers import AnswerCache
+    from parley.core.cache.key import identities
+
+    cache = AnswerCache(store, identities(config), router.temperature)
+    try:
+        yield cache
+    finally:
+        await cache.close()
 
 
 @asynccontextmanager

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from parley.config import Model
-from parley.core.cache.answers import HIT, CacheUse
-from parley.core.cache.key import CachedCall
 from parley.core.messages import functions
 from parley.core.messages.text_completion import TextCompletion, as_message
 from parley.core.ports import Caller, CallTrace
@@ -23,7 +21,9 @@ from parley.core.usage.tokens import estimate_tokens
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
 from parley.v1.receipt_pb2 import Receipt
 
-if TYPE_CHECKING:  # loaded only where guards are configured
+if TYPE_CHECKING:  # loaded only where caches and guards are configured
+    from parley.core.cache.answers import CacheUse
+    from parley.core.cache.key import CachedCall
     from parley.core.guards.call_guards import CallGuards
     from parley.core.guards.records import GuardRecord
 
@@ -83,7 +83,7 @@ class CallOutcome:
     retires: Retirement | None = None
     answer: ChatCompletion | None = None
     guards: "Sequence[GuardRecord]" = ()
-    cache: CacheUse | None = None
+    cache: "CacheUse | None" = None
 
     def record_guards(self, records: "Sequence[GuardRecord]") -> None:
         """Records what guards have decided, also in the receipt."""
@@ -140,8 +140,10 @@ class ChatCall:
         stamp(answer, answer.model, self.lease.session_id)
         self.completion = answer
 
-    def cached_call(self) -> CachedCall:
+    def cached_call(self) -> "CachedCall":
         """Returns the call as the cache needs it."""
+        from parley.core.cache.key import CachedCall
+
         lease, options = self.lease, self.options
         return CachedCall(
             self.model,
@@ -208,9 +210,9 @@ class ChatCall:
         if self.outcome.cache is not None:
             self._record_cache(self.outcome.cache)
 
-    def _record_cache(self, use: CacheUse) -> None:
+    def _record_cache(self, use: "CacheUse") -> None:
         """Adds to the receipt how the call has used the cache."""
         self.outcome.receipt = self.outcome.receipt or Receipt(duration_ms=0)
         self.outcome.receipt.cache = use.result
-        if use.result == HIT:
+        if use.is_hit:
             self.outcome.receipt.cost = 0.0

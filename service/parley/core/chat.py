@@ -1,12 +1,11 @@
 """Answers a conversation, complete or as a stream, as a turn of its session."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from parley.config import Model
-from parley.core.cache.answers import HIT, AnswerCache, CacheUse
 from parley.core.call import CallOptions, CallOutcome, ChatCall
 from parley.core.errors import DeadlineExceeded, ParleyError, SessionNotFound, UnsupportedParameter
 from parley.core.messages import functions
@@ -28,7 +27,8 @@ from parley.core.usage.recorder import UsageRecorder
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
 from parley.v1.message_pb2 import Message
 
-if TYPE_CHECKING:  # loaded only where guards are configured
+if TYPE_CHECKING:  # loaded only where caches and guards are configured
+    from parley.core.cache.answers import AnswerCache
     from parley.core.guards.model_guards import ModelGuards
 
 _NO_ANSWER = ChatCompletion()
@@ -53,7 +53,7 @@ class Chat:
         limits: RateLimiter,
         store: SessionStore,
         usage: UsageRecorder,
-        cache: AnswerCache,
+        cache: "AnswerCache | None" = None,
         guards: "ModelGuards | None" = None,
     ) -> None:
         self.guards = guards
@@ -105,7 +105,7 @@ class Chat:
             raise
         await self._end(call, None)
         if outcome.cache is not None:
-            self._cache.keep(outcome.cache, call.cached_call(), call.answer(), outcome.attempts)
+            self._keep(call)
         return call.completion
 
     async def stream(
@@ -143,13 +143,15 @@ class Chat:
             raise
         await self._end(call, None)
         if outcome.cache is not None:
-            for cached in self._cached_chunks(call, outcome.cache):
+            self._keep(call)
+            for cached in completion_to_chunks(call.answer()) if outcome.cache.is_hit else ():
                 yield cached
         if call.shaper:
             yield [call.shaper.end()]
 
     async def _find_cached(self, call: ChatCall) -> bool:
         """Answers a call from the cache of its model. Returns whether it is answered."""
+        assert self._cache is not None  # noqa: S101 - a model has a cache
         use = call.outcome.cache = await self._cache.find(call.cached_call())
         if use.answer is None:
             return False
@@ -159,12 +161,10 @@ class Chat:
         call.record_cached(as_message(answer))
         return True
 
-    def _cached_chunks(self, call: ChatCall, use: CacheUse) -> Iterator[list[ChatCompletionChunk]]:
-        """Yields the chunks of a kept answer; keeps the answer of a stream that is none."""
-        if use.result == HIT:
-            yield from completion_to_chunks(call.answer())
-        else:
-            self._cache.keep(use, call.cached_call(), call.answer(), call.outcome.attempts)
+    def _keep(self, call: ChatCall) -> None:
+        """Keeps the answer of a call that was not answered from the cache."""
+        if call.outcome.cache is not None and self._cache is not None:
+            self._cache.keep(call.outcome.cache, call.cached_call(), call.answer(), call.outcome.attempts)
 
     async def _prepare(
         self, request: CreateChatCompletionRequest, caller: Caller, options: CallOptions, outcome: CallOutcome

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
-from parley.core.cache.answers import AnswerCache
 from parley.core.ports import Backend, Store
 from parley.core.ports.statistics import SECONDS, SIZES, StoreStatistics
 from parley.core.routing.router import Router
@@ -15,6 +15,9 @@ from parley.core.sessions.store_monitor import StoreMonitor
 from parley.core.sessions.turns import Turns
 from parley.core.usage.budgets import BudgetMonitor
 from parley.metrics.series import MAX_HISTOGRAMS, add_histogram
+
+if TYPE_CHECKING:  # loaded only where a cache is configured
+    from parley.core.cache.answers import AnswerCache
 
 _STATES = ("closed", "half_open", "open")
 
@@ -28,7 +31,7 @@ class Runtime:
         backends: The backends, by name.
         turns: Has the leases.
         budgets: Has the alerts.
-        cache: Has the kept answers.
+        cache: Has the kept answers; None if no model has a cache.
         store: Has statistics, unless it is one of a test.
         monitor: Checks whether the store is available.
         is_draining: Returns whether the worker ends when its calls have finished.
@@ -39,7 +42,7 @@ class Runtime:
     backends: Mapping[str, Backend]
     turns: Turns
     budgets: BudgetMonitor
-    cache: AnswerCache
+    cache: "AnswerCache | None"
     store: Store
     monitor: StoreMonitor
     is_draining: Callable[[], bool]
@@ -60,7 +63,8 @@ class Runtime:
         yield from self._sessions()
         yield from self._store()
         yield self._alerts()
-        yield from self._cache()
+        if self.cache is not None:
+            yield from _cache(self.cache)
         yield _gauge("parley_draining", "1 while the worker ends: its calls finish.", float(self.is_draining()))
 
     def _connections(self) -> Iterator[Metric]:
@@ -113,23 +117,6 @@ class Runtime:
         add_histogram(reads, (), SECONDS, statistics.reads)
         yield from (sizes, seconds, reads)
 
-    def _cache(self) -> Iterator[Metric]:
-        writes = CounterMetricFamily(
-            "parley_cache_writes",
-            "New answers of models with a cache, by what became of them.",
-            labels=("model", "result"),
-        )
-        for labels, count in self.cache.writes.items():
-            writes.add_metric(labels, count)
-        kept = CounterMetricFamily("parley_cache_kept_bytes", "Bytes of the answers that were kept.", labels=("model",))
-        for model, size in self.cache.kept_bytes.items():
-            kept.add_metric((model,), size)
-        failures = CounterMetricFamily(
-            "parley_cache_read_failures", "Reads of kept answers that failed or took too long."
-        )
-        failures.add_metric((), self.cache.read_failures)
-        yield from (writes, kept, failures)
-
     def _alerts(self) -> Metric:
         alerts = CounterMetricFamily(
             "parley_budget_alerts", "Budgets that reached a share of their limit.", labels=("limit", "share")
@@ -137,6 +124,22 @@ class Runtime:
         for (limit, share), count in self.budgets.alerts.items():
             alerts.add_metric((limit, str(share)), count)
         return alerts
+
+
+def _cache(cache: "AnswerCache") -> Iterator[Metric]:
+    writes = CounterMetricFamily(
+        "parley_cache_writes",
+        "New answers of models with a cache, by what became of them.",
+        labels=("model", "result"),
+    )
+    for labels, count in cache.writes.items():
+        writes.add_metric(labels, count)
+    kept = CounterMetricFamily("parley_cache_kept_bytes", "Bytes of the answers that were kept.", labels=("model",))
+    for model, size in cache.kept_bytes.items():
+        kept.add_metric((model,), size)
+    failures = CounterMetricFamily("parley_cache_read_failures", "Reads of kept answers that failed or took too long.")
+    failures.add_metric((), cache.read_failures)
+    yield from (writes, kept, failures)
 
 
 def _targets(targets: Collection[LiveTarget]) -> Iterator[Metric]:

@@ -2,15 +2,17 @@
 
 import re
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from parley.core.cache.answers import CacheUse
 from parley.core.errors import ParleyError
 from parley.rpc import errors
 from parley.rpc.call import Call
 from parley.rpc.metadata import receipts
+
+if TYPE_CHECKING:  # loaded only where a cache is configured
+    from parley.core.cache.answers import CacheUse
 
 _log = structlog.get_logger("parley")
 # REST has methods of its own for some operations, named after the operation with one of these suffixes.
@@ -65,7 +67,7 @@ def _add_failure(fields: dict[str, Any], failure: ParleyError) -> None:
         fields["cause"] = failure.cause
 
 
-def _add_cache(fields: dict[str, Any], use: CacheUse) -> None:
+def _add_cache(fields: dict[str, Any], use: "CacheUse") -> None:
     fields["cache"] = use.result
     if use.reason:
         fields["cache_reason"] = use.reason

@@ -21,6 +21,7 @@ _OPTIONAL = {
     "aiohttp",
     "parley.backends.anthropic",
     "parley.backends.parley",
+    "parley.core.cache",
     "parley.core.guards",
     "parley.guard",
     "re2",

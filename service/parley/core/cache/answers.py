@@ -51,6 +51,11 @@ class CacheUse:
     answer: ChatCompletion | None = None
     digest: bytes | None = None
 
+    @property
+    def is_hit(self) -> bool:
+        """Whether the call gets a kept answer."""
+        return self.answer is not None
+
 
 class AnswerCache:
     """The cache of a worker.
