@@ -54,7 +54,7 @@ def import_requests(lines: Iterable[bytes]) -> Iterator[sessions_pb2.ImportSessi
 
 def _begins_session(line: bytes) -> bool:
     data: Any = json.loads(line) if line.strip() else {"role": ""}
-    return isinstance(data, dict) and "role" not in data
+    return isinstance(data, dict) and "role" not in data and "message" not in data
 
 
 def _import_request(data: bytearray) -> sessions_pb2.ImportSessionsRequest:
