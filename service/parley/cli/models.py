@@ -10,8 +10,10 @@ from cyclopts import App
 
 from parley.cli.shared.options import ConfigOption, JsonOption
 from parley.cli.shared.terminal import print_table
-from parley.config import Config
+from parley.config import Config, Metadata, Model
 from parley.config.loader import load
+from parley.config.metadata import merged_metadata
+from parley.config.vendor_models import vendor_metadata
 
 app = App(
     name="models",
@@ -70,6 +72,13 @@ def _known(metadata: Mapping[str, Any]) -> str:
     return ", ".join(words) or "-"
 
 
+def _metadata(config: Config, model: Model) -> Metadata:
+    """Returns the metadata of a model, with what is known of its first target's model at the vendor."""
+    target = model.targets[0]
+    vendor = getattr(config.backends[target.backend], "vendor", None)
+    return merged_metadata(model.metadata, vendor_metadata(vendor, target.model))
+
+
 def _rows(config: Config) -> list[dict[str, Any]]:
     """Returns an entry for each model, in the order of the configuration, without secrets."""
     return [
@@ -78,7 +87,7 @@ def _rows(config: Config) -> list[dict[str, Any]]:
             "default": model.id == config.default_model,
             "sessions": model.sessions.mode,
             "aliases": {alias.id: alias.retires and str(alias.retires) for alias in model.aliases},
-            "metadata": {name: value for name, value in asdict(model.metadata).items() if value is not None},
+            "metadata": {name: value for name, value in asdict(_metadata(config, model)).items() if value is not None},
             "targets": [asdict(target) for target in model.targets],
         }
         for model in config.models

@@ -141,3 +141,38 @@ def test_the_list_of_a_backend_decides_where_the_configuration_is_silent() -> No
     assert "bare" == _answering(long, "bare")
     assert "large" == _answering(long, "bare", Metadata(context_length=500))
     assert "large" == _answering(long, "small", Metadata(context_length=1_000_000))
+
+
+VENDORS = """
+backends:
+  openai: {vendor: openai, api_key: k}
+  plain: {kind: openai, base_url: "http://127.0.0.1:1/v1"}
+models:
+  - {id: known, targets: [{backend: openai, model: gpt-4o-2024-08-06}], fallbacks: [large]}
+  - {id: set, targets: [{backend: openai, model: gpt-4o}], metadata: {context_length: 1M}}
+  - {id: other, targets: [{backend: plain, model: gpt-4o}]}
+  - {id: "any/*", targets: [{backend: openai, model: "*"}]}
+  - {id: large, targets: [{backend: plain, model: large}]}
+"""
+
+
+def test_the_lengths_of_a_vendor_s_well_known_models_are_known() -> None:
+    """They complete the configuration and the vendor's list, hold for versions with a date, and decide the target."""
+    router = Router(parse(VENDORS, "f"), {"openai": ScriptedBackend(), "plain": ScriptedBackend()})
+
+    def lengths(name: str) -> tuple[int | None, int | None]:
+        known = router.metadata(router.model(ANYONE, name))
+        return known.context_length, known.max_output
+
+    assert [(128_000, 16_384), (1_000_000, 16_384), (None, None), (400_000, 128_000), (None, None)] == [
+        lengths(name) for name in ("known", "set", "other", "any/gpt-5-mini", "any/unknown")
+    ]
+    router.listed("openai", {"gpt-4o-2024-08-06": Metadata(context_length=5)})
+    assert (5, 16_384) == lengths("known")
+    request = CreateChatCompletionRequest(model="known")
+    request.messages.add(role="user").content.string_value = 100 * "word "
+    execution = router.new_execution(
+        router.model(ANYONE, "known"), request, request.messages, session_id=None, deadline=None
+    )
+    asyncio.run(execution.complete())
+    assert "large" == execution.model_id

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from parley.config import WILDCARD, Config, Metadata, Model, Price, target_name
 from parley.config.metadata import merged_metadata
+from parley.config.vendor_models import UNKNOWN, vendor_metadata
 from parley.core.ports import Backend, CallTrace
 from parley.core.routing import request as upstream_request
 from parley.core.routing.balancing import order_by_weight
@@ -22,7 +23,6 @@ from parley.core.routing.targets import Candidate, LiveTarget
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.message_pb2 import Message
 
-_UNKNOWN = Metadata()
 SharedStates = Callable[[str], SharedState]
 """Returns the state that the workers of a machine share about a target, by the target's name."""
 
@@ -54,6 +54,7 @@ class Router(ModelCatalogue):
         self._clock = clock
         self._configured_prices = config.prices
         self._targets = _targets(config, backends, clock, states)
+        self._vendors = {name: getattr(backend, "vendor", None) for name, backend in config.backends.items()}
         self._candidates = {model.id: self._own_candidates(model, config) for model in config.models}
         self._budgets = {model.id: ModelBudgets(model.retries.share, clock) for model in config.models}
         self._defaults = upstream_request.read_defaults(config)
@@ -64,10 +65,9 @@ class Router(ModelCatalogue):
         self.forwarded_headers = tuple(dict.fromkeys(name for names in lists for name in names))
 
     def metadata(self, model: Model) -> Metadata:
-        """Returns what is known of a model, from the configuration or the list of its first backend."""
+        """Returns what is known of a model, at its first target."""
         target = model.targets[0]
-        listed = self._listed.get(target.backend, {}).get(target.model.replace(WILDCARD, model.rest))
-        return model.metadata if listed is None else merged_metadata(model.metadata, listed)
+        return self._known(model, target.backend, target.model.replace(WILDCARD, model.rest))
 
     def price(self, model: Model) -> Price | None:
         """Returns the configured price of a model's first target; None without one."""
@@ -81,8 +81,7 @@ class Router(ModelCatalogue):
         for model in self._models.values():
             for configured, candidate in zip(model.targets, self._candidates[model.id], strict=True):
                 if configured.backend == backend:
-                    listed = models.get(configured.model, _UNKNOWN)
-                    candidate.describe(merged_metadata(model.metadata, listed))
+                    candidate.describe(self._known(model, backend, configured.model))
 
     def temperature(self, model: Model) -> float | None:
         """Returns the temperature that the model's `defaults` set; None if they set none."""
@@ -192,8 +191,18 @@ class Router(ModelCatalogue):
             return None
         return Price(prompt=max(one.prompt for one in priced), completion=max(one.completion for one in priced))
 
+    def _known(self, model: Model, backend: str, name: str) -> Metadata:
+        """Returns what is known of a model: from the configuration, then the backend's own list, then its vendor."""
+        listed = self._listed.get(backend, {}).get(name)
+        known = model.metadata if listed is None else merged_metadata(model.metadata, listed)
+        preset = vendor_metadata(self._vendors[backend], name)
+        return known if preset is UNKNOWN else merged_metadata(known, preset)
+
     def _own_candidates(self, model: Model, config: Config) -> list[Candidate]:
-        return [Candidate(model, config.effective(target), self._targets[target.name]) for target in model.targets]
+        found = [Candidate(model, config.effective(target), self._targets[target.name]) for target in model.targets]
+        for target, candidate in zip(model.targets, found, strict=True):
+            candidate.describe(self._known(model, target.backend, target.model))
+        return found
 
     def _own(self, model: Model) -> Sequence[Candidate]:
         """Returns the candidates of a model without those of its fallbacks; of a wildcard under the requested name."""
@@ -204,8 +213,9 @@ class Router(ModelCatalogue):
 
     def _name(self, candidate: Candidate, model: Model) -> Candidate:
         named = candidate.named(model, self._configured_prices.get)
-        if (listed := self._listed.get(named.target.backend_name)) and named.target.model in listed:
-            named.describe(merged_metadata(model.metadata, listed[named.target.model]))
+        known = self._known(model, named.target.backend_name, named.target.model)
+        if known is not model.metadata:
+            named.describe(known)
         return named
 
     def _chain(self, model: Model) -> Sequence[Model]:
