@@ -156,7 +156,11 @@ def test_control_characters_are_not_printed(worker: Worker) -> None:
     ("options", "key", "message"),
     [
         ((), "", "there is no API key; set PARLEY_API_KEY, or name a file that has one with --key-file"),
-        ((), "sk-nonsense", "Invalid API key"),
+        (
+            (),
+            "sk-nonsense",
+            "Invalid API key; check PARLEY_API_KEY or --key-file, or create one: `parley keys create --name NAME`",
+        ),
         ((), "sk-ä", "PARLEY_API_KEY has no API key; it must hold one and nothing else"),
         (("--key-file", "/nowhere"), "", "/nowhere cannot be read (No such file or directory)"),
         (("--key-file", "/dev/null"), "", "/dev/null has no API key; it must hold one and nothing else"),
@@ -175,7 +179,7 @@ def test_mistakes(talkative: Worker, options: tuple[str, ...], key: str | None, 
     """A mistake is reported in one line, without an answer."""
     result = talk(talkative, "one\ntwo\n", *options, key=key)
     assert (1, "") == (result.returncode, result.stdout)
-    assert f"parley: {message}" == result.stderr.splitlines()[-1]
+    assert f"parley: {message}\n" == result.stderr
     assert [] == talkative.backend.calls
 
 

@@ -231,9 +231,9 @@ def test_commands(echo: Worker, tmp_path: Path) -> None:
 
 
 def test_a_key_that_is_rejected_ends_the_command(echo: Worker, tmp_path: Path) -> None:
-    """The error comes before the first prompt, and is one line."""
+    """The error comes before the first prompt, and says what to do."""
     (tmp_path / "key").write_text("sk-wrong")
     with terminal(echo, tmp_path, "--key-file", "key") as screen:
-        screen.shows("parley: Invalid API key")
+        screen.shows("parley keys create --name NAME`")
         assert 1 == screen.process.wait(PATIENCE)
-        assert 1 == len(screen.lines)
+        assert screen.lines[0].startswith("parley: Invalid API key; check")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from parley.cli.diagnosis import backends, clocks, configuration, permissions, ports, store
+from parley.cli.diagnosis import backends, certificates, clocks, configuration, permissions, ports, store
 from parley.cli.diagnosis.finding import Finding
 from parley.cli.shared import operating, options
 from parley.cli.shared.key_output import print_json
@@ -31,7 +31,7 @@ def doctor(  # noqa: PLR0913 - the command's options
     ] = False,
     json: options.JsonOption = False,
 ) -> None:
-    """Check the configuration, each backend with one cheap call, the store, clocks, ports and permissions.
+    """Check configuration, each backend with one cheap call, store, clocks, certificates, ports and permissions.
 
     Nothing is changed, whether or not Parley runs. Exit code 1 if a check failed; warnings do not count.
     """
@@ -40,9 +40,10 @@ def doctor(  # noqa: PLR0913 - the command's options
     checked, findings = configuration.read(config)
     if checked is None:
         reason = "the configuration cannot be read"
-        findings += [Finding(one, "skipped", reason) for one in ("backends", "store", "clocks")]
+        findings += [Finding(one, "skipped", reason) for one in ("backends", "store", "clocks", "certificates")]
     else:
         findings += asyncio.run(_with_config(checked, folder, calls=not no_calls, runs=running is not None))
+        findings += certificates.check(checked)
     addresses = {"--http": http, "--grpc": grpc, "--metrics": metrics or DEFAULT_METRICS}
     findings += ports.check(addresses, running, has_tls=checked is not None and checked.tls is not None)
     findings += permissions.check(checked, folder)

@@ -23,6 +23,7 @@ def main(arguments: Sequence[str] | None = None, fail: Callable[[str, int], None
         arguments: The arguments; None for those of the process, which then becomes a supervisor for `up` and `serve`.
         fail: Called with the text of an error and the exit code; None for a line on stderr.
     """
+    _open_streams()
     try:
         if arguments is None and sys.argv[1:2] and sys.argv[1] in _SUPERVISED and not _HELP & set(sys.argv[2:]):
             _supervise(sys.argv[1:])
@@ -37,6 +38,17 @@ def main(arguments: Sequence[str] | None = None, fail: Callable[[str, int], None
         sys.exit(130)
     except Exception as error:  # noqa: BLE001 - unexpected errors are raised again
         (fail or print_failure)(*_explain(error))
+
+
+def _open_streams() -> None:
+    """Opens /dev/null in place of standard streams that are closed: files would take their descriptors."""
+    for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != descriptor:
+                os.dup2(null, descriptor)
+                os.close(null)
+            setattr(sys, name, os.fdopen(descriptor, mode))
 
 
 def _supervise(arguments: Sequence[str]) -> None:

@@ -7,12 +7,17 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
+from parley.cli.diagnosis import backends, certificates
+from parley.cli.shared.probe import Reply
+from parley.config.loader import load
 from parley.stores.open import create_store
 from tests.processes import run_here
 from tests.upstream import Json, ScriptedUpstream, completion
@@ -231,3 +236,63 @@ def test_permissions(upstream: ScriptedUpstream, folder: Path) -> None:
     assert ["failed", "warning", "failed", "ok"] == [one["status"] for one in found]
     assert f"run `chmod go-w {state}`, or choose another --state-dir" == found[0]["remedy"]
     assert f"run `chmod o-rw {state}/parley.db`" == found[2]["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("begins", "ends", "status", "text"),
+    [
+        (-400, -2, "failed", "t.pem (tls) expired on 2026-04-29"),
+        (-400, 9, "warning", "t.pem (tls) expires on 2026-05-10"),
+        (-400, 90, "ok", "t.pem (tls) is valid until 2026-07-30"),
+        (1, 90, "failed", "t.pem (tls) is valid from 2026-05-02 00:00 UTC on"),
+    ],
+)
+def test_the_dates_of_a_certificate(begins: int, ends: int, status: str, text: str) -> None:
+    """A certificate that has expired, soon expires or is not valid yet has a remedy."""
+    now = datetime(2026, 5, 1, tzinfo=UTC)
+    found = certificates.judge("t.pem (tls)", now + timedelta(begins), now + timedelta(ends), now)
+    assert (status, text, status != "ok") == (found.status, found.message, found.remedy != "")
+
+
+def test_every_certificate_is_checked(upstream: ScriptedUpstream, folder: Path) -> None:
+    """The listeners' certificate, the authorities of clients and the files of backends are checked."""
+    authority = trustme.CA()
+    old, new = authority.issue_cert("localhost", not_after=datetime(2020, 1, 1, tzinfo=UTC)), authority.issue_cert("b")
+    for name, blob in (("old", old.cert_chain_pems[0]), ("new", new.private_key_and_cert_chain_pem)):
+        blob.write_to_path(folder / f"{name}.pem")
+    old.private_key_pem.write_to_path(folder / "tls.key")
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    (folder / "tls.key").chmod(0o600)
+    more = f"""\
+tls: {{certificate: {folder}/old.pem, key: {folder}/tls.key}}
+auth: {{mtls: {{ca: {folder}/ca.pem}}}}
+"""
+    file = configure(folder, upstream.url, more)
+    backend = f"client_certificate: {folder}/new.pem, ca: {folder}/ca.pem, api_key:"
+    file.write_text(file.read_text().replace("api_key:", backend))
+    found = findings(folder, "certificates", "--no-calls")
+    assert ["failed", "ok", "ok", "ok"] == [one["status"] for one in found]
+    for part, one in zip(("tls.certificate", "auth.mtls.ca", "up.ca", "up.client_certificate"), found, strict=True):
+        assert f"{part})" in one["message"]
+
+
+def test_a_package_that_imports_for_long_delays_no_other_backend(
+    upstream: ScriptedUpstream, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A provider of any-llm-sdk blocks the process while it is imported; the time limits of others do not run."""
+    file = configure(folder, upstream.url, "")
+    text = file.read_text().replace("}}\n", "}, any: {kind: any_llm, provider: openai, api_key: x}}\n", 1)
+    file.write_text(text.replace("targets: [", "targets: [{backend: any, model: x}, "))
+    monkeypatch.setenv("UP_KEY", KEY)
+    called: list[str] = []
+
+    async def probe(name: str, *_: object) -> Reply:
+        called.append(f"{name} begins")
+        await asyncio.sleep(0)
+        called.append(f"{name} ends")
+        return Reply("OK", 0.1)
+
+    monkeypatch.setattr(backends, "probe", probe)
+    found = asyncio.run(backends.check(load(file), None))
+    assert ["any begins", "any ends", "up begins", "up ends"] == called
+    assert ["up", "any"] == [one.message.split()[0] for one in found]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import ANY_PORTS, run, run_here
+from tests.processes import ANY_PORTS, COMMAND, environment, run, run_here
 
 COMMANDS = [
     "",
@@ -181,3 +181,15 @@ def test_models_lists_models(tmp_path: Path) -> None:
     assert ("[two]", False, "off") == (two["id"], two["default"], two["sessions"])
     assert ({"old": "2027-01-31", "other": None}, 128_000) == (two["aliases"], two["metadata"]["context_length"])
     assert "secret-word" not in table.stdout + data.stdout
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&- 2>&-"])
+def test_closed_streams(closed: str) -> None:
+    """A caller that has closed standard streams gets the exit code, and no stack trace."""
+    command = f"{COMMAND} chat --no-history {closed}"
+    variables = environment(PARLEY_API_KEY="sk-x", PARLEY_ADDRESS="127.0.0.1:1")
+    done = subprocess.run(
+        ["bash", "-c", command], env=variables, input="Hi", capture_output=True, text=True, check=False
+    )
+    assert "Traceback" not in done.stderr
+    assert (0 if "<&-" in closed else 1) == done.returncode  # /dev/null has no question

@@ -46,11 +46,13 @@ class Access:
         """Returns the message of an error, with the remedy where the service was not reached."""
         text = error.message
         if error.reason is None and error.code.name == "UNAVAILABLE":
-            why = error.message.rpartition(": ")[2]  # the last of gRPC's list of attempts
+            why = error.message.rpartition(": ")[2].rstrip("]")  # the last of gRPC's list of attempts
             other = "--no-tls" if is_secure(self.address, self.tls) else "--tls"
             text = (
                 f"nothing answers at {self.address} ({why}); start `parley up`, or give another --address, or {other}"
             )
+        elif error.code.name == "UNAUTHENTICATED":
+            text += "; check PARLEY_API_KEY or --key-file, or create one: `parley keys create --name NAME`"
         return without_control_characters(text)
 
 

@@ -75,6 +75,7 @@ class Dialogue:
         except ParleyError as error:
             conversation.interrupts.raise_pending()
             if error.code.name != _DENIED:  # a key for completions only
+                conversation.session = None  # it is not known to exist
                 raise CommandError(self._access.explain(error)) from error
             turns = None
         model = conversation.model or "the default model of the service"

@@ -48,6 +48,8 @@ def _answer(conversation: Conversation, access: Access, question: Any) -> None:
     try:
         cut = answers.answer(conversation, question, view)
     except ParleyError as error:
+        if error.reason == "SESSION_NOT_FOUND":
+            conversation.session = None  # there is nothing to go on with
         raise CommandError(access.explain(error)) from error
     if cut:
         print(f"parley: {cut}", file=sys.stderr)

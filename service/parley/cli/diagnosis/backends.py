@@ -7,7 +7,7 @@ from pathlib import Path
 from parley.backends.llama_cpp.command import socket_path
 from parley.cli.diagnosis.finding import Finding
 from parley.cli.shared.probe import ProbeFailed, probe
-from parley.config import Config, LlamaCppBackend
+from parley.config import AnyLLMBackend, Config, LlamaCppBackend
 
 _CHECK = "backends"
 
@@ -19,7 +19,15 @@ async def check(config: Config, run_dir: Path | None) -> list[Finding]:
         config: The configuration.
         run_dir: The run folder of the running service; None if it does not run.
     """
-    return list(await asyncio.gather(*(_check(config, name, model, run_dir) for name, model in _first_models(config))))
+    called = _first_models(config)
+    found: dict[str, Finding] = {}
+    for name, model in called:
+        if isinstance(config.backends[name], AnyLLMBackend):  # the import of its package blocks all other calls
+            found[name] = await _check(config, name, model, run_dir)
+    others = [(name, model) for name, model in called if name not in found]
+    answers = await asyncio.gather(*(_check(config, name, model, run_dir) for name, model in others))
+    found |= {name: finding for (name, _), finding in zip(others, answers, strict=True)}
+    return [found[name] for name, _ in called]
 
 
 def skipped(config: Config) -> Iterator[Finding]:

@@ -12,7 +12,8 @@ class Finding:
     """The result of one check. Never has a secret.
 
     Attributes:
-        check: What is checked: `configuration`, `backends`, `store`, `clocks`, `ports` or `permissions`.
+        check: What is checked: `configuration`, `backends`, `store`, `clocks`, `certificates`, `ports` or
+            `permissions`.
         status: `failed` if Parley or some calls do not work; `warning` if they may not.
         message: What was found.
         remedy: What to do; "" if nothing.

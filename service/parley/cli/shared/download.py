@@ -167,6 +167,7 @@ class _Part:
         if isinstance(error, HTTPError):
             return f"{self._source.name}: the server answers {error.code} {error.reason}; check the address"
         reason = getattr(error, "reason", None) or error
+        reason = getattr(reason, "strerror", None) or reason
         return f"{self._source.name} cannot be fetched ({reason}); run the command again to go on"
 
     def _restore(self) -> None:
