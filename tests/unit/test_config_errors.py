@@ -84,7 +84,7 @@ def test_an_error_in_routing_settings_names_its_path(old: str, new: str, line: s
         ("http://10.0.0.5:8000/v1", "https://a/v1#x", "f: backends.vllm.base_url: must not have a query"),
         ('"secret-word"', '"secret-word\\n"', "f: backends.vllm.api_key: must be one word of printable ASCII"),
         ('"secret-word"', '"secret-wörd"', "f: backends.vllm.api_key: must be one word of printable ASCII"),
-        ('"secret-word"', '""', "f: backends.vllm.api_key: must be one word of printable ASCII"),
+        ('"secret-word"', '""', "f: backends.vllm.api_key: is empty; set it, or remove it"),
         ("id: two", "id: one", 'f: models[1].id: "one" is used twice; give each model its own id'),
         (
             "default_model: one",

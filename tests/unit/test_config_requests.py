@@ -27,7 +27,22 @@ ANY_LLM = "kind: any_llm, provider: mistral"
     [
         ("vendor: grok", 'vendor: is unknown; did you mean "groq"?'),
         ("vendor: 5", "vendor: is unknown; use one of: openai, azure, "),
-        ("vendor: azure", "base_url: is required"),
+        ("vender: groq, api_key: k", 'vender: is unknown; did you mean "vendor"?'),
+        ("vendor: groq", 'api_key: is required for groq; set it, for example to "${GROQ_API_KEY}"'),
+        ("vendor: groq, api_key: null", "api_key: is required for groq; set it"),
+        ("vendor: groq, api_key: ''", "api_key: is empty; set it, or remove it"),
+        (
+            "vendor: azure, api_key: k",
+            'base_url: is required for azure; set it, for example to "https://NAME.openai.azure.com"',
+        ),
+        (
+            "vendor: bedrock, api_key: k",
+            'base_url: is required for bedrock; set it, for example to "https://bedrock-mantle.REGION.api.aws/v1"',
+        ),
+        (
+            'vendor: azure, api_key: k, base_url: "https://me.openai.azure.com/openai/deployments/x"',
+            'base_url: must end before /openai, which `path` has, for example "https://NAME.openai.azure.com"',
+        ),
         (f"{GROQ}, kind: anthropic", "kind: the vendor groq has the kind openai; remove one of them"),
         (f"{GROQ}, api_keys: [a, b]", "api_keys: takes the place of `api_key`; remove one of them"),
         ("vendor: groq, api_keys: []", "api_keys: must have at least 1 entry"),
@@ -69,11 +84,20 @@ ANY_LLM = "kind: any_llm, provider: mistral"
             f"{PARLEY}, api_key: k-1, headers: {{Authorization: secret}}",
             'headers: "authorization" is the header of the key; remove it, or the key',
         ),
-        (f"{PARLEY}, proxy: off", "proxy: is not a field of the kind parley, but of openai, anthropic; use one of: "),
-        (f"{PARLEY}, api_keys: [a, b]", "api_keys: is not a field of the kind parley, but of openai, anthropic; use "),
-        (f"{ANY_LLM}, headers: {{a: b}}", "headers: is not a field of the kind any_llm, but of openai, anthropic, par"),
-        (f"{ANY_LLM}, ca: /a.pem", "ca: is not a field of the kind any_llm, but of openai, anthropic, parley; use one"),
-        (f"{ANY_LLM}, model_path: /a", "model_path: is not a field of the kind any_llm, but of llama_cpp; use one of"),
+        (f"{PARLEY}, proxy: off", "proxy: is not a field of the kind parley, but of openai, anthropic; rem"),
+        (
+            f"{PARLEY}, api_keys: [a, b]",
+            "api_keys: is not a field of the kind parley, but of openai, anthropic; rem",
+        ),
+        (
+            f"{ANY_LLM}, headers: {{a: b}}",
+            "headers: is not a field of the kind any_llm, but of openai, anthropic, par",
+        ),
+        (
+            f"{ANY_LLM}, ca: /a.pem",
+            "ca: is not a field of the kind any_llm, but of openai, anthropic, par",
+        ),
+        (f"{ANY_LLM}, model_path: /a", "model_path: is not a field of the kind any_llm, but of llama_cpp; remove it"),
     ],
 )
 def test_an_error_names_the_field(settings: str, line: str) -> None:
@@ -86,7 +110,7 @@ def test_an_error_names_the_field(settings: str, line: str) -> None:
 
 def test_every_field_of_a_preset_can_be_replaced() -> None:
     """The fields of the file take the place of those of the preset, null included."""
-    plain = backend("vendor: groq")
+    plain = backend(GROQ)
     changed = backend('vendor: groq, base_url: "http://gw.test/v1", rename: {}, unsupported: [seed], prefill: off')
     assert ("https://api.groq.com/openai/v1", {"max_tokens": "max_completion_tokens"}) == (plain.base_url, plain.rename)
     assert ("http://gw.test/v1", {}, ["seed"], "off") == (

@@ -49,7 +49,7 @@ app.command(
     "parley.cli.vendors:vendors",
     name="vendors",
     help="List the presets of vendors for `vendor:` in the configuration.",
-    help_epilogue="Example:\n  parley vendors --json",
+    help_epilogue="Examples:\n  parley vendors\n  parley vendors groq mistral\n  parley vendors --json",
 )
 app.command("parley.cli.keys:app", name="keys", help="Create, list, change, rotate and revoke API keys.")
 app.command("parley.cli.accounts:app", name="accounts", help="List, change, suspend and resume accounts.")

@@ -1,23 +1,61 @@
 """`parley vendors`: prints the presets of vendors."""
 
 import json
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 from parley.cli.shared.options import JsonOption
 from parley.cli.shared.terminal import print_table
 from parley.config import VENDORS, Vendor
+from parley.supervisor.errors import CommandError
+
+_INDENT = "  "
+
+Names = Annotated[str, Parameter(name="NAME", help="Only these vendors. Default: all.")]
 
 
-def vendors(*, as_json: JsonOption = False) -> None:
+def vendors(*names: Names, as_json: JsonOption = False) -> None:
     """List the presets of vendors: what a backend with `vendor: NAME` sets. Every field can be replaced."""
+    if unknown := [name for name in names if name not in VENDORS]:
+        raise CommandError(f'the vendor "{unknown[0]}" is unknown; use one of: {", ".join(VENDORS)}')
+    chosen = {name: vendor for name, vendor in VENDORS.items() if name in names or not names}
     if as_json:
-        sys.stdout.write(json.dumps({name: _data(vendor) for name, vendor in VENDORS.items()}, indent=2) + "\n")
-        return
+        sys.stdout.write(json.dumps({name: _data(vendor) for name, vendor in chosen.items()}, indent=2) + "\n")
+    elif sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns
+        sys.stdout.write("\n".join(_block(name, vendor, width) for name, vendor in chosen.items()))
+    else:
+        _print_lines(chosen)
+
+
+def _block(name: str, vendor: Vendor, width: int) -> str:
+    """Returns the lines of a vendor for a terminal, whose width a table of all columns would exceed."""
+    head = "  ".join(filter(None, (name, address(vendor), vendor.key)))
+    lines = [*differences(vendor), f"https://{vendor.source}"]
+    wrapped = (
+        textwrap.fill(
+            line,
+            max(width, 40),
+            initial_indent=_INDENT,
+            subsequent_indent=_INDENT * 2,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for line in lines
+    )
+    return "\n".join((head, *wrapped, ""))
+
+
+def _print_lines(chosen: Mapping[str, Vendor]) -> None:
+    """Prints one line for each vendor."""
     cells = [
         (name, address(vendor), vendor.key or "-", "; ".join(differences(vendor)) or "-", f"https://{vendor.source}")
-        for name, vendor in VENDORS.items()
+        for name, vendor in chosen.items()
     ]
     print_table(
         ("Vendor", "Address", "Key", "What differs", "Source"), cells, folded=("Address", "What differs", "Source")
@@ -25,8 +63,8 @@ def vendors(*, as_json: JsonOption = False) -> None:
 
 
 def address(vendor: Vendor) -> str:
-    """Returns the base URL; the field's name where each customer has one of its own."""
-    return str(vendor.settings.get("base_url", "base_url"))
+    """Returns the base URL; its form where each customer has one of its own."""
+    return str(vendor.settings.get("base_url", vendor.example))
 
 
 def differences(vendor: Vendor) -> Iterator[str]:

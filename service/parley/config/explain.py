@@ -77,7 +77,7 @@ def _unknown_field(name: str, owner: type[Strict] | None, members: Mapping[str, 
     own = next((tag for tag, member in members.items() if member is owner), None)
     if own is None or not others:
         return f"is unknown; {_suggestion(name, known)}"
-    return f"is not a field of the kind {own}, but of {', '.join(others)}; use one of: {', '.join(known)}"
+    return f"is not a field of the kind {own}, but of {', '.join(others)}; remove it"
 
 
 def _locate(

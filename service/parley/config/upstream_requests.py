@@ -27,6 +27,8 @@ _MAX_FORWARDED = 32
 
 def _printable_key(text: str) -> str:
     """Rejects text that an HTTP header cannot carry."""
+    if not text:
+        raise ValueError("is empty; set it, or remove it")
     if not _PRINTABLE.fullmatch(text):
         raise ValueError("must be one word of printable ASCII, without line breaks")
     return text

@@ -42,6 +42,8 @@ class Vendor:
     """Environment variable that the vendor's own documents use for the key; empty for servers without keys."""
     kind: Literal["openai", "anthropic"] = "openai"
     """Kind of the backend."""
+    example: str = ""
+    """Form of the `base_url`, of a vendor without one that all customers share."""
 
     @property
     def url(self) -> str:
@@ -73,6 +75,7 @@ VENDORS: Mapping[str, Vendor] = {
         "learn.microsoft.com/azure/ai-services/openai/reference",
         "openai.azure.com",
         "AZURE_OPENAI_API_KEY",
+        example="https://NAME.openai.azure.com",
     ),
     "anthropic": Vendor(
         {"base_url": "https://api.anthropic.com"},
@@ -228,26 +231,67 @@ VENDORS: Mapping[str, Vendor] = {
         "docs.aws.amazon.com/bedrock/latest/userguide/inference-chat-completions-mantle.html",
         "amazonaws.com",
         "AWS_BEARER_TOKEN_BEDROCK",
+        example="https://bedrock-mantle.REGION.api.aws/v1",
     ),
 }
 """The presets by name. A vendor without a `base_url` has none that all customers share."""
 
 
 def apply_vendor(value: object) -> object:
-    """Returns a backend of the file with the fields of its vendor's preset. Raises ValueError for an unknown vendor."""
-    if not isinstance(value, dict) or value.get("vendor") is None:
+    """Returns a backend of the file with the fields of its vendor's preset.
+
+    Raises:
+        ValueError: The vendor is unknown, or the backend lacks what its vendor needs. The text begins with the field.
+    """
+    if not isinstance(value, dict):
+        return value
+    if value.get("vendor") is None:
+        _check_spelling(value)
         return value
     name = value["vendor"]
     vendor = VENDORS.get(name) if isinstance(name, str) else None
     if vendor is None:
-        from difflib import get_close_matches  # a worker validates nothing
-
-        nearest = get_close_matches(str(name), VENDORS, 1)
-        hint = f'did you mean "{nearest[0]}"?' if nearest else f"use one of: {', '.join(VENDORS)}"
-        raise ValueError(f"vendor: is unknown; {hint}")
+        raise ValueError(f"vendor: is unknown; {_suggestion(str(name))}")
     if value.get("kind", vendor.kind) != vendor.kind:
         raise ValueError(f"kind: the vendor {name} has the kind {vendor.kind}; remove one of them")
+    _check_key(name, vendor, value)
+    _check_address(name, vendor, value)
     settings = dict(vendor.settings)
     if "key_parameter" in value:
         settings.pop("key_header", None)
     return {"kind": vendor.kind, **settings, **value}
+
+
+def _suggestion(name: str) -> str:
+    from difflib import get_close_matches  # a worker validates nothing
+
+    nearest = get_close_matches(name, VENDORS, 1)
+    return f'did you mean "{nearest[0]}"?' if nearest else f"use one of: {', '.join(VENDORS)}"
+
+
+def _check_spelling(value: Mapping[Any, Any]) -> None:
+    """Rejects a backend without a kind that has a field whose name is almost `vendor`."""
+    if "kind" in value:
+        return
+    from difflib import get_close_matches
+
+    if near := get_close_matches("vendor", [name for name in map(str, value) if name != "vendor"], 1, 0.8):
+        raise ValueError(f'{near[0]}: is unknown; did you mean "vendor"?')
+
+
+def _check_key(name: str, vendor: Vendor, value: Mapping[Any, Any]) -> None:
+    """Rejects a backend without any credential, unless it leads to another server, which may add its own."""
+    leads_elsewhere = vendor.host not in str(value.get("base_url") or vendor.url)
+    credentials = ("api_key", "api_keys", "headers", "query", "client_certificate")
+    if vendor.key and not leads_elsewhere and all(value.get(one) is None for one in credentials):
+        raise ValueError(f'api_key: is required for {name}; set it, for example to "${{{vendor.key}}}"')
+
+
+def _check_address(name: str, vendor: Vendor, value: Mapping[Any, Any]) -> None:
+    """Rejects a backend without an address, or whose address has the beginning of the preset's path already."""
+    address = value.get("base_url")
+    if address is None and "base_url" not in vendor.settings:
+        raise ValueError(f'base_url: is required for {name}; set it, for example to "{vendor.example}"')
+    beginning = "/".join(str(vendor.settings.get("path", "")).split("/")[:2])
+    if beginning and "path" not in value and beginning in str(address).partition("://")[2]:
+        raise ValueError(f'base_url: must end before {beginning}, which `path` has, for example "{vendor.example}"')

@@ -6,6 +6,7 @@ import pytest
 
 from parley.cli.vendors import vendors
 from parley.config import VENDORS
+from parley.supervisor.errors import CommandError
 
 
 def test_the_table_has_every_vendor_and_its_source(
@@ -18,6 +19,25 @@ def test_the_table_has_every_vendor_and_its_source(
     assert list(VENDORS) == [line.split()[0] for line in lines]
     assert heading.split()[0] == "Vendor"
     assert all(f"https://{vendor.source}" in line for vendor, line in zip(VENDORS.values(), lines, strict=True))
+
+
+def test_a_terminal_gets_lines_that_fit(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal of 80 columns no line is longer, but for an address, and all of a preset is shown."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    vendors("mistral", "gemini")
+    lines = capsys.readouterr().out.splitlines()
+    assert "mistral  https://api.mistral.ai/v1  MISTRAL_API_KEY" in lines
+    assert [] == [line for line in lines if len(line) > 80 and "https://" not in line]
+    text = " ".join(" ".join(lines).split())
+    assert "rename: max_completion_tokens → max_tokens, seed → random_seed" in text
+    assert "https://docs.mistral.ai/api/endpoint/chat" in text
+
+
+def test_an_unknown_vendor_is_named() -> None:
+    """The error names the vendor, and the known ones."""
+    with pytest.raises(CommandError, match='"grok" is unknown; use one of: openai, azure'):
+        vendors("grok")
 
 
 def test_the_data_has_the_fields_of_a_backend(capsys: pytest.CaptureFixture[str]) -> None:
