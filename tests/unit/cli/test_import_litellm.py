@@ -279,6 +279,31 @@ model_list:
         assert part in found, part
 
 
+def test_what_is_known_of_a_model(tmp_path: Path) -> None:
+    """Lengths and abilities become metadata of the model, dropped parameters those of the target."""
+    text = """\
+model_list:
+  - model_name: a
+    litellm_params: {model: groq/m, additional_drop_params: [seed, user, seed, "tools[*].strict", model, 7]}
+    model_info: {max_input_tokens: 8000, max_tokens: 1000, supports_vision: true, supports_audio_input: false}
+  - model_name: a
+    litellm_params: {model: groq/n}
+    model_info: {max_input_tokens: "6000", max_output_tokens: 2000, supports_function_calling: true, access_groups: [x]}
+  - {model_name: "any/*", litellm_params: {model: "groq/*"}, model_info: {supports_reasoning: true, max_tokens: -1}}
+"""
+    config, lines = translated(text, tmp_path)
+    known = {"context_length": 6000, "max_output": 1000, "modalities": ["text", "image"], "tools": True}
+    first, wildcard = config["models"]
+    assert (known, {"reasoning": True}) == (first["metadata"], wildcard["metadata"])
+    assert [["seed", "user"], None] == [target.get("drop") for target in first["targets"]]
+    assert parse(yaml.safe_dump(config).replace("${GROQ_API_KEY}", "key"), "parley.yaml").models
+    place = "model_list[0].litellm_params.additional_drop_params"
+    assert [
+        f"config.yaml:3: {place}: has an entry that is no droppable parameter; left out",
+        "config.yaml:7: model_list[1].model_info.access_groups: has no counterpart in `metadata`; left out",
+    ] == lines
+
+
 def test_values_of_wrong_types_are_left_out(tmp_path: Path) -> None:
     """A file that LiteLLM itself would refuse in parts is translated as far as it makes sense."""
     text = """\

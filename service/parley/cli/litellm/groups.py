@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from parley.cli.litellm import tables
+from parley.cli.litellm import model_info, tables
 from parley.cli.litellm.backends import Backends
 from parley.cli.litellm.source import Remarks, number
 from parley.config.source import FieldPath
@@ -48,6 +48,7 @@ class Groups:
             return
         self._remark(deployment, path)
         self._price(deployment, target)
+        target |= model_info.dropped(deployment.params, path, self.remarks)
         order = number(deployment.params.get("order")) if "*" not in deployment.name else 0
         self._targets.setdefault((deployment.name, int(order or 0)), []).append((deployment, target))
 
@@ -81,6 +82,8 @@ class Groups:
             model["defaults"] = defaults
         if timeouts := self._timeouts(members):
             model["timeouts"] = timeouts
+        if metadata := model_info.metadata([deployment.info for deployment, _ in members]):
+            model["metadata"] = metadata
         return model
 
     def _weighted(self, members: Sequence[tuple[Deployment, dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -145,9 +148,8 @@ class Groups:
             )
         if deployment.params.get("max_parallel_requests") is not None:
             self.remarks.add((*path, "max_parallel_requests"), "`max_concurrent` is that of one worker, not of all")
-        others = deployment.info.keys() - tables.USED_INFO - tables.PRICES.keys()
-        if others:
-            self.remarks.add((*deployment.path, "model_info"), "models have no descriptions yet; left out")
+        for name in deployment.info.keys() - tables.USED_INFO - tables.PRICES.keys() - model_info.KNOWN:
+            self.remarks.add((*deployment.path, "model_info", name), "has no counterpart in `metadata`; left out")
 
 
 def _short(value: float) -> float:

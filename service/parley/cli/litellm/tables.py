@@ -81,13 +81,13 @@ PRICES: Mapping[str, str] = {
 USED_PARAMS = _words(
     "model api_key api_base base_url custom_llm_provider weight rpm tpm order timeout stream_timeout request_timeout"
     " max_parallel_requests litellm_credential_name api_version extra_headers headers organization"
+    " additional_drop_params"
 )
 """Parameters of a deployment that the translation reads."""
 
 PARAMS: Mapping[str, str] = {
     "extra_body": "set what callers may send with `extra_body` of the backend",
     "drop_params": "presets drop what their vendors refuse; name others in `drop` of a backend",
-    "additional_drop_params": "name the parameters in `drop` of the backend",
     "allowed_openai_params": "all of OpenAI's parameters are passed on",
     "num_retries": "retries belong to the model: set `retries` there",
     "max_retries": "retries belong to the model: set `retries` there",
@@ -110,7 +110,7 @@ PARAMS: Mapping[str, str] = {
     "configurable_clientside_auth_params": "callers cannot replace keys and addresses of backends",
     "keepalive": "sent by callers: allow it with `extra_body` of the backend",
     "prompt_id": "set the prompt as `instructions` of the model",
-    "guardrails": "Parley has no guardrails yet",
+    "guardrails": "set `guards`; see docs/guards.md",
     "aws_region_name": "any-llm-sdk reads it from the environment: set AWS_REGION",
     "aws_access_key_id": "any-llm-sdk reads it from the environment: set AWS_ACCESS_KEY_ID",
     "aws_secret_access_key": "any-llm-sdk reads it from the environment: set AWS_SECRET_ACCESS_KEY",
@@ -142,8 +142,8 @@ SETTINGS: Mapping[str, str] = {
     "litellm_settings.service_callbacks": "metrics of the store are at /metrics; see docs/metrics.md",
     "litellm_settings.turn_off_message_logging": "logs and traces never have the text of messages",
     "litellm_settings.redact_user_api_key_info": "logs and traces never have keys",
-    "litellm_settings.cache": "Parley has no cache of answers yet",
-    "litellm_settings.cache_params": "Parley has no cache of answers yet",
+    "litellm_settings.cache": "set `cache` of models; see docs/cache.md",
+    "litellm_settings.cache_params": "set `cache` of models; see docs/cache.md",
     "litellm_settings.max_budget": "set `cost_per_month` in `limits.account`, and `prices`",
     "litellm_settings.budget_duration": "set `cost_per_day` or `cost_per_month` in `limits.account`",
     "litellm_settings.content_policy_fallbacks": "a refusal for its content reaches the caller",
@@ -151,7 +151,7 @@ SETTINGS: Mapping[str, str] = {
     "litellm_settings.default_internal_user_params": "users are accounts: `parley accounts create`",
     "litellm_settings.upperbound_key_generate_params": "keys are made by administrators: `parley keys create`",
     "litellm_settings.key_generation_settings": "keys are made by administrators: `parley keys create`",
-    "litellm_settings.guardrails": "Parley has no guardrails yet",
+    "litellm_settings.guardrails": "set `guards`; see docs/guards.md",
     "litellm_settings.telemetry": "Parley sends no telemetry",
     "litellm_settings.forward_traceparent_to_llm_provider": "set `trace_context` of a backend",
     "litellm_settings.ssl_verify": "certificates are always checked; name your authority with `ca` of a backend",
@@ -170,7 +170,7 @@ SETTINGS: Mapping[str, str] = {
     "router_settings.retry_policy": "one number of attempts for all failures: `retries` of the model",
     "router_settings.model_group_retry_policy": "one number of attempts for all failures: `retries` of the model",
     "router_settings.retry_after": "pauses before retries are chosen by the failure",
-    "router_settings.enable_pre_call_checks": "a target that rejects a long prompt is followed by the fallbacks",
+    "router_settings.enable_pre_call_checks": "by `metadata.context_length`, a long prompt goes to a fallback",
     "router_settings.enable_tag_filtering": "targets are not chosen by tags; make a model of each group",
     "router_settings.tag_filtering_match_any": "targets are not chosen by tags; make a model of each group",
     "router_settings.routing_strategy_args": "targets are chosen by weight among the healthy ones",
@@ -178,7 +178,7 @@ SETTINGS: Mapping[str, str] = {
     "router_settings.redis_port": "workers share their state in the store; several machines need `store: postgres`",
     "router_settings.redis_password": "workers share their state in the store; several machines need `store: postgres`",
     "router_settings.redis_url": "workers share their state in the store; several machines need `store: postgres`",
-    "router_settings.cache_responses": "Parley has no cache of answers yet",
+    "router_settings.cache_responses": "set `cache` of models; see docs/cache.md",
     "router_settings.max_fallbacks": "set `retries.attempts` of the models",
     "router_settings.optional_pre_call_checks": "a session stays at its target while that is healthy",
     "router_settings.debug_level": "use `parley up --log-level debug`",
@@ -224,7 +224,7 @@ USED_SETTINGS = _words(
 
 SECTIONS: Mapping[str, str] = {
     "include": "translate the included files too, and join the results",
-    "guardrails": "Parley has no guardrails yet",
+    "guardrails": "set `guards`; see docs/guards.md",
     "mcp_servers": "Parley calls no MCP servers; callers answer tool calls",
     "finetune_settings": "Parley has chat completions only",
     "files_settings": "Parley has chat completions only",
@@ -234,7 +234,7 @@ SECTIONS: Mapping[str, str] = {
     "agent_list": "Parley has chat completions only",
     "callback_settings": "traces go to OTEL_EXPORTER_OTLP_ENDPOINT; see docs/tracing.md",
     "prompts": "set prompts as `instructions` of models",
-    "policies": "Parley has no guardrails yet",
+    "policies": "set `guards`; see docs/guards.md",
     "server_settings": "use the options of `parley up`",
 }
 """Top-level sections without a counterpart."""
