@@ -224,10 +224,11 @@ async def test_other_failures_leave_the_keys_alone(
 
 
 async def test_no_error_repeats_a_secret(upstream: ScriptedUpstream, tmp_path: Path) -> None:
-    """Words of the backend reach neither the log nor the caller with a key, a header's value or a query's value."""
-    secrets = ["key-number-1", "key-number-2", "header-value-1", "query-value-22"]
+    """Words of the backend reach neither the log nor the caller with a secret of the key, headers, query or path."""
+    secrets = ["key-number-1", "key-number-2", "header-value-1", "query-value-22", "segment-of-the-path", "hunter2"]
     upstream.default = Json({"error": {"message": " ".join(secrets)}}, 401)
-    settings = "api_keys: [key-number-1, key-number-2], headers: {x-a: header-value-1}, query: {b: query-value-22}"
+    settings = "api_keys: [key-number-1, key-number-2], path: /segment-of-the-path, query: {b: query-value-22}"
+    settings += ", headers: {x-a: header-value-1, x-auth: Token hunter2}"
     with pytest.raises(UpstreamMisconfigured) as caught:
         await sent(settings, upstream, tmp_path)
     texts = f"{caught.value.message} {caught.value.cause} {caught.value.detail}"

@@ -4,7 +4,7 @@ Text for the log contains no secrets. Text for the caller contains no addresses 
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 
 from parley.logs.secrets import STRUCK, strike
 
@@ -14,6 +14,10 @@ MAX_LENGTH = 2000
 REDACTED = STRUCK
 _QUOTED = 60  # characters; longer quotations are removed from the log because they may quote a prompt
 _BEYOND = 400  # characters scanned past MAX_LENGTH: a secret may start before the cut
+
+_CREDENTIAL = re.compile(r"key|token|secret|auth|passw|sig|cookie|credential", re.IGNORECASE)
+_SCHEMES = frozenset({"bearer", "basic", "token", "apikey", "api-key", "key"})
+_SHORTEST = 4  # characters of a secret; removing shorter texts would destroy the message
 
 _URL = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s\"'<>)]*", re.IGNORECASE)
 _ADDRESS = re.compile(
@@ -36,6 +40,15 @@ _PATH = re.compile(
     re.VERBOSE,
 )
 _QUOTATIONS = re.compile(rf"(['\"`])((?:(?!\1).){{{_QUOTED},}})\1", re.DOTALL)
+
+
+def secret_values(values: Mapping[str, str]) -> Iterator[str]:
+    """Yields those of the values of headers or parameters, and of their words, that look like secrets."""
+    for name, value in values.items():
+        is_credential = _CREDENTIAL.search(name) is not None
+        for text in {value, *value.split()}:
+            if may_be_secret(text) or (is_credential and len(text) >= _SHORTEST and text.lower() not in _SCHEMES):
+                yield text
 
 
 def may_be_secret(value: str) -> bool:

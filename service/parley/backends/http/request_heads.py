@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 from yarl import URL
 
-from parley.backends.errors.redaction import may_be_secret
+from parley.backends.errors.redaction import may_be_secret, secret_values
 from parley.backends.http.keys import KeyRing
 from parley.config import ConfigError, UpstreamRequests
 from parley.core.errors import InvalidRequest
@@ -73,8 +73,9 @@ class RequestHeads:
     def secrets(self) -> Sequence[str]:
         """The texts that no error may repeat."""
         proxy = URL(self._settings.proxy or "")
-        values = (*self._settings.headers.values(), *self._settings.parameters.values())
-        return (*self._settings.keys, *filter(may_be_secret, values), *filter(None, [proxy.password]))
+        values = (*secret_values(self._settings.headers), *secret_values(self._settings.parameters))
+        segments = filter(may_be_secret, URL(self._url).path.split("/"))
+        return (*self._settings.keys, *values, *segments, *filter(None, [proxy.password]))
 
     def of(self, call: UpstreamCall) -> tuple[URL, str]:
         """Returns the URL of a call, and the line of its key; the line is empty if `headers` has the key.

@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2
 
 from parley.backends.deadlines import Deadlines, SilenceTimer
 from parley.backends.errors import classifier, local_resources
-from parley.backends.errors.redaction import may_be_secret
+from parley.backends.errors.redaction import secret_values
 from parley.backends.parley.errors import RpcErrorFactory, of_the_library
 from parley.backends.parley.extra_fields import as_text, chunk_as_text
 from parley.config import ConfigError, Metadata, ParleyBackend
@@ -96,7 +96,7 @@ class Parley:
         key = settings.api_key
         self._metadata = (*headers, ("authorization", f"Bearer {key}")) if key else headers
         self._forwarded = frozenset(settings.forward_headers)
-        self._errors = RpcErrorFactory(key, *filter(may_be_secret, settings.headers.values()))
+        self._errors = RpcErrorFactory(key, *secret_values(settings.headers))
         # Responses are deserialized here: gRPC would turn a decode error into None.
         self._create: _UnaryCall = self._channel.unary_unary(f"/{_SERVICE}/CreateChatCompletion")
         self._stream: _StreamingCall = self._channel.unary_stream(f"/{_SERVICE}/StreamChatCompletion")
