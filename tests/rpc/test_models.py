@@ -40,6 +40,7 @@ models:
       tools: true
       reasoning: true
 prices:
+  scripted/priced: {{prompt: 1, completion: 1}}
   scripted/one: {{prompt: 0.25, completion: 2, cached_prompt: 0.025}}
 """
 
@@ -157,6 +158,22 @@ async def test_a_session_belongs_to_the_name_that_was_requested(caller: _Caller)
             await asyncio.sleep(0.02)
     expected = {("wild/*", "scripted/*"), ("wild/*", ""), ("described", "scripted/one")}
     assert expected == {row.group for row in rows}
+
+
+async def test_usage_has_the_names_that_callers_did_not_choose(caller: _Caller) -> None:
+    """Those of the backend's own list and those with a price are counted by name, all others as the wildcard."""
+    caller.worker.router.listed("scripted", {"listed": Metadata()})
+    for name in ("listed", "priced", "chosen"):
+        await caller.chat(f"wild/{name}")
+    query = UsageQuery(group=("model", "target"))
+    async with asyncio.timeout(30):
+        while len(rows := await caller.worker.store.usage(query)) < 3:
+            await asyncio.sleep(0.02)
+    assert {
+        ("wild/listed", "scripted/listed"),
+        ("wild/priced", "scripted/priced"),
+        ("wild/*", "scripted/*"),
+    } == {row.group for row in rows}
 
 
 async def test_a_name_that_the_vendor_does_not_know_is_not_found(caller: _Caller) -> None:

@@ -54,6 +54,8 @@ def new_attempt(candidate: Candidate, call: UpstreamCall, kind: AttemptKind, sta
     attempt = Attempt(model_id, target.backend_name, target.model, target.price, call, kind, started, candidate, permit)
     if candidate.model.label != model_id:  # a name of a wildcard
         attempt.model_label, attempt.target_label = candidate.model.label, target.label
+        if not candidate.is_known_name:
+            attempt.usage_model, attempt.usage_target = candidate.model.label, target.label
     if kind is AttemptKind.CONTINUATION:
         attempt.is_continuation = True
     return attempt

@@ -213,7 +213,10 @@ class Router(ModelCatalogue):
 
     def _name(self, candidate: Candidate, model: Model) -> Candidate:
         named = candidate.named(model, self._configured_prices.get)
-        known = self._known(model, named.target.backend_name, named.target.model)
+        target = named.target
+        listed = self._listed.get(target.backend_name, ())
+        named.is_known_name = target.model in listed or target.name in self._configured_prices
+        known = self._known(model, target.backend_name, target.model)
         if known is not model.metadata:
             named.describe(known)
         return named

@@ -222,12 +222,14 @@ class Candidate:
         metadata: What is known of the model, at this target.
         is_selective: Whether the target accepts some requests only.
         is_bounded: Whether some requests are too long, by estimate.
+        is_known_name: Whether the name of a wildcard is one that the configuration or the backend's own list has.
     """
 
     __slots__ = (
         "_configured",
         "accepts",
         "is_bounded",
+        "is_known_name",
         "is_selective",
         "metadata",
         "model",
@@ -241,6 +243,7 @@ class Candidate:
         self.model = model
         self.target = live
         self.weight = target.weight
+        self.is_known_name = False
         self.parameters = TargetParameters.of(target)
         self.accepts: Accepts = target.accepts
         self.describe(model.metadata)

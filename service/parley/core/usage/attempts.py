@@ -55,6 +55,9 @@ class AttemptRecord:
         cost: The cost, set with the receipt; None if it is not known.
         model_label: The id of the model in the configuration, if it is a wildcard; else empty.
         target_label: The name of the target in the configuration, if it differs from the target's; else empty.
+        usage_model: As `model_label`, but empty for names that the configuration or the backend's own list has, so that
+            their usage can be counted by name: callers cannot add any.
+        usage_target: As `target_label`, but empty for such names.
     """
 
     model_id: str
@@ -75,3 +78,5 @@ class AttemptRecord:
     cost: float | None = None
     model_label: str = ""
     target_label: str = ""
+    usage_model: str = ""
+    usage_target: str = ""

@@ -76,8 +76,8 @@ class UsageRecorder:
         today = day(self._clock())
         call = None
         for attempt in attempts:
-            target = attempt.target_label or target_name(attempt.backend, attempt.target_model)
-            model = attempt.model_label or attempt.model_id
+            target = attempt.usage_target or target_name(attempt.backend, attempt.target_model)
+            model = attempt.usage_model or attempt.model_id
             row = self._counts[UsageKey(caller.account, today, caller.key_id, model, target)]
             _add(row, attempt)
             if call is None or attempt.outcome is _COMPLETED or call[1] is not _COMPLETED:
