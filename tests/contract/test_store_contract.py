@@ -1,5 +1,6 @@
 """Runs the contract of stores on SQLite and PostgreSQL: real databases on disk, with a settable clock."""
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -40,7 +41,9 @@ from tests.contract.stores import (
     WindowContract,
     begin,
     complete,
+    converse,
 )
+from tests.contract.stores.cache import found, kept
 from tests.contract.stores.deletion import HIDDEN, MANY, Rows
 from tests.postgres import Server
 
@@ -206,3 +209,20 @@ class TestLife(LifeContract):
 
 class TestCache(CacheContract):
     """Runs the contract of kept answers."""
+
+    async def test_a_worker_that_knows_no_cache(
+        self, store: Store, database: Path | str, request: pytest.FixtureRequest
+    ) -> None:
+        """A worker of an earlier version, which deletes only the rows of a session, deletes its answers, too."""
+        await converse(store, "s", "q", "a", new=True)
+        assert await store.keep_answer(kept("a", session="s"))
+        assert await store.keep_answer(kept("b"))
+        delete = "DELETE FROM {}sessions WHERE id = 's'"
+        if isinstance(database, Path):
+            older = apsw.Connection(str(database))
+            older.pragma("foreign_keys", True)
+            older.execute(delete.format(""))
+        else:
+            server: Server = request.getfixturevalue("postgres_server")
+            await asyncio.to_thread(server.sql, delete.format("parley."), DATABASE)
+        assert ["b"] == await found(store, "a", "b")

@@ -162,9 +162,10 @@ class Chat:
         return True
 
     def _keep(self, call: ChatCall) -> None:
-        """Keeps the answer of a call that was not answered from the cache."""
-        if call.outcome.cache is not None and self._cache is not None:
-            self._cache.keep(call.outcome.cache, call.cached_call(), call.answer(), call.outcome.attempts)
+        """Keeps the answer of a call for which the cache has a key and no answer."""
+        use = call.outcome.cache
+        if use is not None and use.digest is not None and self._cache is not None:
+            self._cache.keep(use.digest, call.cached_call(), call.answer(), call.outcome.attempts)
 
     async def _prepare(
         self, request: CreateChatCompletionRequest, caller: Caller, options: CallOptions, outcome: CallOutcome

@@ -18,6 +18,7 @@ _OPERATIONS = (
     "reserve",
     "settle",
     "history_tokens",
+    "find_answer",
     "find_key",
     "get_session",
 )

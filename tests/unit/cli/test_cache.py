@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from parley.cli.app import app
+from parley.cli.shared import receipts
 from parley.core.ports import KeptAnswer
 from parley.core.ports.cache import ROW_BYTES
 from parley.stores.sqlite import SqliteStore
@@ -52,6 +53,12 @@ def test_clear(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(state, "--json")
     printed = capsys.readouterr().out
     assert "Removed 2 answers.\nRemoved 1 answer.\nRemoved 1 answer.\n[]\n" == printed
+
+
+def test_the_line_of_a_hit() -> None:
+    """Conversations show of a kept answer that it is one."""
+    assert ["from the cache"] == receipts.lines({"cache": "hit", "cost": 0.0, "duration_ms": 0})
+    assert [] == receipts.lines({"cache": "miss", "attempts": []})
 
 
 def test_no_store(tmp_path: Path) -> None:

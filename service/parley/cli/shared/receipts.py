@@ -10,7 +10,12 @@ _PLACES = 9  # decimals of a cost
 
 
 def lines(receipt: dict[str, Any]) -> list[str]:
-    """Returns a line for each attempt, such as `openai/gpt-5-mini: 1.2 s, 134 tokens, 0.00021`."""
+    """Returns a line for each attempt, such as `openai/gpt-5-mini: 1.2 s, 134 tokens, 0.00021`.
+
+    A kept answer has no attempts: its line is `from the cache`.
+    """
+    if receipt.get("cache") == "hit":
+        return ["from the cache"]
     return [
         without_control_characters(f"{_name(attempt)}: {', '.join(_facts(attempt))}")
         for attempt in receipt.get("attempts", [])

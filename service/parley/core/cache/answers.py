@@ -98,17 +98,15 @@ class AnswerCache:
             return CacheUse(BYPASS, control.directive, digest=key)
         return await self._read(key, min(call.cache.ttl, control.max_age))
 
-    def keep(self, use: CacheUse, call: CachedCall, answer: ChatCompletion, attempts: Sequence[AttemptRecord]) -> None:
+    def keep(self, key: bytes, call: CachedCall, answer: ChatCompletion, attempts: Sequence[AttemptRecord]) -> None:
         """Keeps the answer of a miss, in a task.
 
         Args:
-            use: How the call uses the cache.
+            key: The key of the call.
             call: The call.
             answer: The answer as the caller gets it; not kept by reference.
             attempts: The attempts of the call.
         """
-        if use.digest is None:
-            return
         cache, model_id = call.cache, call.model.label
         reason = rejection_reason(cache, model_id, answer, attempts)
         if not reason and len(self._writing) >= _MAX_WRITES:
@@ -116,7 +114,7 @@ class AnswerCache:
         if reason:
             self.writes[model_id, reason] += 1
             return
-        kept = KeptAnswer(use.digest, call.account, model_id, call.session_key, _without_stamp(answer), cache.ttl)
+        kept = KeptAnswer(key, call.account, model_id, call.session_key, _without_stamp(answer), cache.ttl)
         task = asyncio.get_running_loop().create_task(self._write(kept, cache.max_bytes))
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
