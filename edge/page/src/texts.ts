@@ -50,16 +50,17 @@ export const texts = {
   models: {
     label: "Model",
     pane: (label: string) => `Chat: ${label}`,
+    name: (label: string) => `Name of ${label}`,
     numbered: (number: number) => `Model ${number}`,
     none: "This key may use no model. Ask the operator of this server.",
     reads: (kinds: string[]) => `reads ${kinds.join(", ")}`,
     writes: (kinds: string[]) => `writes ${kinds.join(", ")}`,
-    context: (length: number) => `${whole.format(length)} tokens of context`,
-    longest: (length: number) => `answers of up to ${whole.format(length)} tokens`,
+    context: (length: number) => `${whole.format(length)} tokens`,
+    longest: (length: number) => `answers up to ${whole.format(length)}`,
     tools: "tools",
     reasoning: "reasoning",
     price: (prompt: number, completion: number) =>
-      `${money.format(1e6 * prompt)} / ${money.format(1e6 * completion)} per million tokens read / written`,
+      `${money.format(1e6 * prompt)} / ${money.format(1e6 * completion)} per million tokens in / out`,
   },
   toolbar: { new: "New chat", compare: "Compare", compareLabel: "Compare two models" },
   setup: {

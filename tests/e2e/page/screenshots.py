@@ -24,7 +24,10 @@ SHOWN = ("answer-light-1440", "compare-dark-1440", "sessions-light-1440", "answe
 CONFIG = """\
 backends: {{large: {{kind: openai, base_url: "{url}"}}, small: {{kind: openai, base_url: "{url}"}}}}
 models:
-  - {{id: large, targets: [{{backend: large, model: large-2}}], retries: {{attempts: 1}}}}
+  - id: large
+    targets: [{{backend: large, model: large-2}}]
+    retries: {{attempts: 1}}
+    metadata: {{context_length: 131072, max_output: 16384, modalities: [text, image], tools: true}}
   - {{id: small, targets: [{{backend: small, model: small-2}}], retries: {{attempts: 1}}}}
 prices: {{large/large-2: {{prompt: 2, completion: 8}}, small/small-2: {{prompt: 0.1, completion: 0.4}}}}
 """

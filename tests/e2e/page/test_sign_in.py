@@ -16,7 +16,11 @@ CONFIG = """\
 backends:
   one: {{kind: openai, base_url: "{upstream}"}}
   other: {{kind: openai, base_url: "{upstream}"}}
-models: [{{id: scripted, targets: [{{backend: one}}, {{backend: other}}]}}]
+models:
+  - id: scripted
+    targets: [{{backend: one}}, {{backend: other}}]
+    metadata: {{context_length: 131072, modalities: [text, image], tools: true, description: Answers by a script}}
+  - {{id: "any/*", targets: [{{backend: one, model: "*"}}]}}
 prices: {{one: {{prompt: 100, completion: 100}}, other: {{prompt: 100, completion: 100}}}}
 auth:
   issuers:
@@ -64,6 +68,8 @@ def test_a_user_signs_in_and_chats(visitor: Visitor, upstream: ScriptedUpstream,
     upstream.answer(Json({"error": {"message": "busy"}}, status=503), stream("Hello there."))
     log_in(visitor, provider)
     visitor.choose("scripted")
+    known = "Answers by a script · reads text, image · 131,072 tokens · tools · 100.00 / 100.00"
+    expect(visitor.page.get_by_role("combobox", name="Model")).to_have_accessible_description(re.compile(known))
     visitor.ask("Hello")
     expect(visitor.page.get_by_role("article")).to_contain_text("Hello there.")
     visitor.page.get_by_role("button", name="Receipt").click()
@@ -78,6 +84,17 @@ def test_a_user_signs_in_and_chats(visitor: Visitor, upstream: ScriptedUpstream,
     assert f"{visitor.parley.http}/" == visitor.page.url
     assert '"kind":"token"' in visitor.page.evaluate("sessionStorage.getItem('parley.credential')")
     assert upstream.requests
+
+
+def test_a_model_of_a_wildcard_is_named(visitor: Visitor, upstream: ScriptedUpstream, provider: OidcProvider) -> None:
+    """For an id with `*`, the reader types the name of the model."""
+    upstream.answer(stream("Hello there."))
+    log_in(visitor, provider)
+    visitor.choose("any/*")
+    visitor.page.get_by_label("Name of Model").fill("any/thing")
+    visitor.ask("Hello")
+    expect(visitor.page.get_by_role("article", name="Answer of any/thing")).to_contain_text("Hello there.")
+    assert "thing" == upstream.received().json["model"]
 
 
 def test_a_sign_in_that_did_not_begin_here_is_refused(visitor: Visitor) -> None:
