@@ -127,6 +127,7 @@ async def _costly(store: Store) -> None:
     receipt = Receipt(cost=0.00021, duration_ms=1240)
     slow = {"model": "m", "backend": "vllm", "kind": "first", "outcome": "failed", "reason": "UPSTREAM_TIMEOUT"}
     receipt.attempts.add(**slow, duration_ms=30_000)
+    receipt.guards.add(guard="pii", phase="before", outcome="failed_open", reason="timeout", duration_ms=12)
     fallback = {"model": "f", "backend": "openai", "target_model": "gpt-5-mini", "kind": "fallback"}
     usage = Usage(prompt_tokens=100, completion_tokens=34, total_tokens=134)
     receipt.attempts.add(**fallback, outcome="completed", duration_ms=1240, usage=usage, cost=0.00021)
@@ -149,6 +150,7 @@ def test_show_has_the_attempts(sessions: Sessions) -> None:
         "Hi",
         "assistant",
         "Hello",
+        "guard pii, before the model: failed_open (timeout), 12 ms",
         "vllm: failed after 30.0 s (UPSTREAM_TIMEOUT)",
         "openai/gpt-5-mini (fallback): 1.2 s, 134 tokens, 0.00021",
         "user",

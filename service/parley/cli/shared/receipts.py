@@ -1,4 +1,4 @@
-"""Formats the receipt of a turn as text, a line for each attempt."""
+"""Formats the receipt of a turn as text, a line for each guard and each attempt."""
 
 from typing import Any
 
@@ -10,16 +10,22 @@ _PLACES = 9  # decimals of a cost
 
 
 def lines(receipt: dict[str, Any]) -> list[str]:
-    """Returns a line for each attempt, such as `openai/gpt-5-mini: 1.2 s, 134 tokens, 0.00021`.
+    """Returns a line for each guard, and for each attempt, such as `openai/gpt-5-mini: 1.2 s, 134 tokens, 0.00021`.
 
     A kept answer has no attempts: its line is `from the cache`.
     """
-    if receipt.get("cache") == "hit":
-        return ["from the cache"]
-    return [
-        without_control_characters(f"{_name(attempt)}: {', '.join(_facts(attempt))}")
-        for attempt in receipt.get("attempts", [])
-    ]
+    guards = [_guard(one) for one in receipt.get("guards", [])]
+    attempts = [f"{_name(attempt)}: {', '.join(_facts(attempt))}" for attempt in receipt.get("attempts", [])]
+    cached = ["from the cache"] if receipt.get("cache") == "hit" else []
+    return [without_control_characters(line) for line in (*guards, *cached, *attempts)]
+
+
+def _guard(result: dict[str, Any]) -> str:
+    """Returns a line such as `guard pii, before the model: redacted, 12 ms`."""
+    reason = f" ({result['reason']})" if "reason" in result else ""
+    return (
+        f"guard {result['guard']}, {result['phase']} the model: {result['outcome']}{reason}, {result['duration_ms']} ms"
+    )
 
 
 def _name(attempt: dict[str, Any]) -> str:
