@@ -12,7 +12,7 @@ import pytest
 
 from tests.pages import ROOT, blocks
 from tests.processes import Parley, started, until
-from tests.upstream import ScriptedUpstream, stream
+from tests.upstream import Json, ScriptedUpstream, completion, stream
 
 [EXAMPLE] = [text for language, text in blocks(ROOT / "docs" / "guards.md") if language == "python"]
 CONFIG = """\
@@ -62,6 +62,16 @@ def test_the_example_redacts_questions_and_streams(client: openai.OpenAI, upstre
     text = "".join(choice.delta.content or "" for chunk in answer for choice in chunk.choices)
     assert "[project] is the project [project]." == text
     assert "What is [project]?" == upstream.received().json["messages"][0]["content"]
+
+
+def test_whole_answers_are_redacted_and_complete(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
+    """An answer without streaming keeps its id, model and usage, redacted or not."""
+    for said, expected in (("A bluebird.", "A [project]."), ("A crow.", "A crow.")):
+        upstream.answer(Json(completion(said)))
+        answer = client.chat.completions.create(model="guarded", messages=[{"role": "user", "content": "What is it?"}])
+        assert (expected, "stop") == (answer.choices[0].message.content, answer.choices[0].finish_reason)
+        assert (True, "guarded") == (answer.id.startswith("chatcmpl-"), answer.model)
+        assert answer.usage
 
 
 def test_a_secret_is_refused_in_openais_form(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:

@@ -458,6 +458,16 @@ def test_a_dead_guard_is_not_called_again_at_once(
     assert ("Hello", {"failed_open"}) == (answered, {one.outcome for one in receipt_.guards})
 
 
+def test_a_check_is_repeated_when_a_guard_restarts(
+    worker: Worker, chat: ChatCompletionsStub, ada: Metadata, guard: GuardServer
+) -> None:
+    """One UNAVAILABLE of a guard costs nothing: the check is repeated."""
+    replies = iter([grpc.StatusCode.UNAVAILABLE])
+    guard.decide = lambda _: next(replies, ALLOW)
+    answered, found = exchange(chat, "kept", ada, is_stream=False)
+    assert ("Hello", ["allowed", "allowed"]) == (answered, [one.outcome for one in found.guards])
+
+
 def test_the_deadline_of_the_caller_is_not_a_failure_of_the_guard(
     worker: Worker, chat: ChatCompletionsStub, ada: Metadata, guard: GuardServer
 ) -> None:

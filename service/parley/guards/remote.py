@@ -56,19 +56,26 @@ class RemoteGuard:
 
     async def check(self, request: CheckRequest) -> CheckResponse:
         """Returns the decision of the service; see the port."""
-        rpc = self._check(request.SerializeToString(), metadata=self._metadata)
+        data = request.SerializeToString()
         try:
-            response = CheckResponse.FromString(await rpc)
+            response = CheckResponse.FromString(await self._call(data))
         except grpc.aio.AioRpcError as error:
             raise _failure(error) from None
         except DecodeError:
             raise GuardError("invalid_response", "it is not a CheckResponse") from None
-        finally:
-            rpc.cancel()
         spans = len(response.redact.spans)
         if spans > _MAX_SPANS:
             raise GuardError("invalid_response", f"it has {spans:,} spans; {_MAX_SPANS:,} are allowed")
         return response
+
+    async def _call(self, data: bytes) -> bytes:
+        """Returns the response. A call that ends with UNAVAILABLE, as when a service restarts, is repeated once."""
+        try:
+            return await self._check(data, metadata=self._metadata)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                raise
+        return await self._check(data, metadata=self._metadata)
 
     async def close(self) -> None:
         """Closes the connection."""

@@ -53,15 +53,20 @@ class GuardedStream:
                 passed = await self._pass(batch)
                 if passed:
                     yield passed
-                if len(self._refused) >= self._choices:
+                if self._is_over:
                     break
                 del batch, passed  # a stream that waits keeps nothing of what it has sent
-        if len(self._refused) >= self._choices:
+        if self._is_over:
             used = self._usage()
             if used is not None:
                 yield [ChatCompletionChunk(usage=used)]
         elif rest := [chunk for index in self._windows for chunk in await self._advance(index, last=True)]:
             yield rest
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether every choice is refused."""
+        return len(self._refused) >= max(self._choices, len(self._windows))
 
     async def _pass(self, batch: Sequence[ChatCompletionChunk]) -> list[ChatCompletionChunk]:
         """Returns what may leave after a batch."""
