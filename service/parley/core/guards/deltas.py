@@ -42,6 +42,10 @@ class Place(NamedTuple):
         return unit
 
 
+TEXT_PLACES = {name: Place(kind) for name, kind in _TEXTS.items()}
+"""The places of the texts that deltas have themselves, by field."""
+
+
 class HeldDelta:
     """A delta that is held back.
 
@@ -57,6 +61,15 @@ class HeldDelta:
         self.choice = choice
         self.place = place
         self.text = text
+
+    def try_append(self, later: "HeldDelta") -> bool:
+        """Appends the text of a later delta if both have the same place, and the later one nothing else."""
+        if self.place != later.place or self.place is None or not self.place.is_joined:
+            return False
+        if self.choice.HasField("logprobs") or later.choice.HasField("logprobs") or _identifies(later.choice.delta):
+            return False
+        self.text += later.text
+        return True
 
     @property
     def tool_name(self) -> str:
@@ -112,9 +125,9 @@ def split_choice(choice: ChunkChoice, number: int) -> Iterator[HeldDelta]:
 
 def _split(choice: ChunkChoice, number: int) -> Iterator[HeldDelta]:
     delta = choice.delta
-    for name, kind in _TEXTS.items():
+    for name, place in TEXT_PLACES.items():
         if text := getattr(delta, name):
-            yield HeldDelta(ChunkChoice(index=choice.index, delta=Delta(**{name: text})), Place(kind), text)
+            yield HeldDelta(ChunkChoice(index=choice.index, delta=Delta()), place, text)
     for call in delta.tool_calls:
         text = call.custom.input if call.HasField("custom") else call.function.arguments
         place = Place(guard.KIND_TOOL_ARGUMENTS, call.index)

@@ -7,6 +7,7 @@ from parley.config import Guard
 from parley.core.guards.decisions import Decision, Redaction, Refusal
 from parley.core.guards.refusals import not_text, refusal_chunks
 from parley.core.guards.windows import ChoiceWindows, Spans
+from parley.core.streaming.plain_text import PlainText
 from parley.guard.v1.guard_pb2 import Unit
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk
 from parley.v1.message_pb2 import ChunkChoice, Usage
@@ -71,18 +72,24 @@ class GuardedStream:
     async def _pass(self, batch: Sequence[ChatCompletionChunk]) -> list[ChatCompletionChunk]:
         """Returns what may leave after a batch."""
         others: list[ChatCompletionChunk] = []
-        for chunk in batch:
-            for choice in chunk.choices:
-                if choice.index not in self._refused:
-                    self._of(choice.index).add(choice)
-            chunk.ClearField("choices")
-            if chunk.ByteSize():
-                others.append(chunk)
-        passed = []
+        if isinstance(batch, PlainText):
+            if 0 not in self._refused:
+                self._of(0).add_plain(batch)
+        else:
+            others = [chunk for chunk in batch if self._hold(chunk)]
+        passed: list[ChatCompletionChunk] = []
         for index, windows in self._windows.items():
             if windows.is_due and index not in self._refused:
                 passed += await self._advance(index, last=windows.is_finished)
         return passed + others
+
+    def _hold(self, chunk: ChatCompletionChunk) -> bool:
+        """Holds back the choices of a chunk. Returns whether the chunk has more, which need not wait."""
+        for choice in chunk.choices:
+            if choice.index not in self._refused:
+                self._of(choice.index).add(choice)
+        chunk.ClearField("choices")
+        return chunk.ByteSize() > 0
 
     def _of(self, index: int) -> ChoiceWindows:
         found = self._windows.get(index)

@@ -8,7 +8,8 @@ window may go on, and is held back whole. Deltas leave in the order of their arr
 from collections.abc import Iterable, Mapping, Sequence
 
 from parley.core.guards.decisions import Span
-from parley.core.guards.deltas import HeldDelta, Place, split_choice
+from parley.core.guards.deltas import TEXT_PLACES, HeldDelta, Place, split_choice
+from parley.core.streaming.plain_text import PlainText
 from parley.guard.v1 import guard_pb2 as guard
 from parley.guard.v1.guard_pb2 import Unit
 from parley.v1.message_pb2 import ChunkChoice
@@ -39,17 +40,29 @@ class ChoiceWindows:
         self.is_finished = False
         self.has_media = False
 
+    def add_plain(self, batch: PlainText) -> None:
+        """Holds back a chunk of plain text."""
+        place, text = TEXT_PLACES[batch.kind], batch.text
+        last = self._held[-1] if self._held else None
+        if last is None or last.place is not place or last.choice.HasField("logprobs"):
+            self._held.append(HeldDelta(ChunkChoice(index=0), place, text))
+        else:
+            last.text += text
+        self._new[place] = self._new.get(place, 0) + len(text)
+        self._current = place
+
     def add(self, choice: ChunkChoice) -> None:
-        """Holds back the chunk of the choice."""
+        """Holds back the chunk of the choice. Deltas that have nothing but text become one."""
         for delta in split_choice(choice, self._added):
             self._added += 1
-            self._held.append(delta)
             place = delta.place
             if place is not None and place.is_joined:
                 self._new[place] = self._new.get(place, 0) + len(delta.text)
                 self._current = place
                 if name := delta.tool_name:
                     self._tool_names[place] = name
+            if not self._held or not self._held[-1].try_append(delta):
+                self._held.append(delta)
         self.has_media = self.has_media or bool(choice.delta.audio.data)
         self.is_finished = self.is_finished or choice.HasField("finish_reason")
 
