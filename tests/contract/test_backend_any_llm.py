@@ -33,7 +33,7 @@ WITHOUT = """
 import sys
 sys.modules["any_llm"] = None
 from pathlib import Path
-from parley.app import make_backend
+from parley.backends.factory import make_backend
 from parley.config import AnyLLMBackend
 make_backend("tail", AnyLLMBackend(kind="any_llm", provider="openai"), Path("."))
 """

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from parley.app import make_backend
 from parley.backends.extra_body import presets
 from parley.backends.extra_body.closed import CLOSED
 from parley.backends.extra_body.policy import ExtraBodyPolicy
+from parley.backends.factory import make_backend
 from parley.backends.openai import request as openai_request
 from parley.config import ConfigError
 from parley.config.loader import parse

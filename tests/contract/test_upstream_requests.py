@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from parley.app import make_backend
+from parley.backends.factory import make_backend
 from parley.cli.shared.checks import check_config
 from parley.config import ConfigError
 from parley.config.loader import parse

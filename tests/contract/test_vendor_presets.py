@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from parley.app import make_backend
+from parley.backends.factory import make_backend
 from parley.backends.openai.backend import OpenAI
 from parley.config import VENDORS, OpenAIBackend
 from parley.config.loader import parse

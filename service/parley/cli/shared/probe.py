@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from parley.app import make_backend
+from parley.backends.factory import make_backend
 from parley.config import BackendConfig, ConfigError, Timeouts
 from parley.core.errors import (
     DeadlineExceeded,
