@@ -23,6 +23,7 @@ models:
   - id: scripted
     targets: [{{backend: up, max_concurrent: 8}}]
   - {{id: front, targets: [{{backend: wrong-key}}], fallbacks: [scripted]}}
+  - {{id: cached, targets: [{{backend: up, max_concurrent: 8}}], cache: {{any_temperature: true}}}}
 default_model: scripted
 prices: {{up: {{prompt: 1, completion: 2}}}}
 """
@@ -62,7 +63,7 @@ def call_all(parley: Parley, limited: str) -> None:
     """Makes calls of which every panel shows something: answers, streams, a fallback, errors, a replay, a rejection."""
     question: dict[str, Any] = {"messages": [{"role": "user", "content": "Hello"}]}
     path = "/v1/chat/completions"
-    for fields in ({}, {"model": "front"}, {"model": "unknown"}):
+    for fields in ({}, {"model": "front"}, {"model": "cached"}, {"model": "unknown"}):
         parley.request("POST", path, question | fields)
     for _ in range(2):
         with parley.connection() as connection:

@@ -12,7 +12,7 @@ from parley.config.loader import load
 from parley.core.ports import Store
 from parley.supervisor.errors import CommandError
 
-_ROWS = 500  # of one transaction, so that other transactions wait only briefly
+_ROWS = 100  # of one transaction, so that other transactions wait only briefly
 
 app = App(
     name="cache",

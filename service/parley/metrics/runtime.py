@@ -63,8 +63,7 @@ class Runtime:
         yield from self._sessions()
         yield from self._store()
         yield self._alerts()
-        if self.cache is not None:
-            yield from _cache(self.cache)
+        yield from _cache(self.cache)
         yield _gauge("parley_draining", "1 while the worker ends: its calls finish.", float(self.is_draining()))
 
     def _connections(self) -> Iterator[Metric]:
@@ -126,19 +125,20 @@ class Runtime:
         return alerts
 
 
-def _cache(cache: "AnswerCache") -> Iterator[Metric]:
+def _cache(cache: "AnswerCache | None") -> Iterator[Metric]:
     writes = CounterMetricFamily(
         "parley_cache_writes",
         "New answers of models with a cache, by what became of them.",
         labels=("model", "result"),
     )
-    for labels, count in cache.writes.items():
-        writes.add_metric(labels, count)
     kept = CounterMetricFamily("parley_cache_kept_bytes", "Bytes of the answers that were kept.", labels=("model",))
-    for model, size in cache.kept_bytes.items():
-        kept.add_metric((model,), size)
     failures = CounterMetricFamily("parley_cache_read_failures", "Reads of kept answers that failed or took too long.")
-    failures.add_metric((), cache.read_failures)
+    failures.add_metric((), cache.read_failures if cache is not None else 0)
+    if cache is not None:
+        for labels, count in cache.writes.items():
+            writes.add_metric(labels, count)
+        for model, size in cache.kept_bytes.items():
+            kept.add_metric((model,), size)
     yield from (writes, kept, failures)
 
 

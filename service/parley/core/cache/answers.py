@@ -27,7 +27,7 @@ _PAUSE_SECONDS = 1.0  # without reads, after one that failed: a slow store would
 _MAX_WRITES = 64  # at a time; further answers are not kept
 _CLOSE_SECONDS = 2.0
 _TRIM_SHARE = 16  # answers are trimmed after each sixteenth of their limit: the sum of all is not read at each write
-_TRIM_ROWS = 500
+_TRIM_ROWS = 100  # of one transaction, so that other transactions wait only briefly
 _MAX_ACCOUNTS = 10_000
 _STAMP = ("id", "object", "created", "session_id")  # each call has its own
 
