@@ -61,7 +61,7 @@ def test_another_model_gets_the_conversation(talk: Talk) -> None:
     assert ["S", "one", "(one)", "two"] == talk.send("two")
     assert first != talk.conversation.session
     assert first is not None
-    assert 1 == talk.conversation.attach(first)
+    assert 1 == talk.conversation.attach(first).turn_count
     talk.conversation.move(model="stateless")
     assert ["S", "one", "(one)", "three"] == talk.send("three")
     assert ["S", "one", "(one)", "three", "(three)", "four"] == talk.send("four")
@@ -89,7 +89,7 @@ def test_an_answer_is_undone(talk: Talk, model: str) -> None:
     talk.conversation.undo()  # there is no answer to undo
     assert ["S", "one", "(one)", "four"] == talk.send("four")
     if first is not None:
-        assert 2 == talk.conversation.attach(first)
+        assert 2 == talk.conversation.attach(first).turn_count
 
 
 def test_the_only_answer_is_undone(talk: Talk) -> None:
@@ -107,7 +107,7 @@ def test_a_session_of_an_earlier_run(talk: Talk) -> None:
     assert session is not None
     talk.conversation.begin()
     talk.conversation.model = None
-    assert 2 == talk.conversation.attach(session)
+    assert 2 == talk.conversation.attach(session).turn_count
     assert "two" == talk.conversation.last_question().content.string_value
     assert "once" == talk.conversation.model
     assert ["S", "one", "(one)", "two", "(two)", "three"] == talk.send("three")

@@ -23,7 +23,8 @@ from tests.rpc.scripted import chunks
 
 COLUMNS, LINES = 80, 40
 COMMANDS = {
-    f"/{name}" for name in ["model", "session", "fork", "retry", "system", "usage", "receipt", "save", "help", "exit"]
+    f"/{name}"
+    for name in ["model", "session", "title", "fork", "retry", "system", "usage", "receipt", "save", "help", "exit"]
 }
 ENTER, ALT_ENTER, CTRL_C, CTRL_D, UP, TAB = "\r", "\x1b\r", "\x03", "\x04", "\x1b[A", "\t"
 
@@ -223,7 +224,15 @@ def test_commands(echo: Worker, tmp_path: Path) -> None:
         screen.enter("/save talk.md", "stateless>")
         screen.enter("/nonsense", "stateless>")
         screen.shows("parley: there is no command /nonsense; /help lists them")
-        screen.enter("/session", "stateless>")
+        screen.enter("/session find *nothing", "stateless>")
+        screen.shows("There are no such sessions.")
+        screen.enter("/model kept", "kept>")
+        screen.enter("five")
+        screen.enter("/title")
+        assert "five" in screen.lines
+        screen.enter("/title Prime numbers")
+        screen.enter("/session find prime num")
+        screen.shows("  Prime numbers")
         screen.press(f"/exit{ENTER}")
         assert 0 == screen.process.wait(PATIENCE)
     saved = (tmp_path / "talk.md").read_text()
@@ -234,6 +243,6 @@ def test_a_key_that_is_rejected_ends_the_command(echo: Worker, tmp_path: Path) -
     """The error comes before the first prompt, and says what to do."""
     (tmp_path / "key").write_text("sk-wrong")
     with terminal(echo, tmp_path, "--key-file", "key") as screen:
-        screen.shows("parley keys create --name NAME`")
+        screen.shows("keys create --name NAME`")
         assert 1 == screen.process.wait(PATIENCE)
         assert screen.lines[0].startswith("parley: Invalid API key; check")

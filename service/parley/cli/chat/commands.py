@@ -11,10 +11,12 @@ from parley.cli.chat.conversation import Conversation
 from parley.cli.chat.prose import print_wrapped
 from parley.cli.shared.terminal import without_control_characters
 from parley.supervisor.errors import CommandError
+from parley_client import NotFoundError
 
 _SESSIONS = 10
-_NEW = "new"
+_NEW, _FIND = "new", "find"
 _HELP_COLUMN = 19
+_SESSION_HELP = "list the sessions, continue one, or begin a new one; `/session find WORDS` searches"
 
 
 class Leave(Exception):
@@ -53,7 +55,8 @@ class Commands:
         """Returns the commands by their names."""
         known = (
             Command("/model [ID]", "list the models, or go on with another one", self._model),
-            Command("/session [ID|new]", "list the sessions, continue one, or begin a new one", self._session),
+            Command("/session [ID|new]", _SESSION_HELP, self._session),
+            Command("/title [TEXT]", "show or set the session's title; `/title -` removes it", self._title),
             Command("/fork [TURN]", "go on in a copy of the session, of its first turns if given", self._fork),
             Command("/retry", "send the last question again, in place of its answer", self._retry),
             Command("/system [TEXT]", "show or set the system prompt; `/system -` removes it", self._system),
@@ -73,15 +76,16 @@ class Commands:
             raise CommandError(f"there is no command {name}; /help lists them, // begins a question with a slash")
         command.run(argument.strip())
 
-    def model_ids(self) -> list[str]:
-        """Returns the ids of the models, which are read once. Raises ParleyError."""
+    def model_ids(self) -> dict[str, str]:
+        """Returns the name of each model by its id and its other ids. The list is read once. Raises ParleyError."""
         self._models = self._models or list(self.conversation.side.models.list())
-        return [model.id for model in self._models]
+        return {id_: model.name for model in self._models for id_ in (model.id, *(one.id for one in model.aliases))}
 
-    def session_ids(self) -> Iterator[str]:
-        """Yields the ids of the latest sessions. Raises ParleyError."""
-        yield _NEW
-        yield from (session.id for session in islice(self.conversation.side.sessions.list(), _SESSIONS))
+    def session_ids(self) -> Iterator[tuple[str, str]]:
+        """Yields the ids and titles of the latest sessions. Raises ParleyError."""
+        yield _NEW, ""
+        for session in islice(self.conversation.side.sessions.list(), _SESSIONS):
+            yield session.id, session.title
 
     def _model(self, model: str) -> None:
         ids = self.model_ids()
@@ -89,20 +93,40 @@ class Commands:
             reports.print_models(self._models, self.conversation.model)
             return
         if model not in ids:
-            raise CommandError(f'there is no model "{model}"; /model lists them')
+            self._require_model(model)
         self.conversation.move(model=model)
         print_wrapped(f"Model {model}.")
 
+    def _require_model(self, model: str) -> None:
+        """Raises CommandError for an unknown model. The list need not have every id that a wildcard stands for."""
+        try:
+            self.conversation.side.models.get(model)
+        except NotFoundError as error:
+            raise CommandError(f'there is no model "{model}"; /model lists them') from error
+
     def _session(self, session: str) -> None:
-        if session == _NEW:
+        command, _, words = session.partition(" ")
+        if command == _FIND and words.strip():
+            matches = islice(self.conversation.side.sessions.list(query=words.strip()), _SESSIONS)
+            reports.print_sessions(matches, self.conversation.session)
+        elif session == _NEW:
             self.conversation.begin()
             print_wrapped("A new session begins with the next question.")
         elif session:
-            count = self.conversation.attach(session)
-            print_wrapped(f"Session {session}, {_turns(count)}.")
+            found = self.conversation.attach(session)
+            title = f' "{found.title}"' if found.title else ""
+            print_wrapped(f"Session {session}{title}, {reports.turns(found.turn_count)}.")
         else:
-            found = islice(self.conversation.side.sessions.list(), _SESSIONS)
-            reports.print_sessions(found, self.conversation.session)
+            reports.print_sessions(islice(self.conversation.side.sessions.list(), _SESSIONS), self.conversation.session)
+
+    def _title(self, text: str) -> None:
+        session = self.conversation.session
+        if session is None:
+            raise CommandError("there is no session to name yet; send a question first")
+        if text:
+            self.conversation.side.sessions.update(session, title="" if text == "-" else text)
+        else:
+            print_wrapped(self.conversation.side.sessions.get(session).title or "The session has no title.")
 
     def _fork(self, turn: str) -> None:
         if self.conversation.session is None:
@@ -162,7 +186,3 @@ def is_command(text: str) -> bool:
     """Reports whether a text is a command: `/word`, and not a path such as `/tmp/photo.png`."""
     word = text.split(maxsplit=1)[0] if text.split() else ""
     return word.startswith("/") and "/" not in word[1:]
-
-
-def _turns(count: int) -> str:
-    return "1 turn" if count == 1 else f"{count} turns"

@@ -9,7 +9,7 @@ from prompt_toolkit.document import Document
 from parley.cli.shared.terminal import without_control_characters
 from parley_client import ParleyError
 
-Values = Callable[[], Iterable[str]]
+Values = Callable[[], Iterable[tuple[str, str]]]
 
 
 class ChatCompleter(Completer):
@@ -17,7 +17,8 @@ class ChatCompleter(Completer):
 
     Args:
         commands: The help of each command by its name.
-        values: Returns the possible arguments of a command, by its name. May raise ParleyError.
+        values: Returns the possible arguments of a command, each with what is shown beside it, by its name. May raise
+            ParleyError.
         files: The commands whose argument is a path.
     """
 
@@ -47,6 +48,7 @@ class ChatCompleter(Completer):
 
     def _value(self, name: str, argument: str) -> Iterable[Completion]:
         with suppress(ParleyError):  # the command itself reports it
-            for value in self._values[name]():
+            for value, shown in self._values[name]():
                 if value.startswith(argument):
-                    yield Completion(without_control_characters(value), -len(argument))
+                    text, meta = map(without_control_characters, (value, shown))
+                    yield Completion(text, -len(argument), display_meta=meta)

@@ -7,8 +7,10 @@ from typing import Any
 from parley.cli.shared.interrupts import Interrupts
 from parley_client import Client, Completion
 from parley_client.v1.chat_completions_pb2 import ChatCompletionChunk
+from parley_client.v1.sessions_pb2 import Session
 
 _SYSTEM = ("system", "developer")
+_MAX_TITLE = 80
 
 
 @dataclass
@@ -67,13 +69,19 @@ class Conversation:
         self.answers.append(answer)
         self.is_stored = self.session is not None
 
-    def attach(self, session_id: str) -> int:
-        """Continues a session; returns the number of its turns. Raises ParleyError."""
+    def attach(self, session_id: str) -> Session:
+        """Continues a session; returns its properties. Raises ParleyError."""
         found = self.side.sessions.get(session_id)
         self.session, self.model = found.id, found.model
         self.system, self.history, self.question, self.answer = None, [], None, None
         self.is_stored, self.is_loaded = True, False
-        return found.turn_count
+        return found
+
+    def name_after(self, question: Any) -> None:
+        """Gives the session the beginning of a question as its title. Raises ParleyError."""
+        line = message_text(question).strip().partition("\n")[0]
+        if self.session is not None and line:
+            self.side.sessions.update(self.session, title=line[:_MAX_TITLE])
 
     def begin(self) -> None:
         """Begins a new conversation with the same model and system prompt."""

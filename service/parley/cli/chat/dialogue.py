@@ -5,7 +5,7 @@ import os
 import sys
 import termios
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,19 +68,20 @@ class Dialogue:
         """Names the model and the session. Raises CommandError if the service rejects the key, or is not there."""
         conversation = self._conversation
         try:
-            ids = self._commands.model_ids()
+            ids = list(self._commands.model_ids())
             if conversation.model is None and len(ids) == 1:
                 conversation.model = ids[0]
-            turns = None if conversation.session is None else conversation.attach(conversation.session)
+            found = None if conversation.session is None else conversation.attach(conversation.session)
         except ParleyError as error:
             conversation.interrupts.raise_pending()
             if error.code.name != _DENIED:  # a key for completions only
                 conversation.session = None  # it is not known to exist
                 raise CommandError(self._access.explain(error)) from error
-            turns = None
+            found = None
         model = conversation.model or "the default model of the service"
-        place = "a new session" if turns is None else f"turn {turns + 1} of session {conversation.session}"
-        print_wrapped(f"{model}, {place}", file=sys.stderr)
+        place = "a new session" if found is None else f"turn {found.turn_count + 1} of session {found.id}"
+        title = f': "{found.title}"' if found is not None and found.title else ""
+        print_wrapped(f"{model}, {place}{title}", file=sys.stderr)
         print_wrapped("/help lists the commands, Ctrl-C stops an answer, Ctrl-D leaves.", file=sys.stderr)
 
     def _parts(self) -> tuple[Read, Callable[[], View]]:
@@ -92,7 +93,7 @@ class Dialogue:
         from parley.cli.chat.prompt import Prompt
 
         commands = {name: command.help for name, command in self._commands.all().items()}
-        values = {"/model": self._commands.model_ids, "/session": self._commands.session_ids}
+        values = {"/model": lambda: self._commands.model_ids().items(), "/session": self._commands.session_ids}
         return Prompt(ChatCompleter(commands, values, ["/save"]), self._history).read, markdown_view
 
     def _label(self) -> str:
@@ -117,8 +118,12 @@ class Dialogue:
         self._ask(images.message(question, pictures))
 
     def _ask(self, question: Any) -> None:
+        is_new = self._conversation.session is None
         with _without_echo():
             cut = answers.answer(self._conversation, question, self._view())
+        if is_new:
+            with suppress(ParleyError):  # a key for completions only
+                self._conversation.name_after(question)
         if cut:
             print(f"({cut})", file=sys.stderr)
 

@@ -12,9 +12,9 @@ from parley.cli.chat.completion import ChatCompleter
 from parley_client import UnavailableError
 
 
-def unreachable() -> Iterator[str]:
+def unreachable() -> Iterator[tuple[str, str]]:
     """Fails as a call does without a service."""
-    yield "new"
+    yield "new", ""
     raise UnavailableError("down", grpc.StatusCode.UNAVAILABLE)
 
 
@@ -23,7 +23,9 @@ def completer() -> ChatCompleter:
     """A completer of a few commands."""
     commands = {"/model": "models", "/save": "a file", "/session": "sessions"}
     return ChatCompleter(
-        commands, {"/model": lambda: ["small", "smart", "x\x1b[2J"], "/session": unreachable}, ["/save"]
+        commands,
+        {"/model": lambda: [("small", "Small"), ("smart", ""), ("x\x1b[2J", "")], "/session": unreachable},
+        ["/save"],
     )
 
 
