@@ -1,5 +1,6 @@
 // Markdown that arrives in parts, formulas and addresses.
 
+import { Pace } from "../src/markdown/pace";
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Blocks } from "../src/markdown/blocks";
@@ -110,4 +111,18 @@ test("only http, https and mailto are links, and only images in the answer are s
 test("characters that change the direction of text become visible", () => {
   assert.equal("a\ufffdb\u2066c", withoutOverrides("a\u202eb\u2066c"));
   assert.equal("a\ufffdb\ufffdc", withoutDirections("a\u202eb\u2066c"));
+});
+
+test("slow work waits for ten times its duration, and fast work never", () => {
+  let now = 0;
+  const pace = new Pace(() => now);
+  const work = (ms: number) => pace.run(() => (now += ms));
+  work(10);
+  assert.equal(true, pace.isDue);
+  work(100);
+  assert.equal(false, pace.isDue);
+  now += 999;
+  assert.equal(false, pace.isDue);
+  now += 1;
+  assert.equal(true, pace.isDue);
 });

@@ -58,6 +58,17 @@ def test_a_line_of_a_megabyte_does_not_freeze_the_page(reader: Visitor, upstream
     expect(reader.page.get_by_role("article")).to_have_count(0)
 
 
+def test_a_table_of_very_many_cells_is_text(reader: Visitor, upstream: ScriptedUpstream) -> None:
+    """A table with more cells than a browser lays out at once is shown as its source, and the page still answers."""
+    columns = 8_000
+    table = f"|{'a|' * columns}\n|{'-|' * columns}\n" + "|a\n" * 1_000
+    upstream.answer(Events([*chunks(*(table[at : at + 2_000] for at in range(0, len(table), 2_000))), *ending()]))
+    reader.ask("Attack")
+    reader.finished()
+    assert 0 == reader.page.get_by_role("cell").count()
+    expect(reader.page.get_by_role("article")).to_contain_text("|a|a|a")
+
+
 def test_tool_calls_cannot_attack_either(reader: Visitor, upstream: ScriptedUpstream) -> None:
     """The name and the arguments of a call are text."""
     call = {"index": 0, "id": "c", "type": "function", "function": {"name": "<b>x</b>", "arguments": "<script>"}}

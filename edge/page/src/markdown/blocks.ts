@@ -1,5 +1,6 @@
 // A text that grows, as blocks: only the last one changes, so that the others are parsed and rendered once.
 
+import { Pace } from "./pace";
 import { blockStarts } from "./parser";
 
 /** A block beyond this length is shown as plain text while it grows; see `Markdown`. */
@@ -12,6 +13,7 @@ export class Blocks {
   private parts: string[] = [];
   private complete: string[] = [];
   private offset = 0;
+  private readonly pace = new Pace();
 
   /** Returns the blocks of a text. They are those of the previous text where this one begins with it. */
   update(source: string): string[] {
@@ -21,7 +23,8 @@ export class Blocks {
       this.offset = 0;
     }
     this.source = source;
-    this.parts = this.split(source.replace(/\r\n?/g, "\n").slice(this.offset));
+    const rest = source.replace(/\r\n?/g, "\n").slice(this.offset);
+    this.parts = this.pace.isDue ? this.pace.run(() => this.split(rest)) : [...this.complete, rest];
     return this.parts;
   }
 
