@@ -66,8 +66,8 @@ def test_the_example_redacts_questions_and_streams(client: openai.OpenAI, upstre
 
 def test_whole_answers_are_redacted_and_complete(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
     """An answer without streaming keeps its id, model and usage, redacted or not."""
-    for said, expected in (("A bluebird.", "A [project]."), ("A crow.", "A crow.")):
-        upstream.answer(Json(completion(said)))
+    for given, expected in (("A bluebird.", "A [project]."), ("A crow.", "A crow.")):
+        upstream.answer(Json(completion(given)))
         answer = client.chat.completions.create(model="guarded", messages=[{"role": "user", "content": "What is it?"}])
         assert (expected, "stop") == (answer.choices[0].message.content, answer.choices[0].finish_reason)
         assert (True, "guarded") == (answer.id.startswith("chatcmpl-"), answer.model)
@@ -82,7 +82,7 @@ def test_a_secret_is_refused_in_openais_form(client: openai.OpenAI, upstream: Sc
     assert ("content_filter", False) == (caught.value.code, secret in json.dumps(caught.value.body))
 
 
-def test_a_guard_that_is_gone_is_blamed_by_name(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
+def test_the_error_names_a_guard_that_cannot_be_reached(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
     """An answer that a dead guard should check is 503, before the first event of a stream too."""
     for is_stream in (False, True):
         upstream.answer(stream("Hello there"))

@@ -443,9 +443,9 @@ def test_a_slow_guard_costs_its_deadline_and_then_a_breaker_spares_it(
     assert "breaker_open" == reasons[-1]
     error = exchange(chat, "quick", ada, is_stream=False)
     assert "timeout" == info(error).metadata["guard_reason"]
-    asked = len(guard.requests)
+    checks = len(guard.requests)
     assert "Hello" == exchange(chat, "quick-open", bob, is_stream=False)[0]
-    assert asked + 2 == len(guard.requests)
+    assert checks + 2 == len(guard.requests)
 
 
 def test_a_dead_guard_is_not_called_again_at_once(

@@ -132,7 +132,7 @@ def test_tool_calls_keep_their_order_ids_and_names() -> None:
     ]
 
 
-def test_units_tell_the_tool_and_the_offset() -> None:
+def test_units_have_the_tool_and_the_offset() -> None:
     """A unit has the name of its tool, and the number of code points before its window."""
     windows = ChoiceWindows(4, 2)
     windows.add(arguments(0, "{é}{}", "search"))
@@ -174,3 +174,22 @@ def test_sound_leaves_in_order_without_a_redacted_transcript(last: bool) -> None
     second.delta.audio.transcript, second.delta.audio.data = "2" if last else "2 ok", "BBBB"
     message = joined(list(run([first, second, FINISH], 1, 20)))
     assert ("say X" if last else "say X ok", "") == (message.audio.transcript, message.audio.data)
+
+
+def test_a_secret_across_interleaved_tool_calls_does_not_leave_whole() -> None:
+    """A text that goes on after another one is checked with its end before it; the rest of a secret is replaced."""
+    chunks = [arguments(0, "ab k", "one"), arguments(1, "xx", "two"), arguments(0, "12 c"), arguments(1, "yy"), FINISH]
+    message = joined(list(run(chunks, 2, 6)))
+    assert ["ab kX c", "xxyy"] == [call.function.arguments for call in message.tool_calls]
+
+
+def test_a_beginning_that_was_none_is_no_redaction() -> None:
+    """A span that was held back because it might go on has replaced nothing."""
+    windows = ChoiceWindows(2, 2)
+    windows.add(content("ab k"))
+    places, _ = windows.units()
+    windows.release({places[0]: [Span(3, 4, "X")]}, last=False)
+    assert not windows.has_replaced
+    windows.add(content("ing"))
+    windows.release({}, last=False)
+    assert not windows.has_replaced

@@ -1,6 +1,6 @@
 """The guards of one call, in the order of the configuration: each receives what the one before it let pass."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from parley.core.errors import GuardRefused
 from parley.core.guards.configured import CheckedCall, ConfiguredGuard
@@ -71,15 +71,11 @@ class CallGuards:
 
     def check_stream(self, execution: Execution) -> Batches:
         """Returns the stream of an answer as the guards let it pass; for the errors see `check_request`."""
-
-        def usage() -> Usage | None:
-            receipt = execution.receipt()
-            return receipt.usage if receipt.HasField("usage") else None
-
         batches = execution.stream()
         for guard in self._guards:
             if guard.config.after:
-                batches = self._guarded(guard, usage).run(batches)
+                checks = _StreamChecks(self, guard, self._record(guard, "after"), execution)
+                batches = GuardedStream(guard.name, guard.config, checks, self._choices).run(batches)
         return batches
 
     async def _check_request(
@@ -100,7 +96,10 @@ class CallGuards:
         decision = await guard.check(check, self._call, record)
         if isinstance(decision, Refusal):
             raise GuardRefused(guard.name, decision.reason, decision.message)
-        return await offload(_redacted_request, request, decision) if decision is not None else request
+        if decision is None:
+            return request
+        record.mark_redacted()
+        return await offload(_redacted_request, request, decision)
 
     async def _check_answer(
         self, guard: ConfiguredGuard, answer: ChatCompletion | TextCompletion
@@ -108,22 +107,22 @@ class CallGuards:
         record = self._record(guard, "after")
         if isinstance(answer, TextCompletion):
             unit = Unit(kind=proto.KIND_CONTENT, text=answer.text, role="assistant")
-            decision = await self._decide(guard, [unit] if answer.text else [], 0, record)
+            decision = await self.decide(guard, [unit] if answer.text else [], 0, record)
             if decision is not None:
                 answer = answer.message()
-                _apply(guard.name, answer.choices[0], decision)
+                _apply(guard.name, answer.choices[0], decision, record)
             return answer
         for choice in answer.choices:
             if choice.message.audio.data and guard.refuse_media(record):
                 refuse_choice(choice, guard.name, not_text(guard.name))
                 continue
             units = [text.unit for text in message_texts(choice.message)]
-            decision = await self._decide(guard, units, choice.index, record)
+            decision = await self.decide(guard, units, choice.index, record)
             if decision is not None:
-                _apply(guard.name, choice, decision)
+                _apply(guard.name, choice, decision, record)
         return answer
 
-    async def _decide(
+    async def decide(
         self, guard: ConfiguredGuard, units: Sequence[Unit], choice: int, record: GuardRecord, *, last: bool = True
     ) -> Decision:
         """Returns the decision on texts of a choice; None if there are none."""
@@ -132,14 +131,6 @@ class CallGuards:
         check = self._new_check(guard, proto.PHASE_AFTER, units, last=last)
         check.choice = choice
         return await guard.check(check, self._call, record)
-
-    def _guarded(self, guard: ConfiguredGuard, usage: Callable[[], Usage | None]) -> GuardedStream:
-        record = self._record(guard, "after")
-
-        async def check(units: list[Unit], index: int, last: bool) -> Decision:
-            return await self._decide(guard, units, index, record, last=last)
-
-        return GuardedStream(guard.name, guard.config, check, lambda: guard.refuse_media(record), self._choices, usage)
 
     def _new_check(
         self, guard: ConfiguredGuard, phase: proto.Phase.ValueType, units: Sequence[Unit], *, last: bool
@@ -156,11 +147,36 @@ class CallGuards:
         return record
 
 
-def _apply(guard: str, choice: Choice, decision: Refusal | Redaction) -> None:
+class _StreamChecks:
+    """The checks of one guard of a streamed answer; see `StreamChecks`."""
+
+    def __init__(self, call: CallGuards, guard: ConfiguredGuard, record: GuardRecord, execution: Execution) -> None:
+        self._call = call
+        self._guard = guard
+        self._record = record
+        self._execution = execution
+        self.mark_redacted = record.mark_redacted
+
+    async def check(self, units: list[Unit], choice: int, *, last: bool) -> Decision:
+        """Checks the units of a choice."""
+        return await self._call.decide(self._guard, units, choice, self._record, last=last)
+
+    def refuse_media(self) -> bool:
+        """Returns whether sound is refused, and records the refusal."""
+        return self._guard.refuse_media(self._record)
+
+    def usage(self) -> Usage | None:
+        """Returns the usage of the attempts, which have ended."""
+        receipt = self._execution.receipt()
+        return receipt.usage if receipt.HasField("usage") else None
+
+
+def _apply(guard: str, choice: Choice, decision: Refusal | Redaction, record: GuardRecord) -> None:
     """Changes a choice of a whole answer as a guard has decided."""
     if isinstance(decision, Refusal):
         refuse_choice(choice, guard, decision)
         return
+    record.mark_redacted()
     redact(message_texts(choice.message), decision.spans)
     choice.ClearField("logprobs")  # they have the text, too
     choice.message.ClearField("annotations")  # they name places in the text

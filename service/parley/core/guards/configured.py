@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from parley.config import Guard as GuardConfig
 from parley.core.errors import DeadlineExceeded, GuardUnavailable
-from parley.core.guards.decisions import Decision, Redaction, Refusal, decision
+from parley.core.guards.decisions import Decision, Refusal, decision
 from parley.core.guards.records import GuardOutcome, GuardRecord
 from parley.core.ports import Guard, GuardError
 from parley.core.routing.call_origin import CallOrigin
@@ -48,6 +48,8 @@ class ConfiguredGuard:
     async def check(self, request: CheckRequest, call: CheckedCall, record: GuardRecord) -> Decision:
         """Returns the decision on the texts of a request. A failed guard lets them pass, if it is configured to.
 
+        A redaction is recorded by its application: the beginning of a span in a stream may be none.
+
         Raises:
             GuardUnavailable: The guard failed, and is closed on failure.
             DeadlineExceeded: The call's own deadline passed.
@@ -61,8 +63,6 @@ class ConfiguredGuard:
         outcome, reason = GuardOutcome.ALLOWED, ""
         if isinstance(found, Refusal):
             outcome, reason = GuardOutcome.REFUSED, found.reason
-        elif isinstance(found, Redaction):
-            outcome = GuardOutcome.REDACTED
         record.add(outcome, started, time.monotonic(), reason)
         return found
 

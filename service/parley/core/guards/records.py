@@ -57,6 +57,12 @@ class GuardRecord:
         if _SEVERITY[outcome] > _SEVERITY[self.outcome]:
             self.outcome, self.reason, self.cause = outcome, reason, cause
 
+    def mark_redacted(self) -> None:
+        """Records that spans of the last check were replaced. Until then its outcome is `allowed`."""
+        self.checks[-1] = GuardOutcome.REDACTED, self.checks[-1][1]
+        if _SEVERITY[GuardOutcome.REDACTED] > _SEVERITY[self.outcome]:
+            self.outcome = GuardOutcome.REDACTED
+
     @property
     def milliseconds(self) -> int:
         """The duration of all checks."""

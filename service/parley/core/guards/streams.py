@@ -1,7 +1,8 @@
 """A stream of chunks that a guard checks in windows."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from typing import Protocol
 
 from parley.config import Guard
 from parley.core.guards.decisions import Decision, Redaction, Refusal
@@ -12,9 +13,27 @@ from parley.guard.v1.guard_pb2 import Unit
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk
 from parley.v1.message_pb2 import ChunkChoice, Usage
 
-Check = Callable[[list[Unit], int, bool], Awaitable[Decision]]
-"""Checks the units of a choice; the last argument is whether none follow."""
 Batches = AsyncGenerator[Sequence[ChatCompletionChunk], None]
+
+
+class StreamChecks(Protocol):
+    """The checks of one guard of one streamed answer."""
+
+    async def check(self, units: list[Unit], choice: int, *, last: bool) -> Decision:
+        """Checks the units of a choice. Raises GuardUnavailable."""
+        ...
+
+    def refuse_media(self) -> bool:
+        """Returns whether sound is refused, and records the refusal."""
+        ...
+
+    def mark_redacted(self) -> None:
+        """Records that spans of the last check were replaced."""
+        ...
+
+    def usage(self) -> Usage | None:
+        """Returns the usage of a stream that has been closed early; None if it is not known."""
+        ...
 
 
 class GuardedStream:
@@ -23,27 +42,15 @@ class GuardedStream:
     Args:
         name: The name of the guard.
         config: Its settings.
-        check: Checks a window.
-        refuses_media: Returns whether sound is refused, and records it.
+        checks: Its checks.
         choices: The number of requested choices.
-        usage: Returns the usage of a stream that has been closed early; None if it is not known.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0917 - the parts of a guarded stream
-        self,
-        name: str,
-        config: Guard,
-        check: Check,
-        refuses_media: Callable[[], bool],
-        choices: int,
-        usage: Callable[[], Usage | None],
-    ) -> None:
+    def __init__(self, name: str, config: Guard, checks: StreamChecks, choices: int) -> None:
         self._name = name
         self._config = config
-        self._check = check
-        self._refuses_media = refuses_media
+        self._checks = checks
         self._choices = choices
-        self._usage = usage
         self._windows: dict[int, ChoiceWindows] = {}
         self._refused: set[int] = set()
 
@@ -58,7 +65,7 @@ class GuardedStream:
                     break
                 del batch, passed  # a stream that waits keeps nothing of what it has sent
         if self._is_over:
-            used = self._usage()
+            used = self._checks.usage()
             if used is not None:
                 yield [ChatCompletionChunk(usage=used)]
         elif rest := [chunk for index in self._windows for chunk in await self._advance(index, last=True)]:
@@ -102,16 +109,19 @@ class GuardedStream:
         windows = self._windows[index]
         if index in self._refused or windows.is_empty:
             return []
-        if windows.has_media and self._refuses_media():
+        if windows.has_media and self._checks.refuse_media():
             return self._refuse(index, not_text(self._name))
         places, units = windows.units()
-        decision = await self._check(units, index, last)
+        decision = await self._checks.check(units, index, last=last)
         if isinstance(decision, Refusal):
             return self._refuse(index, decision)
         spans: Spans = {}
         if isinstance(decision, Redaction):
             spans = {places[number]: found for number, found in decision.spans.items()}
-        return _chunks(windows.release(spans, last=last))
+        released = windows.release(spans, last=last)
+        if windows.has_replaced:
+            self._checks.mark_redacted()
+        return _chunks(released)
 
     def _refuse(self, index: int, refusal: Refusal) -> list[ChatCompletionChunk]:
         self._refused.add(index)

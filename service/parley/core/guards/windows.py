@@ -25,6 +25,7 @@ class ChoiceWindows:
     Attributes:
         is_finished: Whether the choice has its finish reason.
         has_media: Whether a delta that was added has sound.
+        has_replaced: Whether the latest release has replaced a span.
     """
 
     def __init__(self, window: int, overlap: int) -> None:
@@ -33,12 +34,14 @@ class ChoiceWindows:
         self._held: list[HeldDelta] = []
         self._new: dict[Place, int] = {}  # code points that no window has had
         self._released: dict[Place, int] = {}  # code points that have left
+        self._left: dict[Place, str] = {}  # the end of texts that have left whole, and may go on
         self._tool_names: dict[Place, str] = {}
         self._current: Place | None = None  # the place of the latest text, which may go on
         self._added = 0
         self._is_redacted = False
         self.is_finished = False
         self.has_media = False
+        self.has_replaced = False
 
     def add_plain(self, batch: PlainText) -> None:
         """Holds back a chunk of plain text."""
@@ -77,26 +80,35 @@ class ChoiceWindows:
         return not self._held
 
     def units(self) -> tuple[list[Place], list[Unit]]:
-        """Returns the texts of the next window: their places, and the units."""
-        texts = self._texts()
-        return list(texts), [
-            place.unit(text, self._released.get(place, 0), self._tool_names.get(place, ""))
-            for place, text in texts.items()
-        ]
+        """Returns the texts of the next window: their places, and the units.
+
+        A text that goes on after it has left whole, because another one began, has its end before it again.
+        """
+        texts, units = self._texts(), []
+        for place, text in texts.items():
+            before = self._left.get(place, "")
+            offset = self._released.get(place, 0) - len(before)
+            units.append(place.unit(before + text, offset, self._tool_names.get(place, "")))
+        return list(texts), units
 
     def release(self, spans: Spans, *, last: bool) -> list[ChunkChoice]:
         """Returns the chunks that may leave after a check, with the spans replaced.
 
         Args:
-            spans: The spans by the place of their text, in code points of that text in the window.
+            spans: The spans by the place of their text, in code points of its unit.
             last: Whether the texts do not go on.
         """
         self._new.clear()
-        limits = {place: self._limit(place, text, spans.get(place, ()), last) for place, text in self._texts().items()}
+        self.has_replaced = False
+        texts = self._texts()
+        spans = {place: _shifted(found, len(self._left.get(place, ""))) for place, found in spans.items()}
+        limits = {place: self._limit(place, text, spans.get(place, ()), last) for place, text in texts.items()}
         count, cuts = self._cut(limits)
         while broken := _broken(cuts, spans):
             limits |= broken
             count, cuts = self._cut(limits)
+        for place, text in texts.items():
+            self._keep_end(place, text, cuts[place])
         leaving, self._held = self._held[:count], self._held[count:]
         leaving += self._split_next(cuts, leaving)
         return list(self._redacted(leaving, spans))
@@ -125,6 +137,13 @@ class ChoiceWindows:
             elif span.start < limit < span.end:
                 limit = span.end
         return limit
+
+    def _keep_end(self, place: Place, text: str, cut: int) -> None:
+        """Keeps the end of a text that leaves whole."""
+        if cut == len(text) and place.is_joined and self._overlap:
+            self._left[place] = (self._left.get(place, "") + text)[-self._overlap :]
+        elif cut:
+            self._left.pop(place, None)
 
     def _cut(self, limits: Mapping[Place, int]) -> tuple[int, dict[Place, int]]:
         """Returns how many deltas leave whole, and how many code points leave of each place.
@@ -170,7 +189,7 @@ class ChoiceWindows:
         """Returns the text of a delta with the spans replaced; a span is replaced in the delta with its start."""
         found = [span for span in spans if span.start < end and span.end > start]
         if found:
-            self._is_redacted = True
+            self._is_redacted = self.has_replaced = True
         if delta.place is not None and delta.place.kind == guard.KIND_OTHER:
             return "" if self._is_redacted else delta.text
         parts, position = [], start
@@ -181,6 +200,13 @@ class ChoiceWindows:
             position = span.end
         parts.append(delta.text[max(0, position - start) :])
         return "".join(parts)
+
+
+def _shifted(spans: Sequence[Span], length: int) -> Sequence[Span]:
+    """Returns spans without what they have of the first code points, which have left."""
+    return [
+        span._replace(start=max(0, span.start - length), end=span.end - length) for span in spans if span.end > length
+    ]
 
 
 def _broken(cuts: Mapping[Place, int], spans: Spans) -> dict[Place, int]:
