@@ -135,6 +135,25 @@ def test_a_backend_with_the_new_name_of_the_limit(upstream: ScriptedUpstream, fo
     assert 16 == upstream.requests[1].json["max_completion_tokens"]
 
 
+def test_a_backend_is_called_with_the_parameters_of_its_target(upstream: ScriptedUpstream, folder: Path) -> None:
+    """A server that knows another name of the limit answers, as it does for callers."""
+    file = configure(folder, upstream.url)
+    file.write_text(file.read_text().replace("model: tiny", "model: tiny, rename: {max_tokens: limit}, set: {mode: a}"))
+    assert ["ok"] == [one["status"] for one in findings(folder, "backends")]
+    body = upstream.requests[0].json
+    assert (16, "a", False) == (body["limit"], body["mode"], "max_tokens" in body)
+
+
+@pytest.mark.parametrize(("more", "status"), [("", "skipped"), ("default_model: up/tiny\n", "ok")])
+def test_a_backend_whose_models_callers_name(more: str, status: str, upstream: ScriptedUpstream, folder: Path) -> None:
+    """The default model is called if an id with `*` stands for it; `*` itself is no model."""
+    file = configure(folder, upstream.url, more)
+    file.write_text(file.read_text().replace("id: m", 'id: "up/*"').replace("model: tiny", 'model: "*"'))
+    assert [status] == [one["status"] for one in findings(folder, "backends")]
+    called = [request.json["model"] for request in upstream.requests if request.method == "POST"]
+    assert ["tiny"] * (status == "ok") == called
+
+
 def test_a_backend_that_is_down(folder: Path) -> None:
     """A refused connection is a failure, with exit code 1 and one line on standard error."""
     with socket.socket() as closed:

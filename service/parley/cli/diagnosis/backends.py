@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from parley.backends.llama_cpp.command import socket_path
 from parley.cli.diagnosis.finding import Finding
 from parley.cli.shared.probe import ProbeFailed, probe
-from parley.config import AnyLLMBackend, Config, LlamaCppBackend
+from parley.config import WILDCARD, AnyLLMBackend, Config, LlamaCppBackend, ModelIndex, Target
 
 _CHECK = "backends"
 
@@ -19,39 +20,45 @@ async def check(config: Config, run_dir: Path | None) -> list[Finding]:
         config: The configuration.
         run_dir: The run folder of the running service; None if it does not run.
     """
-    called = _first_models(config)
+    called = _first_targets(config)
     found: dict[str, Finding] = {}
-    for name, model in called:
-        if isinstance(config.backends[name], AnyLLMBackend):  # the import of its package blocks all other calls
-            found[name] = await _check(config, name, model, run_dir)
-    others = [(name, model) for name, model in called if name not in found]
-    answers = await asyncio.gather(*(_check(config, name, model, run_dir) for name, model in others))
-    found |= {name: finding for (name, _), finding in zip(others, answers, strict=True)}
-    return [found[name] for name, _ in called]
+    for target in called:
+        if isinstance(config.backends[target.backend], AnyLLMBackend):  # the import of its package blocks all others
+            found[target.backend] = await _check(config, target, run_dir)
+    others = [target for target in called if target.backend not in found]
+    answers = await asyncio.gather(*(_check(config, target, run_dir) for target in others))
+    found |= {target.backend: finding for target, finding in zip(others, answers, strict=True)}
+    return [found[target.backend] for target in called]
 
 
 def skipped(config: Config) -> Iterator[Finding]:
     """Yields a finding for each backend that a model uses, without calls."""
-    for name, _ in _first_models(config):
-        yield Finding(_CHECK, "skipped", f"{name}: not called, because of --no-calls")
+    for target in _first_targets(config):
+        yield Finding(_CHECK, "skipped", f"{target.backend}: not called, because of --no-calls")
 
 
-def _first_models(config: Config) -> list[tuple[str, str]]:
-    """Returns each backend with the first model that targets name there."""
-    found: dict[str, str] = {}
-    for model in config.models:
-        for target in model.targets:
-            found.setdefault(target.backend, target.model)
-    return [(name, found[name]) for name in config.backends if name in found]
+def _first_targets(config: Config) -> list[Target]:
+    """Returns the first target of each backend, as it is called. One that names its model goes before one with `*`."""
+    default = ModelIndex(config.models).find(config.default_model or "")
+    targets = [target for model in config.models for target in model.targets]
+    if default is not None and default.rest:
+        targets += [replace(one, model=one.model.replace(WILDCARD, default.rest)) for one in default.targets]
+    found: dict[str, Target] = {}
+    for target in sorted(targets, key=lambda one: WILDCARD in one.model):
+        found.setdefault(target.backend, config.effective(target))
+    return [found[name] for name in config.backends if name in found]
 
 
-async def _check(config: Config, name: str, model: str, run_dir: Path | None) -> Finding:
-    backend, model_dir = config.backends[name], None
+async def _check(config: Config, target: Target, run_dir: Path | None) -> Finding:
+    name, model, model_dir = target.backend, target.model, None
+    backend = config.backends[name]
     if isinstance(backend, LlamaCppBackend) and (model_dir := _model_dir(run_dir, name)) is None:
         return Finding(_CHECK, "skipped", f"{name}: `parley up` starts it; run doctor again while that runs")
+    if WILDCARD in model:
+        return Finding(_CHECK, "skipped", f"{name}: callers name its models; a `default_model` of it would be called")
     shown = f"{name} ({model})" if model else name
     try:
-        reply = await probe(name, backend, model, model_dir)
+        reply = await probe(name, backend, model, model_dir, target)
     except ProbeFailed as error:
         return Finding(_CHECK, "warning" if error.is_temporary else "failed", f"{shown}: {error}", error.remedy)
     return Finding(_CHECK, "ok", f"{shown} answered in {reply.seconds:.1f} s")

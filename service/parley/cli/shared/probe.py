@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from parley.backends.factory import make_backend
-from parley.config import BackendConfig, ConfigError, Timeouts
+from parley.config import BackendConfig, ConfigError, ParameterChanges, Timeouts
 from parley.core.errors import (
     DeadlineExceeded,
     ParleyError,
@@ -21,6 +21,7 @@ from parley.core.errors import (
     UpstreamUnreadable,
 )
 from parley.core.ports import Backend, UpstreamCall
+from parley.core.ports.parameters import TargetParameters
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 
 QUESTION = "Reply with the word OK."
@@ -79,7 +80,13 @@ class Reply:
     seconds: float
 
 
-async def probe(name: str, config: BackendConfig, model: str, run_dir: Path | None = None) -> Reply:
+async def probe(
+    name: str,
+    config: BackendConfig,
+    model: str,
+    run_dir: Path | None = None,
+    changes: ParameterChanges | None = None,
+) -> Reply:
     """Asks a backend for a few tokens.
 
     Args:
@@ -87,37 +94,44 @@ async def probe(name: str, config: BackendConfig, model: str, run_dir: Path | No
         config: The backend.
         model: The backend's name of the model.
         run_dir: The folder with the socket of a llama.cpp server; None for other backends.
+        changes: What is changed in parameters. Default: what the backend changes.
 
     Raises:
         ProbeFailed: The backend cannot be created or called.
     """
+    if changes is None and isinstance(config, ParameterChanges):
+        changes = config
+    parameters = TargetParameters.of(changes) if changes is not None else None
     with tempfile.TemporaryDirectory(prefix="parley-") as folder:
         try:
             backend = make_backend(name, config, run_dir or Path(folder))
         except ConfigError as error:
             raise ProbeFailed(error) from error
         try:
-            return await _ask(backend, model)
+            return await _ask(backend, model, parameters)
         except ParleyError as error:
             raise ProbeFailed(error) from error
         finally:
             await backend.close()
 
 
-async def _ask(backend: Backend, model: str) -> Reply:
+async def _ask(backend: Backend, model: str, parameters: TargetParameters | None) -> Reply:
     """Asks with `max_tokens`, or with its new name where the backend demands that."""
     try:
-        return await _complete(backend, model, CreateChatCompletionRequest(max_tokens=_MAX_TOKENS))
+        return await _complete(backend, model, CreateChatCompletionRequest(max_tokens=_MAX_TOKENS), parameters)
     except UpstreamError as error:
         if _NEW_NAME not in f"{error.message} {error.cause} {error.detail}":
             raise
-    return await _complete(backend, model, CreateChatCompletionRequest(max_completion_tokens=_MAX_TOKENS))
+    request = CreateChatCompletionRequest(max_completion_tokens=_MAX_TOKENS)
+    return await _complete(backend, model, request, parameters)
 
 
-async def _complete(backend: Backend, model: str, request: CreateChatCompletionRequest) -> Reply:
+async def _complete(
+    backend: Backend, model: str, request: CreateChatCompletionRequest, parameters: TargetParameters | None
+) -> Reply:
     request.model = model
     request.messages.add(role="user").content.string_value = QUESTION
     began = time.perf_counter()
-    answer = await backend.complete(UpstreamCall(request, model, _TIMEOUTS))
+    answer = await backend.complete(UpstreamCall(request, model, _TIMEOUTS, parameters=parameters))
     text = answer.choices[0].message.content.string_value if answer.choices else ""
     return Reply(text, time.perf_counter() - began)
