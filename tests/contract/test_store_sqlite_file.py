@@ -13,7 +13,7 @@ import pytest
 
 from parley.core.ports import Window
 from parley.core.usage.tokens import message_tokens
-from parley.stores.sqlite import SqliteStore, claims, deletion, reaper, sessions, turns
+from parley.stores.sqlite import SqliteStore, claims, deletion, reaper, search, sessions, turn_history, turns
 from tests.contract.stores import begin, complete, converse, message
 
 
@@ -99,7 +99,7 @@ class TestFile:
     async def test_queries_search(self, store: SqliteStore, file: Path) -> None:
         """The statements of turns, lists, claims and the reaper use keys: none scans a table or sorts."""
         await store.check()
-        modules = (sessions, turns, claims, deletion, reaper)
+        modules = (sessions, turns, turn_history, claims, deletion, reaper, search)
         found = [value for module in modules for value in vars(module).values() if isinstance(value, str)]
         # SQLite itself runs the last one when a session is deleted.
         queries = [value for value in found if "WHERE " in value] + ["DELETE FROM claims WHERE session_id = ?"]

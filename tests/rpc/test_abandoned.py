@@ -24,7 +24,7 @@ from parley.core.routing.active_attempt import ActiveAttempt
 from parley.core.routing.attempts import Attempt
 from parley.core.routing.execution import Execution
 from parley.core.routing.retry_state import RetryState
-from parley.core.sessions.turns import CallLease
+from parley.core.sessions.call_lease import CallLease
 from parley.rpc.call import Call
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub

@@ -17,7 +17,7 @@ from parley.core.messages import extra_fields
 from parley.core.messages.ids import canonical_session_id
 from parley.core.messages.json_proto import fill
 from parley.core.ports import Caller, Store
-from parley.core.ports.sessions import UNLIMITED_STORAGE
+from parley.core.ports.turns import UNLIMITED_STORAGE
 from parley.core.sessions import access, account_import
 from parley.core.sessions.additions import Additions
 from parley.supervisor.errors import CommandError

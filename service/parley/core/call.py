@@ -10,8 +10,8 @@ from parley.core.messages.text_completion import TextCompletion, as_message
 from parley.core.ports import Caller, CallTrace
 from parley.core.routing.catalogue import Retirement
 from parley.core.routing.execution import Execution
+from parley.core.sessions.call_lease import CallLease
 from parley.core.sessions.idempotency import Key
-from parley.core.sessions.turns import CallLease
 from parley.core.streaming.accumulator import CompletionAccumulator
 from parley.core.streaming.plain_text import PlainText
 from parley.core.streaming.shaper import StreamShaper, stamp

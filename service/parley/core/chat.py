@@ -16,9 +16,10 @@ from parley.core.routing.execution import Execution
 from parley.core.routing.router import Router
 from parley.core.session_ids import session_keys
 from parley.core.sessions import access
+from parley.core.sessions.call_lease import CallLease
 from parley.core.sessions.resent_history import may_repeat
 from parley.core.sessions.turn_request import is_turn, storage_limits, window
-from parley.core.sessions.turns import CallLease, Turns
+from parley.core.sessions.turns import Turns
 from parley.core.streaming.replay import completion_to_chunks
 from parley.core.usage.admission import UNLIMITED_CALL
 from parley.core.usage.charges import is_limited, needs_history

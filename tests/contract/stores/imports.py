@@ -8,7 +8,7 @@ import pytest
 
 from parley.core.errors import InvalidRequest, StorageLimitExceeded
 from parley.core.ports import Caller, SessionFilter, StorageLimits, Store, TurnEnd
-from parley.core.ports.sessions import UNLIMITED_STORAGE
+from parley.core.ports.turns import UNLIMITED_STORAGE
 from parley.core.session_ids import chosen_key
 from parley.core.sessions.account_export import lines
 from parley.core.sessions.account_import import Counts, import_sessions

@@ -17,7 +17,7 @@ from parley.core.ports import (
     TurnEnd,
     Window,
 )
-from parley.core.ports.sessions import UNLIMITED_STORAGE
+from parley.core.ports.turns import UNLIMITED_STORAGE
 from parley.v1.message_pb2 import Message
 
 LEASE = 10.0

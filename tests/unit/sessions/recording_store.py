@@ -10,8 +10,9 @@ from parley.config import Model
 from parley.config.loader import parse
 from parley.core.errors import StoreUnavailable
 from parley.core.ports import Caller, Claim, Settlement, Turn, TurnBegin, TurnEnd
+from parley.core.sessions.call_lease import CallLease
 from parley.core.sessions.idempotency import Key
-from parley.core.sessions.turns import CallLease, Turns
+from parley.core.sessions.turns import Turns
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 
 CALLER = Caller("default", "key_1")

@@ -6,7 +6,7 @@ import pytest
 
 from parley.core.errors import StoreUnavailable, TurnLost
 from parley.core.ports import Charge, Settlement
-from parley.core.sessions.turns import CallLease
+from parley.core.sessions.call_lease import CallLease
 from parley.core.usage.admission import Admission
 from parley.v1.chat_completions_pb2 import ChatCompletion
 from parley.v1.message_pb2 import Usage

@@ -6,8 +6,8 @@ import pytest
 
 from parley.core.errors import SessionBusy
 from parley.core.ports import Turn
+from parley.core.sessions.call_lease import CallLease
 from parley.core.sessions.idempotency import digest
-from parley.core.sessions.turns import CallLease
 from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
 from tests.unit.sessions.recording_store import (
     CALLER,

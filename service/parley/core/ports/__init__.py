@@ -23,22 +23,15 @@ from parley.core.ports.keys import (
     Scope,
 )
 from parley.core.ports.limits import Charge, LimitStore, Reservation, RunningCall, Settlement
-from parley.core.ports.sessions import (
-    Reaped,
-    SessionFilter,
-    SessionStore,
-    StorageLimits,
-    Turn,
-    TurnBegin,
-    TurnEnd,
-    Window,
-)
+from parley.core.ports.sessions import Reaped, SessionFilter, SessionStore
 from parley.core.ports.tracing import AttemptTrace, CallFacts, CallTrace, Tracer
+from parley.core.ports.turns import UNLIMITED_STORAGE, StorageLimits, Turn, TurnBegin, TurnEnd, Window
 from parley.core.ports.usage import UsageCounts, UsageKey, UsageQuery, UsageRow, UsageStore
 
 __all__ = [
     "HOPS",
     "MAX_HOPS",
+    "UNLIMITED_STORAGE",
     "AccessChecker",
     "Account",
     "AccountStore",

@@ -6,8 +6,8 @@ own, because the call may be cancelled at any `await`.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import structlog
@@ -18,13 +18,12 @@ from parley.core.errors import ParleyError, SessionNotFound, SessionOfOtherModel
 from parley.core.offload import offload
 from parley.core.ports import Caller, Claim, Settlement, Store, Turn, TurnBegin, TurnEnd
 from parley.core.session_ids import is_chosen, public_id, session_keys
+from parley.core.sessions.call_lease import CallLease
 from parley.core.sessions.idempotency import LEASE_SECONDS, Key, digest
 from parley.core.sessions.queue import Queue
 from parley.core.sessions.turn_request import chooses_ids, turn_begin
 from parley.core.streaming.accumulator import first_message, reported_usage
-from parley.core.usage.admission import UNLIMITED_CALL, Admission
 from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
-from parley.v1.message_pb2 import Message
 from parley.v1.receipt_pb2 import Receipt
 
 _RENEW_SECONDS = 3.0
@@ -33,46 +32,6 @@ _FAIL_SECONDS = 1.0
 _log = structlog.get_logger()
 
 T = TypeVar("T")
-
-
-@dataclass(slots=True, eq=False)
-class CallLease:
-    """What a call holds in the store while it runs.
-
-    Attributes:
-        turn: The turn; None for a call without a session.
-        claim: The claim of the idempotency key; None for a call without one.
-        admission: The reservation of the rate limits.
-    """
-
-    turn: Turn | None = None
-    claim: Claim | None = None
-    admission: Admission = UNLIMITED_CALL
-
-    @property
-    def is_persisted(self) -> bool:
-        """Whether the store holds a turn or a claim of the call."""
-        return self.turn is not None or self.claim is not None
-
-    @property
-    def session_id(self) -> str | None:
-        """The id of the call's session; None for a call without one."""
-        return public_id(self.turn.session_id) if self.turn else None
-
-    def conversation(self, request: CreateChatCompletionRequest) -> Sequence[Message]:
-        """Returns the messages to send to the model: in a session its history and the new messages."""
-        return [*self.turn.history, *self.turn.messages] if self.turn else request.messages
-
-    def settlement(self) -> Settlement | None:
-        """Returns what settles the limits in the transaction of the turn; None for a call without a turn."""
-        return self.admission.take_settlement() if self.turn else None
-
-    def prior_messages(self, request: CreateChatCompletionRequest) -> Sequence[Message]:
-        """Returns the messages of the conversation that the request does not contain."""
-        if self.turn is None:
-            return []
-        more = len(self.turn.history) + len(self.turn.messages) - len(request.messages)
-        return self.turn.history[: max(0, more)]
 
 
 class Turns:

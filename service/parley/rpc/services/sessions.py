@@ -1,16 +1,15 @@
 """The `Sessions` service: reads, forks and deletes the caller's own sessions."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-import orjson
 from google.api.httpbody_pb2 import HttpBody
 from google.protobuf.message import Message
 
 from parley.config import Model
-from parley.core.errors import InvalidRequest, ModelNotFound, ParleyError
+from parley.core.errors import InvalidRequest, ModelNotFound
 from parley.core.messages.ids import canonical_session_id
 from parley.core.messages.ids import session_id as new_session_id
 from parley.core.messages.proto_json import dumps, from_message
@@ -19,10 +18,10 @@ from parley.core.sessions import access, account_export, account_import, export
 from parley.core.sessions.additions import Additions
 from parley.core.sessions.idempotency import KeyedWrites
 from parley.core.sessions.labels import read_filter
-from parley.rpc import added_messages, errors, session_properties
+from parley.rpc import added_messages, export_output, session_properties
 from parley.rpc.added_messages import guarded
 from parley.rpc.call import caller, current
-from parley.rpc.interceptors import Context, record_failure
+from parley.rpc.interceptors import Context
 from parley.rpc.metadata import headers
 from parley.rpc.metadata.idempotency import REPLAYED, idempotency_key
 from parley.rpc.paging import page_size
@@ -34,7 +33,6 @@ from parley.v1 import sessions_pb2_grpc as services
 if TYPE_CHECKING:  # loaded only where guards are configured
     from parley.core.guards.model_guards import ModelGuards
 
-_CHUNK_SIZE = 256 * 1024  # bytes of an export in one message; clients accept 4 MiB by default, and a line may be longer
 _MAX_JSON_SIZE = 64 * 1024 * 1024  # bytes; max_response_body_size in edge/envoy.yaml
 
 T = TypeVar("T")
@@ -125,21 +123,7 @@ class SessionsServicer(services.SessionsServicer):
         session_id = canonical_session_id(request.session_id)
         await access.require_session(self._store, caller(), session_id)
         key = await access.find_key(self._store, caller().account, session_id)
-        await self._write(export.lines(self._store, caller().account, key), _Output(session_id, context))
-
-    async def _write(self, lines: AsyncGenerator[bytes, None], output: "_Output") -> None:
-        """Writes lines. A failure after the first byte is also the last line."""
-        try:
-            async with aclosing(lines) as found:
-                async for line in found:
-                    await output.add(line)
-            await output.flush()
-        except BaseException as error:
-            failure = record_failure(current(), error) if output.started else None
-            if failure is None:
-                raise
-            await output.write(_error_line(failure))
-            raise failure from error
+        await export_output.write(export.lines(self._store, caller().account, key), session_id, context)
 
     async def ExportSessionMessages(  # type: ignore[override] # gRPC's reader/writer form
         self,
@@ -190,7 +174,7 @@ class SessionsServicer(services.SessionsServicer):
     ) -> None:
         """Writes all sessions as JSON Lines. A failure after the first byte is also the last line."""
         chosen = access.permitted(caller(), self._ids(request.model), None, None)
-        await self._write(account_export.lines(self._store, caller().account, chosen), _Output(None, context))
+        await export_output.write(account_export.lines(self._store, caller().account, chosen), None, context)
 
     async def ImportSessions(
         self, request: messages.ImportSessionsRequest, context: Context
@@ -276,38 +260,3 @@ class SessionsServicer(services.SessionsServicer):
             current().outcome.replayed = True
             await headers.send(current(), context, REPLAYED)
         return answer
-
-
-class _Output:
-    """Writes an export in pieces; the id of its one session is sent in the headers before the first one."""
-
-    def __init__(self, session_id: str | None, context: Context) -> None:
-        self._session_id = session_id
-        self._context = context
-        self._buffered = bytearray()
-        self.started = False
-
-    async def add(self, line: bytes) -> None:
-        """Buffers a line and writes full pieces."""
-        self._buffered += line
-        if len(self._buffered) >= _CHUNK_SIZE:
-            await self.flush()
-
-    async def flush(self) -> None:
-        """Writes what is buffered."""
-        data, self._buffered = self._buffered, bytearray()
-        for start in range(0, len(data) or 1, _CHUNK_SIZE):
-            await self.write(bytes(data[start : start + _CHUNK_SIZE]))
-
-    async def write(self, data: bytes) -> None:
-        """Writes one piece without buffering."""
-        if not self.started:
-            self.started = True
-            session = () if self._session_id is None else ((headers.SESSION, self._session_id),)
-            await headers.send(current(), self._context, *session)
-        await self._context.write(HttpBody(content_type="application/jsonl", data=data))
-
-
-def _error_line(error: ParleyError) -> bytes:
-    """Returns the last line of an incomplete export: over REST no status can follow the first byte."""
-    return orjson.dumps({"error": {"message": error.message, "code": errors.name(error).lower()}}) + b"\n"

@@ -22,7 +22,7 @@ from parley.core.ports import (
     TurnEnd,
     Window,
 )
-from parley.core.ports.sessions import UNLIMITED_STORAGE
+from parley.core.ports.turns import UNLIMITED_STORAGE
 from parley.stores import paging
 from parley.stores.postgres import claims, deletion, limits, reaper, schema, sessions
 from parley.stores.postgres.alerts import AlertMethods

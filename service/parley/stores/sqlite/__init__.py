@@ -24,8 +24,8 @@ from parley.core.ports import (
     Turn,
     Window,
 )
-from parley.core.ports.sessions import UNLIMITED_STORAGE
 from parley.core.ports.statistics import StoreStatistics
+from parley.core.ports.turns import UNLIMITED_STORAGE
 from parley.stores import paging
 from parley.stores.purging import PURGE_SECONDS, PurgeCursor, purge_all, purge_session
 from parley.stores.sqlite import claims, deletion, limits, reaper, sessions, turns

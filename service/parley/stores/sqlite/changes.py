@@ -7,7 +7,7 @@ import apsw
 
 from parley.core.offload import offload
 from parley.core.ports import StorageLimits
-from parley.core.ports.sessions import UNLIMITED_STORAGE
+from parley.core.ports.turns import UNLIMITED_STORAGE
 from parley.stores import imports
 from parley.stores.indexing import index_all
 from parley.stores.sqlite import search, sessions

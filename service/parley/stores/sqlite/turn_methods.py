@@ -14,7 +14,8 @@ from parley.stores.sqlite.claims import renew_claims
 from parley.stores.sqlite.clock import FileClock, Times
 from parley.stores.sqlite.deferred import DeferredBegin, DeferredBegins, EndedTurn, write_turns
 from parley.stores.sqlite.releases import LeaseWaiters
-from parley.stores.sqlite.turns import SerializedHistory, renew_turns
+from parley.stores.sqlite.turn_history import SerializedHistory, read_piece
+from parley.stores.sqlite.turns import renew_turns
 from parley.stores.sqlite.writer import Writer
 from parley.v1.message_pb2 import Message
 
@@ -45,7 +46,7 @@ class TurnMethods:
         turn, history = await self._writer.submit(job)
         turn.history = [Message.FromString(message) for message in history.read]
         for piece in history.pieces:
-            read = await self._read(lambda db, piece=piece: turns.read_piece(db, turn, piece))  # type: ignore[misc]
+            read = await self._read(lambda db, piece=piece: read_piece(db, turn, piece))  # type: ignore[misc]
             turn.history += [Message.FromString(message) for message in read]
         return turn
 
