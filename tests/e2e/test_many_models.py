@@ -1,5 +1,7 @@
 """Models that a wildcard stands for, through the full stack: listed from the backend's own list, and called."""
 
+import http.client
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
@@ -82,6 +84,27 @@ def test_the_vendor_s_models_are_listed_with_what_it_says_about_them(client: htt
         small["context_length"],
         small["top_provider"]["max_completion_tokens"],
     )
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("vendor%2Forg%2Fsmall", "vendor/org/small"),
+        ("bare/*", "bare/*"),
+        ("vendor/../large", None),
+        ("vendor/%2e%2e/large", None),
+        ("vendor/a%20b", None),
+        ("LARGE", None),
+    ],
+)
+def test_a_path_names_a_model_as_a_request_does(client: httpx.Client, path: str, expected: str | None) -> None:
+    """Slashes may be encoded; segments that lead elsewhere are part of no name."""
+    connection = http.client.HTTPConnection(client.base_url.host, client.base_url.port)  # sends the path as it is
+    connection.request("GET", f"/v1/models/{path}", headers=dict(client.headers))
+    response = connection.getresponse()
+    body = json.loads(response.read())
+    connection.close()
+    assert (HTTPStatus.OK if expected else HTTPStatus.NOT_FOUND, expected) == (response.status, body.get("id"))
 
 
 def test_a_name_is_called_with_the_parameters_of_its_target(client: httpx.Client, upstream: ScriptedUpstream) -> None:
