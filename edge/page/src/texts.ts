@@ -1,6 +1,6 @@
 // Every text of the page.
 
-import type { TurnState } from "./api/types";
+import type { GuardResult, TurnState } from "./api/types";
 
 const whole = new Intl.NumberFormat("en");
 const seconds = new Intl.NumberFormat("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
@@ -151,6 +151,9 @@ export const texts = {
     total: (ms: number) => `${time(ms)} in total`,
     first: (ms: number) => `first token after ${time(ms)}`,
     tokens: (count: number, isEstimated = false) => `${isEstimated ? "about " : ""}${whole.format(count)} tokens`,
+    cache: (use: string) => `cache ${use}`,
+    guard: ({ guard, phase, outcome, reason }: GuardResult) =>
+      `guard ${guard} ${phase} the model: ${outcome.replace("_", " ")}${reason ? ` (${reason})` : ""}`,
     cost: (amount: number) => `cost ${money.format(amount)}`,
     outcome: (outcome: string, ms: number, reason: string | undefined) =>
       `${outcome} after ${time(ms)}${reason ? ` (${reason})` : ""}`,

@@ -20,7 +20,11 @@ models:
   - id: scripted
     targets: [{{backend: one}}, {{backend: other}}]
     metadata: {{context_length: 131072, modalities: [text, image], tools: true, description: Answers by a script}}
-  - {{id: "any/*", targets: [{{backend: one, model: "*"}}]}}
+  - id: "any/*"
+    targets: [{{backend: one, model: "*"}}]
+    guards: [numbers]
+    cache: {{any_temperature: true}}
+guards: {{numbers: {{patterns: ["[0-9]{{4}}"]}}}}
 prices: {{one: {{prompt: 100, completion: 100}}, other: {{prompt: 100, completion: 100}}}}
 auth:
   issuers:
@@ -87,14 +91,28 @@ def test_a_user_signs_in_and_chats(visitor: Visitor, upstream: ScriptedUpstream,
 
 
 def test_a_model_of_a_wildcard_is_named(visitor: Visitor, upstream: ScriptedUpstream, provider: OidcProvider) -> None:
-    """For an id with `*`, the reader types the name of the model."""
-    upstream.answer(stream("Hello there."))
+    """For an id with `*`, the reader types the name of the model. The receipt has what guards did, and the cache.
+
+    A retry is not answered from the cache.
+    """
+    upstream.answer(stream("Hello there."), stream("Another."))
     log_in(visitor, provider)
     visitor.choose("any/*")
     visitor.page.get_by_label("Name of Model").fill("any/thing")
-    visitor.ask("Hello")
-    expect(visitor.page.get_by_role("article", name="Answer of any/thing")).to_contain_text("Hello there.")
-    assert "thing" == upstream.received().json["model"]
+    for cache in ("miss", "hit"):
+        visitor.ask("My number is 1234")
+        expect(visitor.page.get_by_role("article", name="Answer of any/thing")).to_contain_text("Hello there.")
+        visitor.page.get_by_role("button", name="Receipt").click()
+        receipt = visitor.page.get_by_role("group", name="Receipt")
+        expect(receipt).to_contain_text("guard numbers before the model: redacted")
+        expect(receipt).to_contain_text(f"cache {cache}")
+        visitor.page.get_by_role("button", name="New chat").click()
+    visitor.ask("My number is 1234")
+    visitor.page.get_by_role("button", name="Retry").click()
+    expect(visitor.page.get_by_role("article", name="Answer of any/thing")).to_contain_text("Another.")
+    request, _ = upstream.requests
+    assert "thing" == request.json["model"]
+    assert "My number is [redacted]" == request.json["messages"][-1]["content"]
 
 
 def test_a_sign_in_that_did_not_begin_here_is_refused(visitor: Visitor) -> None:

@@ -13,6 +13,8 @@ export interface CompletionRequest {
   messages: Message[];
   parameters: Parameters;
   session: string | null;
+  /** Whether the answer is not to come from the cache of the model. */
+  isFresh?: boolean;
 }
 
 /** Returns the body of a request. */
@@ -33,6 +35,7 @@ export async function openStream(
   signal: AbortSignal,
 ): Promise<Opened> {
   const headers: Record<string, string> = { accept: "text/event-stream" };
+  if (request.isFresh) headers["cache-control"] = "no-cache";
   if (request.session) headers["x-chat-session-id"] = request.session;
   const options = { method: "POST", body: bodyOf(request), headers, signal };
   const response = await send(credential, "/v1/chat/completions", options);

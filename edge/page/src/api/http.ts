@@ -27,7 +27,9 @@ export type Credential = string | null;
 export async function send(credential: Credential, path: string, options: Options = {}): Promise<Response> {
   const headers = new Headers(options.headers);
   if (credential) headers.set("authorization", `Bearer ${credential}`);
-  const init: RequestInit = { method: options.method ?? "GET", headers, cache: "no-store" };
+  const init: RequestInit = { method: options.method ?? "GET", headers };
+  // Browsers keep no other answers; with a question, they would tell Parley to exclude it from the model's cache.
+  if (init.method === "GET") init.cache = "no-store";
   if (options.signal) init.signal = options.signal;
   if (options.body !== undefined) {
     headers.set("content-type", "application/json");

@@ -88,7 +88,18 @@ export interface Attempt {
   cost?: number;
 }
 
+/** What a guard decided about the request (`before`) or the answer (`after`). */
+export interface GuardResult {
+  guard: string;
+  phase: string;
+  outcome: string;
+  reason?: string;
+}
+
 export interface Receipt {
+  guards?: GuardResult[];
+  /** How the call used the cache of its model: `hit`, `miss` or `bypass`. */
+  cache?: string;
   attempts?: Attempt[];
   usage?: Usage;
   cost?: number;

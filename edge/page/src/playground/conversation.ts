@@ -4,7 +4,7 @@
 // the session is forked before the turn, and the question is sent to the fork. Where a model has no sessions, each request
 // contains the history.
 
-import { openStream, type Parameters } from "../api/completions";
+import { openStream, type CompletionRequest, type Parameters } from "../api/completions";
 import { ApiError, type Credential } from "../api/http";
 import { fork, lastTurn, renameSession } from "../api/server";
 import type { Message } from "../api/types";
@@ -82,13 +82,14 @@ export class Conversation {
   /** Sends other messages in place of those of a turn, in a branch of their own. */
   async replace(index: number, messages: Message[], setup: Setup): Promise<void> {
     if (this.running) return;
+    const isFresh = messages === this.turns[index]?.messages; // a retry
     await this.run(async (signal) => {
       const before = this.turns.slice(0, index);
       const session = await this.forked(before);
       // A new session gets the history in its first turn, so that the turns have no numbers in it.
       this.branches.push({ session, turns: session ? before : before.map((turn) => ({ ...turn, number: null })) });
       this.current = this.branches.length - 1;
-      await this.answer(messages, setup, signal);
+      await this.answer(messages, setup, signal, isFresh);
     });
   }
 
@@ -143,7 +144,7 @@ export class Conversation {
     return fork(this.credential(), session, last).then(({ id }) => id, () => null);
   }
 
-  private async answer(messages: Message[], setup: Setup, signal: AbortSignal): Promise<void> {
+  private async answer(messages: Message[], setup: Setup, signal: AbortSignal, isFresh = false): Promise<void> {
     const { branch } = this;
     const answer = newAnswer(this.model, performance.now());
     const turn = newTurn(messages, answer);
@@ -152,7 +153,8 @@ export class Conversation {
     branch.turns.push(turn);
     this.changed();
     try {
-      await this.stream(branch, answer, sent, setup.parameters, signal);
+      const request = { model: this.model, messages: sent, parameters: setup.parameters, session: branch.session, isFresh };
+      await this.stream(branch, answer, request, signal);
       answer.state = "done";
     } catch (error) {
       fail(answer, error, signal);
@@ -164,11 +166,9 @@ export class Conversation {
   private async stream(
     branch: Branch,
     answer: Answer,
-    messages: Message[],
-    parameters: Parameters,
+    request: CompletionRequest,
     signal: AbortSignal,
   ): Promise<void> {
-    const request = { model: this.model, messages, parameters, session: branch.session };
     const opened = await openStream(this.credential(), request, signal);
     answer.requestId = opened.requestId;
     branch.session = opened.session ?? branch.session;

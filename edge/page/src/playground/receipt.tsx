@@ -13,10 +13,14 @@ export function ReceiptView({ receipt }: { receipt: Receipt }) {
         {attempts.map((attempt, index) => (
           <AttemptBar key={index} attempt={attempt} total={total} />
         ))}
+        {receipt.guards?.map((result) => (
+          <li key={`${result.guard} ${result.phase}`}>{words.guard(result)}</li>
+        ))}
       </ol>
       <p class="hint">
         {[
-          words.total(total),
+          receipt.cache && words.cache(receipt.cache),
+          words.total(receipt.duration_ms ?? total),
           receipt.usage?.total_tokens !== undefined && words.tokens(receipt.usage.total_tokens),
           receipt.cost !== undefined && words.cost(receipt.cost),
         ]
