@@ -5,6 +5,9 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 STAMP := .venv/.installed
 RUN_STAMP := .venv/.run
+# The documentation at /docs/, which Envoy serves. It is generated, and part of the wheel.
+SITE := edge/site/index.json
+SITE_SOURCES = README.md CHANGELOG.md edge/parley.binpb $(wildcard docs/*.md docs/images/* docs/site/* docs/site/*/* */*/README.md)
 PROTOS = $(sort $(wildcard protos/parley/*/*.proto protos/parley/*/*/*.proto))
 GENERATED = service/parley/v1 service/parley/admin service/parley/guard
 # The number of test processes. Most tests wait for other processes, so two of them share a core.
@@ -16,13 +19,13 @@ BASE ?= origin/main main
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-unit fuzz faults nodes probe alerts bench scale sizing soak gen page client lock audit sbom images containers secrets check fix clean
+.PHONY: help install run docs test test-unit fuzz faults nodes probe alerts bench scale sizing soak gen page client lock audit sbom images containers secrets check fix clean
 .PHONY: check-code check-types check-imports check-protos check-docs check-page check-chart check-containers
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(STAMP) ## Create .venv with all that development needs, from the lock files
+install: $(STAMP) $(SITE) ## Create .venv with all that development needs, from the lock files
 
 # uv installs the same locked and hashed files in a tenth of pip's time. If uv fails, because it does not read pip's
 # configuration, pip installs them.
@@ -48,8 +51,15 @@ $(RUN_STAMP): requirements.lock pyproject.toml service/client/pyproject.toml
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e service/client -e .
 	@touch $@
 
-run: $(RUN_STAMP) ## Start Parley here, with its data in .parley (ARGS="--config my.yaml")
+run: $(RUN_STAMP) $(SITE) ## Start Parley here, with its data in .parley (ARGS="--config my.yaml")
 	@PARLEY_STATE_DIR="$${PARLEY_STATE_DIR:-.parley}" exec $(BIN)/parley up $(ARGS)
+
+# Without it Parley runs as well: the next command tries again.
+$(SITE): $(SITE_SOURCES) | $(RUN_STAMP)
+	@$(BIN)/python -m docs.site $(@D) || echo "The documentation was not built; Parley runs without /docs/" >&2
+
+docs: install ## Build the documentation at /docs/ into edge/site; a warning is an error
+	@$(BIN)/python -m docs.site --strict edge/site
 
 test: install ## Run every test, several files at a time (ARGS="tests/unit -k settings", JOBS=1)
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
@@ -219,6 +229,7 @@ check-docs: install
 		{ echo "docs/configuration.md is stale: run 'make gen' and commit the changes" >&2; exit 1; }
 	@new=$$(mktemp) && trap 'rm -f "$$new"' EXIT && $(call list_vendors,$$new) && cmp "$$new" docs/vendors.md || \
 		{ echo "docs/vendors.md is stale: run 'make gen' and commit the changes" >&2; exit 1; }
+	@new=$$(mktemp -d) && trap 'rm -rf "$$new"' EXIT && $(BIN)/python -m docs.site --strict "$$new/site"
 
 # Checks the types of the page, builds it anew, and compares.
 check-page: $(PAGE_STAMP)

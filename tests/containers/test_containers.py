@@ -93,7 +93,7 @@ def test_every_mounted_file_exists() -> None:
         for words in re.findall(r"^COPY (?!--from)(.*)$", CONTAINERFILE, re.MULTILINE)
         for name in words.split()[:-1]
     }
-    assert allowed == {name.partition("/")[0] for name in copied}
+    assert {name.partition("/")[0] for name in allowed} == {name.partition("/")[0] for name in copied}
     assert [] == [name for name in copied if not (checks.ROOT / name).exists()]
 
 

@@ -21,6 +21,7 @@ from parley.cli.shared.edge_options import (
     MaxConnectionAgeOption,
     MaxHeapOption,
     MaxStreamsOption,
+    NoDocsOption,
     NoPageOption,
     NoReflectionOption,
     SignInOption,
@@ -156,6 +157,7 @@ class EdgeOptions:
     no_reflection: NoReflectionOption = False
     no_page: NoPageOption = False
     sign_in: SignInOption = ()
+    no_docs: NoDocsOption = False
     dialect_host: DialectHostOption = ()
     trusted_hops: TrustedHopsOption = 0
     threads: ThreadsOption = 0
@@ -187,6 +189,7 @@ class EdgeOptions:
             tracing=tracing_settings.read(os.environ),
             page=not self.no_page,
             sign_in=self.sign_in,
+            site=not self.no_docs,
         )
 
 

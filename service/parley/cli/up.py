@@ -20,6 +20,7 @@ from parley.cli.shared.edge_options import (
     MaxConnectionsPerAddressOption,
     MaxHeapOption,
     MaxStreamsOption,
+    NoDocsOption,
     NoPageOption,
     NoReflectionOption,
     TrustedHopsOption,
@@ -70,6 +71,7 @@ def up(  # noqa: PLR0913 - one parameter an option
     grpc_web: GrpcWebOption = False,
     no_reflection: NoReflectionOption = False,
     no_page: NoPageOption = False,
+    no_docs: NoDocsOption = False,
     dialect_host: DialectHostOption = (),
     ready_file: options.ReadyFileOption = None,
     log_level: options.LogLevelOption = "info",
@@ -119,6 +121,7 @@ def up(  # noqa: PLR0913 - one parameter an option
         tracing=tracing_settings.read(os.environ),
         page=not no_page,
         sign_in=sign_in(checked.auth),
+        site=not no_docs,
     )
     times = ShutdownTimes(
         options.seconds(shutdown_delay, "--shutdown-delay"), options.seconds(shutdown_grace, "--shutdown-grace")

@@ -71,6 +71,7 @@ class EdgeSettings:
         tracing: Where Envoy sends traces; None for none.
         page: Whether the REST listener serves the page at `/`.
         sign_in: The issuers at which the page offers sign-in.
+        site: Whether the REST listener serves the documentation at `/docs/`.
     """
 
     cors_origins: tuple[str, ...] = ()
@@ -90,6 +91,7 @@ class EdgeSettings:
     tracing: "TracingSettings | None" = None
     page: bool = True
     sign_in: tuple[SignIn, ...] = ()
+    site: bool = True
 
     @property
     def address_limit(self) -> int:

@@ -60,7 +60,7 @@ def render(
     """
     import yaml  # not imported by the supervisor, which starts with the result
 
-    from parley.supervisor import edge_page
+    from parley.supervisor import edge_page, edge_site
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # without libyaml it takes a tenth of a second
     config = yaml.load((edge_dir() / "envoy.yaml").read_text(encoding="utf-8"), loader)  # noqa: S506 - it is a safe loader
@@ -79,15 +79,22 @@ def render(
             edge_page.add_routes(_manager(listener), edge_dir(), settings.sign_in, grpc[1])
         if "address" in listener:
             _apply_connection(listener, settings, endpoints.parent)
-    for cluster in resources["clusters"]:
-        if "eds_cluster_config" in cluster:
-            file = admin_endpoints(endpoints) if cluster["name"] in _ADMIN else endpoints
-            cluster["eds_cluster_config"]["eds_config"]["path_config_source"]["path"] = str(file)
+    _apply_endpoints(resources["clusters"], endpoints)
+    if settings.site:
+        edge_site.add(config, edge_dir())
     if settings.tracing is not None:
         from parley.supervisor import edge_tracing
 
         edge_tracing.apply(config, settings.tracing)
     return json.dumps(config)
+
+
+def _apply_endpoints(clusters: Iterable[dict[str, Any]], endpoints: Path) -> None:
+    """Writes the files of the endpoint lists."""
+    for cluster in clusters:
+        if "eds_cluster_config" in cluster:
+            file = admin_endpoints(endpoints) if cluster["name"] in _ADMIN else endpoints
+            cluster["eds_cluster_config"]["eds_config"]["path_config_source"]["path"] = str(file)
 
 
 def render_in(run_dir: Path, http: Address, grpc: Address, settings: EdgeSettings) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from parley.supervisor import certificates, edge_page, envoy, envoy_admin
+from parley.supervisor import certificates, edge_page, edge_site, envoy, envoy_admin
 from parley.supervisor.addresses import Address, parse_address
 from parley.supervisor.edge_settings import EdgeSettings
 from parley.supervisor.errors import CommandError
@@ -93,6 +93,7 @@ def write(folder: Path, listeners: Listeners, workers: WorkerList, settings: Edg
         folder.mkdir(parents=True, exist_ok=True)
         for name in _FOLDERS:
             shutil.copytree(envoy.edge_dir() / name, folder / name, dirs_exist_ok=True)
+        _copy_site(folder, settings)
         for name in _FILES:
             shutil.copy(envoy.edge_dir() / name, folder / name)
         if settings.tls is not None:
@@ -104,6 +105,13 @@ def write(folder: Path, listeners: Listeners, workers: WorkerList, settings: Edg
     except OSError as error:
         raise CommandError(f"{folder} cannot be written ({error.strerror}); name another folder") from error
     return config
+
+
+def _copy_site(folder: Path, settings: EdgeSettings) -> None:
+    """Copies the documentation, if it is served and has been built."""
+    built = envoy.edge_dir() / edge_site.FOLDER
+    if settings.site and built.is_dir():
+        shutil.copytree(built, folder / edge_site.FOLDER, dirs_exist_ok=True)
 
 
 def _render(folder: Path, listeners: Listeners, workers: WorkerList, settings: EdgeSettings) -> str:

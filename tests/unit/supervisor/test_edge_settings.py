@@ -95,11 +95,11 @@ def test_up_rejects_an_invalid_setting_in_one_line(option: list[str], message: s
 def test_the_file_has_the_default_settings() -> None:
     """Without its disabled parts, the file equals the rendered default settings, except for two parts.
 
-    The limit of an address needs a file; the files of the page have other names after each change.
+    The limit of an address needs a file; the files of the page and the documentation change.
     """
     original = yaml.safe_load((envoy.edge_dir() / "envoy.yaml").read_text(encoding="utf-8"))
     for at, listener in enumerate(
-        rendered(EdgeSettings(max_connections_per_address=0, page=False))["static_resources"]["listeners"]
+        rendered(EdgeSettings(max_connections_per_address=0, page=False, site=False))["static_resources"]["listeners"]
     ):
         chains = original["static_resources"]["listeners"][at]["filter_chains"]
         manager = chains[0]["filters"][-1]["typed_config"]
@@ -112,7 +112,7 @@ def test_the_file_has_the_default_settings() -> None:
 
 def test_each_host_has_the_settings() -> None:
     """Origins and the limit apply to every host, and the limit to native gRPC, too."""
-    rest, native, _ = rendered(EdgeSettings(("https://a.example",), 2**20))["static_resources"]["listeners"]
+    rest, native, *_ = rendered(EdgeSettings(("https://a.example",), 2**20))["static_resources"]["listeners"]
     hosts = rest["filter_chains"][0]["filters"][-1]["typed_config"]["route_config"]["virtual_hosts"]
     reported = [host["metadata"]["filter_metadata"] for host in hosts]
     assert [["https://a.example"]] * 6 == [scripts["arrival"]["cors_origins"] for scripts in reported]
@@ -205,5 +205,5 @@ def test_the_memory_is_that_of_this_machine_or_container() -> None:
 @pytest.mark.parametrize(("settings", "filters"), [(DEFAULT_EDGE, 2), (EdgeSettings(trusted_hops=1), 1)])
 def test_the_limit_of_an_address_is_off_behind_proxies(settings: EdgeSettings, filters: int) -> None:
     """Both public listeners have the filter of refused addresses, unless proxies have all connections."""
-    rest, native, large = rendered(settings)["static_resources"]["listeners"]
+    rest, native, large, *_ = rendered(settings)["static_resources"]["listeners"]
     assert [filters, filters, 1] == [len(one["filter_chains"][0]["filters"]) for one in (rest, native, large)]

@@ -123,6 +123,15 @@ NoReflectionOption = Annotated[
         help="Serve no gRPC reflection, which shows grpcurl and other tools what the public protos contain.",
     ),
 ]
+NoDocsOption = Annotated[
+    bool,
+    Parameter(
+        name="--no-docs",
+        env_var="PARLEY_NO_DOCS",
+        negative=(),
+        help="Serve no documentation at /docs/ of the REST listener. It is the same for all, and needs no key.",
+    ),
+]
 GrpcWebOption = Annotated[
     bool,
     Parameter(

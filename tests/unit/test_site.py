@@ -1,0 +1,166 @@
+"""The builder of the site at /docs/: links, navigation, references, and what it writes for Envoy."""
+
+import gzip
+import json
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from urllib.parse import urldefrag, urljoin, urlsplit
+
+import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+
+from docs.site import output, pages, protos
+from docs.site.build import build
+
+BUDGET = 2_000_000  # bytes: Envoy keeps the files in memory
+LARGEST = 2**20  # the limit of Envoy for one file
+BASE = "http://site/docs/"
+KNOWN = {
+    "README.md": "index.md",
+    "docs/a.md": "a.md",
+    "docs/images/x.png": "images/x.png",
+    "tests/load/README.md": "l.md",
+}
+
+
+@pytest.mark.parametrize(
+    ("source", "text", "expected"),
+    [
+        ("README.md", "[a](docs/a.md#part)", "[a](a.md#part)"),
+        ("docs/a.md", "[start](../README.md), ![x](images/x.png)", "[start](index.md), ![x](images/x.png)"),
+        ("docs/a.md", "[`load`](../tests/load/README.md)", "[`load`](l.md)"),
+        ("docs/a.md", "[`chat.py`](../service/chat.py) and [`x`](#part)", "`chat.py` and [`x`](#part)"),
+        ("docs/a.md", "[e](https://example.com/a.md)", "[e](https://example.com/a.md)"),
+        ("docs/a.md", "```\n[a](../README.md)\n```\n[a](../README.md)", "```\n[a](../README.md)\n```\n[a](index.md)"),
+    ],
+)
+def test_links_lead_to_pages_of_the_site(source: str, text: str, expected: str) -> None:
+    """Links of the repository become links of the site; those to files that are not part of it become text."""
+    assert expected == pages.rewrite(text, source, KNOWN)
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    """Each page has one place; a page that no section names is a guide."""
+    names = {name for name in pages.sources().values() if name.endswith(".md")} | {"new.md"}
+    sections = pages.navigation(names)
+    assert sorted(names) == sorted(name for section in sections.values() for name in section)
+    assert "new.md" in sections["Guides"]
+
+
+@pytest.mark.parametrize("package", protos.PACKAGES)
+def test_the_grpc_reference_has_every_element(package: str) -> None:
+    """Each service, method, message, field, enum and value of a package is in its reference, with its comment."""
+    page = protos.page(package)
+    files = FileDescriptorSet.FromString(protos.DESCRIPTOR.read_bytes()).file
+    for file in (file for file in files if file.package == package):
+        for service in file.service:
+            assert all(f"### {service.name}.{method.name}\n" in page for method in service.method)
+        for message in file.message_type:
+            assert f"### {message.name}\n" in page
+            assert all(f"| `{field.name}` = {field.number} |" in page for field in message.field)
+        for enum in file.enum_type:
+            assert all(f"| `{value.name}` = {value.number} |" in page for value in enum.value)
+    assert not re.search(r"\|\s*\|$", page, re.MULTILINE), "an element has no comment"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site of this repository, built without a warning."""
+    folder = tmp_path_factory.mktemp("site") / "site"
+    build(folder, strict=True)
+    return folder
+
+
+def entries(site: Path) -> dict[str, dict[str, Any]]:
+    """Returns the files of a site by their path below /docs/."""
+    return {file["path"]: file for file in json.loads((site / output.INDEX).read_text())["files"]}
+
+
+def content(site: Path, entry: dict[str, Any]) -> bytes:
+    """Returns a file as browsers see it."""
+    data = (site / entry["file"]).read_bytes()
+    return gzip.decompress(data) if entry.get("coding") else data
+
+
+class Page(HTMLParser):
+    """The references, anchors and scripts of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.loaded: list[str] = []
+        self.anchors: set[str] = set()
+        self.styled: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = {name: value or "" for name, value in attrs}
+        self.anchors |= {found[name] for name in ("id", "name") if name in found}
+        if tag == "a" and "href" in found:
+            self.links.append(found["href"])
+        elif tag in {"link", "script", "img", "iframe"} and (url := found.get("href") or found.get("src")):
+            self.loaded.append(url)
+        if "style" in found or tag == "style":
+            self.styled.append(self.get_starttag_text() or "")
+
+
+@pytest.fixture(scope="module")
+def html(site: Path) -> dict[str, Page]:
+    """The pages of the site, by their path below /docs/."""
+    found = {path: entry for path, entry in entries(site).items() if entry["type"].startswith("text/html")}
+    return {path: Page(content(site, entry).decode()) for path, entry in found.items()}
+
+
+def targets(path: str, urls: list[str]) -> Iterator[tuple[str, str]]:
+    """Yields the path below /docs/ and the anchor of each reference to the site."""
+    for url in urls:
+        place, anchor = urldefrag(urljoin(f"{BASE}{path}", url))
+        if urlsplit(place).netloc == urlsplit(BASE).netloc and place.startswith(BASE):
+            yield place.removeprefix(BASE), anchor
+
+
+def test_no_link_of_the_site_is_broken(site: Path, html: dict[str, Page]) -> None:
+    """Each link to a page has a page, and its anchor; each script, style and image of a page is there."""
+    assert len(html) > 20
+    paths = set(entries(site))
+    for path, page in html.items():
+        assert set() == {target for target, _ in targets(path, [*page.links, *page.loaded])} - paths, path
+        broken = [
+            f"{target}#{anchor}"
+            for target, anchor in targets(path, page.links)
+            if anchor and target in html and anchor not in html[target].anchors
+        ]
+        assert [] == broken, path
+
+
+def test_the_site_loads_nothing_of_other_servers(html: dict[str, Page]) -> None:
+    """Pages load scripts, styles and images of this server only, and have no styles that the policy forbids."""
+    for path, page in html.items():
+        assert [] == [url for url in page.loaded if urlsplit(urljoin(f"{BASE}{path}", url)).netloc != "site"]
+        assert [] == page.styled
+
+
+def test_the_index_has_what_browsers_need(site: Path) -> None:
+    """The index lists each file with its type, and the hashes of all scripts of a page."""
+    found = entries(site)
+    assert {file["file"] for file in found.values()} | {output.INDEX} == {
+        path.relative_to(site).as_posix() for path in site.rglob("*") if path.is_file()
+    }
+    for entry in found.values():
+        if entry["type"].startswith("text/html"):
+            scripts = re.findall(r"<script>(.*?)</script>", content(site, entry).decode(), re.DOTALL)
+            assert sorted({output.source(script) for script in scripts}) == entry["scripts"]
+    kept = {path for path, entry in found.items() if entry["hashed"]}
+    assert {".css", ".js"} == {Path(path).suffix for path in kept}
+    assert "" in found
+    assert "404.html" in found
+
+
+def test_the_site_stays_small(site: Path) -> None:
+    """All files together, and the largest one, fit into Envoy's memory and its limit of a response."""
+    sizes = [path.stat().st_size for path in site.rglob("*") if path.is_file()]
+    assert BUDGET > sum(sizes)
+    assert LARGEST > max(sizes)
