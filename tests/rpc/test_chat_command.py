@@ -12,10 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import grpc
 import pytest
 
+from parley.cli.chat.access import Access, address_of
 from parley.core.errors import UpstreamUnavailable
+from parley.supervisor.errors import CommandError
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
+from parley_client import UnavailableError
 from tests.processes import COMMAND, PATIENCE, environment, until
 from tests.rpc.calling import Metadata, chat_request
 from tests.rpc.conftest import Worker
@@ -181,6 +185,37 @@ def test_mistakes(talkative: Worker, options: tuple[str, ...], key: str | None, 
     assert (1, "") == (result.returncode, result.stdout)
     assert f"parley: {message}\n" == result.stderr
     assert [] == talkative.backend.calls
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        (
+            "Stream removed (RST_STREAM (Received RST_STREAM with error code 2))",
+            "the connection to h:1 broke before the answer was complete; send the question again",
+        ),
+        (
+            "connections to all backends failing; last error: ipv4:127.0.0.1:1: health check call failed; will retry",
+            "the service at h:1 is not ready; try again in a moment",
+        ),
+        (
+            "DNS resolution failed for h:1: [Domain name not found]",
+            "nothing answers at h:1 (Domain name not found); start `parley up`, or give another --address, or --no-tls",
+        ),
+    ],
+)
+def test_an_error_of_the_connection_says_what_to_do(message: str, shown: str) -> None:
+    """Messages of gRPC, which describe the connection, become what a user can do."""
+    error = UnavailableError(message, grpc.StatusCode.UNAVAILABLE)
+    assert shown == Access("h:1", "key", None).explain(error)
+
+
+@pytest.mark.parametrize("address", ["", "localhost", "http://127.0.0.1:8080", "a b:1"])
+def test_an_address_that_grpc_cannot_use(talkative: Worker, address: str) -> None:
+    """An address without a port, or that of the REST listener, is reported with an example of a right one."""
+    with pytest.raises(CommandError, match="is not an address of gRPC; give the gRPC listener's HOST:PORT"):
+        address_of(address)
+    assert talkative.address == address_of(talkative.address)
 
 
 def test_an_unreachable_server(talkative: Worker) -> None:

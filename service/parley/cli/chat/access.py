@@ -46,14 +46,29 @@ class Access:
         """Returns the message of an error, with the remedy where the service was not reached."""
         text = error.message
         if error.reason is None and error.code.name == "UNAVAILABLE":
-            why = error.message.rpartition(": ")[2].rstrip("]")  # the last of gRPC's list of attempts
-            other = "--no-tls" if is_secure(self.address, self.tls) else "--tls"
-            text = (
-                f"nothing answers at {self.address} ({why}); start `parley up`, or give another --address, or {other}"
-            )
+            text = self._explain_unavailable(error.message)
         elif error.code.name == "UNAUTHENTICATED":
             text += "; check PARLEY_API_KEY or --key-file, or create one: `parley keys create --name NAME`"
         return without_control_characters(text)
+
+    def _explain_unavailable(self, message: str) -> str:
+        """Returns what to do about an error of the connection, by gRPC's own texts."""
+        if "stream" in message.lower():  # `Stream removed`, `RST_STREAM`: a worker or the service has ended
+            return f"the connection to {self.address} broke before the answer was complete; send the question again"
+        if "health" in message:  # of the client's health checks
+            return f"the service at {self.address} is not ready; try again in a moment"
+        why = message.rpartition(": ")[2].strip("[]")  # the last of gRPC's list of attempts
+        other = "--no-tls" if is_secure(self.address, self.tls) else "--tls"
+        return f"nothing answers at {self.address} ({why}); start `parley up`, or give another --address, or {other}"
+
+
+def address_of(text: str) -> str:
+    """Returns the checked address of `--address`. Raises CommandError."""
+    scheme, colon, _ = text.partition(":")
+    if not colon or scheme in {"", "http", "https"} or not text.isprintable() or " " in text:
+        remedy = "give the gRPC listener's HOST:PORT, for example 127.0.0.1:50051"
+        raise CommandError(f'--address: "{without_control_characters(text)}" is not an address of gRPC; {remedy}')
+    return text
 
 
 def tls_of(*, tls: bool | None, ca: Path | None, certificate: Path | None, certificate_key: Path | None) -> Tls:

@@ -68,7 +68,9 @@ def chat(  # noqa: PLR0913 - one parameter an option
     secure = connection.tls_of(tls=tls, ca=ca, certificate=cert, certificate_key=cert_key)
     if session is not None and system is not None:
         raise CommandError("--system is that of a new session; leave out --session, or use /system at the prompt")
-    access = Access(address, connection.api_key(key_file, has_certificate=cert is not None), secure, tls_name)
+    access = Access(
+        connection.address_of(address), connection.api_key(key_file, has_certificate=cert is not None), secure, tls_name
+    )
     pictures = list(map(images.read_image, image or []))
     with Interrupts() as interrupts, access.client() as client, access.side_client() as side:
         conversation = Conversation(client, side, interrupts, model, session, system)
