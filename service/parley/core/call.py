@@ -12,7 +12,7 @@ from parley.core.routing.catalogue import Retirement
 from parley.core.routing.execution import Execution
 from parley.core.sessions.call_lease import CallLease
 from parley.core.sessions.idempotency import Key
-from parley.core.streaming.accumulator import CompletionAccumulator
+from parley.core.streaming.accumulator import BoundedAccumulator, CompletionAccumulator
 from parley.core.streaming.plain_text import PlainText
 from parley.core.streaming.shaper import StreamShaper, stamp
 from parley.core.usage.admission import RateLimitStatus
@@ -26,6 +26,9 @@ if TYPE_CHECKING:  # loaded only where caches and guards are configured
     from parley.core.cache.key import CachedCall
     from parley.core.guards.call_guards import CallGuards
     from parley.core.guards.records import GuardRecord
+
+
+_BYTES_OF_CHUNKS = 16  # of a stream whose chunks are short, for each byte of its answer
 
 
 class CallOptions(NamedTuple):
@@ -172,7 +175,11 @@ class ChatCall:
         assert self.execution is not None  # noqa: S101 - only an execution yields chunks
         self.completion = completion = ChatCompletion()
         stamp(completion, self.execution.model_id, self.lease.session_id)
-        self.accumulator = CompletionAccumulator(completion) if self._is_kept else None
+        use, cache = self.outcome.cache, self.model.cache
+        if self._is_kept:
+            self.accumulator = CompletionAccumulator(completion)
+        elif use is not None and use.digest is not None and cache is not None:
+            self.accumulator = BoundedAccumulator(completion, cache.max_answer * _BYTES_OF_CHUNKS)
         self.shaper = StreamShaper(completion)
         return self.shaper
 
@@ -183,10 +190,8 @@ class ChatCall:
 
     @property
     def _is_kept(self) -> bool:
-        """Whether the answer is needed after it was sent: for the store, its cache, or a trace with content."""
-        trace, cache = self.options.trace, self.outcome.cache
-        if cache is not None and cache.digest is not None:
-            return True
+        """Whether the answer is needed after it was sent: for the store, or for a trace with content."""
+        trace = self.options.trace
         return self.lease.is_persisted or (trace is not None and trace.captures_content)
 
     def accumulated(self) -> ChatCompletion | None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parley.core.errors import StreamBroken
-from parley.core.streaming.accumulator import CompletionAccumulator, first_message, reported_usage
+from parley.core.streaming.accumulator import BoundedAccumulator, CompletionAccumulator, first_message, reported_usage
 from parley.core.streaming.replay import completion_to_chunks
 from parley.core.streaming.shaper import StreamShaper, stamp
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
@@ -278,3 +278,14 @@ def test_content_of_an_answer_without_text() -> None:
         cut.choices[0].message.content.WhichOneof("kind"),
         cut.choices[0].message.content.string_value,
     )
+
+
+def test_an_answer_for_the_cache_alone_is_bounded() -> None:
+    """An answer that exceeds the size neither fails nor is held: it has no choices, whatever follows."""
+    chunk = ChatCompletionChunk(choices=[ChunkChoice(delta=Delta(content="x" * 100))])
+    bounded = BoundedAccumulator(_stamped(), 250)
+    texts = []
+    for _ in range(4):
+        bounded.add(chunk)
+        texts.append("".join(one.message.content.string_value for one in bounded.completion().choices))
+    assert ["x" * 100, "x" * 200, "", ""] == texts

@@ -72,6 +72,19 @@ class CompletionAccumulator:
         return self._answer
 
 
+class BoundedAccumulator(CompletionAccumulator):
+    """Accumulates an answer that nothing but a cache needs: one that exceeds `max_size` has no choices."""
+
+    def add(self, chunk: ChatCompletionChunk) -> None:
+        """Adds a chunk, unless the answer exceeds the size."""
+        if self._size > self._max_size:
+            return
+        try:
+            super().add(chunk)
+        except StreamBroken:
+            self._choices.clear()
+
+
 class ChoiceAccumulator:
     """Accumulates the deltas of one choice."""
 
