@@ -1,6 +1,6 @@
 """Writes the table of presets into a page: `python -m docs.vendors docs/vendors.md OUTPUT`.
 
-The rows are those of parley.config.vendors. The table replaces the text between the page's two markers.
+The rows are those of parley.config.vendor_rows. The table replaces the text between the page's two markers.
 """
 
 import sys
@@ -9,7 +9,7 @@ from pathlib import Path
 from parley.cli.vendors import address, differences
 from parley.config import VENDORS
 
-BEGIN = "<!-- generated from service/parley/config/vendors.py by make gen: begin -->\n"
+BEGIN = "<!-- generated from service/parley/config/vendor_rows.py by make gen: begin -->\n"
 END = "<!-- generated: end -->"
 
 

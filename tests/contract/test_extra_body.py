@@ -12,8 +12,10 @@ from parley.backends.extra_body.closed import CLOSED
 from parley.backends.extra_body.policy import ExtraBodyPolicy
 from parley.backends.factory import make_backend
 from parley.backends.openai import request as openai_request
-from parley.config import ConfigError
+from parley.config import ConfigError, vendor_of
 from parley.config.loader import parse
+from parley.config.vendor import Parameters
+from parley.config.vendor_rows import OTHERS, VENDORS
 from parley.core.errors import ParleyError, UnsupportedParameter
 from parley.core.messages.extra_fields import dump_bytes
 from parley.core.ports import Backend
@@ -149,7 +151,8 @@ def test_what_clients_add_to_every_call(
     url: str, extra: dict[str, Any], expected: dict[str, Any], *, text: bool
 ) -> None:
     """What popular clients add is sent in the form of the vendor; values without an effect are left out."""
-    policy = ExtraBodyPolicy(presets.for_url(url), "preset", presets.member(url))
+    vendor = vendor_of(url)
+    policy = ExtraBodyPolicy(presets.of_vendor(vendor), "preset", vendor.parameters_member if vendor else None)
     fields: dict[str, Any] = {"extra_body_json": json.dumps(extra)} if text else {"extra_body": extra}
     sent = json.loads(dump_bytes(openai_request.body(call(**fields), stream=False, policy=policy)))
     known = openai_request.body(call(), stream=False)
@@ -165,21 +168,22 @@ def test_other_values_of_the_same_parameters_are_rejected(value: object) -> None
 
 def test_presets_have_nothing_that_is_closed() -> None:
     """The only exception is the object of which some members are allowed."""
-    found = {name for preset in (presets.SELF_HOSTED, presets.ANTHROPIC, *presets.VENDORS.values()) for name in preset}
+    vendors = [one.parameters or {} for one in (*VENDORS.values(), *OTHERS)]
+    found = {name for preset in (presets.SELF_HOSTED, presets.ANTHROPIC, *vendors) for name in preset}
     assert {"chat_template_kwargs"} == found & CLOSED.keys()
 
 
 @pytest.mark.parametrize(
     ("url", "expected"),
     [
-        ("https://api.openai.com/v1", presets.VENDORS["api.openai.com"]),
-        ("https://me.openai.azure.com/openai", presets.VENDORS["azure.com"]),
-        ("https://europe-west1-aiplatform.googleapis.com/v1", presets.VENDORS["googleapis.com"]),
-        ("https://OpenRouter.ai/api/v1", presets.VENDORS["openrouter.ai"]),
+        ("https://api.openai.com/v1", {}),
+        ("https://me.openai.azure.com/openai", {}),
+        ("https://europe-west1-aiplatform.googleapis.com/v1", VENDORS["gemini"].parameters),
+        ("https://OpenRouter.ai/api/v1", VENDORS["openrouter"].parameters),
         ("http://10.0.0.5:8000/v1", presets.SELF_HOSTED),
     ],
 )
-def test_the_preset_of_an_address(url: str, expected: presets.Preset) -> None:
+def test_the_preset_of_an_address(url: str, expected: Parameters) -> None:
     """Vendors have presets of their own; any other server may be vLLM, SGLang, llama.cpp or Ollama."""
     assert expected == presets.for_url(url)
 

@@ -14,7 +14,7 @@ from parley.backends.factory import make_backend
 from parley.backends.openai.backend import OpenAI
 from parley.config import VENDORS, OpenAIBackend
 from parley.config.loader import parse
-from parley.config.vendors import VendorName
+from parley.config.vendor import VendorName
 from parley.core.errors import UnsupportedParameter, UpstreamError
 from parley.core.ports import Backend, UpstreamCall
 from parley.core.ports.parameters import TargetParameters
@@ -134,7 +134,7 @@ UNSUPPORTED: dict[str, Any] = {
     "verbosity": "low",
     "audio": {"voice": "a", "format": "wav"},
 }
-CASES = [(name, field) for name, vendor in VENDORS.items() for field in vendor.settings.get("unsupported", ())]
+CASES = [(name, field) for name, vendor in VENDORS.items() for field in vendor.preset.get("unsupported", ())]
 
 
 @pytest.mark.parametrize(("vendor", "name"), CASES)
@@ -179,7 +179,7 @@ def test_every_vendor_has_a_preset_a_source_and_a_strict_server() -> None:
 @pytest.mark.parametrize("vendor", VENDORS)
 def test_an_address_and_a_key_are_a_whole_backend(vendor: str) -> None:
     """A preset needs no field besides the key, except the address where each customer has one of its own."""
-    known = VENDORS[vendor].settings.get("base_url")
+    known = VENDORS[vendor].preset.get("base_url")
     more = "" if known else ', base_url: "https://mine.test"'
     text = (
         f"backends: {{one: {{vendor: {vendor}, api_key: k{more}}}}}\nmodels: [{{id: m, targets: [{{backend: one}}]}}]"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from parley.config import ConfigError, OpenAIBackend
+from parley.config import ConfigError, OpenAIBackend, vendor_of
 from parley.config.loader import parse
 
 CONFIG = "backends:\n  one: {{{settings}}}\nmodels: [{{id: m, targets: [{{backend: one}}]}}]\n"
@@ -154,3 +154,23 @@ def test_certificates_are_watched(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("x")
     fields = f'vendor: vllm, ca: "{tmp_path}/ca.pem", client_certificate: "{tmp_path}/none.pem"'
     assert {f"{tmp_path}/ca.pem"} == parse(CONFIG.format(settings=fields), "f").files.keys()
+
+
+@pytest.mark.parametrize(
+    ("url", "provider"),
+    [
+        ("https://API.Groq.com/openai/v1", "groq"),
+        ("https://me.openai.azure.com/openai", "azure.ai.openai"),
+        ("https://me.services.ai.azure.com/models", "azure.ai.inference"),
+        ("https://europe-west1-aiplatform.googleapis.com/v1", "gcp.vertex_ai"),
+        ("https://bedrock-mantle.us-east-1.api.aws/v1", "aws.bedrock"),
+        ("https://api.cohere.com/compatibility/v1", "cohere"),
+        ("https://groq.com.example.test/v1", None),
+        ("http://10.0.0.5:8000/v1", None),
+        ("http://[", None),
+    ],
+)
+def test_a_vendor_is_known_by_its_host(url: str, provider: str | None) -> None:
+    """A host belongs to a vendor with its subdomains, whatever its case; other hosts to none."""
+    vendor = vendor_of(url)
+    assert provider == (vendor.provider if vendor is not None else None)

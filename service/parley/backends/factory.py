@@ -6,9 +6,8 @@ from parley.backends.extra_body import presets
 from parley.backends.extra_body.policy import ExtraBodyPolicy
 from parley.backends.llama_cpp.backend import LlamaCpp
 from parley.backends.llama_cpp.command import socket_path
-from parley.backends.openai.backend import OpenAI, default_prefill
+from parley.backends.openai.backend import OpenAI
 from parley.backends.openai.learned_fields import LearnedFields
-from parley.backends.openai.reasoning import Rule, rule_for
 from parley.config import (
     VENDORS,
     AnthropicBackend,
@@ -18,6 +17,8 @@ from parley.config import (
     LlamaCppBackend,
     OpenAIBackend,
     ParleyBackend,
+    ReasoningRule,
+    vendor_of,
 )
 from parley.core.ports import Backend
 
@@ -61,16 +62,19 @@ def _make(name: str, config: BackendConfig, run_dir: Path) -> Backend:
 
 def _openai(config: OpenAIBackend, learned: Path) -> Backend:
     # The rules of a vendor hold wherever `base_url` leads, for example to a proxy.
-    url = VENDORS[config.vendor].url if config.vendor else config.base_url
-    reasoning = Rule(config.reasoning.field, config.reasoning.history) if config.reasoning else rule_for(url)
+    vendor = VENDORS[config.vendor] if config.vendor else vendor_of(config.base_url)
+    known = vendor.reasoning if vendor is not None else None
+    chosen = config.reasoning
     return OpenAI(
         config.base_url,
-        prefill=config.prefill or default_prefill(url),
-        reasoning=reasoning,
+        prefill=config.prefill or ("message" if config.vendor else None),
+        reasoning=ReasoningRule(chosen.field, chosen.history) if chosen else known,
         learned=LearnedFields(learned),
         connections=config.connections,
         health=config.health,
-        extra_body=ExtraBodyPolicy(presets.for_url(url), config.extra_body, presets.member(url)),
+        extra_body=ExtraBodyPolicy(
+            presets.of_vendor(vendor), config.extra_body, vendor.parameters_member if vendor is not None else None
+        ),
         settings=config,
         unsupported=config.unsupported,
     )

@@ -64,12 +64,12 @@ def _print_lines(chosen: Mapping[str, Vendor]) -> None:
 
 def address(vendor: Vendor) -> str:
     """Returns the base URL; its form where each customer has one of its own."""
-    return str(vendor.settings.get("base_url", vendor.example))
+    return str(vendor.preset.get("base_url", vendor.example))
 
 
 def differences(vendor: Vendor) -> Iterator[str]:
     """Yields what the preset sets besides the address, each in a few words."""
-    settings = vendor.settings
+    settings = vendor.preset
     if vendor.kind != "openai":
         yield f"kind: {vendor.kind}"
     for name in ("key_header", "path", "api_version", "prefill"):
@@ -91,4 +91,4 @@ def _pairs(values: Mapping[str, str]) -> str:
 
 def _data(vendor: Vendor) -> dict[str, Any]:
     """Returns the preset as in a configuration, with its source and the usual variable of its key."""
-    return {"kind": vendor.kind, **vendor.settings, "key": vendor.key, "source": f"https://{vendor.source}"}
+    return {"kind": vendor.kind, **vendor.preset, "key": vendor.key, "source": f"https://{vendor.source}"}

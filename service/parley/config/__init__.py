@@ -37,7 +37,9 @@ from parley.config.stores import PostgresConfig, Retention, SqliteConfig, StoreC
 from parley.config.targets import WILDCARD, Target, target_name
 from parley.config.types import ConfigError, Duration
 from parley.config.upstream_requests import RemoteBackend, UpstreamRequests
-from parley.config.vendors import VENDORS, Vendor
+from parley.config.vendor import ReasoningRule, Vendor
+from parley.config.vendor_rows import VENDORS
+from parley.config.vendors import vendor_of
 
 __all__ = [
     "DEFAULT_PLANS",
@@ -78,6 +80,7 @@ __all__ = [
     "PostgresConfig",
     "Price",
     "Reasoning",
+    "ReasoningRule",
     "RemoteBackend",
     "Retention",
     "Retries",
@@ -93,4 +96,5 @@ __all__ = [
     "merged",
     "merged_changes",
     "target_name",
+    "vendor_of",
 ]

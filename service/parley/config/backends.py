@@ -10,7 +10,8 @@ from parley.config.markers import After, Before, ByKind, Constraints
 from parley.config.parameter_changes import ParameterChanges
 from parley.config.types import Duration, Strict, matches, restore_off
 from parley.config.upstream_requests import ApiKey, RemoteBackend, UpstreamRequests
-from parley.config.vendors import VendorName, apply_vendor
+from parley.config.vendor import VendorName
+from parley.config.vendors import apply_vendor
 
 _PRINTABLE = re.compile(r"[!-~]+")
 _METADATA = re.compile(r"[0-9a-z_.-]+")  # gRPC over HTTP/2, Custom-Metadata
@@ -133,8 +134,8 @@ class OpenAIBackend(HttpBackend):
     prefill: Annotated[Literal["message", "vllm", "prefix", "partial", "off"], Before(restore_off)] | None = None
     """How the server continues the beginning of an answer: an assistant message at the end (`message`: llama.cpp,
     Ollama, OpenRouter), `continue_final_message` (`vllm`: vLLM, SGLang, TGI), `prefix: true` in that message (`prefix`:
-    Mistral, DeepSeek) or `partial: true` (`partial`: Kimi), or not at all (`off`: OpenAI). Default: `off` for
-    api.openai.com and Azure, else `message`."""
+    Mistral, DeepSeek) or `partial: true` (`partial`: Kimi), or not at all (`off`: OpenAI). Default: that
+    of the vendor whose host `base_url` names, else `message`."""
     reasoning: Reasoning | None = None
     """How the server receives the reasoning of earlier turns. Default: known for large vendors by host name, learned
     from answers and errors for all others."""

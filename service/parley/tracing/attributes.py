@@ -12,7 +12,16 @@ from urllib.parse import urlsplit
 import orjson
 from google.rpc import code_pb2
 
-from parley.config import VENDORS, AnthropicBackend, AnyLLMBackend, BackendConfig, Config, OpenAIBackend, ParleyBackend
+from parley.config import (
+    VENDORS,
+    AnthropicBackend,
+    AnyLLMBackend,
+    BackendConfig,
+    Config,
+    OpenAIBackend,
+    ParleyBackend,
+    vendor_of,
+)
 from parley.core.errors import ParleyError
 from parley.core.messages.proto_json import from_message
 from parley.core.ports import CallFacts
@@ -24,21 +33,6 @@ if TYPE_CHECKING:  # loaded only where guards are configured
     from parley.core.guards.records import GuardRecord
 
 Context = Literal["full", "traceparent", "off"]
-# The values of `gen_ai.provider.name` that the conventions define, by a part of the host name.
-_PROVIDERS = {
-    "openai.azure.com": "azure.ai.openai",
-    "services.ai.azure.com": "azure.ai.inference",
-    "amazonaws.com": "aws.bedrock",
-    "aiplatform.googleapis.com": "gcp.vertex_ai",
-    "googleapis.com": "gcp.gemini",
-    "groq.com": "groq",
-    "mistral.ai": "mistral_ai",
-    "deepseek.com": "deepseek",
-    "perplexity.ai": "perplexity",
-    "api.x.ai": "x_ai",
-    "cohere.": "cohere",
-    "anthropic.com": "anthropic",
-}
 _INTERNAL_DOMAINS = (".internal", ".local", ".localhost", ".lan", ".svc")
 _PARAMETERS = ("temperature", "top_p", "seed", "frequency_penalty", "presence_penalty")
 
@@ -69,8 +63,8 @@ def _backend(config: BackendConfig) -> BackendFacts:
     match config:
         case OpenAIBackend() | AnthropicBackend():
             facts = _of_url(config.base_url, config.kind, config.trace_context)
-            vendor = VENDORS.get(config.vendor or "")
-            return replace(facts, provider=_provider(vendor.host, config.kind)) if vendor else facts
+            # The vendor is known wherever `base_url` leads.
+            return replace(facts, provider=VENDORS[config.vendor].provider or config.kind) if config.vendor else facts
         case ParleyBackend():
             return _of_url(f"//{config.target.rpartition('/')[2]}", "parley", config.trace_context)
         case AnyLLMBackend():
@@ -83,13 +77,10 @@ def _of_url(url: str, default: str, setting: str) -> BackendFacts:
     parts = urlsplit(url)
     host = parts.hostname or ""
     port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
-    provider = _provider(host, default)
+    vendor = vendor_of(url)
+    provider = (vendor.provider if vendor is not None else "") or default
     context: Context = "full" if setting == "full" or (setting == "auto" and _is_internal(host)) else "traceparent"
     return BackendFacts(provider, host, port, "off" if setting == "off" else context)
-
-
-def _provider(host: str, default: str) -> str:
-    return next((name for part, name in _PROVIDERS.items() if part in host), default)
 
 
 def _is_internal(host: str) -> bool:

@@ -8,7 +8,8 @@ import pytest
 
 from parley.backends.openai.backend import OpenAI
 from parley.backends.openai.learned_fields import LearnedFields
-from parley.backends.openai.reasoning import ANY, Rule, rule_for
+from parley.backends.openai.reasoning import ANY, rule_for
+from parley.config import ReasoningRule
 from parley.core.errors import UpstreamRejected
 from tests.contract.backends import KEY, QUESTION, call, collect
 from tests.upstream import Events, Json, ScriptedUpstream, chunk, completion, ending
@@ -48,10 +49,10 @@ DETAILS = {"reasoning_details": [{"n": 1}]}
     ("rule", "expected"),
     [
         (ANY, {"reasoning_content": "hm"} | DETAILS),
-        (Rule("reasoning"), {"reasoning": "hm"} | DETAILS),
-        (Rule("reasoning", details=frozenset()), {"reasoning": "hm"}),
-        (Rule("reasoning_content", "require", frozenset()), {"reasoning_content": "hm"}),
-        (Rule(history="omit"), {}),
+        (ReasoningRule("reasoning"), {"reasoning": "hm"} | DETAILS),
+        (ReasoningRule("reasoning", details=frozenset()), {"reasoning": "hm"}),
+        (ReasoningRule("reasoning_content", "require", frozenset()), {"reasoning_content": "hm"}),
+        (ReasoningRule(history="omit"), {}),
         (rule_for("https://api.groq.com/openai/v1"), {"reasoning": "hm"}),
         (rule_for("https://api.cerebras.ai/v1"), {"reasoning": "hm"}),
         (rule_for("https://openrouter.ai/api/v1"), {"reasoning": "hm"} | DETAILS),
@@ -63,7 +64,7 @@ DETAILS = {"reasoning_details": [{"n": 1}]}
         (rule_for("https://notapi.openai.com.example.com/v1"), {"reasoning_content": "hm"} | DETAILS),
     ],
 )
-async def test_rules_of_known_hosts(upstream: ScriptedUpstream, rule: Rule, expected: dict[str, Any]) -> None:
+async def test_rules_of_known_hosts(upstream: ScriptedUpstream, rule: ReasoningRule, expected: dict[str, Any]) -> None:
     """Each server receives reasoning under its own name, and no unsupported reasoning field."""
     backend = OpenAI(upstream.url, KEY, reasoning=rule)
     assert {"role": "assistant", "content": "a"} | expected == await sent_message(backend, upstream, **REASONING)
@@ -73,7 +74,7 @@ async def test_rules_of_known_hosts(upstream: ScriptedUpstream, rule: Rule, expe
 async def test_either_name_is_accepted_from_callers(upstream: ScriptedUpstream) -> None:
     """The text is sent once, under the server's name, whichever name the caller used."""
     for field, given in (("reasoning_content", "reasoning"), ("reasoning", "reasoning")):
-        backend = OpenAI(upstream.url, KEY, reasoning=Rule(field))  # type: ignore[arg-type]
+        backend = OpenAI(upstream.url, KEY, reasoning=ReasoningRule(field))  # type: ignore[arg-type]
         found = await sent_message(backend, upstream, extra_json=f'{{"{given}":"hm"}}')
         assert {"role": "assistant", "content": "a", field: "hm"} == found
         await backend.close()
@@ -81,7 +82,7 @@ async def test_either_name_is_accepted_from_callers(upstream: ScriptedUpstream) 
 
 async def test_required_reasoning(upstream: ScriptedUpstream) -> None:
     """If reasoning is required, messages without it get a placeholder, but only in conversations with reasoning."""
-    backend = OpenAI(upstream.url, KEY, reasoning=Rule("reasoning_content", "require"))
+    backend = OpenAI(upstream.url, KEY, reasoning=ReasoningRule("reasoning_content", "require"))
     assert {"role": "assistant", "content": "a"} == await sent_message(backend, upstream)
     found = await sent_message(backend, upstream, tool_calls=CALLS)
     assert " " == found["reasoning_content"]

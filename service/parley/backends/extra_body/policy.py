@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from parley.backends.extra_body.closed import CLOSED
-from parley.backends.extra_body.presets import Preset
+from parley.config.vendor import Parameters
 from parley.core.errors import UnsupportedParameter
 from parley.core.ports import UpstreamCall
 
@@ -26,9 +26,9 @@ class ExtraBodyPolicy:
 
     __slots__ = ("_allowed", "member")
 
-    def __init__(self, preset: Preset, setting: Setting = "preset", member: str | None = None) -> None:
+    def __init__(self, preset: Parameters, setting: Setting = "preset", member: str | None = None) -> None:
         self.member = member
-        self._allowed: Preset | None = dict(preset)
+        self._allowed: Parameters | None = dict(preset)
         if setting == "all":
             self._allowed = None
         elif setting == "off":

@@ -9,8 +9,7 @@ from parley.backends.capabilities import Capabilities
 from parley.backends.extra_body.policy import EVERYTHING, ExtraBodyPolicy
 from parley.backends.llama_cpp.command import capabilities_path
 from parley.backends.openai.backend import OpenAI
-from parley.backends.openai.reasoning import Rule
-from parley.config import HealthCheck, HttpHealthCheck
+from parley.config import HealthCheck, HttpHealthCheck, ReasoningRule
 from parley.core.messages.text_completion import TextCompletion
 from parley.core.ports import UpstreamCall
 from parley.core.streaming.accumulator import CompletionAccumulator
@@ -65,7 +64,7 @@ class LlamaCpp(OpenAI):
         super().__init__(
             "http://llama.cpp/v1",
             unix_socket=unix_socket,
-            reasoning=Rule("reasoning_content"),
+            reasoning=ReasoningRule("reasoning_content"),
             health=health_check,
             extra_body=extra_body,
         )

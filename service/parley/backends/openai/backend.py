@@ -13,9 +13,9 @@ from parley.backends.openai import request as openai_request
 from parley.backends.openai import response as openai_response
 from parley.backends.openai.choice import ExpectedAnswer
 from parley.backends.openai.learned_fields import LearnedFields
-from parley.backends.openai.reasoning import REJECTION, ReasoningHistory, Rule, rule_for
+from parley.backends.openai.reasoning import REJECTION, ReasoningHistory, rule_for
 from parley.backends.openai.stream import StreamReader
-from parley.config import HttpHealthCheck, UpstreamRequests
+from parley.config import HttpHealthCheck, ReasoningRule, UpstreamRequests, vendor_of
 from parley.core.messages.extra_fields import dump_bytes
 from parley.core.messages.text_completion import TextCompletion
 from parley.core.ports import UpstreamCall
@@ -26,7 +26,6 @@ Prefill = Literal["message", "vllm", "prefix", "partial", "off"]
 
 _OPTIONS = "stream_options"
 _SHORT = 16  # characters; a shorter prefix may recur in an answer by chance
-_NO_PREFILL_HOSTS = ("api.openai.com", ".openai.azure.com", ".services.ai.azure.com")
 
 
 class OpenAI(AdaptiveBackend):
@@ -36,8 +35,7 @@ class OpenAI(AdaptiveBackend):
         base_url: URL of the API, without `/chat/completions`.
         api_key: Sent as a bearer token.
         unix_socket: Connects over this socket instead of TCP.
-        prefill: How to continue an answer. Default: `off` for OpenAI and Azure, which always start a new answer, else
-            `message`.
+        prefill: How to continue an answer. Default: as the vendor whose host the URL names, else `message`.
         reasoning: How to send reasoning of earlier turns. Default: the known rule for the host.
         learned: Stores what the backend learns about each model.
         connections: Maximum number of open connections.
@@ -60,7 +58,7 @@ class OpenAI(AdaptiveBackend):
         unix_socket: Path | None = None,
         *,
         prefill: Prefill | None = None,
-        reasoning: Rule | None = None,
+        reasoning: ReasoningRule | None = None,
         learned: LearnedFields | None = None,
         connections: int = 1000,
         health: HttpHealthCheck | None = None,
@@ -149,9 +147,10 @@ class OpenAI(AdaptiveBackend):
 
 
 def default_prefill(base_url: str) -> Prefill:
-    """Returns how the server of a URL continues an answer."""
-    host = urlsplit(base_url).hostname or ""
-    return "off" if host.endswith(_NO_PREFILL_HOSTS) else "message"
+    """Returns how the server of a URL continues an answer: as in the preset of its vendor."""
+    vendor = vendor_of(base_url)
+    found: Prefill = vendor.preset.get("prefill", "message") if vendor is not None else "message"
+    return found
 
 
 def _delivered_text(call: UpstreamCall) -> str:

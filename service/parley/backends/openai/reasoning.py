@@ -1,19 +1,19 @@
 """Sends the reasoning of earlier turns in the form that a server accepts.
 
 Parley's field is `reasoning_content`. Some servers require the reasoning of earlier turns, some reject it, and some
-accept it under another name only. The table below lists what is documented or reported for each host; the configuration
-overrides it. For other servers Parley learns the field name from responses, and rejected or required fields from error
-messages; the call is then retried once with a corrected body.
+accept it under another name only. The table of vendors has what is documented or reported for each host; the
+configuration overrides it. For other servers Parley learns the field name from responses, and rejected or required
+fields from error messages; the call is then retried once with a corrected body.
 """
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from parley.backends.openai.learned_fields import Learned, LearnedFields
 from parley.backends.openai.reasoning_details import DETAILS
+from parley.config import ReasoningRule, vendor_of
 from parley.core.messages.extra_fields import dump_bytes, loads
 
 Field = Literal["reasoning_content", "reasoning"]
@@ -42,55 +42,19 @@ _REQUIREMENT = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """How a server accepts the reasoning of earlier turns."""
-
-    field: Field | None = None
-    """Name of the text field; None uses the name in its responses."""
-    history: History = "send"
-    """`require` adds a placeholder to messages without reasoning; `omit` sends no reasoning."""
-    details: frozenset[str] | None = None
-    """Other reasoning fields that are sent; None sends all."""
+ANY = ReasoningRule()
 
 
-_NONE: frozenset[str] = frozenset()
-_OMIT = Rule(history="omit")
-_REQUIRED = Rule("reasoning_content", "require", _NONE)
-
-# Host (with its subdomains), rule, source.
-_HOSTS: tuple[tuple[str, Rule, str], ...] = (
-    ("api.deepseek.com", _REQUIRED, "api-docs.deepseek.com/guides/thinking_mode; openclaw/openclaw#73417"),
-    ("api.moonshot.ai", _REQUIRED, "charmbracelet/crush#2696; HKUDS/nanobot#946"),
-    ("api.moonshot.cn", _REQUIRED, "charmbracelet/crush#2696"),
-    ("api.kimi.com", _REQUIRED, "charmbracelet/crush#2696"),
-    ("api.groq.com", Rule("reasoning", details=_NONE), "console.groq.com/docs/reasoning; vercel/ai#8057"),
-    ("api.cerebras.ai", Rule("reasoning", details=_NONE), "QwenLM/qwen-code#11045; proxysoul/Empryo#209"),
-    (
-        "openrouter.ai",
-        Rule("reasoning", details=frozenset({"reasoning_details"})),
-        "openrouter.ai/docs, reasoning tokens",
-    ),
-    ("api.fireworks.ai", Rule("reasoning_content", details=_NONE), "BerriAI/litellm#39962"),
-    ("api.mistral.ai", _OMIT, "BerriAI/litellm#30835; co-l/openfox#220"),
-    ("generativelanguage.googleapis.com", _OMIT, "ai.google.dev/gemini-api/docs/openai: rejects unknown fields"),
-    ("api.openai.com", _OMIT, "platform.openai.com/docs/api-reference/chat: no such field"),
-    ("openai.azure.com", _OMIT, "as OpenAI"),
-    ("services.ai.azure.com", _OMIT, "as OpenAI"),
-)
-ANY = Rule()
-
-
-def rule_for(base_url: str) -> Rule:
+def rule_for(base_url: str) -> ReasoningRule:
     """Returns the known rule for the host of a URL, or `ANY`."""
-    host = urlsplit(base_url).hostname or ""
-    return next((rule for name, rule, _ in _HOSTS if f".{host}".endswith(f".{name}")), ANY)
+    vendor = vendor_of(base_url)
+    return vendor.reasoning if vendor is not None else ANY
 
 
 class ReasoningHistory:
     """Converts the reasoning of earlier turns to the form that one backend accepts."""
 
-    def __init__(self, rule: Rule, learned: LearnedFields) -> None:
+    def __init__(self, rule: ReasoningRule, learned: LearnedFields) -> None:
         self._rule = rule
         self._learned = learned
 
@@ -146,7 +110,7 @@ class ReasoningHistory:
             self._learned.update(model, lambda old: replace(old, rejected=old.rejected | rejected))
         return bool(rejected)
 
-    def _known_rule(self, known: Learned) -> Rule:
+    def _known_rule(self, known: Learned) -> ReasoningRule:
         field = self._rule.field or next((name for name in _TEXTS if name == known.field), None)
         history: History = "require" if known.required and self._rule.history == "send" else self._rule.history
         return replace(self._rule, field=field, history=history)
@@ -178,7 +142,7 @@ def _append(previous: dict[str, Any], item: dict[str, Any]) -> None:
     previous |= {name: value for name, value in item.items() if value is not None} | {field: text}
 
 
-def _rename(message: Message, rule: Rule) -> None:
+def _rename(message: Message, rule: ReasoningRule) -> None:
     """Removes the fields that the rule excludes, and renames the text field."""
     if rule.history == "omit":
         _remove(message, _FAMILY)

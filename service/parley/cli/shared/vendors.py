@@ -75,7 +75,7 @@ _OFFERED: Mapping[str, tuple[str, str]] = {
 
 def _of_preset(name: str) -> Vendor:
     preset, (title, model) = PRESETS[name], _OFFERED.get(name, ("", ""))
-    return Vendor(preset.settings.get("base_url", ""), preset.key, title, model, preset.kind, name)
+    return Vendor(preset.preset.get("base_url", ""), preset.key, title, model, preset.kind, name)
 
 
 OTHER = Vendor(title="another server with OpenAI's API")
