@@ -11,12 +11,14 @@ from parley.cli.diagnosis import backends, certificates, clocks, configuration, 
 from parley.cli.diagnosis.finding import Finding
 from parley.cli.shared import operating, options
 from parley.cli.shared.key_output import print_json
-from parley.cli.shared.terminal import without_control_characters
+from parley.cli.shared.prose import print_wrapped
 from parley.config import Config
 from parley.supervisor.addresses import Address
 from parley.supervisor.errors import CommandError
 from parley.supervisor.folders import running_process
 from parley.supervisor.plan import DEFAULT_METRICS
+
+_INDENT = 9  # columns of the status
 
 
 def doctor(  # noqa: PLR0913 - the command's options
@@ -63,11 +65,11 @@ def _print(findings: Sequence[Finding], *, as_json: bool) -> None:
         print_json([dict(finding.fields()) for finding in findings])
     else:
         for line in _lines(findings):
-            print(line)
+            print_wrapped(line, indent=_INDENT)
     if failed := sum(finding.status == "failed" for finding in findings):
         raise CommandError(f"{failed} check{'' if failed == 1 else 's'} failed")
 
 
 def _lines(findings: Iterable[Finding]) -> Iterable[str]:
     for finding in findings:
-        yield f"{finding.status:<8} {finding.check:<13} {without_control_characters(finding.text)}"
+        yield f"{finding.status:<8} {finding.check:<13} {finding.text}"

@@ -8,7 +8,7 @@ from typing import Any
 
 from parley.cli.chat import reports, transcript
 from parley.cli.chat.conversation import Conversation
-from parley.cli.chat.prose import print_wrapped
+from parley.cli.shared.prose import print_wrapped
 from parley.cli.shared.terminal import without_control_characters
 from parley.supervisor.errors import CommandError
 from parley_client import NotFoundError

@@ -14,9 +14,9 @@ from parley.cli.chat.access import Access
 from parley.cli.chat.answers import View
 from parley.cli.chat.commands import Commands, Leave, is_command
 from parley.cli.chat.conversation import Conversation
-from parley.cli.chat.prose import print_error, print_wrapped
 from parley.cli.chat.views import PlainView
 from parley.cli.shared.interrupts import Interrupts
+from parley.cli.shared.prose import print_error, print_wrapped
 from parley.cli.shared.terminal import without_control_characters
 from parley.supervisor.errors import CommandError
 from parley_client import ParleyError

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from parley.cli.chat.conversation import Conversation
-from parley.cli.chat.prose import print_wrapped
 from parley.cli.shared import receipts
+from parley.cli.shared.prose import print_wrapped
 from parley.cli.shared.terminal import print_table, without_control_characters
 from parley.core.messages.proto_json import from_message
 from parley_client import Completion
