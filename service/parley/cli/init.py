@@ -14,8 +14,8 @@ from cyclopts import Parameter
 from parley.cli.shared.dialog import Dialog, is_terminal
 from parley.cli.shared.options import ForceOption
 from parley.cli.shared.output_file import require_new, write_new
+from parley.cli.shared.prose import print_wrapped
 from parley.cli.shared.starter import Answers, starter
-from parley.cli.shared.terminal import without_control_characters
 from parley.cli.shared.vendors import VENDORS, Vendor, offered
 from parley.config import LlamaCppBackend
 from parley.config.loader import parse
@@ -66,7 +66,8 @@ def init(  # noqa: PLR0913 - the command's options
     if not no_test:
         _test(dialog, answers, text)
     write_new(file, text, force=force)
-    print(without_control_characters(_next_steps(file, answers)))
+    for line in _next_steps(file, answers):
+        print_wrapped(line, indent=4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,30 +149,30 @@ def _test(dialog: Dialog, answers: Answers, text: str) -> None:
         problem = f"the variable {answers.key} is not set, so that no test call is made"
         if not dialog.asks:
             raise CommandError(f"{problem}; set it, or give --no-test")
-        print(f"{problem}; set it before you start Parley.")
+        print_wrapped(f"{problem}; set it before you start Parley.")
         return
     backend = parse(text, "parley.yaml").backends[answers.name]
     if isinstance(backend, LlamaCppBackend):
         return  # `parley up` starts it
-    print(without_control_characters(f"Asking {answers.name} ({answers.model}) for one word …"))
+    print_wrapped(f"Asking {answers.name} ({answers.model}) for one word …")
     try:
         reply = asyncio.run(probe(answers.name, backend, answers.model))
     except ProbeFailed as error:
         problem = f"the test call failed: {error}; {error.remedy}"
         if not dialog.asks:
             raise CommandError(f"{problem}, or give --no-test") from error
-        print(without_control_characters(problem))
+        print_wrapped(problem)
         if not dialog.confirms("Write the file nevertheless?"):
             raise CommandError("nothing is written") from error
         return
     words = " ".join(reply.text.split())[:60] or "(no text yet: the model reasons first)"
-    print(without_control_characters(f"It answered in {reply.seconds:.1f} s: {words}"))
+    print_wrapped(f"It answered in {reply.seconds:.1f} s: {words}")
 
 
-def _next_steps(file: Path, answers: Answers) -> str:
+def _next_steps(file: Path, answers: Answers) -> list[str]:
     name = shlex.quote(str(file))
     lines = [f"Wrote {name}.", "", f"  parley up --config {name}       start Parley"]
     lines += [f"  parley doctor --config {name}   check everything"]
     if answers.key and answers.key not in os.environ:
         lines.insert(2, f"  export {answers.key}=…")
-    return "\n".join(lines)
+    return lines
