@@ -76,9 +76,12 @@ class Visitor:
             self.problems.append(f"a request to {request.url}")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """One browser for all tests of a process."""
+    """One browser for the tests of a file.
+
+    Playwright's event loop runs as long as the browser: asynchronous tests of other files cannot run then.
+    """
     command = shutil.which("chromium")
     if command is None:
         unavailable("chromium is not installed; the page is tested in it")
@@ -96,7 +99,7 @@ def visitor(chromium: Browser, stack: Parley) -> Iterator[Visitor]:
         assert [] == found.problems
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def signed_in(chromium: Browser, stack: Parley) -> Iterator[Visitor]:
     """One page that is signed in, for all tests that load it anew: a new browser context takes a second of a core."""
     with opened(chromium, stack) as found:
