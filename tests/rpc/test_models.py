@@ -30,7 +30,7 @@ models:
   - {{id: "wild/*", targets: [{{backend: scripted, model: "*"}}]}}
   - id: described
     targets: [{{backend: scripted, model: one}}]
-    aliases: [{{id: kept, retires: {_LAST_DAY}}}]
+    aliases: [{{id: kept, retires: {_LAST_DAY}}}, {{id: gone, retires: 2020-01-31}}]
     metadata:
       name: One
       owner: example
@@ -185,13 +185,15 @@ async def test_a_name_that_the_vendor_does_not_know_is_not_found(caller: _Caller
 
 
 async def test_an_alias_is_announced_with_its_last_day(caller: _Caller) -> None:
-    """The answer is that of the model, and a header has the day and the id to use."""
+    """The answer is that of the model, and a header has the day and the id to use. Then the alias is unknown."""
     answer, headers = await caller.chat("kept")
     assert ("described", f'{_LAST_DAY}; use="described"') == (answer.model, headers["x-parley-deprecated"])
     assert headers["x-parley-deprecated"] == (await caller.stream("kept"))["x-parley-deprecated"]
     caller.worker.backend.answer = lambda _: completion("Hello")
     _, headers = await caller.chat("described")
     assert "x-parley-deprecated" not in headers
+    with pytest.raises(grpc.aio.AioRpcError, match='"gone" has retired on 2020-01-31; use "described"'):
+        await caller.chat("gone")
 
 
 async def test_the_sessions_of_a_model_survive_its_new_name(tmp_path: Path, log_file: Path) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -46,7 +46,7 @@ def models(*, config: ConfigOption = None, as_json: JsonOption = False) -> None:
             "\n".join(target["model"] or "-" for target in row["targets"]),
             row["sessions"],
             _known(row["metadata"]),
-            "\n".join(id_ + (f" until {day}" if day else "") for id_, day in row["aliases"].items()) or "-",
+            "\n".join(_aliases(row)) or "-",
         )
         for row in rows
     ]
@@ -56,6 +56,13 @@ def models(*, config: ConfigOption = None, as_json: JsonOption = False) -> None:
         folded=("Backend", "Model there", "Known", "Aliases"),
         multiline=("Backend", "Model there", "Aliases"),
     )
+
+
+def _aliases(row: Mapping[str, Any]) -> Iterator[str]:
+    """Yields the aliases of a model, with their last day."""
+    for alias, day in row["aliases"].items():
+        word = "retired" if alias in row["retired_aliases"] else "until"
+        yield f"{alias} {word} {day}" if day else alias
 
 
 def _known(metadata: Mapping[str, Any]) -> str:
@@ -87,6 +94,7 @@ def _rows(config: Config) -> list[dict[str, Any]]:
             "default": model.id == config.default_model,
             "sessions": model.sessions.mode,
             "aliases": {alias.id: alias.retires and str(alias.retires) for alias in model.aliases},
+            "retired_aliases": [alias.id for alias in model.aliases if alias.is_retired],
             "metadata": {name: value for name, value in asdict(_metadata(config, model)).items() if value is not None},
             "targets": [asdict(target) for target in model.targets],
         }

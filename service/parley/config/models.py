@@ -1,7 +1,7 @@
 """The models: the ids that requests name, and the targets that answer them."""
 
 from dataclasses import field, replace
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Annotated, Any, ClassVar, Literal
 
 from parley.config.cache import Cache
@@ -159,6 +159,11 @@ class Alias(Strict):
     retires: Annotated[date | None, Before(_day)] = None
     """Last day in UTC on which requests may name it; later ones get 404. Until then answers have the header
     `x-parley-deprecated`. Default: no end."""
+
+    @property
+    def is_retired(self) -> bool:
+        """Whether the last day has passed."""
+        return self.retires is not None and datetime.now(UTC).date() > self.retires
 
 
 class Model(Strict):

@@ -71,7 +71,7 @@ class Model(_message.Message):
 
     @_builtins.property
     def aliases(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelAlias]:
-        """Other ids of the model."""
+        """Other ids of the model, except those that have retired."""
 
     def __init__(
         self,

@@ -161,16 +161,16 @@ def test_models_lists_models(tmp_path: Path) -> None:
         "backends: {a: {kind: llama_cpp}, b: {kind: openai, base_url: 'http://b/v1', api_key: secret-word}}\n"
         "models: [{id: one, targets: [{backend: a}, {backend: b, model: gpt}]}, {id: '[two]', targets: [{backend: b}],"
         " sessions: off, metadata: {context_length: 128k, modalities: [text, image], tools: false},"
-        " aliases: [{id: old, retires: 2027-01-31}, {id: other}]}]\n"
+        " aliases: [{id: old, retires: 2999-01-31}, {id: gone, retires: 2020-01-31}, {id: other}]}]\n"
         "default_model: one\n"
     )
     table, data = run_here("models", "--config", str(file)), run_here("models", "--json", PARLEY_CONFIG=str(file))
     assert (0, 0) == (table.returncode, data.returncode)
     assert ["*", "one", "a", "-", "auto", "-", "-"] == table.stdout.splitlines()[1].split()
-    assert "[two] b - off context length 128000, text, image, no tools old until 2027-01-31" == " ".join(
+    assert "[two] b - off context length 128000, text, image, no tools old until 2999-01-31" == " ".join(
         table.stdout.splitlines()[3].split()
     )
-    assert "other" == table.stdout.splitlines()[4].strip()
+    assert ["gone retired 2020-01-31", "other"] == [line.strip() for line in table.stdout.splitlines()[4:6]]
     one, two = json.loads(data.stdout)
     assert ("one", True, "auto", ["a", "b"]) == (
         one["id"],
@@ -179,7 +179,10 @@ def test_models_lists_models(tmp_path: Path) -> None:
         [target["backend"] for target in one["targets"]],
     )
     assert ("[two]", False, "off") == (two["id"], two["default"], two["sessions"])
-    assert ({"old": "2027-01-31", "other": None}, 128_000) == (two["aliases"], two["metadata"]["context_length"])
+    assert ({"old": "2999-01-31", "gone": "2020-01-31", "other": None}, 128_000) == (
+        two["aliases"],
+        two["metadata"]["context_length"],
+    )
     assert "secret-word" not in table.stdout + data.stdout
 
 

@@ -1,7 +1,7 @@
 """The models that requests name: the ids of the configuration, their aliases, and the names of wildcards."""
 
 from collections.abc import Mapping
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import NamedTuple
 
 from parley.config import WILDCARD, Config, Metadata, Model, ModelIndex
@@ -81,7 +81,7 @@ class ModelCatalogue:
         if model is None or not _may_use(caller, model):
             raise ModelNotFound(name[:256])
         alias = self._index.alias(name)
-        if alias is not None and not of_session and alias.retires and datetime.now(UTC).date() > alias.retires:
+        if alias is not None and not of_session and alias.retires and alias.is_retired:
             raise ModelRetired(name[:256], alias.retires, model.id)
         return model
 

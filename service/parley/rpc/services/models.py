@@ -47,6 +47,8 @@ class ModelsServicer(services.ModelsServicer):
         if (price := self._router.price(model) or known.price) is not None:
             found.pricing.CopyFrom(_pricing(price))
         for alias in model.aliases:
+            if alias.is_retired:
+                continue
             found.aliases.add(id=alias.id, retires=alias.retires and str(alias.retires))
         return found
 
