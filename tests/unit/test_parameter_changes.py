@@ -8,7 +8,8 @@ from parley.config.loader import parse
 from parley.core.ports.parameters import TargetParameters
 
 CONFIG = """\
-backends: {{one: {{vendor: mistral, default: {{safe_prompt: true}}, set: {{top_p: 1}}, accepts: {{n: 4, stop: 2}}}}}}
+backends:
+  one: {{vendor: mistral, api_key: k, default: {{safe_prompt: true}}, set: {{top_p: 1}}, accepts: {{n: 4, stop: 2}}}}
 models: [{{id: m, targets: [{{backend: one{target}}}]}}]
 """
 BODY = {
