@@ -11,7 +11,10 @@ from typing import Any
 import apsw
 import pytest
 
-from parley.core.ports import Window
+from parley.core.ports import Caller, SessionFilter, Window
+from parley.core.ports.turns import UNLIMITED_STORAGE
+from parley.core.sessions.account_export import lines
+from parley.core.sessions.account_import import Counts, import_sessions
 from parley.core.usage.tokens import message_tokens
 from parley.stores.sqlite import SqliteStore, claims, deletion, reaper, search, sessions, turn_history, turns
 from tests.contract.stores import begin, complete, converse, message
@@ -109,6 +112,23 @@ class TestFile:
             plan = connection.execute(f"EXPLAIN QUERY PLAN {query}", _anything(query)).fetchall()
             steps = [text for _, _, _, step in plan if "json_each" not in (text := str(step))]  # the query's list
             assert [] == [step for step in steps if step.startswith(("SCAN", "USE TEMP"))], query
+
+    async def test_an_import_during_a_search_is_indexed_by_the_next(self, store: SqliteStore, file: Path) -> None:
+        """A session that is imported after a search has read what to index, with older turns, is found later."""
+        await converse(store, "s", "apple", "a", new=True)
+        exported = [line async for line in lines(store, "ada", SessionFilter())]
+        connection = apsw.Connection(str(file))
+        connection.set_busy_timeout(60_000)
+        for account in ("new", "known"):
+            if account == "known":
+                assert await store.index_sessions(account)
+            found = search.read_unindexed(connection, account, time.time() + 3600)
+            await import_sessions(store, Caller(account, "key"), exported, UNLIMITED_STORAGE, Counts())
+            with connection:
+                search.add(connection, account, found)
+            assert await store.index_sessions(account)
+            listed, _ = await store.list_sessions(account, SessionFilter(query="apple"), page_size=9, page_token=None)
+            assert 1 == len(listed), account
 
     async def test_large_messages_are_read_only_on_demand(self, store: SqliteStore, file: Path) -> None:
         """The end of a turn next to messages of a megabyte reads a few pages and no message."""

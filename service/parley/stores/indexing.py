@@ -3,8 +3,8 @@
 import time
 from collections.abc import Awaitable, Callable
 
-BATCH_TURNS = 100
-"""The turns that one transaction indexes."""
+BATCH_TURNS = 25
+"""The turns that one transaction indexes. Other writes of SQLite wait meanwhile."""
 BATCH_BYTES = 1 << 20
 """The bytes of messages after which a transaction indexes no further turn."""
 INDEX_SECONDS = 1.0

@@ -11,16 +11,19 @@ from parley.stores.postgres.rows import Now, now
 from parley.v1.message_pb2 import Message
 
 _STATE = f"""
-SELECT clock.now, coalesce((SELECT updated FROM parley.index_progress WHERE account = $1 AND updated <= clock.now), 0)
-  AS since, (
-    SELECT min(updated) FROM parley.sessions WHERE account = $1 AND lease_expires IS NOT NULL AND deleted IS NULL
+SELECT clock.now, (SELECT updated FROM parley.index_progress WHERE account = $1) AS progress, (
+    SELECT min(updated) FROM (
+      SELECT updated FROM parley.sessions WHERE account = $1 AND lease_expires IS NOT NULL AND deleted IS NULL
+      OFFSET 0 -- leased sessions are few: not all by their age
+    ) AS leased
   ) AS running
 FROM (SELECT {now(2)} AS now) AS clock
 """
 _PENDING = """
-SELECT turns.session_id, number FROM parley.sessions JOIN parley.turns ON turns.session_id = sessions.id
+SELECT turns.session_id, number, updated FROM parley.sessions JOIN parley.turns ON turns.session_id = sessions.id
 LEFT JOIN parley.turn_words ON turn_words.session_id = turns.session_id AND turn = number
-WHERE account = $1 AND deleted IS NULL AND updated >= $2 AND state <> 'in_progress' AND turn IS NULL LIMIT $3
+WHERE account = $1 AND deleted IS NULL AND updated >= $2 AND state <> 'in_progress' AND turn IS NULL
+ORDER BY updated LIMIT $3
 """
 _MESSAGES = "SELECT message FROM parley.messages WHERE session_id = $1 AND turn = $2 ORDER BY position"
 _ADD = """
@@ -28,10 +31,16 @@ INSERT INTO parley.turn_words (session_id, turn, words)
 SELECT session_id, number, array_to_tsvector($3::text[]) FROM parley.turns WHERE session_id = $1 AND number = $2
 ON CONFLICT DO NOTHING
 """
-_PROGRESS = """
-INSERT INTO parley.index_progress VALUES ($1, $2) ON CONFLICT (account) DO UPDATE SET updated = excluded.updated
+# Not if an import has changed the progress since it was read.
+_ADVANCE = """
+INSERT INTO parley.index_progress AS known VALUES ($1, $2)
+ON CONFLICT (account) DO UPDATE SET updated = excluded.updated WHERE known.updated = $3
 """
-_RETURN = "UPDATE parley.index_progress SET updated = least(updated, $2) WHERE account = $1"
+# Every import changes the value, also if there is none or a lower one.
+_RETURN = """
+INSERT INTO parley.index_progress AS known VALUES ($1, -1)
+ON CONFLICT (account) DO UPDATE SET updated = least(known.updated, $2) - 1
+"""
 
 
 async def index(db: Connection, account: str, clock: Now) -> bool:
@@ -39,19 +48,20 @@ async def index(db: Connection, account: str, clock: Now) -> bool:
     # Before the turns are read: a turn that ends in between has a session that is read again next time.
     state = await db.fetchrow(_STATE, account, clock)
     assert state is not None  # noqa: S101 - for the type checker
-    pending = await db.fetch(_PENDING, account, state["since"], BATCH_TURNS + 1)
-    size = count = 0
-    for session_id, number in pending[:BATCH_TURNS]:
+    now, progress, running = state
+    since = progress if progress is not None and progress <= now else 0.0
+    until = min(now - SLACK_SECONDS, now if running is None else running)
+    pending = await db.fetch(_PENDING, account, since, BATCH_TURNS + 1)
+    size, count, latest = 0, 0, since
+    for session_id, number, updated in pending[:BATCH_TURNS]:
         stored = [row["message"] for row in await db.fetch(_MESSAGES, session_id, number)]
         await db.execute(_ADD, session_id, number, await offload(_document, account, stored))
-        size, count = size + sum(map(len, stored)), count + 1
+        size, count, latest = size + sum(map(len, stored)), count + 1, updated
         if size > BATCH_BYTES:
             break
-    if count < len(pending):
-        return False
-    until = state["now"] if state["running"] is None else state["running"]
-    await db.execute(_PROGRESS, account, min(state["now"] - SLACK_SECONDS, until))
-    return True
+    is_last = count == len(pending)
+    await db.execute(_ADVANCE, account, until if is_last else min(until, latest), progress)
+    return is_last
 
 
 async def include(db: Connection, account: str, updated: float) -> None:

@@ -11,12 +11,12 @@ from parley.stores.indexing import BATCH_BYTES, BATCH_TURNS, SLACK_SECONDS
 from parley.stores.sqlite.rows import column, rows
 from parley.v1.message_pb2 import Message
 
-_SINCE = "SELECT updated FROM index_progress WHERE account = ? AND updated <= ?"
+_PROGRESS = "SELECT updated FROM index_progress WHERE account = ?"
 _PENDING = """
-SELECT turns.session_id, number FROM sessions CROSS JOIN turns ON turns.session_id = sessions.id
+SELECT turns.session_id, number, updated FROM sessions CROSS JOIN turns ON turns.session_id = sessions.id
 WHERE account = ? AND deleted IS NULL AND updated >= ? AND state != 'in_progress' AND NOT EXISTS (
   SELECT 1 FROM indexed_turns WHERE indexed_turns.session_id = turns.session_id AND turn = number
-) LIMIT ?
+) ORDER BY updated LIMIT ?
 """
 _MESSAGES = "SELECT message FROM messages WHERE session_id = ? AND turn = ? ORDER BY position"
 _ADD = """
@@ -24,9 +24,18 @@ INSERT INTO indexed_turns (session_id, turn) SELECT session_id, number FROM turn
 ON CONFLICT DO NOTHING RETURNING id
 """
 _ADD_WORDS = "INSERT INTO turn_words (rowid, words) VALUES (?, ?)"
-_RUNNING = "SELECT min(updated) FROM sessions WHERE account = ? AND lease_expires IS NOT NULL AND deleted IS NULL"
-_PROGRESS = "INSERT INTO index_progress VALUES (?, ?) ON CONFLICT DO UPDATE SET updated = excluded.updated"
-_RETURN = "UPDATE index_progress SET updated = min(updated, ?) WHERE account = ?"
+# Leased sessions are few; SQLite would read all by their age.
+_RUNNING = """
+SELECT min(updated) FROM sessions INDEXED BY sessions_leased
+WHERE account = ? AND lease_expires IS NOT NULL AND deleted IS NULL
+"""
+# Not if an import has changed the progress since it was read.
+_ADVANCE = """
+INSERT INTO index_progress VALUES (?, ?)
+ON CONFLICT DO UPDATE SET updated = excluded.updated WHERE index_progress.updated = ?
+"""
+# Every import changes the value, also if there is none or a lower one.
+_RETURN = "INSERT INTO index_progress VALUES (?, -1) ON CONFLICT DO UPDATE SET updated = min(updated, ?) - 1"
 
 
 class Unindexed(NamedTuple):
@@ -36,11 +45,13 @@ class Unindexed(NamedTuple):
         documents: The session, the number and the words of each turn.
         is_last: Whether no others remain.
         until: The time up to which all are indexed afterwards.
+        progress: The stored progress before; None for none.
     """
 
     documents: list[tuple[str, int, str]]
     is_last: bool
     until: float
+    progress: float | None
 
 
 def read_unindexed(db: apsw.Connection, account: str, now: float) -> Unindexed:
@@ -51,20 +62,23 @@ def read_unindexed(db: apsw.Connection, account: str, now: float) -> Unindexed:
         account: The account.
         now: The wall clock. A progress later than that, before a step of the clock, is ignored.
     """
-    since = max(column(db, _SINCE, (account, now)), default=0.0)
+    progress = next(iter(column(db, _PROGRESS, (account,))), None)
+    since = progress if progress is not None and progress <= now else 0.0
     # Before the turns are read: a turn that ends in between has a session that is read again next time.
     running = column(db, _RUNNING, (account,))[0]
     pending = rows(db, _PENDING, (account, since, BATCH_TURNS + 1))
     documents: list[tuple[str, int, str]] = []
-    size = 0
-    for session_id, number in pending[:BATCH_TURNS]:
+    size, latest = 0, since
+    until = min(now - SLACK_SECONDS, now if running is None else running)
+    for session_id, number, updated in pending[:BATCH_TURNS]:
         stored = column(db, _MESSAGES, (session_id, number))
         documents.append((session_id, number, " ".join(search.document(account, map(Message.FromString, stored)))))
         size += sum(map(len, stored))
+        latest = updated
         if size > BATCH_BYTES:
             break
-    until = min(now - SLACK_SECONDS, now if running is None else running)
-    return Unindexed(documents, len(documents) == len(pending), until)
+    is_last = len(documents) == len(pending)
+    return Unindexed(documents, is_last, until if is_last else min(until, latest), progress)
 
 
 def add(db: apsw.Connection, account: str, found: Unindexed) -> None:
@@ -72,13 +86,12 @@ def add(db: apsw.Connection, account: str, found: Unindexed) -> None:
     for session_id, number, words in found.documents:
         for row_id in column(db, _ADD, (session_id, number)):
             db.execute(_ADD_WORDS, (row_id, words))
-    if found.is_last:
-        db.execute(_PROGRESS, (account, found.until))
+    db.execute(_ADVANCE, (account, found.until, found.progress))
 
 
 def include(db: apsw.Connection, account: str, updated: float) -> None:
     """Has the next search look at sessions whose latest turn began at that time, because one has been imported."""
-    db.execute(_RETURN, (updated, account))
+    db.execute(_RETURN, (account, updated))
 
 
 def match(words: Sequence[Word]) -> str:
