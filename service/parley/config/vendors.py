@@ -30,7 +30,8 @@ def apply_vendor(value: object) -> object:
     if not isinstance(value, dict):
         return value
     if value.get("vendor") is None:
-        _check_spelling(value)
+        if "kind" not in value:
+            _check_spelling("vendor", value)
         return value
     name = value["vendor"]
     vendor = VENDORS.get(name) if isinstance(name, str) else None
@@ -53,14 +54,12 @@ def _suggestion(name: str) -> str:
     return f'did you mean "{nearest[0]}"?' if nearest else f"use one of: {', '.join(VENDORS)}"
 
 
-def _check_spelling(value: Mapping[Any, Any]) -> None:
-    """Rejects a backend without a kind that has a field whose name is almost `vendor`."""
-    if "kind" in value:
-        return
+def _check_spelling(field: str, value: Mapping[Any, Any]) -> None:
+    """Rejects a backend that lacks a field, and has one whose name is almost the same."""
     from difflib import get_close_matches
 
-    if near := get_close_matches("vendor", [name for name in map(str, value) if name != "vendor"], 1, 0.8):
-        raise ValueError(f'{near[0]}: is unknown; did you mean "vendor"?')
+    if near := get_close_matches(field, [name for name in map(str, value) if name != field], 1, 0.8):
+        raise ValueError(f'{near[0]}: is unknown; did you mean "{field}"?')
 
 
 def _check_key(name: str, vendor: Vendor, value: Mapping[Any, Any]) -> None:
@@ -69,6 +68,7 @@ def _check_key(name: str, vendor: Vendor, value: Mapping[Any, Any]) -> None:
     leads_elsewhere = address is not None and not vendor.has_host(_host(str(address)))
     credentials = ("api_key", "api_keys", "headers", "query", "client_certificate")
     if vendor.key and not leads_elsewhere and all(value.get(one) is None for one in credentials):
+        _check_spelling("api_key", value)
         raise ValueError(f'api_key: is required for {name}; set it, for example to "${{{vendor.key}}}"')
 
 
@@ -76,6 +76,7 @@ def _check_address(name: str, vendor: Vendor, value: Mapping[Any, Any]) -> None:
     """Rejects a backend without an address, or whose address has the beginning of the preset's path already."""
     address = value.get("base_url")
     if address is None and "base_url" not in vendor.preset:
+        _check_spelling("base_url", value)
         raise ValueError(f'base_url: is required for {name}; set it, for example to "{vendor.example}"')
     beginning = "/".join(str(vendor.preset.get("path", "")).split("/")[:2])
     if beginning and "path" not in value and beginning in str(address).partition("://")[2]:
