@@ -29,6 +29,7 @@ ANY_LLM = "kind: any_llm, provider: mistral"
         ("vendor: 5", "vendor: is unknown; use one of: openai, azure, "),
         ("vender: groq, api_key: k", 'vender: is unknown; did you mean "vendor"?'),
         ("vendor: groq", 'api_key: is required for groq; set it, for example to "${GROQ_API_KEY}"'),
+        ("vendor: groq, api_keys: null", "api_key: is required for groq; set it"),
         ("vendor: groq, apikey: secret", 'apikey: is unknown; did you mean "api_key"?'),
         ("vendor: azure, api_key: k, baseurl: 'https://a.test'", 'baseurl: is unknown; did you mean "base_url"?'),
         ("vendor: groq, api_key: null", "api_key: is required for groq; set it"),

@@ -58,7 +58,8 @@ def _check_spelling(field: str, value: Mapping[Any, Any]) -> None:
     """Rejects a backend that lacks a field, and has one whose name is almost the same."""
     from difflib import get_close_matches
 
-    if near := get_close_matches(field, [name for name in map(str, value) if name != field], 1, 0.8):
+    names = [str(name) for name, given in value.items() if name != field and given is not None]
+    if near := get_close_matches(field, names, 1, 0.8):
         raise ValueError(f'{near[0]}: is unknown; did you mean "{field}"?')
 
 
