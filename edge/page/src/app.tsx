@@ -45,7 +45,7 @@ export function App() {
       <a class="skip" href="#main" onClick={skip}>
         {texts.skip}
       </a>
-      <Head view={view} isSignedIn={credential !== null} onSignOut={() => signOut(null)} />
+      <Head view={view} isSignedIn={credential !== null} hasDocs={settings?.docs ?? false} onSignOut={() => signOut(null)} />
       {credential ? (
         <main id="main" tabIndex={-1}>
           <h1 class="hidden">{texts.views[view]}</h1>
@@ -116,10 +116,11 @@ function useCredential() {
 interface HeadProps {
   view: View;
   isSignedIn: boolean;
+  hasDocs: boolean;
   onSignOut(): void;
 }
 
-function Head({ view, isSignedIn, onSignOut }: HeadProps) {
+function Head({ view, isSignedIn, hasDocs, onSignOut }: HeadProps) {
   return (
     <header class="head">
       <span class="name">{texts.name}</span>
@@ -133,6 +134,7 @@ function Head({ view, isSignedIn, onSignOut }: HeadProps) {
         </nav>
       )}
       <span class="grow" />
+      {hasDocs && <a href="/docs/">{texts.docs}</a>}
       <ThemeButton />
       {isSignedIn && (
         <button type="button" class="quiet" onClick={onSignOut}>

@@ -18,6 +18,7 @@ export const texts = {
   views: { playground: "Playground", sessions: "Sessions" },
   skip: "Skip to the content",
   loading: "Loading…",
+  docs: "Docs",
   close: "Close",
   signOut: "Sign out",
   theme: {

@@ -76,7 +76,7 @@ def render(
         if listener["name"] not in _ADMIN:
             _apply_settings(listener, settings)
         if listener["name"] == "http" and settings.page:
-            edge_page.add_routes(_manager(listener), edge_dir(), settings.sign_in, grpc[1])
+            edge_page.add_routes(_manager(listener), edge_dir(), settings, grpc[1])
         if "address" in listener:
             _apply_connection(listener, settings, endpoints.parent)
     _apply_endpoints(resources["clusters"], endpoints)

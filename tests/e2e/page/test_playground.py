@@ -56,6 +56,7 @@ def test_a_wrong_key_is_refused_and_a_right_one_opens_the_playground(visitor: Vi
     visitor.fails = True
     page = visitor.page
     page.goto(visitor.parley.http)
+    expect(page.get_by_role("link", name="Docs")).to_have_attribute("href", "/docs/")
     page.get_by_label("API key").fill("sk-" + "x" * 43)
     page.get_by_role("button", name="Use this key").click()
     expect(page.get_by_role("alert")).to_contain_text("does not accept this key")

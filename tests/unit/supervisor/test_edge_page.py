@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from parley.supervisor import edge_page
-from parley.supervisor.edge_settings import SignIn, parse_sign_in
+from parley.supervisor.edge_settings import EdgeSettings, SignIn, parse_sign_in
 
 LAST = {"match": {"prefix": "/"}, "direct_response": {"status": 404}}
 
@@ -26,7 +26,8 @@ def routes(edge_dir: Path, *sign_in: SignIn, grpc_port: int = 50051) -> dict[str
     """Returns the routes of the second of two hosts by path, with `other ` before that of other methods."""
     shared = [LAST]
     hosts: list[dict[str, Any]] = [{"routes": shared}, {"routes": shared}]
-    edge_page.add_routes({"route_config": {"virtual_hosts": hosts}}, edge_dir, sign_in, grpc_port)
+    settings = EdgeSettings(sign_in=sign_in)
+    edge_page.add_routes({"route_config": {"virtual_hosts": hosts}}, edge_dir, settings, grpc_port)
     assert hosts[0] == hosts[1]
     *found, last = hosts[1]["routes"]
     assert LAST == last
@@ -73,11 +74,11 @@ def test_the_policy_names_this_server_and_the_issuers(edge_dir: Path) -> None:
 
 
 def test_the_settings_tell_how_to_sign_in(edge_dir: Path) -> None:
-    """The settings have the port of gRPC, and each issuer with the client of the page."""
+    """The settings have the port of gRPC, whether there are docs, and each issuer with the client of the page."""
     issuer = SignIn("https://login.example.com", "page", ("openid",), True, (("audience", "a"),))
     body = routes(edge_dir, issuer, grpc_port=7)["/page/settings.json"]["direct_response"]["body"]["inline_string"]
     shown = {"issuer": "https://login.example.com", "client_id": "page", "scopes": ["openid"], "id_token": True}
-    assert {"grpc_port": 7, "sign_in": [shown | {"parameters": {"audience": "a"}}]} == json.loads(body)
+    assert {"grpc_port": 7, "docs": True, "sign_in": [shown | {"parameters": {"audience": "a"}}]} == json.loads(body)
 
 
 def test_an_issuer_is_given_with_its_client() -> None:

@@ -143,5 +143,7 @@ export interface SignIn {
 /** What the edge tells the page about this server. */
 export interface Settings {
   grpc_port: number;
+  /** Whether the documentation is at `/docs/`. */
+  docs?: boolean;
   sign_in: SignIn[];
 }
