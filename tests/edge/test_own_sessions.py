@@ -6,6 +6,7 @@ import aiohttp
 import pytest
 from google.api.httpbody_pb2 import HttpBody
 from google.protobuf.json_format import ParseDict
+from yarl import URL
 
 from parley.v1 import sessions_pb2 as messages
 from tests.edge.worker import Worker
@@ -41,6 +42,14 @@ async def test_search_reaches_the_service(client: aiohttp.ClientSession, worker:
     async with client.get("/api/v1/sessions?query=refund+order&labels=team%3Dblue&labels=open") as response:
         assert 200 == response.status
     assert messages.ListSessionsRequest(query="refund order", labels=["team=blue", "open"]) == worker.request
+
+
+async def test_a_plus_is_a_space_in_queries_only(client: aiohttp.ClientSession, worker: Worker) -> None:
+    """A plus in a path is part of the id, and an encoded one in a query is a plus."""
+    async with client.get(URL("/api/v1/sessions/a+b", encoded=True)) as response:
+        assert (200, "a+b") == (response.status, worker.request.session_id)
+    async with client.get(URL("/api/v1/sessions?query=c%2B%2B+code", encoded=True)) as response:
+        assert (200, "c++ code") == (response.status, worker.request.query)
 
 
 @pytest.mark.parametrize("text", ["By phone", _LARGE])

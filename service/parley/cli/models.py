@@ -44,7 +44,7 @@ def models(*, config: ConfigOption = None, as_json: JsonOption = False) -> None:
             row["id"],
             "\n".join(target["backend"] for target in row["targets"]),
             "\n".join(target["model"] or "-" for target in row["targets"]),
-            row["sessions"],
+            f"{row['sessions']}{', own ids' if row['session_ids'] == 'caller' else ''}",
             _known(row["metadata"]),
             "\n".join(_aliases(row)) or "-",
         )
@@ -93,6 +93,7 @@ def _rows(config: Config) -> list[dict[str, Any]]:
             "id": model.id,
             "default": model.id == config.default_model,
             "sessions": model.sessions.mode,
+            "session_ids": model.sessions.ids,
             "aliases": {alias.id: alias.retires and str(alias.retires) for alias in model.aliases},
             "retired_aliases": [alias.id for alias in model.aliases if alias.is_retired],
             "metadata": {name: value for name, value in asdict(_metadata(config, model)).items() if value is not None},

@@ -159,14 +159,15 @@ def test_models_lists_models(tmp_path: Path) -> None:
     file = tmp_path / "parley.yaml"
     file.write_text(
         "backends: {a: {kind: llama_cpp}, b: {kind: openai, base_url: 'http://b/v1', api_key: secret-word}}\n"
-        "models: [{id: one, targets: [{backend: a}, {backend: b, model: gpt}]}, {id: '[two]', targets: [{backend: b}],"
+        "models: [{id: one, targets: [{backend: a}, {backend: b, model: gpt}], sessions: {ids: caller}},"
+        " {id: '[two]', targets: [{backend: b}],"
         " sessions: off, metadata: {context_length: 128k, modalities: [text, image], tools: false},"
         " aliases: [{id: old, retires: 2999-01-31}, {id: gone, retires: 2020-01-31}, {id: other}]}]\n"
         "default_model: one\n"
     )
     table, data = run_here("models", "--config", str(file)), run_here("models", "--json", PARLEY_CONFIG=str(file))
     assert (0, 0) == (table.returncode, data.returncode)
-    assert ["*", "one", "a", "-", "auto", "-", "-"] == table.stdout.splitlines()[1].split()
+    assert ["*", "one", "a", "-", "auto,", "own", "ids", "-", "-"] == table.stdout.splitlines()[1].split()
     assert "[two] b - off context length 128000, text, image, no tools old until 2999-01-31" == " ".join(
         table.stdout.splitlines()[3].split()
     )
@@ -178,6 +179,7 @@ def test_models_lists_models(tmp_path: Path) -> None:
         one["sessions"],
         [target["backend"] for target in one["targets"]],
     )
+    assert ("caller", "generated") == (one["session_ids"], two["session_ids"])
     assert ("[two]", False, "off") == (two["id"], two["default"], two["sessions"])
     assert ({"old": "2999-01-31", "gone": "2020-01-31", "other": None}, 128_000) == (
         two["aliases"],
