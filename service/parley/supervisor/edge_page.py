@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from parley.supervisor.edge_settings import EdgeSettings, SignIn
+from parley.supervisor.edge_settings import SignIn
 
 FOLDER = "page/built"
 """The folder of the files, in the folder of `envoy.yaml`."""
@@ -35,16 +35,19 @@ _POLICY = (
 _READ = {"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}
 
 
-def add_routes(manager: dict[str, Any], edge_dir: Path, settings: EdgeSettings, grpc_port: int) -> None:
+def add_routes(
+    manager: dict[str, Any], edge_dir: Path, sign_in: Sequence[SignIn], *, grpc_port: int, docs: bool
+) -> None:
     """Adds the routes of the page to each virtual host of REST, before the last route, which is that of unknown paths.
 
     Args:
         manager: The connection manager of the REST listener.
         edge_dir: The folder of `envoy.yaml`.
-        settings: The issuers at which the page offers sign-in, and whether the documentation is served.
+        sign_in: The issuers at which the page offers sign-in.
         grpc_port: The port of the gRPC listener, for examples; 0 if it is not known.
+        docs: Whether the documentation is at `/docs/`.
     """
-    routes = [*_files(edge_dir / FOLDER, _policy(settings.sign_in)), _settings(settings, grpc_port)]
+    routes = [*_files(edge_dir / FOLDER, _policy(sign_in)), _settings(sign_in, grpc_port, docs=docs)]
     routes += [_other_methods(route["match"]["path"]) for route in routes]
     for host in manager["route_config"]["virtual_hosts"]:
         host["routes"] = [*host["routes"][:-1], *routes, host["routes"][-1]]
@@ -75,10 +78,10 @@ def _files(folder: Path, policy: str) -> Iterator[dict[str, Any]]:
         yield _route(f"{_PREFIX}{file.stem}", file.stem, {"filename": f"{FOLDER}/{file.name}"}, headers)
 
 
-def _settings(settings: EdgeSettings, grpc_port: int) -> dict[str, Any]:
+def _settings(sign_in: Sequence[SignIn], grpc_port: int, *, docs: bool) -> dict[str, Any]:
     """Returns the route of what the page is to know."""
-    issuers = [_issuer(one) for one in settings.sign_in]
-    body = {"inline_string": json.dumps({"grpc_port": grpc_port, "docs": settings.site, "sign_in": issuers})}
+    issuers = [_issuer(one) for one in sign_in]
+    body = {"inline_string": json.dumps({"grpc_port": grpc_port, "docs": docs, "sign_in": issuers})}
     return _route(_SETTINGS, None, body, {"cache-control": _ASKED_AGAIN})
 
 

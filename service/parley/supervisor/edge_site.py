@@ -31,6 +31,11 @@ _EXTENSIONS = "type.googleapis.com/envoy.extensions"
 _HTTP2 = {"initial_stream_window_size": 65536}
 
 
+def is_built(edge_dir: Path) -> bool:
+    """Returns whether the site has been built in the folder of `envoy.yaml`."""
+    return (edge_dir / FOLDER / _INDEX).is_file()
+
+
 def add(config: dict[str, Any], edge_dir: Path) -> None:
     """Adds the site to a configuration of Envoy, if it has been built.
 
@@ -38,9 +43,9 @@ def add(config: dict[str, Any], edge_dir: Path) -> None:
         config: The configuration.
         edge_dir: The folder of `envoy.yaml`.
     """
-    index = edge_dir / FOLDER / _INDEX
-    if not index.is_file():
+    if not is_built(edge_dir):
         return
+    index = edge_dir / FOLDER / _INDEX
     resources = config["static_resources"]
     for listener in resources["listeners"]:
         if listener["name"] == "http":

@@ -67,6 +67,7 @@ def render(
     config["admin"]["address"]["pipe"]["path"] = str(admin)
     _apply_heap(config["overload_manager"], settings)
     resources = config["static_resources"]
+    docs = settings.site and edge_site.is_built(edge_dir())
     addresses = {"http": http, "grpc": grpc, "admin": settings.admin}
     for kind in ("listeners", "clusters"):
         resources[kind] = [part for part in resources[kind] if settings.admin or part["name"] not in _ADMIN]
@@ -76,7 +77,7 @@ def render(
         if listener["name"] not in _ADMIN:
             _apply_settings(listener, settings)
         if listener["name"] == "http" and settings.page:
-            edge_page.add_routes(_manager(listener), edge_dir(), settings, grpc[1])
+            edge_page.add_routes(_manager(listener), edge_dir(), settings.sign_in, grpc_port=grpc[1], docs=docs)
         if "address" in listener:
             _apply_connection(listener, settings, endpoints.parent)
     _apply_endpoints(resources["clusters"], endpoints)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from parley.supervisor import edge_page
-from parley.supervisor.edge_settings import EdgeSettings, SignIn, parse_sign_in
+from parley.supervisor.edge_settings import SignIn, parse_sign_in
 
 LAST = {"match": {"prefix": "/"}, "direct_response": {"status": 404}}
 
@@ -26,8 +26,8 @@ def routes(edge_dir: Path, *sign_in: SignIn, grpc_port: int = 50051) -> dict[str
     """Returns the routes of the second of two hosts by path, with `other ` before that of other methods."""
     shared = [LAST]
     hosts: list[dict[str, Any]] = [{"routes": shared}, {"routes": shared}]
-    settings = EdgeSettings(sign_in=sign_in)
-    edge_page.add_routes({"route_config": {"virtual_hosts": hosts}}, edge_dir, settings, grpc_port)
+    manager = {"route_config": {"virtual_hosts": hosts}}
+    edge_page.add_routes(manager, edge_dir, sign_in, grpc_port=grpc_port, docs=True)
     assert hosts[0] == hosts[1]
     *found, last = hosts[1]["routes"]
     assert LAST == last
