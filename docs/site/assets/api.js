@@ -20,6 +20,13 @@
     },
   });
 
+  // A key may be entered as it is; the API document describes the whole header.
+  const withScheme = (request) => {
+    const credential = request.headers.Authorization;
+    if (credential && !credential.includes(" ")) request.headers.Authorization = `Bearer ${credential}`;
+    return request;
+  };
+
   SwaggerUIBundle({
     url: place.dataset.document,
     domNode: place,
@@ -29,6 +36,7 @@
     tryItOutEnabled: true,
     persistAuthorization: false,
     validatorUrl: null,
+    requestInterceptor: withScheme,
     syntaxHighlight: { activated: false }, // its colours have too little contrast
     plugins: [layout],
     presets: [SwaggerUIBundle.presets.apis],
