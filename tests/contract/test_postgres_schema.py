@@ -7,7 +7,7 @@ import re
 import pytest
 
 from parley.core.errors import StoreMisconfigured, StoreUnavailable
-from parley.core.ports import TurnEnd, Window
+from parley.core.ports import SessionFilter, TurnEnd, Window
 from parley.stores.migrations import migrations
 from parley.stores.postgres import PostgresStore, turn_statements, upgrade
 from parley.stores.postgres import sessions as session_statements
@@ -245,6 +245,22 @@ class TestCost:
                     explain = f"SET enable_seqscan = off; EXPLAIN (GENERIC_PLAN) {statement}"
                     plan = postgres_server.sql(explain, "parley")
                     assert [] == re.findall(r"Seq Scan on (?:sessions|turns|messages|claims)", plan), (name, plan)
+
+    async def test_a_search_reads_the_index_of_words(self, postgres_server: Server, postgres_url: str) -> None:
+        """A search does not read the words of all accounts, which the planner takes for cheap."""
+        store = await PostgresStore.open(postgres_url)
+        await converse(store, "s", "apple", "a", new=True)
+        assert await store.index_sessions("ada")
+        scans = "SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'turn_words_by_word'"
+        for _ in range(600):  # the server counts with a delay
+            listed, _ = await store.list_sessions("ada", SessionFilter(query="apple"), page_size=9, page_token=None)
+            if postgres_server.sql(scans, "parley") != "0":
+                break
+            await asyncio.sleep(0.1)
+        else:
+            pytest.fail("no search used the index")
+        assert 1 == len(listed)
+        await store.close()
 
     async def test_a_long_sessions_window(self, postgres_url: str) -> None:
         """A turn reads only the sizes of the turns within its window, in two round trips."""
