@@ -245,7 +245,7 @@ def test_ctrl_c_cancels_an_answer_and_ctrl_d_exits(talkative: Worker) -> None:
         screen.shows("again")
         screen.shows("> ", 4)
         screen.press("\x04")
-        screen.shows("To go on: parley chat --session 0")
+        screen.shows("To go on: parley chat --model kept --session 0")
         assert 0 == screen.process.wait(PATIENCE)
     assert ["one", "Hello", "three"] == sent(talkative)[-1]
 

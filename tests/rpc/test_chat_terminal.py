@@ -138,8 +138,8 @@ def sent(worker: Worker, call: int = -1) -> list[Any]:
 def test_a_conversation(echo: Worker, tmp_path: Path) -> None:
     """The model is named, Markdown is drawn and wrapped at words, lines of a paste are one turn, Ctrl-D leaves."""
     with terminal(echo, tmp_path) as screen:
-        screen.shows("the default model of the service, a new session")
-        screen.is_at(">")
+        screen.shows("kept, a new session")
+        screen.is_at("kept>")
         screen.enter("one")
         words = " and more words" * 4
         assert ["kept", f"You: one{words} and more", "words and more words."] == screen.lines[-4:-1]
@@ -152,7 +152,7 @@ def test_a_conversation(echo: Worker, tmp_path: Path) -> None:
         screen.shows("You: third/fourth/fifth")
         screen.is_at("kept>")
         screen.press(CTRL_D)
-        screen.shows("To go on: parley chat --session 0")
+        screen.shows("To go on: parley chat --model kept --session 0")
         assert 0 == screen.process.wait(PATIENCE)
     assert ["one", "first\nsecond", "third\nfourth\nfifth"] == sent(echo)[::2]
     file = tmp_path / "state" / "parley" / "chat-history"

@@ -180,6 +180,7 @@ def test_models(client: Any) -> None:
     """Models are listed and read."""
     assert "kept" in [model.id for model in client.models.list()]
     assert "scripted" == client.models.get("kept").owned_by
+    assert "kept" == client.models.get("").id, "the default model"
 
 
 def test_usage(worker: Worker, connect: Connect) -> None:

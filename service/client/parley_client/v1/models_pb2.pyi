@@ -301,7 +301,7 @@ class GetModelRequest(_message.Message):
 
     MODEL_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """The model's id. Required."""
+    """The model's id. Empty, which only gRPC can send: the default model."""
     def __init__(
         self,
         *,

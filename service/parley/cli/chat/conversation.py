@@ -1,11 +1,12 @@
 """The state of a conversation: its model, its session, and what is sent with the next question."""
 
 from collections.abc import Generator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from parley.cli.shared.interrupts import Interrupts
-from parley_client import Client, Completion
+from parley_client import Client, Completion, InvalidRequestError, NotFoundError
 from parley_client.v1.chat_completions_pb2 import ChatCompletionChunk
 from parley_client.v1.sessions_pb2 import Session
 
@@ -76,6 +77,12 @@ class Conversation:
         self.system, self.history, self.question, self.answer = None, [], None, None
         self.is_stored, self.is_loaded = True, False
         return found
+
+    def find_default_model(self) -> None:
+        """Sets the model to the service's default if none is set; it stays unset where there is no default."""
+        if self.model is None:
+            with suppress(InvalidRequestError, NotFoundError):
+                self.model = self.side.models.get("").id
 
     def name_after(self, question: Any) -> None:
         """Gives the session the beginning of a question as its title. Raises ParleyError."""

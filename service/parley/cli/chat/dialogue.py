@@ -69,9 +69,10 @@ class Dialogue:
         conversation = self._conversation
         try:
             ids = list(self._commands.model_ids())
+            found = None if conversation.session is None else conversation.attach(conversation.session)
+            conversation.find_default_model()
             if conversation.model is None and len(ids) == 1:
                 conversation.model = ids[0]
-            found = None if conversation.session is None else conversation.attach(conversation.session)
         except ParleyError as error:
             conversation.interrupts.raise_pending()
             if error.code.name != _DENIED:  # a key for completions only

@@ -34,7 +34,7 @@ class ModelsServicer(services.ModelsServicer):
         request: messages.GetModelRequest,
         context: Context,
     ) -> messages.Model:
-        """Reads one model, or a wildcard that is listed because none of its names is known."""
+        """Reads one model, the default one, or a wildcard that is listed because none of its names is known."""
         listed = self._router.models(caller()) if request.model.endswith(config.WILDCARD) else ()
         found = next((model for model in listed if model.id == request.model), None)
         return self._model(found or self._router.model(caller(), request.model))
