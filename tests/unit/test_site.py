@@ -164,3 +164,11 @@ def test_the_site_stays_small(site: Path) -> None:
     sizes = [path.stat().st_size for path in site.rglob("*") if path.is_file()]
     assert BUDGET > sum(sizes)
     assert LARGEST > max(sizes)
+
+
+def test_the_lock_names_the_version_of_swagger_ui() -> None:
+    """The bill of materials has the version of Swagger UI that is served."""
+    vendor = pages.ROOT / "docs" / "site" / "vendor"
+    [entry] = json.loads((vendor / "package-lock.json").read_text())["packages"].values()
+    script = gzip.decompress((vendor / "swagger-ui-bundle.js.gz").read_bytes()).decode()
+    assert f'"{entry["version"]}"' in script
