@@ -45,8 +45,6 @@ AND (position($11::text IN folded_title) > 0 OR id IN (
   SELECT session_id FROM parley.turn_words WHERE words @@ $10::text::tsquery
 ))
 """)
-# The planner does not count that the words of a turn are long and compressed, and would read those of all accounts.
-_BY_INDEX = "SET LOCAL enable_seqscan = off"
 _FOR_UPDATE = "SELECT title, labels FROM parley.sessions WHERE id = $1 AND account = $2 AND deleted IS NULL FOR UPDATE"
 _UPDATE = f"UPDATE parley.sessions SET title = $2, labels = $3, folded_title = $4 WHERE id = $1 RETURNING {_FIELDS}"
 # One statement reads one snapshot: between two statements, a turn could end after its request messages were read.
@@ -159,9 +157,7 @@ async def list_sessions(
         found = await db.fetch(_SESSIONS, *values)
     else:
         words = search.match(query_words(account, chosen.query))
-        async with db.transaction():
-            await db.execute(_BY_INDEX)
-            found = await db.fetch(_SEARCH, *values, words, title_part(chosen.query))
+        found = await db.fetch(_SEARCH, *values, words, title_part(chosen.query))
     page = found[:page_size]
     token = paging.encode(page[-1]["updated"], page[-1]["id"]) if len(found) > page_size else None
     return [records.session(row) for row in page], token
