@@ -31,13 +31,13 @@ HELD_UP = 2.0  # seconds: several intervals of the model server's health checks
 QUESTION = "What is the capital of France?"
 
 
-def test_the_first_run_prints_a_line_that_works_when_pasted(tmp_path: Path) -> None:
-    """Without a configuration the built-in model answers the printed curl line; the second run creates no key."""
+def test_the_first_run_prints_a_call_that_works_when_pasted(tmp_path: Path) -> None:
+    """Without a configuration the built-in model answers the printed curl call; the second run creates no key."""
     with started(folder=tmp_path) as parley:
-        lines = [line for line in parley.output.splitlines() if line.startswith("curl ")]
-        assert 1 == len(lines)
-        assert QUESTION in lines[0]
-        done = subprocess.run(["bash", "-c", lines[0]], capture_output=True, text=True, check=True)
+        assert 1 == parley.output.count("\ncurl ")
+        call = parley.output[parley.output.index("\ncurl ") : parley.output.index("\n\nCtrl-C")]
+        assert QUESTION in call
+        done = subprocess.run(["bash", "-c", call], capture_output=True, text=True, check=True)
         assert "Paris" in json.loads(done.stdout)["choices"][0]["message"]["content"]
         assert f"REST  {parley.http}" in parley.output
         assert f"gRPC  {parley.grpc}" in parley.output

@@ -52,9 +52,15 @@ def doctor(  # noqa: PLR0913 - the command's options
     _print(findings, as_json=json)
 
 
+def _run_dir(folder: Path) -> Path:
+    """Returns the run folder without its link, whose path can be too long for the sockets in it."""
+    found = folder / "run"
+    return found.readlink() if found.is_symlink() else found
+
+
 async def _with_config(config: Config, folder: Path, *, calls: bool, runs: bool) -> list[Finding]:
     """Returns the findings that need the configuration."""
-    run_dir = folder / "run" if runs else None
+    run_dir = _run_dir(folder) if runs else None
     called = await backends.check(config, run_dir) if calls else list(backends.skipped(config))
     return [*called, *await store.check(config, folder), *await clocks.check(config, folder, calls=calls)]
 
