@@ -47,19 +47,20 @@ class Slot:
         self.serves = True
 
     async def kill(self) -> None:
-        """Kills the parent, which would start another worker, and the worker, without a graceful stop."""
+        """Kills the parent, which would start another worker, and its children, without a graceful stop."""
         assert self.process is not None
         self.serves = False
-        for pid in self.worker_pids():
+        for pid in processes.children(self.process.pid):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.kill()
         await self.process.wait()
 
     def worker_pids(self) -> list[int]:
-        """Returns the ids of the serving processes."""
+        """Returns the ids of the serving processes, without the preparation, which can end after the first calls."""
         assert self.process is not None
-        return list(processes.children(self.process.pid))
+        children = processes.children(self.process.pid)
+        return [pid for pid, line in children.items() if "parley.supervisor.worker" in line]
 
     async def stop(self) -> None:
         """Stops the worker gracefully."""
