@@ -72,12 +72,13 @@ class PatternGuard:
     def _find(self, unit: Unit, *, is_last: bool) -> Iterator[_Found]:
         """Yields what the expressions find, joined where it overlaps, in code points."""
         data = unit.text.encode()
-        found = sorted(
+        matches = (
             _Found(*_bounds(match), pattern)
             for pattern in self._patterns
             if not (pattern.is_beginning and is_last)
             for match in pattern.expression.finditer(data)
         )
+        found = sorted(matches, key=lambda one: (one.start, one.end))  # expressions have no order
         joined = [one for one in _joined(found) if one.start < one.end]
         return iter(joined) if len(data) == len(unit.text) else _in_code_points(data, joined)
 

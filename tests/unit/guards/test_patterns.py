@@ -97,6 +97,14 @@ def test_a_long_secret_is_found_in_a_stream(secret: str) -> None:
     assert "Take [x] and go." == "".join(one.delta.content for one in passed)
 
 
+def test_a_token_is_found_wherever_a_window_ends() -> None:
+    """A window that ends inside of a secret is redacted from the secret's beginning, at each length of the window."""
+    guard = PatternGuard(Guard(secrets=True))
+    for length in range(24, len(JWT)):
+        request = CheckRequest(units=[Unit(text=JWT[:length])])
+        assert [(0, length)] == [(one.start, one.end) for one in asyncio.run(guard.check(request)).redact.spans]
+
+
 def test_expressions_that_python_would_not_finish_take_no_time() -> None:
     """An expression that backtracks exponentially in Python's engine takes time in proportion to the text."""
     guard = PatternGuard(Guard(patterns=["(a+)+b", "(x|xx)+y"]))

@@ -1,6 +1,7 @@
 """Images of a question, named by their paths."""
 
 import base64
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -62,14 +63,18 @@ def find_images(text: str) -> tuple[str, list[Path]]:
     def replace(found: re.Match[str]) -> str:
         word = found[0]
         bare = word.rstrip(_AFTER)
-        path = Path(_unquoted(bare.removeprefix("@"))).expanduser()
-        is_named = bare.startswith("@") or (bare.lstrip("\"'").startswith(_STARTS) and path.is_file())
-        if not (is_named and _SUFFIX.search(path.name)):
+        path = Path(os.path.expanduser(_unquoted(bare.removeprefix("@"))))  # noqa: PTH111 - pathlib raises for unknown users
+        if not (_SUFFIX.search(path.name) and (bare.startswith("@") or _exists(bare, path))):
             return word
         paths.append(path)
         return path.name + word[len(bare) :]
 
     return (text, []) if "\n" in text else (_WORD.sub(replace, text), paths)
+
+
+def _exists(word: str, path: Path) -> bool:
+    """Returns whether a word is a path of a file; false also where a folder on the way cannot be read."""
+    return word.lstrip("\"'").startswith(_STARTS) and os.path.isfile(path)  # noqa: PTH113 - pathlib raises
 
 
 def _unquoted(word: str) -> str:

@@ -30,6 +30,9 @@ def test_a_path_names_an_image(photo: Path, form: str) -> None:
     [
         "Is @ada there?",
         "Look at /nowhere/photo.png",
+        "It costs ~5 euros, see ~5/photo.png",
+        "/" + "a" * 300 + ".png",
+        "/" + "a/" * 5000 + "photo.png",
         "photo.png",
         "Read /etc/hosts",
         "An e-mail to ada@host.png",
