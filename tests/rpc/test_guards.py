@@ -47,7 +47,7 @@ guards:
   keys: {{secrets: true, action: refuse}}
 default_guards: [closed]
 models:
-  - {{id: kept, targets: [{{backend: scripted}}]}}
+  - {{id: kept, targets: [{{backend: scripted}}], aliases: [{{id: kept-before, retires: 2020-01-31}}]}}
   - {{id: open, targets: [{{backend: scripted}}], guards: [open], sessions: "off"}}
   - {{id: quick, targets: [{{backend: scripted}}], guards: [quick], sessions: "off"}}
   - {{id: quick-open, targets: [{{backend: scripted}}], guards: [quick-open], sessions: "off"}}
@@ -510,6 +510,14 @@ def test_messages_that_are_added_or_imported_are_checked(
     imported = ImportSessionsRequest(body=HttpBody(content_type="application/x-ndjson", data=body))
     sessions.ImportSessions(imported, metadata=ada)
     listed = sessions.ListSessionMessages(ListSessionMessagesRequest(session_id="imported"), metadata=ada).messages
+    assert ["the ***"] == [one.message.content.string_value for one in listed]
+    lines[0] |= {"id": "imported before", "model": "kept-before"}  # continued under the new id
+    sessions.ImportSessions(
+        ImportSessionsRequest(body=HttpBody(data="\n".join(map(json.dumps, lines)).encode())), metadata=ada
+    )
+    listed = sessions.ListSessionMessages(
+        ListSessionMessagesRequest(session_id="imported before"), metadata=ada
+    ).messages
     assert ["the ***"] == [one.message.content.string_value for one in listed]
     guard.decide = lambda _: refuse()
     assert "CONTENT_POLICY" == info(failure(sessions.AddSessionMessages, added, ada)).reason

@@ -116,9 +116,7 @@ class Server:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, handlers)
         self._keep_alive = KeepAlive(keep_alive_seconds)
         add_chat_completions(ChatCompletionsServicer(chat, self._keep_alive), handlers)
-        add_SessionsServicer_to_server(
-            SessionsServicer(store, chat.storage_limits, router.model, chat.guards), handlers
-        )
+        add_SessionsServicer_to_server(SessionsServicer(store, chat.storage_limits, router, chat.guards), handlers)
         add_ModelsServicer_to_server(ModelsServicer(router), handlers)
         add_UsageReportsServicer_to_server(UsageReportsServicer(store), handlers)
         add_IdentityServicer_to_server(IdentityServicer(auth), handlers)

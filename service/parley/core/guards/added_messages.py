@@ -17,7 +17,8 @@ class AddedMessages:
     Args:
         guards: The guards of every model.
         store: The store.
-        find_model: Returns the configuration of a model that the caller may use; raises ModelNotFound.
+        find_model: Returns the configuration of the model of a session, also after the retirement of an alias that the
+            session has; raises ModelNotFound.
         caller: The caller.
         request_id: The id of the call.
 

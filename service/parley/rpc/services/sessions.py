@@ -3,17 +3,18 @@
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from google.api.httpbody_pb2 import HttpBody
 from google.protobuf.message import Message
 
-from parley.config import Model
 from parley.core.errors import InvalidRequest, ModelNotFound
 from parley.core.messages.ids import canonical_session_id
 from parley.core.messages.ids import session_id as new_session_id
 from parley.core.messages.proto_json import dumps, from_message
 from parley.core.ports import Caller, Claim, SessionFilter, StorageLimits, Store
+from parley.core.routing.catalogue import ModelCatalogue
 from parley.core.sessions import access, account_export, account_import, export
 from parley.core.sessions.additions import Additions
 from parley.core.sessions.idempotency import KeyedWrites
@@ -45,14 +46,14 @@ class SessionsServicer(services.SessionsServicer):
         self,
         store: Store,
         storage_limits: Callable[[Caller], StorageLimits],
-        find_model: Callable[[Caller, str], Model],
+        catalogue: ModelCatalogue,
         guards: "ModelGuards | None" = None,
     ) -> None:
         self._store = store
-        self._find_model = find_model
         self._guards = guards
-        self._additions = Additions(store, find_model)
-        self._find_model = find_model
+        self._additions = Additions(store, catalogue.model)
+        self._find_model = catalogue.model
+        self._model_of_session = partial(catalogue.model, of_session=True)
         self._storage_limits = storage_limits
         self._keyed = KeyedWrites(store)
 
@@ -163,7 +164,7 @@ class SessionsServicer(services.SessionsServicer):
         storage = self._storage_limits(caller())
 
         async def write(claim: Claim | None) -> messages.AddSessionMessagesResponse:
-            async with guarded(self._guards, self._store, self._find_model) as check:
+            async with guarded(self._guards, self._store, self._model_of_session) as check:
                 return await self._additions.add(request, caller(), storage, claim, check)
 
         read = messages.AddSessionMessagesResponse.FromString
@@ -182,7 +183,7 @@ class SessionsServicer(services.SessionsServicer):
         """Adds the sessions of an export."""
         counts, lines = account_import.Counts(), request.body.data.splitlines()
         storage = self._storage_limits(caller())
-        async with guarded(self._guards, self._store, self._find_model) as check:
+        async with guarded(self._guards, self._store, self._model_of_session) as check:
             await account_import.import_sessions(self._store, caller(), lines, storage, counts, check)
         return messages.ImportSessionsResponse(imported=counts.imported, skipped=counts.skipped)
 
