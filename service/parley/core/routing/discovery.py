@@ -42,6 +42,7 @@ class Discovery:
         self._report = report
         self._clock = clock
         self._due = float("-inf")
+        self._failure: Exception | None = None
         self._task = PeriodicTask(f"the list of models of {name}", self.read, _POLL_SECONDS, _JITTER)
 
     def start(self) -> None:
@@ -53,11 +54,20 @@ class Discovery:
         await self._task.stop()
 
     async def read(self) -> None:
-        """Reads the list, unless the latest one is recent. Raises UpstreamError."""
-        if self._clock() < self._due:
-            return
+        """Reads the list, unless the latest one is recent. Raises UpstreamError, also in the pause after a failure."""
+        if self._clock() >= self._due:
+            await self._read()
+        if self._failure is not None:
+            raise self._failure.with_traceback(None)
+
+    async def _read(self) -> None:
         self._due = self._clock() + _RETRY_SECONDS
-        models = await self._backend.list_models()
+        try:
+            models = await self._backend.list_models()
+        except Exception as error:  # noqa: BLE001 - read() raises it
+            self._failure = error
+            return
+        self._failure = None
         self._due = self._clock() + _SECONDS
         self._report(self._name, models)
 
