@@ -58,7 +58,7 @@ class Discovery:
         if self._clock() >= self._due:
             await self._read()
         if self._failure is not None:
-            raise self._failure.with_traceback(None)
+            raise self._failure
 
     async def _read(self) -> None:
         self._due = self._clock() + _RETRY_SECONDS
