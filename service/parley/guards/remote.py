@@ -1,15 +1,11 @@
 """A guard that is a gRPC service."""
 
-import json
-import ssl
-from pathlib import Path
-from typing import Any
-
 import grpc
 from google.protobuf.message import DecodeError
 
-from parley.config import ConfigError, Guard
+from parley.config import Guard
 from parley.core.ports import GuardError
+from parley.grpc_channel import open_channel
 from parley.guard.v1.guard_pb2 import DESCRIPTOR, CheckRequest, CheckResponse
 
 _METHOD = f"/{DESCRIPTOR.services_by_name['Guard'].full_name}/Check"
@@ -18,17 +14,6 @@ _MAX_SPANS = 10_000
 _OPTIONS = (
     ("grpc.max_receive_message_length", _MAX_RESPONSE),
     ("grpc.max_send_message_length", -1),  # a request is at most as large as that of the caller
-    ("grpc.max_metadata_size", 16384),  # the error of a service must not close the connection
-    ("grpc.absolute_max_metadata_size", 24576),
-    ("grpc.compression_enabled_algorithms_bitset", 1),  # none: decompressed messages have no size limit
-    ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
-    ("grpc.service_config_disable_resolution", 1),  # DNS records must not configure retries
-    ("grpc.initial_reconnect_backoff_ms", 100),  # checks fail during the backoff; gRPC's default is up to 2 minutes
-    ("grpc.max_reconnect_backoff_ms", 2000),
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.primary_user_agent", "parley"),
 )
 _NOT_CONNECTED = ("failed to connect to", "connections to all backends failing", "name resolution", "DNS")
 """Marks of gRPC's own messages about connections; any other message may be the words of the service."""
@@ -46,10 +31,7 @@ class RemoteGuard:
 
     def __init__(self, config: Guard) -> None:
         address = config.address or ""
-        if config.tls:
-            self._channel = grpc.aio.secure_channel(address, _credentials(config), _OPTIONS)
-        else:
-            self._channel = grpc.aio.insecure_channel(address, _OPTIONS)
+        self._channel = open_channel(address, config, *_OPTIONS)
         self._metadata = tuple(config.headers.items())
         # Responses are deserialized here: gRPC would turn a decode error into None.
         self._check: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(_METHOD)
@@ -87,18 +69,3 @@ def _failure(error: grpc.aio.AioRpcError) -> GuardError:
     if error.code() is grpc.StatusCode.UNAVAILABLE and any(mark in details for mark in _NOT_CONNECTED):
         return GuardError("unreachable", details[:200])
     return GuardError("error", f"the service answers {error.code().name}")
-
-
-def _credentials(config: Guard) -> Any:
-    default = ssl.get_default_verify_paths().cafile
-    authorities = _read("ca", config.ca or (Path(default) if default else None))
-    chain = _read("client_certificate", config.client_certificate)
-    key = _read("client_key", config.client_key) if config.client_key is not None else chain
-    return grpc.ssl_channel_credentials(authorities, key, chain)
-
-
-def _read(field: str, path: Path | None) -> bytes | None:
-    try:
-        return path.read_bytes() if path is not None else None
-    except OSError as error:
-        raise ConfigError(f"{field}: {path} cannot be read: {error.strerror}") from error

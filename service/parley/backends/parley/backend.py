@@ -1,10 +1,7 @@
 """Another Parley, over gRPC."""
 
 import asyncio
-import json
-import ssl
 from collections.abc import AsyncGenerator, Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 import grpc
@@ -17,9 +14,10 @@ from parley.backends.errors import classifier, local_resources
 from parley.backends.errors.redaction import secret_values
 from parley.backends.parley.errors import RpcErrorFactory, of_the_library
 from parley.backends.parley.extra_fields import as_text, chunk_as_text
-from parley.config import ConfigError, Metadata, ParleyBackend
+from parley.config import Metadata, ParleyBackend
 from parley.core.errors import UpstreamUnavailable
 from parley.core.ports import HOPS, UpstreamCall
+from parley.grpc_channel import open_channel
 from parley.v1.chat_completions_pb2 import (
     DESCRIPTOR,
     ChatCompletion,
@@ -34,22 +32,8 @@ _MODELS = MODELS.services_by_name["Models"].full_name
 _MAX_BUFFERED = 1024 * 1024  # bytes of a stream that are buffered for a slow consumer
 _OPTIONS = (
     ("grpc.max_receive_message_length", 64 * 1024 * 1024),
-    ("grpc.max_metadata_size", 16384),  # errors are sent in metadata; exceeding the limit would close the connection
-    ("grpc.absolute_max_metadata_size", 24576),
-    ("grpc.compression_enabled_algorithms_bitset", 1),  # none: decompressed messages have no size limit
-    ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
-    ("grpc.service_config_disable_resolution", 1),  # DNS records must not configure retries
-    ("grpc.initial_reconnect_backoff_ms", 100),  # calls fail during the backoff; gRPC's default is up to 2 minutes
-    ("grpc.max_reconnect_backoff_ms", 2000),
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
-    (
-        "grpc.use_local_subchannel_pool",
-        1,
-    ),  # backends at one address share no connection, so that closing one has no effect on the other
-    ("grpc.primary_user_agent", "parley"),
 )
 _NO_LIST = "The list of models of the backend cannot be read"
 _LIST_SECONDS = 20.0
@@ -88,10 +72,7 @@ class Parley:
     supports_prefill = True
 
     def __init__(self, settings: ParleyBackend) -> None:
-        if settings.tls:
-            self._channel = grpc.aio.secure_channel(settings.target, _credentials(settings), _OPTIONS)
-        else:
-            self._channel = grpc.aio.insecure_channel(settings.target, _OPTIONS)
+        self._channel = open_channel(settings.target, settings, *_OPTIONS)
         headers = tuple((name.lower(), value) for name, value in settings.headers.items())
         key = settings.api_key
         self._metadata = (*headers, ("authorization", f"Bearer {key}")) if key else headers
@@ -316,21 +297,3 @@ def _completion(data: bytes) -> ChatCompletion:
 def _clear_identity(answer: ChatCompletion | ChatCompletionChunk) -> None:
     for name in _IDENTITY:
         answer.ClearField(name)
-
-
-def _credentials(settings: ParleyBackend) -> grpc.ChannelCredentials:
-    """Returns the TLS settings. Without authorities, gRPC uses its own list if the system has none."""
-    authorities = settings.ca or ssl.get_default_verify_paths().cafile
-    certificate = settings.client_certificate
-    return grpc.ssl_channel_credentials(
-        _read("ca", authorities),
-        _read("client_key", settings.client_key or certificate),
-        _read("client_certificate", certificate),
-    )
-
-
-def _read(name: str, path: Path | str | None) -> bytes | None:
-    try:
-        return Path(path).read_bytes() if path else None
-    except OSError as error:
-        raise ConfigError(f"{name}: {path} cannot be read: {error.strerror}") from error
