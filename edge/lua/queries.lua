@@ -7,7 +7,7 @@ local queries = {}
 local PARAMETERS = {
   { "^/api/v1/sessions$", { "page_size", "page_token", "model", "updated_after", "updated_before", "query", "labels" } },
   { "^/api/v1/account/export$", { "model" } },
-  { "^/api/v1/sessions/[^/]+/messages$", { "page_size", "page_token" } },
+  { "^/api/v1/sessions/[^/]+/messages$", { "page_size", "page_token", "after_turn" } },
   { "^/v1/usage$", { "since", "until", "by", "account" } },
   { "^/api/v1/usage$", { "since", "until", "by", "account" } },
 }

@@ -74,8 +74,8 @@ async def test_a_query_does_not_override_path_and_body(client: aiohttp.ClientSes
     """Only lists have query parameters; those of other paths do not reach the service, unary or streaming."""
     async with client.get("/api/v1/sessions/mine?session_id=other&chatSessionId=other"):
         assert GetSessionRequest(session_id="mine") == worker.request
-    async with client.get("/fastapi/api/v1/sessions/mine/messages?page_size=2"):
-        assert ListSessionMessagesRequest(session_id="mine", page_size=2) == worker.request
+    async with client.get("/fastapi/api/v1/sessions/mine/messages?page_size=2&after_turn=3"):
+        assert ListSessionMessagesRequest(session_id="mine", page_size=2, after_turn=3) == worker.request
     async with client.get("/v1/models/mine?model=other"):
         assert GetModelRequest(model="mine") == worker.request
     for stream in (False, True):

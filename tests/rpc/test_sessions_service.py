@@ -97,6 +97,8 @@ def test_an_export_as_messages_has_what_the_list_has(
     request = messages.ListSessionMessagesRequest(session_id=session_id)
     assert list(sessions.ListSessionMessages(request, metadata=ada).messages) == stream
     assert (40, "Hello", 20, "completed") == (len(stream), stream[-1].message.text, stream[-1].turn, stream[-1].state)
+    request.after_turn = 18
+    assert stream[36:] == list(sessions.ListSessionMessages(request, metadata=ada).messages)
     assert 1 == len(stream[-1].receipt.attempts)
 
 

@@ -31,6 +31,11 @@ def decode(token: str, *kinds: type) -> list[float | str]:
     return sort_key
 
 
+def after_turn(number: int) -> list[int]:
+    """Returns the sort key behind all messages of a turn."""
+    return [number, _END_INTEGER - 1]
+
+
 def _padded(token: str) -> bytes:
     if len(token) > _MAX_TOKEN_LENGTH:
         raise ValueError

@@ -158,6 +158,21 @@ class SessionContract:
                     break
             assert ["q0", "a0", "q1", "a1", "q2", "a2"] == found
 
+    async def test_messages_after_a_turn(self, store: Store) -> None:
+        """The messages of later turns are read alone, in pages too; a turn that is still to come has none."""
+        for number in range(3):
+            await converse(store, "s", f"q{number}", f"a{number}", new=number == 0)
+
+        async def texts(after: int, token: str | None = None) -> tuple[list[str], str | None]:
+            page, more = await store.list_messages("ada", "s", page_size=3, page_token=token, after_turn=after)
+            return [one.message.content.string_value for one in page], more
+
+        assert (["a2"], None) == (await texts(1, (await texts(1))[1]))
+        assert (["q2", "a2"], None) == await texts(2)
+        assert ([], None) == await texts(3)
+        assert ([], None) == await texts(2**32 - 1)
+        assert 3 == len((await texts(0))[0])
+
     async def test_a_page_shows_one_state_of_a_turn(self, store: Store, second: Store) -> None:
         """A read that races with the end of a turn returns the complete turn either before or after its end."""
         for number in range(1, 41):

@@ -156,9 +156,16 @@ class SessionStore(Protocol):
         ...
 
     async def list_messages(
-        self, account: str, session_id: str, *, page_size: int, page_token: str | None
+        self, account: str, session_id: str, *, page_size: int, page_token: str | None, after_turn: int = 0
     ) -> tuple[list[SessionMessage], str | None]:
         """Returns a page of messages, oldest first, and the token of the next page.
+
+        Args:
+            account: The account that owns the session.
+            session_id: The key of the session in the store.
+            page_size: The maximum number of messages.
+            page_token: The token of the previous page; None for the first page.
+            after_turn: The first page begins behind this turn.
 
         Raises:
             SessionNotFound: The account has no such session.

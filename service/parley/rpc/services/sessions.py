@@ -109,8 +109,10 @@ class SessionsServicer(services.SessionsServicer):
         await access.require_session(self._store, caller(), session_id)
 
         def read(key: str) -> Awaitable[tuple[list[messages.SessionMessage], str | None]]:
-            token = request.page_token or None
-            return self._store.list_messages(account, key, page_size=page_size(request), page_token=token)
+            token, turn = request.page_token or None, request.after_turn
+            return self._store.list_messages(
+                account, key, page_size=page_size(request), page_token=token, after_turn=turn
+            )
 
         found, token = await access.at_key(account, session_id, read)
         return messages.ListSessionMessagesResponse(messages=found, next_page_token=token)

@@ -178,11 +178,11 @@ class PostgresStore(ChangeMethods, PostgresKeyStore, UsageMethods, AlertMethods,
         return await self._read(lambda db: sessions.list_sessions(db, account, chosen, page_size, after))
 
     async def list_messages(
-        self, account: str, session_id: str, *, page_size: int, page_token: str | None
+        self, account: str, session_id: str, *, page_size: int, page_token: str | None, after_turn: int = 0
     ) -> tuple[list[SessionMessage], str | None]:
         """Reads a page, oldest first. Raises SessionNotFound, InvalidRequest."""
         require_valid_id(session_id)
-        after = paging.decode(page_token, int, int) if page_token else []
+        after = paging.decode(page_token, int, int) if page_token else paging.after_turn(after_turn)
         return await self._read(lambda db: sessions.list_messages(db, account, session_id, page_size, after))
 
     async def history_tokens(self, account: str, session_id: str, window: Window) -> int:

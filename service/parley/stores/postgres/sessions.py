@@ -181,8 +181,8 @@ async def update_session(
 async def list_messages(
     db: Connection, account: str, session_id: str, page_size: int, after: Sequence[Any]
 ) -> tuple[list[SessionMessage], str | None]:
-    """Reads a page. `after` is the sort key of the preceding row, or empty. Raises SessionNotFound."""
-    turn, position = after or (0, 0)
+    """Reads a page. `after` is the sort key of the preceding row. Raises SessionNotFound."""
+    turn, position = after
     page = await db.fetch(_MESSAGES, session_id, turn, position, page_size, paging.MAX_PAGE_BYTES, account)
     if not page:
         await find_session(db, account, session_id)

@@ -173,8 +173,8 @@ def update_session(
 def list_messages(
     db: apsw.Connection, account: str, session_id: str, page_size: int, after: Sequence[Any]
 ) -> tuple[list[SessionMessage], str | None]:
-    """Reads a page. `after` is the sort key of the preceding row, or empty. Raises SessionNotFound."""
-    turn, position = after or (0, 0)
+    """Reads a page. `after` is the sort key of the preceding row. Raises SessionNotFound."""
+    turn, position = after
     page: list[Any] = []
     size = 0
     cursor = db.execute(_MESSAGES, (session_id, turn, position, session_id, account, page_size + 1))
