@@ -1,4 +1,4 @@
-"""What the configuration of a backend makes of its requests: keys, headers, addresses, proxies and certificates."""
+"""What the configuration of a backend makes of its requests: headers, addresses, proxies and certificates."""
 
 import asyncio
 import ssl
@@ -16,15 +16,12 @@ from parley.config import ConfigError
 from parley.config.loader import parse
 from parley.core.errors import (
     InvalidRequest,
-    UpstreamError,
     UpstreamMisconfigured,
-    UpstreamQuotaExhausted,
-    UpstreamRateLimited,
 )
 from parley.core.ports import Backend
-from tests.contract.backends import call, collect, completion_of
+from tests.contract.backends import call
 from tests.contract.certificates import CERTIFICATE
-from tests.upstream import DONE, Events, Json, Received, ScriptedUpstream, chunks, hello
+from tests.upstream import Json, Received, ScriptedUpstream
 
 CONFIG = """
 backends:
@@ -32,7 +29,6 @@ backends:
 models:
   - {{id: m, targets: [{{backend: one}}]}}
 """
-QUOTA = {"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}}
 
 
 @asynccontextmanager
@@ -126,103 +122,6 @@ async def test_a_forwarded_header_takes_the_place_of_parleys(upstream: ScriptedU
     assert ["caller/1", None] == [request.headers.get("user-agent") for request in upstream.requests]
 
 
-def keys_of(upstream: ScriptedUpstream) -> list[str]:
-    """Returns the key of each request."""
-    return [request.headers["authorization"].removeprefix("Bearer ") for request in upstream.requests]
-
-
-@asynccontextmanager
-async def rotating(upstream: ScriptedUpstream, tmp_path: Path) -> AsyncIterator[Backend]:
-    """Yields a backend with three keys."""
-    settings = f'kind: openai, base_url: "{upstream.url}", api_keys: [key-number-1, key-number-2, key-number-3]'
-    async with configured(settings, tmp_path) as backend:
-        yield backend
-
-
-async def test_keys_take_turns(upstream: ScriptedUpstream, tmp_path: Path) -> None:
-    """Each call uses the next key."""
-    async with rotating(upstream, tmp_path) as backend:
-        for _ in range(4):
-            await backend.complete(call())
-    assert ["key-number-1", "key-number-2", "key-number-3", "key-number-1"] == keys_of(upstream)
-
-
-@pytest.mark.parametrize("streams", [False, True])
-@pytest.mark.parametrize(("status", "body"), [(429, QUOTA), (402, {}), (401, {}), (403, {}), (429, {})])
-async def test_a_failed_key_is_replaced(
-    upstream: ScriptedUpstream, tmp_path: Path, status: int, body: dict[str, Any], streams: bool
-) -> None:
-    """A call whose key is refused or used up goes on with the next one, and later calls leave that key out."""
-    bad = {"key-number-1", "key-number-3"}
-    upstream.default = lambda request: (
-        Json(body, status) if request.headers["authorization"][7:] in bad else hello(request)
-    )
-    async with rotating(upstream, tmp_path) as backend:
-        for _ in range(3):
-            await (collect(backend, call()) if streams else backend.complete(call()))
-    assert ["key-number-1", "key-number-2", "key-number-3", "key-number-2", "key-number-2"] == keys_of(upstream)
-
-
-@pytest.mark.parametrize("streams", [False, True])
-async def test_an_error_in_place_of_an_answer_counts_for_the_key(
-    upstream: ScriptedUpstream, tmp_path: Path, streams: bool
-) -> None:
-    """A key whose quota is reported with status 200 is left out, and the call goes on with the next key."""
-    upstream.answer(Events([QUOTA, DONE]) if streams else QUOTA)
-    async with rotating(upstream, tmp_path) as backend:
-        answer = completion_of(await collect(backend, call())) if streams else await backend.complete(call())
-        for _ in range(3):
-            await backend.complete(call())
-        assert (2, 1) == getattr(backend, "key_counts", None)
-    assert "Hello there." == answer.choices[0].message.content.string_value
-    assert 1 == keys_of(upstream).count("key-number-1")
-
-
-async def test_a_stream_that_has_begun_is_not_repeated(upstream: ScriptedUpstream, tmp_path: Path) -> None:
-    """After an error event behind text, the answer is not requested with another key: the caller has a part of it."""
-    upstream.answer(Events([*chunks("Hel"), QUOTA, DONE]))
-    async with rotating(upstream, tmp_path) as backend:
-        with pytest.raises(UpstreamError):
-            await collect(backend, call())
-    assert ["key-number-1"] == keys_of(upstream)
-
-
-@pytest.mark.parametrize("streams", [False, True])
-async def test_each_key_is_tried_once_in_a_call(upstream: ScriptedUpstream, tmp_path: Path, streams: bool) -> None:
-    """A vendor that names a very short delay is not called again and again."""
-    upstream.default = Json({}, 429, {"Retry-After-Ms": "1"})
-    async with rotating(upstream, tmp_path) as backend:
-        with pytest.raises(UpstreamRateLimited):
-            await (collect(backend, call()) if streams else backend.complete(call()))
-    assert 3 == len(upstream.requests)
-
-
-async def test_without_a_working_key_the_failure_is_the_vendors(upstream: ScriptedUpstream, tmp_path: Path) -> None:
-    """Once every key has failed, the call fails with the vendor's error; the next call tries one key only."""
-    upstream.default = Json(QUOTA, 429)
-    async with rotating(upstream, tmp_path) as backend:
-        with pytest.raises(UpstreamQuotaExhausted):
-            await backend.complete(call())
-        assert 3 == len(upstream.requests)
-        with pytest.raises(UpstreamQuotaExhausted):
-            await backend.complete(call())
-    assert 4 == len(upstream.requests)
-
-
-@pytest.mark.parametrize(("status", "body"), [(404, {}), (400, {"error": {"message": "no"}}), (500, {}), (413, {})])
-async def test_other_failures_leave_the_keys_alone(
-    upstream: ScriptedUpstream, tmp_path: Path, status: int, body: dict[str, Any]
-) -> None:
-    """A failure that says nothing about the key is not tried with another one."""
-    upstream.answer(Json(body, status))
-    async with rotating(upstream, tmp_path) as backend:
-        with pytest.raises(Exception):  # noqa: B017, PT011 - each status has its own
-            await backend.complete(call())
-        for _ in range(3):
-            await backend.complete(call())
-    assert ["key-number-1", "key-number-2", "key-number-3", "key-number-1"] == keys_of(upstream)
-
-
 async def test_no_error_repeats_a_secret(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     """Words of the backend reach neither the log nor the caller with a secret of the key, headers, query or path."""
     secrets = ["key-number-1", "key-number-2", "header-value-1", "query-value-22", "segment-of-the-path", "hunter2"]
@@ -233,15 +132,6 @@ async def test_no_error_repeats_a_secret(upstream: ScriptedUpstream, tmp_path: P
         await sent(settings, upstream, tmp_path)
     texts = f"{caught.value.message} {caught.value.cause} {caught.value.detail}"
     assert [] == [secret for secret in secrets if secret in texts]
-
-
-async def test_a_rate_limited_key_waits_for_its_retry_after(upstream: ScriptedUpstream, tmp_path: Path) -> None:
-    """With all keys limited, the error has the vendor's time."""
-    upstream.default = Json({}, 429, {"Retry-After": "7"})
-    async with rotating(upstream, tmp_path) as backend:
-        with pytest.raises(UpstreamRateLimited) as caught:
-            await backend.complete(call())
-    assert pytest.approx(7, abs=1) == caught.value.retry_after
 
 
 async def test_proxy_of_a_backend(upstream: ScriptedUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

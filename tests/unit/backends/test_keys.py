@@ -25,11 +25,14 @@ class Ring:
 
     def fail(self, key: str, error: UpstreamError, status: int = 429) -> None:
         """Makes a call with this key fail."""
+        self.ring.record_failure(self.call_with(key), error, status)
+
+    def call_with(self, key: str) -> UpstreamCall:
+        """Returns a new call that is sent with this key."""
         for _ in range(2):
             selected, call = self.select()
             if selected == key:
-                self.ring.record_failure(call, error, status)
-                return
+                return call
         raise AssertionError(f"{key} was left out")
 
     def selected(self) -> str:
@@ -72,8 +75,7 @@ def test_a_success_closes_the_breaker(ring: Ring) -> None:
     """After a successful probe the key takes its turns again."""
     ring.fail("a", NO_QUOTA)
     ring.now += 11
-    (probe,) = [call for key, call in (ring.select(), ring.select()) if key == "a"]
-    ring.ring.record_success(probe)
+    ring.ring.record_success(ring.call_with("a"))
     assert 2 == ring.selected().count("a")
 
 
@@ -127,3 +129,74 @@ def test_other_failures_leave_the_key(ring: Ring, error: UpstreamError, status: 
     error.is_suspect = isinstance(error, UpstreamRateLimited)
     ring.fail("a", error, status)
     assert "baba" == ring.selected()
+
+
+def test_failures_of_earlier_calls_leave_a_closed_breaker(ring: Ring) -> None:
+    """After a probe has closed the breaker, failures of calls that were sent before it opened change nothing."""
+    late = [ring.call_with("a") for _ in range(3)]
+    ring.fail("a", NO_QUOTA)
+    ring.now += 11
+    ring.ring.record_success(ring.call_with("a"))
+    for call in late:
+        ring.ring.record_failure(call, NO_QUOTA, 429)
+    assert (2, 0) == ring.ring.counts
+
+
+def test_a_burst_of_failures_is_one(ring: Ring) -> None:
+    """Calls that were sent before the breaker opened do not double its time, and go on with another key."""
+    calls = [ring.call_with("a") for _ in range(4)]
+    for call in calls:
+        ring.ring.record_failure(call, NO_QUOTA, 429)
+    assert 4 * [True] == [ring.ring.has_other(call, 0) for call in calls]
+    ring.now += 10.1
+    assert 1 == ring.selected().count("a")
+
+
+def test_a_success_of_an_earlier_call_leaves_an_open_breaker(ring: Ring) -> None:
+    """An answer to a call that was sent before the breaker opened shows nothing about the key now."""
+    late = ring.call_with("a")
+    ring.fail("a", NO_QUOTA)
+    ring.ring.record_success(late)
+    assert (1, 1) == ring.ring.counts
+
+
+def test_a_probe_that_lasted_too_long_has_no_result(ring: Ring) -> None:
+    """Once another call probes the key, the result of the former probe changes nothing."""
+    ring.fail("a", NO_QUOTA)
+    ring.now += 11
+    former = ring.call_with("a")
+    ring.now += 61
+    probe = ring.call_with("a")
+    ring.ring.record_success(former)
+    assert (1, 1) == ring.ring.counts
+    ring.ring.record_success(probe)
+    assert (2, 0) == ring.ring.counts
+
+
+def test_a_probe_whose_stream_fails_later_opens_the_breaker_again(ring: Ring) -> None:
+    """The first chunk of a probe closes the breaker; a failure of the same call after it counts."""
+    ring.fail("a", NO_QUOTA)
+    ring.now += 11
+    probe = ring.call_with("a")
+    ring.ring.record_success(probe)
+    ring.ring.record_failure(probe, NO_QUOTA, 0)
+    assert (1, 1) == ring.ring.counts
+
+
+def test_calls_without_a_working_key_do_not_lengthen_its_time(ring: Ring) -> None:
+    """While all keys are left out, failures of the calls that are sent nevertheless double no time."""
+    for key in "ab":
+        ring.fail(key, rate_limited())
+    calls = [ring.select()[1] for _ in range(20)]
+    for call in calls:
+        ring.ring.record_failure(call, rate_limited(), 429)
+    ring.now += 1.1
+    assert 20 * [True] == [ring.ring.has_other(call, 0) for call in calls]
+
+
+def test_a_success_without_a_working_key_closes_the_breaker(ring: Ring) -> None:
+    """If all keys are left out and a call succeeds nevertheless, its key works again."""
+    for key in "ab":
+        ring.fail(key, NO_QUOTA)
+    ring.ring.record_success(ring.select()[1])
+    assert (1, 1) == ring.ring.counts

@@ -16,6 +16,7 @@ from parley.backends.http import body_shapes
 from parley.backends.http.body_shapes import MAX_ANSWER_SIZE, Reader
 from parley.backends.http.client import Endpoint
 from parley.backends.http.errors import FAILURES, ConnectionFailed, PoolExhausted, RetriedOnFreshConnection
+from parley.backends.http.keys import KEY_STATUSES
 from parley.backends.http.request_heads import RequestHeads
 from parley.backends.http.response import Response
 from parley.backends.http.watchdog import SilenceWatchdog
@@ -158,14 +159,14 @@ class HttpBackend:
         """Runs the health check; see the port."""
         await self._get(self._health.path, self._health.timeout, _MAX_ERROR_SIZE, _UNHEALTHY)
 
-    async def _get(self, path: str, seconds: float, limit: int, failure: str, *, has_query: bool = False) -> bytes:
-        """Returns the body of a path that answers 200. Raises UpstreamError with the message `failure`."""
-        response = None
+    async def _get(self, path: str, seconds: float, limit: int, failure: str) -> bytes:
+        """Returns the body of a path that answers 200, to one of the keys. Raises UpstreamError with this message."""
         try:
             async with asyncio.timeout(seconds):
-                response = await self._endpoint.get(path, seconds, has_query=has_query)
-                body = await _read(response, limit)
-                await response.release()
+                for key in self._endpoint.keys:
+                    status, body = await self._get_with(key, path, seconds, limit)
+                    if status not in KEY_STATUSES:
+                        break
         except TimeoutError:
             raise UpstreamTimeout(failure, cause=f"{path}: no answer within {seconds} s") from None
         except (*FAILURES, MalformedResponse) as error:
@@ -173,12 +174,19 @@ class HttpBackend:
             if exhausted is not None:
                 raise exhausted from None
             raise UpstreamUnavailable(failure, cause=f"{path}: {self._cause(error)}") from None
-        finally:
-            if response is not None:
-                response.close()
-        if response.status != _OK:
-            raise UpstreamUnavailable(failure, cause=f"{path}: HTTP {response.status}")
+        if status != _OK:
+            raise UpstreamUnavailable(failure, cause=f"{path}: HTTP {status}")
         return body
+
+    async def _get_with(self, key: str, path: str, seconds: float, limit: int) -> tuple[int, bytes]:
+        """Requests a path with a key; returns the status and the body."""
+        response = await self._endpoint.get(path, seconds, key)
+        try:
+            body = await _read(response, limit)
+            await response.release()
+        finally:
+            response.close()
+        return response.status, body
 
     async def close(self) -> None:
         """Closes every connection."""

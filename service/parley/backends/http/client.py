@@ -3,7 +3,7 @@
 The request head is built once for each kind of request; only `Content-Length` and the body change between calls.
 """
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -112,18 +112,22 @@ class Endpoint:
         more += self._request_heads.forwarded(call.forwarded)
         return self._send(line, body, call.timeouts.connect, deadline, more.encode())
 
-    async def get(self, path: str, connect_seconds: float, *, has_query: bool = False) -> Response:
-        """Sends a GET request for the absolute path `path`; otherwise like `post`.
+    async def get(self, path: str, connect_seconds: float, key: str) -> Response:
+        """Sends a GET request for the absolute path `path`, with the query of calls; otherwise like `post`.
 
         Args:
             path: The path.
             connect_seconds: Time to connect.
-            has_query: Whether the request has the query of the backend's calls, and their key if that is a part of it.
+            key: The key of the backend; empty for none.
         """
-        url = self._request_heads.beside(path) if has_query else self._url.with_path(path, encoded=True)
-        target = self._target(url)
-        line = (f"GET {target}", ENCODINGS, None, self._request_heads.check_line)
+        url, key_line = self._request_heads.beside(path, key)
+        line = (f"GET {self._target(url)}", ENCODINGS, None, key_line)
         return await self._send(line, b"", connect_seconds, _NEVER)
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """The keys for `get`, the one to use first at the beginning; `""` for a backend without a key."""
+        return self._request_heads.keys_beside_calls()
 
     async def close(self) -> None:
         """Closes every connection."""

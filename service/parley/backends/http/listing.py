@@ -18,7 +18,7 @@ class ListingBackend(HttpBackend):
 
     async def list_models(self) -> Mapping[str, Metadata]:
         """Returns the list of models of the server; see the port."""
-        data = await self._get(self.models_path, _SECONDS, _MAX_SIZE, _FAILURE, has_query=True)
+        data = await self._get(self.models_path, _SECONDS, _MAX_SIZE, _FAILURE)
         from parley.backends import model_list  # most backends read no list
 
         try:

@@ -63,13 +63,6 @@ class RequestHeads:
         return self._headers | (dict([self._key_line(key)]) if key and not self._settings.key_parameter else {})
 
     @property
-    def check_line(self) -> str:
-        """The line of the key in health checks; empty if `headers` has the key."""
-        return (
-            ": ".join(self._key_line(self._settings.keys[0])) if self.keys and not self._settings.key_parameter else ""
-        )
-
-    @property
     def secrets(self) -> Sequence[str]:
         """The texts that no error may repeat."""
         proxy = URL(self._settings.proxy or "")
@@ -86,8 +79,7 @@ class RequestHeads:
         if self.keys is None:
             return self.target(call.model or call.request.model, self._only_key), ""
         key = self.keys.select(call)
-        line = "" if self._settings.key_parameter else ": ".join(self._key_line(key))
-        return self.target(call.model or call.request.model, key), line
+        return self.target(call.model or call.request.model, key), self._varying_line(key)
 
     def target(self, model: str, key: str) -> URL:
         """Returns the URL for a model and a key."""
@@ -99,9 +91,13 @@ class RequestHeads:
             known = self._targets[name] = self._make_target(*name)
         return known
 
-    def beside(self, path: str) -> URL:
-        """Returns the URL of another path of the server, with the query and the key that its calls have."""
-        return self._with_query(URL(self._url).join(URL(path)), self._settings.keys[0] if self._settings.keys else "")
+    def keys_beside_calls(self) -> Sequence[str]:
+        """Returns the keys for a request that is no call, the one to use first at the beginning; `""` for no key."""
+        return self.keys.in_order() if self.keys is not None else (self._only_key,)
+
+    def beside(self, path: str, key: str) -> tuple[URL, str]:
+        """Returns the URL of another path of the server, with the query of calls, and the line of its key as `of`."""
+        return self._with_query(URL(self._url).join(URL(path)), key), self._varying_line(key)
 
     def forwarded(self, headers: Iterable[tuple[str, str]]) -> str:
         """Returns the lines of those of a caller's headers that this backend receives."""
@@ -122,6 +118,10 @@ class RequestHeads:
         if query := self._settings.parameters:
             url = url.update_query(query)
         return url.update_query({self._settings.key_parameter: key}) if self._settings.key_parameter and key else url
+
+    def _varying_line(self, key: str) -> str:
+        """Returns the line of a key; empty if `headers` or the query has it."""
+        return ": ".join(self._key_line(key)) if self.keys is not None and not self._settings.key_parameter else ""
 
     def _key_line(self, key: str) -> tuple[str, str]:
         name, _, scheme = self._settings.key_form.partition(":")

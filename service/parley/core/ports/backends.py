@@ -35,6 +35,7 @@ class UpstreamCall:
         forwarded: The caller's headers, in lower case, that any backend may receive.
         parameters: What the target changes in the parameters of the JSON body; None for nothing.
         key: The index of the backend's key that the latest request was sent with.
+        key_permit: The permit that the breaker of this key has given for it.
         key_failures: The number of requests that failed because of their key.
     """
 
@@ -51,6 +52,7 @@ class UpstreamCall:
     forwarded: Sequence[tuple[str, str]] = ()
     parameters: TargetParameters | None = None
     key: int = 0
+    key_permit: int = 0
     key_failures: int = 0
 
 
