@@ -17,7 +17,7 @@ Decide = Callable[[CheckRequest], Any]
 
 
 class GuardServer(GuardServicer):
-    """Answers with `decide(request)`: a response, its bytes, or a status to abort with.
+    """Answers with `decide(request)`: a response, its bytes, a status to abort with, or None for no message at all.
 
     Attributes:
         requests: The requests so far.
@@ -40,7 +40,9 @@ class GuardServer(GuardServicer):
         self.requests.clear()
         self.decide = allow
 
-    def Check(self, request: CheckRequest, context: grpc.ServicerContext) -> CheckResponse:  # noqa: N802 - the RPC
+    def Check(  # type: ignore[override]  # noqa: N802 - the RPC
+        self, request: CheckRequest, context: grpc.ServicerContext
+    ) -> Iterator[CheckResponse | bytes]:
         """Answers as scripted."""
         self.requests.append(request)
         self.headers = dict(context.invocation_metadata())
@@ -48,8 +50,9 @@ class GuardServer(GuardServicer):
         answer = self.decide(request)
         if isinstance(answer, grpc.StatusCode):
             context.abort(answer, "words of the guard")
-        assert isinstance(answer, CheckResponse | bytes)
-        return answer  # type: ignore[return-value] # `_serialize` takes both
+        if answer is not None:
+            assert isinstance(answer, CheckResponse | bytes)
+            yield answer
 
     def _ended(self) -> None:
         self.ended += 1
@@ -109,7 +112,7 @@ def guard_server(credentials: grpc.ServerCredentials | None = None) -> Iterator[
 
 
 class _RawServer:
-    """Registers handlers whose answers may be bytes."""
+    """Registers handlers with any number of answers, which may be bytes."""
 
     def __init__(self, server: grpc.Server) -> None:
         self._server = server
@@ -119,7 +122,10 @@ class _RawServer:
 
     def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
         """Registers the handlers."""
-        raw = {name: handler._replace(response_serializer=_serialize) for name, handler in handlers.items()}
+        raw = {
+            name: grpc.unary_stream_rpc_method_handler(handler.unary_unary, handler.request_deserializer, _serialize)
+            for name, handler in handlers.items()
+        }
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, raw),))
 
 

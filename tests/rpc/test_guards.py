@@ -376,6 +376,7 @@ HOSTILE: dict[str, tuple[Callable[[CheckRequest], Any], str]] = {
     "no-spans": (lambda _: redact(), "invalid_response"),
     "no-decision": (lambda _: proto.CheckResponse(), "invalid_response"),
     "unknown-decision": (lambda _: b"\x22\x00", "invalid_response"),  # field 4 of a later version
+    "no-message": (lambda _: None, "invalid_response"),
     "not-a-message": (lambda _: b"\xff\xff\xff", "invalid_response"),
     "large-replacement": (lambda _: redact((0, 0, 1, "x" * 2000)), "invalid_response"),
     "many-spans": (lambda _: _THOUSANDS, "invalid_response"),

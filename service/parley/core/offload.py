@@ -42,6 +42,11 @@ async def offload(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -
     """
     if not _is_large.get():
         return function(*args, **kwargs)
+    return await in_thread(function, *args, **kwargs)
+
+
+async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Returns the function's result; runs the function in the thread, whatever the size of this task's call."""
     context = contextvars.copy_context()
     work = partial(context.run, function, *args, **kwargs)
     return await asyncio.get_running_loop().run_in_executor(_executor, _yielding, work)

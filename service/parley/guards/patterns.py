@@ -3,18 +3,23 @@
 RE2 takes time in proportion to the text, whatever the expressions of the operator. Python's `re` may take years.
 """
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any, NamedTuple
 
 import re2
 
 from parley.config import Guard
-from parley.core.offload import offload
-from parley.guard.v1.guard_pb2 import Allow, CheckRequest, CheckResponse, Redact, Refuse, Unit
+from parley.core.offload import in_thread
+from parley.guard.v1.guard_pb2 import Allow, CheckRequest, CheckResponse, Redact, Refuse
 from parley.guards.secret_shapes import SHAPES
 
 _GROUP = b"secret"
+_SLICE_SECONDS = 0.01  # of a check; then other calls have their turn
+_MAX_INLINE_CHARACTERS = 16 * 1024  # checked on the event loop, within a millisecond
+_MAX_FOUND = 100_000  # matches of one check
+_MAX_SECONDS = 10.0  # of computing for one check: an expression may search all that follows at each of its matches
 
 
 class _Pattern(NamedTuple):
@@ -34,11 +39,15 @@ class _Found(NamedTuple):
 
 
 class PatternGuard:
-    """A guard with expressions.
+    """A guard with expressions. A text that exceeds its limits is refused, also by a guard that is open on failure.
+
+    Long texts are checked in slices in the thread of large calls, so that the checks of several calls take turns.
 
     Args:
         config: The expressions, and what to do with what they find.
     """
+
+    is_remote = False
 
     def __init__(self, config: Guard) -> None:
         self._patterns = [
@@ -48,39 +57,88 @@ class PatternGuard:
             self._patterns.append(_Pattern(shape.name, _compiled(shape.pattern)))
             if shape.beginning:
                 self._patterns.append(_Pattern(shape.name, _compiled(shape.beginning), is_beginning=True))
-        self._refuses = config.action == "refuse"
         self._replacement = config.replacement
+        self._refuses = config.action == "refuse"
 
     async def check(self, request: CheckRequest) -> CheckResponse:
         """Returns the decision; see the port."""
-        return await offload(self._decide, request)
+        patterns = [one for one in self._patterns if not (one.is_beginning and request.last)]
+        scan = _Scan(request, patterns, self._replacement, refuses=self._refuses)
+        if sum(len(unit.text) for unit in request.units) <= _MAX_INLINE_CHARACTERS:
+            scan.advance()
+        while scan.response is None:
+            await in_thread(scan.advance)
+        return scan.response
 
     async def close(self) -> None:
         """Does nothing."""
 
-    def _decide(self, request: CheckRequest) -> CheckResponse:
+
+class _Scan:
+    """The check of one request, in slices.
+
+    Attributes:
+        response: The decision; None until it is known.
+    """
+
+    def __init__(self, request: CheckRequest, patterns: Sequence[_Pattern], replacement: str, *, refuses: bool) -> None:
+        self.response: CheckResponse | None = None
+        self._patterns = patterns
+        self._replacement = replacement
+        self._refuses = refuses
+        self._seconds = 0.0
+        self._found = 0
+        self._steps = self._run(request)
+
+    def advance(self) -> None:
+        """Continues the check for a slice of time, or one step if that takes longer."""
+        started, spent = time.thread_time(), 0.0
+        try:
+            while spent < _SLICE_SECONDS:
+                next(self._steps)
+                spent = time.thread_time() - started
+        except StopIteration as end:
+            self.response = end.value
+            return
+        self._seconds += spent
+        if self._seconds > _MAX_SECONDS:
+            self.response = _refused("too_costly", "The text takes too long to check; send a shorter one")
+
+    def _run(self, request: CheckRequest) -> Generator[None, None, CheckResponse]:
+        """Returns the decision; yields after each step."""
         redact = Redact()
         for number, unit in enumerate(request.units):
             if unit.history:
                 continue
-            for found in self._find(unit, is_last=request.last):
-                if self._refuses and not found.pattern.is_beginning:
-                    return _refusal(found.pattern.name)
-                redact.spans.add(unit=number, start=found.start, end=found.end, replacement=self._replacement)
+            data = unit.text.encode()
+            found = yield from self._matches(data)
+            if self._found > _MAX_FOUND:
+                return _refused("too_many", "The text has too much of what this service removes; send a shorter one")
+            for one in _found_in(data, found):
+                if self._refuses and not one.pattern.is_beginning:
+                    return _refusal(one.pattern.name)
+                redact.spans.add(unit=number, start=one.start, end=one.end, replacement=self._replacement)
         return CheckResponse(redact=redact) if redact.spans else CheckResponse(allow=Allow())
 
-    def _find(self, unit: Unit, *, is_last: bool) -> Iterator[_Found]:
-        """Yields what the expressions find, joined where it overlaps, in code points."""
-        data = unit.text.encode()
-        matches = (
-            _Found(*_bounds(match), pattern)
-            for pattern in self._patterns
-            if not (pattern.is_beginning and is_last)
-            for match in pattern.expression.finditer(data)
-        )
-        found = sorted(matches, key=lambda one: (one.start, one.end))  # expressions have no order
-        joined = [one for one in _joined(found) if one.start < one.end]
-        return iter(joined) if len(data) == len(unit.text) else _in_code_points(data, joined)
+    def _matches(self, data: bytes) -> Generator[None, None, list[_Found]]:
+        """Returns what the expressions find; yields after each match and each expression."""
+        found: list[_Found] = []
+        for pattern in self._patterns:
+            for match in pattern.expression.finditer(data):
+                self._found += 1
+                found.append(_Found(*_bounds(match), pattern))
+                if self._found > _MAX_FOUND or (self._refuses and not pattern.is_beginning):
+                    break
+                yield
+            yield
+        return found
+
+
+def _found_in(data: bytes, matches: Iterable[_Found]) -> Iterator[_Found]:
+    """Yields the matches, joined where they overlap, in code points."""
+    found = sorted(matches, key=lambda one: (one.start, one.end))  # expressions have no order
+    joined = [one for one in _joined(found) if one.start < one.end]
+    return iter(joined) if data.isascii() else _in_code_points(data, joined)
 
 
 def _compiled(pattern: str) -> Any:
@@ -121,4 +179,8 @@ def _in_code_points(data: bytes, found: Sequence[_Found]) -> Iterator[_Found]:
 
 def _refusal(name: str) -> CheckResponse:
     what = name.replace("_", " ")
-    return CheckResponse(refuse=Refuse(reason=name, message=f"The text contains what this service refuses: {what}"))
+    return _refused(name, f"The text contains what this service refuses: {what}")
+
+
+def _refused(reason: str, message: str) -> CheckResponse:
+    return CheckResponse(refuse=Refuse(reason=reason, message=message))

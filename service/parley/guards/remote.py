@@ -29,6 +29,8 @@ class RemoteGuard:
         ConfigError: A file cannot be read.
     """
 
+    is_remote = True
+
     def __init__(self, config: Guard) -> None:
         address = config.address or ""
         self._channel = open_channel(address, config, *_OPTIONS)
@@ -40,7 +42,10 @@ class RemoteGuard:
         """Returns the decision of the service; see the port."""
         data = request.SerializeToString()
         try:
-            response = CheckResponse.FromString(await self._call(data))
+            found = await self._call(data)
+            if found is None:
+                raise GuardError("invalid_response", "it has no message")
+            response = CheckResponse.FromString(found)
         except grpc.aio.AioRpcError as error:
             raise _failure(error) from None
         except DecodeError:
@@ -50,8 +55,11 @@ class RemoteGuard:
             raise GuardError("invalid_response", f"it has {spans:,} spans; {_MAX_SPANS:,} are allowed")
         return response
 
-    async def _call(self, data: bytes) -> bytes:
-        """Returns the response. A call that ends with UNAVAILABLE, as when a service restarts, is repeated once."""
+    async def _call(self, data: bytes) -> bytes | None:
+        """Returns the response; None for a success without one.
+
+        A call that ends with UNAVAILABLE, as when a service restarts, is repeated once.
+        """
         try:
             return await self._check(data, metadata=self._metadata)
         except grpc.aio.AioRpcError as error:

@@ -81,7 +81,7 @@ def test_ordinary_text_has_no_secrets() -> None:
 
 
 @pytest.mark.parametrize("secret", [JWT, PRIVATE_KEY, SECRETS["openai_key"][0]], ids=["jwt", "private key", "key"])
-def test_a_long_secret_is_found_in_a_stream(secret: str) -> None:
+async def test_a_long_secret_is_found_in_a_stream(secret: str) -> None:
     """A secret that is longer than window and overlap leaves no part of itself in a stream."""
     text = f"Take {secret} and go."
     guard, windows, passed = PatternGuard(Guard(secrets=True, replacement="[x]")), ChoiceWindows(20, 40), []
@@ -91,18 +91,18 @@ def test_a_long_secret_is_found_in_a_stream(secret: str) -> None:
         if windows.is_due:
             places, units = windows.units()
             request = CheckRequest(units=units, last=windows.is_finished)
-            found = decision(request, asyncio.run(guard.check(request))) if units else None
+            found = decision(request, await guard.check(request)) if units else None
             spans = found.spans if isinstance(found, Redaction) else {}
             passed += windows.release({places[unit]: some for unit, some in spans.items()}, last=windows.is_finished)
     assert "Take [x] and go." == "".join(one.delta.content for one in passed)
 
 
-def test_a_token_is_found_wherever_a_window_ends() -> None:
+async def test_a_token_is_found_wherever_a_window_ends() -> None:
     """A window that ends inside of a secret is redacted from the secret's beginning, at each length of the window."""
     guard = PatternGuard(Guard(secrets=True))
     for length in range(24, len(JWT)):
         request = CheckRequest(units=[Unit(text=JWT[:length])])
-        assert [(0, length)] == [(one.start, one.end) for one in asyncio.run(guard.check(request)).redact.spans]
+        assert [(0, length)] == [(one.start, one.end) for one in (await guard.check(request)).redact.spans]
 
 
 def test_expressions_that_python_would_not_finish_take_no_time() -> None:

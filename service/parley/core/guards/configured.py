@@ -4,15 +4,20 @@ import asyncio
 import time
 from typing import NamedTuple
 
+import structlog
+
 from parley.config import Guard as GuardConfig
 from parley.core.errors import DeadlineExceeded, GuardUnavailable
 from parley.core.guards.decisions import Decision, Refusal, decision
 from parley.core.guards.records import GuardOutcome, GuardRecord
+from parley.core.offload import offload
 from parley.core.ports import Guard, GuardError
 from parley.core.routing.call_origin import CallOrigin
 from parley.core.routing.failure_policy import HealthEffect
-from parley.core.routing.target_breakers import Permit, TargetBreakers
+from parley.core.routing.target_breakers import TargetBreakers
 from parley.guard.v1.guard_pb2 import CheckRequest, CheckResponse
+
+_log = structlog.get_logger()
 
 
 class CheckedCall(NamedTuple):
@@ -31,7 +36,8 @@ class ConfiguredGuard:
     """A guard with its settings.
 
     A guard that cannot be reached is not called by any call for a while, and one that fails in another way not by calls
-    of the account that sees it fail: the text may be the cause. The rules are those of targets (`TargetBreakers`).
+    of the account that sees it fail: the text may be the cause. The rules are those of targets (`TargetBreakers`). A
+    guard that is not remote has no deadline and no breakers: it is always reachable, and limits its own work.
 
     Args:
         name: The name in the configuration.
@@ -43,7 +49,7 @@ class ConfiguredGuard:
         self.name = name
         self.config = config
         self._guard = guard
-        self._breakers = TargetBreakers(time.monotonic)
+        self._breakers = TargetBreakers(time.monotonic) if guard.is_remote else None
 
     async def check(self, request: CheckRequest, call: CheckedCall, record: GuardRecord) -> Decision:
         """Returns the decision on the texts of a request. A failed guard lets them pass, if it is configured to.
@@ -79,13 +85,16 @@ class ConfiguredGuard:
         await self._guard.close()
 
     async def _decide(self, request: CheckRequest, call: CheckedCall) -> Decision:
+        if self._breakers is None:
+            return await self._checked(request, call.deadline)
         permit = self._breakers.try_acquire_permit(call.origin)
         if permit is None:
             raise GuardError("breaker_open", "it has failed before; the next check is due soon")
         try:
-            found = decision(request, await self._response(request, call.deadline))
+            found = await self._checked(request, call.deadline)
         except GuardError as error:
-            self._record_failure(error, call, permit)
+            effect = HealthEffect.FAILURE if error.reason == "unreachable" else HealthEffect.SUSPECT
+            self._breakers.record_failure(call.origin, permit, effect, GuardUnavailable)
             raise
         except BaseException:
             self._breakers.release(call.origin, permit)
@@ -93,25 +102,33 @@ class ConfiguredGuard:
         self._breakers.record_success(call.origin, permit)
         return found
 
-    async def _response(self, request: CheckRequest, deadline: float | None) -> CheckResponse:
-        """Returns the response within the guard's deadline, and the call's."""
-        now = asyncio.get_running_loop().time()
-        end = now + self.config.deadline
+    async def _checked(self, request: CheckRequest, deadline: float | None) -> Decision:
+        """Returns the decision within the guard's deadline, and the call's. Every failure is a GuardError."""
         try:
-            async with asyncio.timeout_at(end if deadline is None else min(end, deadline)):
+            response = await self._response(request, deadline)
+            return await offload(decision, request, response)
+        except (GuardError, DeadlineExceeded):
+            raise
+        except Exception as error:
+            raise GuardError("error", f"unexpected {type(error).__name__}") from error
+
+    async def _response(self, request: CheckRequest, deadline: float | None) -> CheckResponse:
+        own = asyncio.get_running_loop().time() + self.config.deadline if self._guard.is_remote else None
+        ends = [end for end in (own, deadline) if end is not None]
+        try:
+            async with asyncio.timeout_at(min(ends, default=None)) as limit:
                 return await self._guard.check(request)
         except TimeoutError:
-            if deadline is not None and deadline < end:
+            if not limit.expired():
+                raise
+            if own is None or (deadline is not None and deadline < own):
                 raise DeadlineExceeded from None
             raise GuardError("timeout", f"no response within {self.config.deadline:g} s") from None
 
-    def _record_failure(self, error: GuardError, call: CheckedCall, permit: Permit) -> None:
-        is_unreachable = error.reason == "unreachable"
-        effect = HealthEffect.FAILURE if is_unreachable else HealthEffect.SUSPECT
-        self._breakers.record_failure(call.origin, permit, effect, GuardUnavailable)
-
     def _fail(self, error: GuardError, started: float, record: GuardRecord) -> None:
         """Records a failure. Raises GuardUnavailable if the guard is closed on failure."""
+        if error.__cause__ is not None and not record.cause:  # once for all windows of a stream
+            _log.error("guard failed unexpectedly", guard=self.name, exc_info=error.__cause__)
         is_open = self.config.on_failure == "open"
         outcome = GuardOutcome.FAILED_OPEN if is_open else GuardOutcome.FAILED_CLOSED
         record.add(outcome, started, time.monotonic(), error.reason, error.cause)

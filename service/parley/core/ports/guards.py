@@ -21,7 +21,15 @@ class GuardError(Exception):
 
 
 class Guard(Protocol):
-    """A guard. The core limits the time of its checks, and validates its decisions."""
+    """A guard. The core validates its decisions."""
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether checks depend on something that can be slow or unreachable.
+
+        The core then limits the time of each, and calls the guard less often while it fails.
+        """
+        ...
 
     async def check(self, request: "CheckRequest") -> "CheckResponse":
         """Returns the decision on the texts of a request. Raises GuardError. May be cancelled at any time."""
