@@ -43,7 +43,7 @@ class Guard(Strict):
     headers: dict[str, str] = field(default_factory=dict, repr=False)
     """Metadata of every check, for example `authorization`."""
     deadline: Duration = 1.0
-    """Time limit of one check. A check that takes longer has failed."""
+    """Time limit of one check of a service. A check that takes longer has failed."""
     on_failure: Literal["closed", "open"] = "closed"
     """What a failed check costs: the call ends with 503 `GUARD_UNAVAILABLE` (`closed`), or the text passes (`open`)."""
     before: bool = True
@@ -56,7 +56,8 @@ class Guard(Strict):
     """Characters at the end of a window that are held back further, and checked again with the next one, so that a span
     of this length is found wherever it lies."""
     history: Annotated[int, Constraints(ge=0, le=1000)] = 0
-    """Largest number of the session's latest messages that the guard receives with a request, for context."""
+    """Largest number of the session's latest messages that the guard receives with a request, for context; at most
+    1 MiB."""
     media: Literal["refuse", "pass"] | None = None
     """Whether images, audio and files, which a guard cannot read, are refused or pass. Default: `refuse` with
     `on_failure: closed`, `pass` with `open`."""

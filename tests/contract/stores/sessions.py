@@ -14,6 +14,7 @@ from tests.contract.stores.making import (
     complete,
     converse,
     end_incomplete,
+    message,
 )
 
 # The token [9223372036854775808,1], whose number exceeds 64 bits.
@@ -47,6 +48,25 @@ class SessionContract:
             await store.delete_session("bob", "s")
         assert ([], None) == await store.list_sessions("bob", SessionFilter(), page_size=10, page_token=None)
         assert 2 == len(await all_messages(store, "s"))
+
+    async def test_the_latest_messages(self, store: Store) -> None:
+        """The latest messages of completed turns are read up to a number and a size, and only by their account."""
+        for number in range(3):
+            await converse(store, "s", f"q{number}", f"a{number}", new=number == 0)
+        await end_incomplete(store, await begin(store, "s", "lost"), "failed", "partly")
+
+        async def latest(count: int, max_bytes: int = 10_000, account: str = "ada", session: str = "s") -> list[str]:
+            found = await store.latest_messages(account, session, count, max_bytes)
+            return [one.content.string_value for one in found]
+
+        size = len(message("assistant", "a2").SerializeToString())
+        assert ["a1", "q2", "a2"] == await latest(3)
+        assert ["q0", "a0", "q1", "a1", "q2", "a2"] == await latest(1000)
+        assert (["a2"], []) == (await latest(3, size), await latest(3, size - 1))
+        assert [] == await latest(3, account="bob")
+        assert [] == await latest(3, session="no\0ne")
+        await store.delete_session("ada", "s")
+        assert [] == await latest(3)
 
     async def test_list_pages(self, store: Store, clock: Clock) -> None:
         """Pages continue without gap or repetition, latest turn first, even with equal times."""

@@ -1,32 +1,23 @@
 """The latest messages of a session, which a guard receives for context."""
 
-from collections import deque
 from collections.abc import Sequence
 
-from parley.core.errors import SessionNotFound
 from parley.core.ports import SessionStore
-from parley.core.sessions.access import find_key
+from parley.core.session_ids import session_keys
 from parley.v1.message_pb2 import Message
 
-_PAGE = 1000
+_MAX_BYTES = 1024 * 1024
 
 
 async def latest_messages(store: SessionStore, account: str, session_id: str, count: int) -> Sequence[Message]:
-    """Returns the latest messages of a session's completed turns, at most `count`, oldest first.
+    """Returns the latest messages of a session's completed turns, at most `count` and 1 MiB, oldest first.
 
     Returns none if the account has no such session: the call itself fails then, or begins a session with this id.
 
     Raises:
         StoreUnavailable: The store cannot be reached.
     """
-    key = await find_key(store, account, session_id)
-    latest: deque[Message] = deque(maxlen=count)
-    token: str | None = None
-    while True:
-        try:
-            page, token = await store.list_messages(account, key, page_size=_PAGE, page_token=token)
-        except SessionNotFound:
-            return ()
-        latest.extend(item.message for item in page if item.state == "completed")
-        if not token:
-            return latest
+    for key in session_keys(account, session_id):
+        if found := await store.latest_messages(account, key, count, _MAX_BYTES):
+            return found
+    return ()

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from parley.core.ports.claims import Claim
 from parley.core.ports.turns import UNLIMITED_STORAGE, StorageLimits, Turn, TurnBegin, TurnEnd, Window
+from parley.v1.message_pb2 import Message
 from parley.v1.sessions_pb2 import Session, SessionMessage
 
 
@@ -170,6 +171,17 @@ class SessionStore(Protocol):
         Raises:
             SessionNotFound: The account has no such session.
             InvalidRequest: The token is invalid.
+        """
+        ...
+
+    async def latest_messages(self, account: str, session_id: str, count: int, max_bytes: int) -> list[Message]:
+        """Returns the latest messages of a session's completed turns, oldest first; none if it does not exist.
+
+        Args:
+            account: The account that owns the session.
+            session_id: The id of the session.
+            count: The largest number of messages.
+            max_bytes: The largest size of all of them, serialized.
         """
         ...
 

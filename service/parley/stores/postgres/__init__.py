@@ -40,6 +40,7 @@ from parley.stores.postgres.targets import TargetMethods
 from parley.stores.postgres.turns import Turns, renew_turns
 from parley.stores.postgres.usage import UsageMethods
 from parley.stores.purging import PURGE_SECONDS, PurgeCursor, purge_all, purge_session
+from parley.v1.message_pb2 import Message
 from parley.v1.sessions_pb2 import Session, SessionMessage
 
 __all__ = ["PostgresStore", "Timeouts", "upgrade"]
@@ -184,6 +185,12 @@ class PostgresStore(ChangeMethods, PostgresKeyStore, UsageMethods, AlertMethods,
         require_valid_id(session_id)
         after = paging.decode(page_token, int, int) if page_token else paging.after_turn(after_turn)
         return await self._read(lambda db: sessions.list_messages(db, account, session_id, page_size, after))
+
+    async def latest_messages(self, account: str, session_id: str, count: int, max_bytes: int) -> list[Message]:
+        """Reads the latest messages of completed turns, oldest first."""
+        if "\0" in session_id:
+            return []
+        return await self._read(lambda db: sessions.latest_messages(db, account, session_id, count, max_bytes))
 
     async def history_tokens(self, account: str, session_id: str, window: Window) -> int:
         """Estimates the tokens of the next turn's history."""

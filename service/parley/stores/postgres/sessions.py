@@ -17,6 +17,7 @@ from parley.stores.postgres.claims import end_claim
 from parley.stores.postgres.database import Connection
 from parley.stores.postgres.rows import Now, now
 from parley.stores.postgres.storage import account_space
+from parley.v1.message_pb2 import Message
 from parley.v1.sessions_pb2 import Session, SessionMessage
 
 _FIELDS = "id, model, created, updated, turn_count, forked_from, title, labels"
@@ -48,6 +49,18 @@ AND (position($11::text IN folded_title) > 0 OR id IN (
 _FOR_UPDATE = "SELECT title, labels FROM parley.sessions WHERE id = $1 AND account = $2 AND deleted IS NULL FOR UPDATE"
 _UPDATE = f"UPDATE parley.sessions SET title = $2, labels = $3, folded_title = $4 WHERE id = $1 RETURNING {_FIELDS}"
 # One statement reads one snapshot: between two statements, a turn could end after its request messages were read.
+_LATEST = """
+SELECT message FROM (
+  SELECT message, turn, position, sum(octet_length(message)) OVER (ORDER BY turn DESC, position DESC) AS total
+  FROM (
+    SELECT message, turn, position FROM parley.messages
+    WHERE session_id = $1
+    AND (SELECT state FROM parley.turns WHERE session_id = $1 AND number = turn) = 'completed'
+    AND EXISTS (SELECT FROM parley.sessions WHERE id = $1 AND account = $2 AND deleted IS NULL)
+    ORDER BY turn DESC, position DESC LIMIT $3
+  ) AS latest
+) AS sized WHERE total <= $4 ORDER BY turn, position
+"""
 _MESSAGES = """
 SELECT message, turn, position, state, reason, created, usage, metadata, receipt, found
 FROM (
@@ -189,6 +202,12 @@ async def list_messages(
     more = bool(page) and page[0]["found"] > len(page)
     token = paging.encode(page[-1]["turn"], page[-1]["position"]) if more else None
     return [records.session_message(tuple(row)[:-1]) for row in page], token
+
+
+async def latest_messages(db: Connection, account: str, session_id: str, count: int, max_bytes: int) -> list[Message]:
+    """Reads the latest messages of completed turns, oldest first."""
+    found = await db.fetch(_LATEST, session_id, account, count, max_bytes)
+    return [Message.FromString(row["message"]) for row in found]
 
 
 async def history_tokens(db: Connection, account: str, session_id: str, window: Window) -> int:

@@ -41,6 +41,7 @@ from parley.stores.sqlite.turn_methods import TurnMethods
 from parley.stores.sqlite.usage import UsageMethods
 from parley.stores.sqlite.writer import Counts, Writer
 from parley.stores.sqlite.writer_queue import WriterQueue
+from parley.v1.message_pb2 import Message
 from parley.v1.sessions_pb2 import Session, SessionMessage
 
 __all__ = ["SqliteStore"]
@@ -128,6 +129,10 @@ class SqliteStore(TurnMethods, ChangeMethods, SqliteKeyStore, UsageMethods, Aler
         """Reads a page, oldest first. Raises SessionNotFound, InvalidRequest."""
         after = paging.decode(page_token, int, int) if page_token else paging.after_turn(after_turn)
         return await self._read(lambda db: sessions.list_messages(db, account, session_id, page_size, after))
+
+    async def latest_messages(self, account: str, session_id: str, count: int, max_bytes: int) -> list[Message]:
+        """Reads the latest messages of completed turns, oldest first."""
+        return await self._read(lambda db: sessions.latest_messages(db, account, session_id, count, max_bytes))
 
     async def history_tokens(self, account: str, session_id: str, window: Window) -> int:
         """Estimates the tokens of the next turn's history."""

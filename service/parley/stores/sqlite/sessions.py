@@ -17,6 +17,7 @@ from parley.stores import paging, records
 from parley.stores.imports import ImportRows
 from parley.stores.sqlite import search
 from parley.stores.sqlite.rows import column, rows
+from parley.v1.message_pb2 import Message
 from parley.v1.sessions_pb2 import Session, SessionMessage
 
 _SESSION = "SELECT id, model, created, updated, turn_count, forked_from, title, labels FROM sessions"
@@ -95,6 +96,13 @@ INSERT INTO turns
   (session_id, number, state, created, asked, messages, tokens, bytes, continues, metadata, usage, receipt)
 SELECT :new, number, state, created, asked, messages, tokens, bytes, continues, metadata, usage, receipt
 FROM turns WHERE session_id = :id AND number <= :through AND state = 'completed'
+"""
+_LATEST = """
+SELECT length(message), message
+FROM turns CROSS JOIN messages ON messages.session_id = turns.session_id AND turn = number
+WHERE turns.session_id = ?1 AND state = 'completed'
+AND EXISTS (SELECT 1 FROM sessions WHERE id = ?1 AND account = ?2 AND deleted IS NULL)
+ORDER BY number DESC, position DESC LIMIT ?3
 """
 _FORK_MESSAGES = """
 INSERT INTO messages (session_id, turn, position, message, system)
@@ -189,6 +197,17 @@ def list_messages(
         find_session(db, account, session_id)
     token = paging.encode(page[-1][1], page[-1][2]) if more else None
     return [records.session_message(row) for row in page], token
+
+
+def latest_messages(db: apsw.Connection, account: str, session_id: str, count: int, max_bytes: int) -> list[Message]:
+    """Reads the latest messages of completed turns, oldest first."""
+    found: list[Message] = []
+    for size, message in db.execute(_LATEST, (session_id, account, count)):
+        max_bytes -= size
+        if max_bytes < 0:
+            break
+        found.append(Message.FromString(message))
+    return found[::-1]
 
 
 def fork_session(  # noqa: PLR0913, PLR0917 - what a fork depends on
