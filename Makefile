@@ -128,9 +128,13 @@ PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iprotos \
 	--include_imports --include_source_info --descriptor_set_out="$(2)" $(PROTOS)
 endef
 
+# Envoy writes the details of the admin API's errors as JSON; the protos of these come with the package of their stubs.
+DETAILS = google/rpc/status.proto google/rpc/error_details.proto
+STUBS = $$($(BIN)/python -c 'from google.rpc import status_pb2; print(status_pb2.__file__.partition("google/rpc")[0])')
+
 # $(call uncomment,file for the descriptor without comments, which Envoy keeps in memory for each transcoder)
 define uncomment
-$(BIN)/python -m grpc_tools.protoc -Iprotos --include_imports --descriptor_set_out="$(1)" $(PROTOS)
+$(BIN)/python -m grpc_tools.protoc -Iprotos -I"$(STUBS)" --include_imports --descriptor_set_out="$(1)" $(PROTOS) $(DETAILS)
 endef
 
 # $(call generate_client,folder for the client's code)

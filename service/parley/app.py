@@ -35,10 +35,11 @@ from parley.core.usage.recorder import UsageRecorder
 from parley.guards.opening import open_guards
 from parley.logs import Level
 from parley.logs.configuration import set_level
+from parley.logs.recent import RecentLines
 from parley.metrics.runtime import Runtime
 from parley.metrics.worker import WorkerMetrics
 from parley.rpc.admin import AdminSockets, admin_servers
-from parley.rpc.operations import Operations
+from parley.rpc.operations import Operations, ReadReload
 from parley.rpc.overrides import OverridesFile
 from parley.rpc.server import Server
 from parley.rpc.server_options import ServerLimits
@@ -66,7 +67,8 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
     server_limits: ServerLimits | None = None,
     shutdown: Shutdown,
     log_level: Level = "info",
-    reloads: bool = False,
+    recent: RecentLines | None = None,
+    last_reload: ReadReload | None = None,
 ) -> None:
     """Runs one worker until its shutdown is requested and complete.
 
@@ -83,7 +85,9 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
         server_limits: The limits of a worker without an edge; None behind one.
         shutdown: Ends the worker.
         log_level: The log level, until an administrator sets another one.
-        reloads: Whether SIGHUP to the parent process has the configuration read again.
+        recent: The latest log lines of this process; None if it keeps none.
+        last_reload: Reads the last reload; None if SIGHUP to the parent process does not have the configuration read
+            again.
 
     Raises:
         ConfigError: A backend cannot be created from its configuration.
@@ -96,7 +100,7 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
     backends = {name: make_backend(name, backend, run_dir) for name, backend in config.backends.items()}
     router, guards = Router(config, backends, states=shared_states(run_dir)), open_guards(config)
     overrides = OverridesFile(admin.local.with_name("overrides.json"))
-    operations = Operations(router, overrides, log_level, set_level, reloads=reloads)
+    operations = Operations(router, overrides, log_level, set_level, recent=recent, last_reload=last_reload)
     try:
         async with (
             open_tracer(config) as tracer,

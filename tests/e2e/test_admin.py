@@ -6,9 +6,10 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.client import HTTPResponse
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from functools import partial
+from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,53 @@ def test_the_listener_requires_an_admin_key(admin_stack: Parley) -> None:
     assert ADMIN_KEY not in admin_stack.log
 
 
+def _post(parley: Parley, path: str, body: str, **headers: str) -> tuple[int, Any]:
+    """Posts JSON to the admin listener with the admin key; returns the status and the JSON of the answer."""
+    address = json.loads((parley.folder / "ready.json").read_text())["admin"]
+    with closing(HTTPConnection(address, timeout=30)) as connection:
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        known = {"content-type": "application/json", "authorization": f"Bearer {ADMIN_KEY}"}
+        connection.request("POST", path, body, known | given)
+        response = connection.getresponse()
+        return response.status, json.loads(response.read())
+
+
+def test_the_listener_serves_json(admin_stack: Parley) -> None:
+    """Each method is a POST of JSON to the path of gRPC; errors are a `google.rpc.Status` with its details."""
+    path = "/parley.admin.v1.Accounts/"
+    hostile = "a/b%2F?#<script>'\"é"
+    account = {"name": hostile, "plan": "pro", "limits": {"requests_per_minute": 5}}
+    assert (200, account) == _post(admin_stack, f"{path}CreateAccount", json.dumps({"account": account}))
+    assert (200, account) == _post(admin_stack, f"{path}GetAccount", json.dumps({"name": hostile}))
+    status, error = _post(admin_stack, f"{path}GetAccount", '{"name": "nobody"}')
+    assert (404, 5, "ACCOUNT_NOT_FOUND") == (status, error["code"], error["details"][0]["reason"])
+    status, error = _post(admin_stack, f"{path}GetAccount", '{"name": "nobody"}', authorization="Bearer x")
+    assert (401, "INVALID_ADMIN_KEY") == (status, error["details"][0]["reason"])
+    lines = {"max_lines": 1}
+    assert 1 == len(_post(admin_stack, "/parley.admin.v1.Operations/ListCallLogLines", json.dumps(lines))[1]["lines"])
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "headers", "status", "message"),
+    [
+        ("Keys/ListKeys", "{}", {"sec_fetch_site": "cross-site"}, 403, "pages of other origins may not call"),
+        ("Keys/ListKeys", "{}", {"sec_fetch_site": "same-site"}, 403, "pages of other origins may not call"),
+        ("Keys/ListKeys", "{}", {"content_type": "text/plain"}, 415, "the content type must be application/json"),
+        ("Keys/ListKeys", "{", {}, 400, "Unexpected end"),
+        ("Keys/Nothing", "{}", {}, 404, "Could not resolve"),
+        ("../parley.v1.Models/ListModels", "{}", {}, 404, "Could not resolve"),
+        ("Keys/ListKeys?other=a", "{}", {}, 400, "Could not find field"),
+    ],
+)
+def test_the_listener_refuses_other_json(
+    admin_stack: Parley, path: str, body: str, headers: dict[str, str], status: int, message: str
+) -> None:
+    """A page of another origin, another type, and what is no call are refused with a message, as JSON."""
+    found, error = _post(admin_stack, f"/parley.admin.v1.{path}", body, **headers)
+    assert status == found
+    assert message in error["message"]
+
+
 def test_no_other_listener_serves_it(admin_stack: Parley) -> None:
     """No method of the admin API exists on the listeners of callers, as native gRPC or as a path of REST."""
     key = admin_stack.key
@@ -141,6 +189,10 @@ def _streaming(parley: Parley, secret: str) -> Iterator[HTTPResponse]:
         yield response
 
 
+def _shows(parley: Callable[..., str], command: tuple[str, ...], text: str) -> bool:
+    return text in parley(*command)
+
+
 def test_the_commands_show_and_steer_all_workers(
     admin_stack: Parley, upstream: ScriptedUpstream, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,6 +221,9 @@ def test_the_commands_show_and_steer_all_workers(
         for stream in (one, two):
             events, is_done = sse.read(b"data: " + stream.read())
             assert ("call_cancelled", False) == (events[-1]["error"]["code"], is_done)
+        for call in found:
+            command = ("calls", "log", call["request_id"])
+            until(partial(_shows, parley, command, "CALL_CANCELLED"), "its log line")
     [target] = json.loads(parley("targets", "--json"))
     assert 2 == target["workers"]
     assert "open (operator)" in parley("targets", "open", target["name"])

@@ -24,7 +24,7 @@ from parley.core.ports import AuditFilter
 from parley.core.routing.router import Router
 from parley.rpc.admin import AdminSockets, admin_servers
 from parley.rpc.call import Call
-from parley.rpc.operations import Operations
+from parley.rpc.operations import Operations, PastReload
 from parley.rpc.overrides import OverridesFile
 from parley.stores.sqlite import SqliteStore
 from parley.v1 import models_pb2
@@ -44,6 +44,7 @@ READS = {name for name in METHODS if name.startswith(("Get", "List", "Query"))}
 INVALID = "INVALID_REQUEST"
 KEY = "secret-of-an-administrator-0123456789"
 
+LAST_RELOAD = PastReload(1_700_000_000, is_done=True, error=None, changes=["model b added"])
 ACCESS = AdminConfig(keys={"ops": KEY})
 
 
@@ -83,7 +84,11 @@ def _operations(folder: Path) -> Operations:
     call = Call("CreateChatCompletion", "running", "running", {}, asyncio.ensure_future(asyncio.sleep(60)))
     router = Router(parse(CONFIG, "test.yaml"), {"scripted": ScriptedBackend()})
     return Operations(
-        router, OverridesFile(folder / "overrides.json"), running={call}, signal_parley=lambda _: None, reloads=True
+        router,
+        OverridesFile(folder / "overrides.json"),
+        running={call},
+        signal_parley=lambda _: None,
+        last_reload=lambda: LAST_RELOAD,
     )
 
 

@@ -14,6 +14,7 @@ from parley.core.errors import UpstreamUnavailable
 from parley.core.routing.call_origin import PLAIN_ORIGIN
 from parley.core.routing.failure_policy import HealthEffect
 from parley.core.routing.target_breakers import Permit
+from parley.logs.recent import RecentLines
 from parley.rpc.admin import AdminSockets, admin_servers
 from parley.rpc.call import Call
 from parley.rpc.operations import Operations
@@ -23,18 +24,20 @@ from tests.keys import rules
 from tests.rpc.calling import chat_request
 from tests.rpc.conftest import Worker, serving
 from tests.rpc.scripted import chunks
-from tests.rpc.test_admin import ACCESS, Admin
+from tests.rpc.test_admin import ACCESS, Admin, administering
 
 
 @asynccontextmanager
-async def _worker(folder: Path, number: int, levels: list[str]) -> AsyncIterator[tuple[Worker, Admin]]:
+async def _worker(
+    folder: Path, number: int, levels: list[str], recent: RecentLines | None = None
+) -> AsyncIterator[tuple[Worker, Admin]]:
     """Runs a worker with its admin socket in the folder."""
     running: set[Call] = set()
     (folder / f"store-{number}").mkdir()
     async with serving(folder / f"store-{number}", running=running) as worker:
         socket = folder / f"worker-{number}-admin.sock"
         overrides = OverridesFile(folder / "overrides.json")
-        operations = Operations(worker.router, overrides, "info", levels.append, running)
+        operations = Operations(worker.router, overrides, "info", levels.append, running, recent=recent)
         async with (
             admin_servers(AdminSockets(socket), worker.store, rules(["m"]), ACCESS, operations, on_alive=lambda: None),
             grpc.aio.insecure_channel(f"unix:{socket}") as channel,
@@ -225,3 +228,36 @@ async def test_a_log_level_holds_in_all_workers_until_its_time(tmp_path: Path) -
         assert (["debug", "info"], ["debug", "info"]) == (one, two)
         text = "`level` must be one of: debug, info, warning, error"
         assert ("INVALID_REQUEST", text) == await admin.fail("SetLogLevel", level="loud")
+
+
+async def test_one_worker_lists_the_log_lines_of_all(tmp_path: Path) -> None:
+    """The lines of a request, or of all, come from every worker, the latest first, and are bounded in number."""
+    one, two = RecentLines(), RecentLines()
+    for number in range(150):
+        for recent, name in ((one, "one"), (two, "two")):
+            recent.append((f"{name}-{number}", f"2026-11-26T14:00:{number:06}Z", b'{"event":"call"}'))
+    async with _worker(tmp_path, 1, [], one) as (_, admin), _worker(tmp_path, 2, [], two):
+        [line] = (await admin.call("ListCallLogLines", request_id="two-7"))["lines"]
+        assert {
+            "request_id": "two-7",
+            "time": "2026-11-26T14:00:000007Z",
+            "line": '{"event":"call"}',
+            "worker": "worker-2",
+        } == line
+        lines = (await admin.call("ListCallLogLines", max_lines=4))["lines"]
+        assert ["one-149", "two-149", "one-148", "two-148"] == [line["request_id"] for line in lines]
+        assert (100, 200) == (
+            len((await admin.call("ListCallLogLines"))["lines"]),
+            len((await admin.call("ListCallLogLines", max_lines=1_000))["lines"]),
+        )
+        assert {} == await admin.call("ListCallLogLines", request_id="three")
+
+
+async def test_the_last_reload_is_shown(tmp_path: Path) -> None:
+    """The outcome of the last reload is read where there can be one; `parley serve` says that there is none."""
+    async with _worker(tmp_path, 1, []) as (_, admin):
+        text = "`parley serve` does not read its configuration again; restart it"
+        assert ("INVALID_REQUEST", text) == await admin.fail("GetLastReload")
+    async with administering(tmp_path) as admin:
+        expected = {"time": 1_700_000_000, "changes": ["model b added"]}
+        assert expected == await admin.call("GetLastReload")

@@ -13,6 +13,7 @@ import structlog
 from parley.logs import Level
 from parley.logs import configuration as logs
 from parley.logs.output import Output
+from parley.logs.recent import LONGEST, RecentLines
 from parley.logs.terminal import render
 from parley.supervisor.process import print_notice
 
@@ -181,3 +182,27 @@ def test_a_new_level_holds_for_the_loggers_in_use() -> None:
     structlog.reset_defaults()
     os.close(reading)
     os.close(writing)
+
+
+@pytest.mark.parametrize("human", [False, True], ids=["json", "terminal"])
+def test_the_latest_lines_of_calls_are_kept(capfdbinary: pytest.CaptureFixture[bytes], *, human: bool) -> None:
+    """The latest 1,000 lines that name a request are kept as JSON, whatever is written, without secrets."""
+    recent = RecentLines()
+    logs.configure(human=human, output=Output(1), recent=recent)
+    logger = structlog.get_logger()
+    for number in range(1_001):
+        logger.info("call", fields={"request_id": f"id-{number}", "status": "OK"})
+    logger.warning("call", fields={"request_id": "id-7", "error": "Bearer sk-secret-0123456789", "model": CONTROLS})
+    logger.info("other")
+    logger.debug("call", fields={"request_id": "id-8", "status": "below the level"})
+    logger.info("call", fields={"request_id": "id-9", "error": "x" * LONGEST})
+    assert ["id-7", "id-1000", "id-999"] == [line.request_id for line in recent.find("", 3)]
+    assert 1_000 == len(recent.find("", 2_000))
+    latest, first = recent.find("id-7", 5)
+    found = json.loads(latest.line)
+    assert (CONTROLS, "Bearer …", latest.time) == (found["model"], found["error"], found["timestamp"])
+    assert latest.line.decode().isprintable()
+    assert (["id-9", "id-8"], []) == ([line.request_id for one in ("id-9", "id-8") for line in recent.find(one, 2)], [])
+    assert human or latest.line in capfdbinary.readouterr().out
+    assert "OK" == json.loads(first.line)["status"]
+    structlog.reset_defaults()

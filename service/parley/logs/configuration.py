@@ -15,6 +15,7 @@ from parley.logs import Level
 from parley.logs.characters import escape_controls
 from parley.logs.output import Output
 from parley.logs.plain_structlog import structlog
+from parley.logs.recent import LONGEST, RecentLines
 from parley.logs.secrets import strike
 from parley.logs.terminal import render
 
@@ -22,20 +23,27 @@ _TEXTS = ("exception", "cause", "error")
 """The fields of log lines that may hold words of other programs."""
 
 
-def configure(*, level: Level = "info", human: bool | None = None, output: Output | None = None) -> None:
+def configure(
+    *,
+    level: Level = "info",
+    human: bool | None = None,
+    output: Output | None = None,
+    recent: RecentLines | None = None,
+) -> None:
     """Sets up structlog for this process.
 
     Args:
         level: The lowest level that is written.
         human: Whether to write readable lines instead of JSON; None: readable if stdout is a terminal.
         output: Where to write; None for stdout.
+        recent: Keeps the lines that name a request; None to keep none.
     """
     if human is None:
         human = sys.stdout.isatty()
     set_level(level)
     lines = _Lines(output or Output(sys.stdout.fileno()))
     structlog.configure(
-        processors=[_line(render if human else _json)],
+        processors=[_line(render if human else None, (recent or RecentLines()).append)],
         wrapper_class=_Logger,
         logger_factory=lambda *_names: lines,
         cache_logger_on_first_use=True,
@@ -70,9 +78,13 @@ class _Lines:
 
 
 def _line(
-    render_event: Callable[[structlog.typing.EventDict], bytes],
+    render_event: Callable[[structlog.typing.EventDict], bytes] | None, keep: Callable[[tuple[str, str, bytes]], object]
 ) -> Callable[[Any, str, structlog.typing.EventDict], bytes]:
     """Returns the only processor of structlog. A chain of processors costs a call twice as much.
+
+    Args:
+        render_event: Renders an event, which it may change; None for JSON.
+        keep: Keeps the request id, the time and the JSON of an event that names a request.
 
     An event may have its fields as one mapping, `fields`: structlog copies every argument of an event several times.
     """
@@ -89,7 +101,12 @@ def _line(
         _strike(event)
         for part in event.get("tried", ()):
             _strike(part)
-        return render_event(event)
+        if render_event is not None and "request_id" not in event:
+            return render_event(event)
+        line = _json(event)
+        if "request_id" in event and len(line) <= LONGEST:
+            keep((event["request_id"], event["timestamp"], line))
+        return line if render_event is None else render_event(event)
 
     return process
 

@@ -3,7 +3,8 @@
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from parley.admin.v1 import operations_pb2 as messages
 from parley.core.background import PeriodicTask
@@ -12,11 +13,33 @@ from parley.core.routing.breaker import Breaker
 from parley.core.routing.router import Router
 from parley.core.routing.targets import LiveTarget
 from parley.logs import Level
+from parley.logs.recent import RecentLines
 from parley.rpc.call import Call
 from parley.rpc.error_catalogue import reason_name
 from parley.rpc.overrides import OverridesFile
 
 _REFRESH_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class PastReload:
+    """A reload of the configuration.
+
+    Attributes:
+        began: When it began, in Unix seconds; None if there was none.
+        is_done: Whether it has ended.
+        error: Why the old configuration stays in use; None after a success.
+        changes: What the new configuration changes, in words.
+    """
+
+    began: int | None
+    is_done: bool
+    error: str | None
+    changes: Sequence[str]
+
+
+ReadReload = Callable[[], PastReload]
+"""Reads the last reload."""
 
 
 class Operations:
@@ -28,7 +51,8 @@ class Operations:
         level: The log level that this worker was started with.
         set_level: Sets the log level of this worker.
         signal_parley: Sends a signal to the process that supervises the workers; by default to the parent.
-        reloads: Whether the configuration can be read again.
+        recent: The latest log lines of this worker; None if it keeps none.
+        last_reload: Reads the last reload; None if the configuration cannot be read again.
         running: The running calls of callers, kept up to date by the server.
     """
 
@@ -41,10 +65,12 @@ class Operations:
         running: set[Call] | None = None,
         *,
         signal_parley: Callable[[int], None] | None = None,
-        reloads: bool = False,
+        recent: RecentLines | None = None,
+        last_reload: ReadReload | None = None,
     ) -> None:
         self.signal_parley = signal_parley or _signal_parent()
-        self.reloads = reloads
+        self.last_reload = last_reload
+        self._recent = recent or RecentLines()
         self._router = router
         self.overrides = overrides
         self.configured_level: Level = level
@@ -99,6 +125,14 @@ class Operations:
         for call in chosen:
             call.cancel(CallCancelled())
         return messages.CancelCallResponse(calls=cancelled)
+
+    def log_lines(self, request_id: str, most: int, worker: str) -> messages.ListCallLogLinesResponse:
+        """Returns the latest log lines of a request, or of all requests for an empty id."""
+        lines = [
+            messages.CallLogLine(request_id=one.request_id, time=one.time, line=one.line.decode(), worker=worker)
+            for one in self._recent.find(request_id, most)
+        ]
+        return messages.ListCallLogLinesResponse(lines=lines)
 
     def _describe(self, target: LiveTarget, calls: int) -> messages.Target:
         breakers = target.shown_breakers

@@ -169,8 +169,8 @@ def _apply_connection(listener: dict[str, Any], settings: EdgeSettings, folder: 
         mutations.append({"append": _peer_name(tls.client_name)})
     elif name == "admin" and tls.admin_ca is not None:
         socket = certificates.transport_socket(folder, certificates.ADMINS)
-        route = manager["route_config"]["virtual_hosts"][0]["routes"][0]
-        route["request_headers_to_add"].append(_peer_name(tls.admin_name))
+        host = manager["route_config"]["virtual_hosts"][0]
+        host["request_headers_to_add"].append(_peer_name(tls.admin_name))
     chain["transport_socket"] = socket
     # Without TLS, every connection has a failure: that of the inspector, which looks for TLS in its first bytes.
     logged = listener["access_log"][0]["filter"]["extension_filter"]["typed_config"]

@@ -29,6 +29,11 @@ class Outcome:
     error: str | None = None
     changes: Sequence[str] = ()
 
+    @property
+    def began(self) -> int | None:
+        """When it began, in Unix seconds; None if there was no reload. The number is made of it."""
+        return self.number // 10**9 or None
+
 
 def read(state_dir: Path) -> Outcome:
     """Returns the last reload; one with the number 0 if there was none."""

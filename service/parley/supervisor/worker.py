@@ -27,6 +27,7 @@ from parley.rpc.shutdown import GRACE_SECONDS, Shutdown
 
 if TYPE_CHECKING:
     from parley.logs import Level
+    from parley.rpc.operations import ReadReload
 
 ALIVE = "alive"
 DRAIN_SECONDS = 600.0  # how long a replaced worker may finish its running calls
@@ -112,9 +113,11 @@ def _run(spec: WorkerSpec, output: Output) -> None:
 
     from parley.app import serve
     from parley.logs.configuration import configure
+    from parley.logs.recent import RecentLines
     from parley.rpc.admin import AdminSockets
 
-    configure(level=spec.log_level)
+    recent = RecentLines()
+    configure(level=spec.log_level, recent=recent)
 
     async def run() -> None:
         await serve(
@@ -130,11 +133,24 @@ def _run(spec: WorkerSpec, output: Output) -> None:
             server_limits=spec.limits,
             shutdown=_shutdown(spec.grace, lambda: _report(output, "idle")),
             log_level=spec.log_level,
-            reloads=spec.reloads,
+            recent=recent,
+            last_reload=_last_reload(Path(spec.state_dir)) if spec.reloads else None,
         )
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run())
+
+
+def _last_reload(state_dir: Path) -> "ReadReload":
+    """Returns a function that reads the record of the last reload."""
+    from parley.rpc.operations import PastReload
+    from parley.supervisor import reload_record
+
+    def read() -> PastReload:
+        found = reload_record.read(state_dir)
+        return PastReload(found.began, found.is_done, found.error, found.changes)
+
+    return read
 
 
 def _shutdown(grace: float, on_idle: Callable[[], None]) -> Shutdown:

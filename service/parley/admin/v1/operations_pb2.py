@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n parley/admin/v1/operations.proto\x12\x0fparley.admin.v1\"\x14\n\x12ListTargetsRequest\"z\n\x13ListTargetsResponse\x12\x31\n\x07targets\x18\x01 \x03(\x0b\x32\x17.parley.admin.v1.TargetR\x07targets\x12\x30\n\x13unreachable_workers\x18\x02 \x03(\tR\x13unreachable_workers\"\xff\x04\n\x06Target\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n\x07\x62\x61\x63kend\x18\x02 \x01(\tR\x07\x62\x61\x63kend\x12\x14\n\x05model\x18\x03 \x01(\tR\x05model\x12\x16\n\x06models\x18\x04 \x03(\tR\x06models\x12\x37\n\x07\x62reaker\x18\x05 \x01(\x0e\x32\x1d.parley.admin.v1.BreakerStateR\x07\x62reaker\x12\x18\n\x07workers\x18\x06 \x01(\rR\x07workers\x12\"\n\x0cworkers_open\x18\x07 \x01(\rR\x0cworkers_open\x12\x19\n\x05\x63\x61use\x18\x08 \x01(\tH\x00R\x05\x63\x61use\x88\x01\x01\x12!\n\tadmits_in\x18\t \x01(\x01H\x01R\tadmits_in\x88\x01\x01\x12\"\n\x0c\x63\x61llers_open\x18\n \x01(\rR\x0c\x63\x61llers_open\x12\x1c\n\tunhealthy\x18\x0b \x01(\x08R\tunhealthy\x12\x14\n\x05\x63\x61lls\x18\x0c \x01(\rR\x05\x63\x61lls\x12\x16\n\x06queued\x18\r \x01(\rR\x06queued\x12!\n\tmax_calls\x18\x0e \x01(\rH\x02R\tmax_calls\x88\x01\x01\x12\x16\n\x06weight\x18\x0f \x01(\x01R\x06weight\x12-\n\x0fweight_override\x18\x10 \x01(\x01H\x03R\x0fweight_override\x88\x01\x01\x12\x16\n\x06opened\x18\x11 \x01(\x08R\x06opened\x12\x12\n\x04keys\x18\x12 \x01(\rR\x04keys\x12$\n\rkeys_left_out\x18\x13 \x01(\rR\rkeys_left_outB\x08\n\x06_causeB\x0c\n\n_admits_inB\x0c\n\n_max_callsB\x12\n\x10_weight_override\"b\n\x10ListCallsRequest\x12\x1d\n\x07\x61\x63\x63ount\x18\x01 \x01(\tH\x00R\x07\x61\x63\x63ount\x88\x01\x01\x12\x19\n\x05model\x18\x02 \x01(\tH\x01R\x05model\x88\x01\x01\x42\n\n\x08_accountB\x08\n\x06_model\"y\n\x11ListCallsResponse\x12\x32\n\x05\x63\x61lls\x18\x01 \x03(\x0b\x32\x1c.parley.admin.v1.RunningCallR\x05\x63\x61lls\x12\x30\n\x13unreachable_workers\x18\x02 \x03(\tR\x13unreachable_workers\"\xd2\x02\n\x0bRunningCall\x12\x1e\n\nrequest_id\x18\x01 \x01(\tR\nrequest_id\x12\x16\n\x06method\x18\x02 \x01(\tR\x06method\x12\x1d\n\x07\x61\x63\x63ount\x18\x03 \x01(\tH\x00R\x07\x61\x63\x63ount\x88\x01\x01\x12\x15\n\x03key\x18\x04 \x01(\tH\x01R\x03key\x88\x01\x01\x12\x19\n\x05model\x18\x05 \x01(\tH\x02R\x05model\x88\x01\x01\x12\x1b\n\x06target\x18\x06 \x01(\tH\x03R\x06target\x88\x01\x01\x12\x10\n\x03\x61ge\x18\x07 \x01(\x01R\x03\x61ge\x12\x16\n\x06tokens\x18\x08 \x01(\rR\x06tokens\x12#\n\nsession_id\x18\t \x01(\tH\x04R\nsession_id\x88\x01\x01\x12\x16\n\x06worker\x18\n \x01(\tR\x06workerB\n\n\x08_accountB\x06\n\x04_keyB\x08\n\x06_modelB\t\n\x07_targetB\r\n\x0b_session_id\"3\n\x11\x43\x61ncelCallRequest\x12\x1e\n\nrequest_id\x18\x01 \x01(\tR\nrequest_id\"z\n\x12\x43\x61ncelCallResponse\x12\x32\n\x05\x63\x61lls\x18\x01 \x03(\x0b\x32\x1c.parley.admin.v1.RunningCallR\x05\x63\x61lls\x12\x30\n\x13unreachable_workers\x18\x02 \x03(\tR\x13unreachable_workers\"\'\n\x11OpenTargetRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\"(\n\x12\x43loseTargetRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\"T\n\x16SetTargetWeightRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x1b\n\x06weight\x18\x02 \x01(\x01H\x00R\x06weight\x88\x01\x01\x42\t\n\x07_weight\"\x14\n\x12GetLogLevelRequest\"^\n\x12SetLogLevelRequest\x12\x19\n\x05level\x18\x01 \x01(\tH\x00R\x05level\x88\x01\x01\x12\x19\n\x05until\x18\x02 \x01(\rH\x01R\x05until\x88\x01\x01\x42\x08\n\x06_levelB\x08\n\x06_until\"\x97\x01\n\x08LogLevel\x12\x14\n\x05level\x18\x01 \x01(\tR\x05level\x12\x1e\n\nconfigured\x18\x02 \x01(\tR\nconfigured\x12\x19\n\x05until\x18\x03 \x01(\rH\x00R\x05until\x88\x01\x01\x12\x30\n\x13unreachable_workers\x18\x04 \x03(\tR\x13unreachable_workersB\x08\n\x06_until\"\x0f\n\rReloadRequest\"\x10\n\x0eReloadResponse\"\x0e\n\x0c\x44rainRequest\"\x0f\n\rDrainResponse*|\n\x0c\x42reakerState\x12\x1d\n\x19\x42REAKER_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x42REAKER_STATE_CLOSED\x10\x01\x12\x16\n\x12\x42REAKER_STATE_OPEN\x10\x02\x12\x1b\n\x17\x42REAKER_STATE_HALF_OPEN\x10\x03\x32\xaf\x06\n\nOperations\x12X\n\x0bListTargets\x12#.parley.admin.v1.ListTargetsRequest\x1a$.parley.admin.v1.ListTargetsResponse\x12I\n\nOpenTarget\x12\".parley.admin.v1.OpenTargetRequest\x1a\x17.parley.admin.v1.Target\x12K\n\x0b\x43loseTarget\x12#.parley.admin.v1.CloseTargetRequest\x1a\x17.parley.admin.v1.Target\x12S\n\x0fSetTargetWeight\x12\'.parley.admin.v1.SetTargetWeightRequest\x1a\x17.parley.admin.v1.Target\x12R\n\tListCalls\x12!.parley.admin.v1.ListCallsRequest\x1a\".parley.admin.v1.ListCallsResponse\x12U\n\nCancelCall\x12\".parley.admin.v1.CancelCallRequest\x1a#.parley.admin.v1.CancelCallResponse\x12M\n\x0bGetLogLevel\x12#.parley.admin.v1.GetLogLevelRequest\x1a\x19.parley.admin.v1.LogLevel\x12M\n\x0bSetLogLevel\x12#.parley.admin.v1.SetLogLevelRequest\x1a\x19.parley.admin.v1.LogLevel\x12I\n\x06Reload\x12\x1e.parley.admin.v1.ReloadRequest\x1a\x1f.parley.admin.v1.ReloadResponse\x12\x46\n\x05\x44rain\x12\x1d.parley.admin.v1.DrainRequest\x1a\x1e.parley.admin.v1.DrainResponseBU\n\x0fparley.admin.v1B\x0fOperationsProtoP\x01Z\x1dparley/admin/v1;parleyadminv1\xaa\x02\x0fParley.Admin.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n parley/admin/v1/operations.proto\x12\x0fparley.admin.v1\"\x14\n\x12ListTargetsRequest\"z\n\x13ListTargetsResponse\x12\x31\n\x07targets\x18\x01 \x03(\x0b\x32\x17.parley.admin.v1.TargetR\x07targets\x12\x30\n\x13unreachable_workers\x18\x02 \x03(\tR\x13unreachable_workers\"\xff\x04\n\x06Target\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n\x07\x62\x61\x63kend\x18\x02 \x01(\tR\x07\x62\x61\x63kend\x12\x14\n\x05model\x18\x03 \x01(\tR\x05model\x12\x16\n\x06models\x18\x04 \x03(\tR\x06models\x12\x37\n\x07\x62reaker\x18\x05 \x01(\x0e\x32\x1d.parley.admin.v1.BreakerStateR\x07\x62reaker\x12\x18\n\x07workers\x18\x06 \x01(\rR\x07workers\x12\"\n\x0cworkers_open\x18\x07 \x01(\rR\x0cworkers_open\x12\x19\n\x05\x63\x61use\x18\x08 \x01(\tH\x00R\x05\x63\x61use\x88\x01\x01\x12!\n\tadmits_in\x18\t \x01(\x01H\x01R\tadmits_in\x88\x01\x01\x12\"\n\x0c\x63\x61llers_open\x18\n \x01(\rR\x0c\x63\x61llers_open\x12\x1c\n\tunhealthy\x18\x0b \x01(\x08R\tunhealthy\x12\x14\n\x05\x63\x61lls\x18\x0c \x01(\rR\x05\x63\x61lls\x12\x16\n\x06queued\x18\r \x01(\rR\x06queued\x12!\n\tmax_calls\x18\x0e \x01(\rH\x02R\tmax_calls\x88\x01\x01\x12\x16\n\x06weight\x18\x0f \x01(\x01R\x06weight\x12-\n\x0fweight_override\x18\x10 \x01(\x01H\x03R\x0fweight_override\x88\x01\x01\x12\x16\n\x06opened\x18\x11 \x01(\x08R\x06opened\x12\x12\n\x04keys\x18\x12 \x01(\rR\x04keys\x12$\n\rkeys_left_out\x18\x13 \x01(\rR\rkeys_left_outB\x08\n\x06_causeB\x0c\n\n_admits_inB\x0c\n\n_max_callsB\x12\n\x10_weight_override\"b\n\x10ListCallsRequest\x12\x1d\n\x07\x61\x63\x63ount\x18\x01 \x01(\tH\x00R\x07\x61\x63\x63ount\x88\x01\x01\x12\x19\n\x05model\x18\x02 \x01(\tH\x01R\x05model\x88\x01\x01\x42\n\n\x08_accountB\x08\n\x06_model\"y\n\x11ListCallsResponse\x12\x32\n\x05\x63\x61lls\x18\x01 \x03(\x0b\x32\x1c.parley.admin.v1.RunningCallR\x05\x63\x61lls\x12\x30\n\x13unreachable_workers\x18\x02 \x03(\tR\x13unreachable_workers\"\xd2\x02\n\x0bRunningCall\x12\x1e\n\nrequest_id\x18\x01 \x01(\tR\nrequest_id\x12\x16\n\x06method\x18\x02 \x01(\tR\x06method\x12\x1d\n\x07\x61\x63\x63ount\x18\x03 \x01(\tH\x00R\x07\x61\x63\x63ount\x88\x01\x01\x12\x15\n\x03key\x18\x04 \x01(\tH\x01R\x03key\x88\x01\x01\x12\x19\n\x05model\x18\x05 \x01(\tH\x02R\x05model\x88\x01\x01\x12\x1b\n\x06target\x18\x06 \x01(\tH\x03R\x06target\x88\x01\x01\x12\x10\n\x03\x61ge\x18\x07 \x01(\x01R\x03\x61ge\x12\x16\n\x06tokens\x18\x08 \x01(\rR\x06tokens\x12#\n\nsession_id\x18\t \x01(\tH\x04R\nsession_id\x88\x01\x01\x12\x16\n\x06worker\x18\n \x01(\tR\x06workerB\n\n\x08_accountB\x06\n\x04_keyB\x08\n\x06_modelB\t\n\x07_targetB\r\n\x0b_session_id\"3\n\x11\x43\x61ncelCallRequest\x12\x1e\n\nrequest_id\x18\x01 \x01(\tR\nrequest_id\"z\n\x12\x43\x61ncelCallResponse\x12\x32\n\x05\x63\x61lls\x18\x01 \x03(\x0b\x32\x1c.parley.admin.v1.RunningCallR\x05\x63\x61lls\x12\x30\n\x13unreachable_workers\x18\x02 \x03(\tR\x13unreachable_workers\"~\n\x17ListCallLogLinesRequest\x12#\n\nrequest_id\x18\x01 \x01(\tH\x00R\nrequest_id\x88\x01\x01\x12!\n\tmax_lines\x18\x02 \x01(\rH\x01R\tmax_lines\x88\x01\x01\x42\r\n\x0b_request_idB\x0c\n\n_max_lines\"\x80\x01\n\x18ListCallLogLinesResponse\x12\x32\n\x05lines\x18\x01 \x03(\x0b\x32\x1c.parley.admin.v1.CallLogLineR\x05lines\x12\x30\n\x13unreachable_workers\x18\x02 \x03(\tR\x13unreachable_workers\"m\n\x0b\x43\x61llLogLine\x12\x1e\n\nrequest_id\x18\x01 \x01(\tR\nrequest_id\x12\x12\n\x04time\x18\x02 \x01(\tR\x04time\x12\x12\n\x04line\x18\x03 \x01(\tR\x04line\x12\x16\n\x06worker\x18\x04 \x01(\tR\x06worker\"\'\n\x11OpenTargetRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\"(\n\x12\x43loseTargetRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\"T\n\x16SetTargetWeightRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x1b\n\x06weight\x18\x02 \x01(\x01H\x00R\x06weight\x88\x01\x01\x42\t\n\x07_weight\"\x14\n\x12GetLogLevelRequest\"^\n\x12SetLogLevelRequest\x12\x19\n\x05level\x18\x01 \x01(\tH\x00R\x05level\x88\x01\x01\x12\x19\n\x05until\x18\x02 \x01(\rH\x01R\x05until\x88\x01\x01\x42\x08\n\x06_levelB\x08\n\x06_until\"\x97\x01\n\x08LogLevel\x12\x14\n\x05level\x18\x01 \x01(\tR\x05level\x12\x1e\n\nconfigured\x18\x02 \x01(\tR\nconfigured\x12\x19\n\x05until\x18\x03 \x01(\rH\x00R\x05until\x88\x01\x01\x12\x30\n\x13unreachable_workers\x18\x04 \x03(\tR\x13unreachable_workersB\x08\n\x06_until\"\x0f\n\rReloadRequest\"\x10\n\x0eReloadResponse\"\x16\n\x14GetLastReloadRequest\"\x87\x01\n\nLastReload\x12\x17\n\x04time\x18\x01 \x01(\rH\x00R\x04time\x88\x01\x01\x12\x18\n\x07running\x18\x02 \x01(\x08R\x07running\x12\x19\n\x05\x65rror\x18\x03 \x01(\tH\x01R\x05\x65rror\x88\x01\x01\x12\x18\n\x07\x63hanges\x18\x04 \x03(\tR\x07\x63hangesB\x07\n\x05_timeB\x08\n\x06_error\"\x0e\n\x0c\x44rainRequest\"\x0f\n\rDrainResponse*|\n\x0c\x42reakerState\x12\x1d\n\x19\x42REAKER_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x42REAKER_STATE_CLOSED\x10\x01\x12\x16\n\x12\x42REAKER_STATE_OPEN\x10\x02\x12\x1b\n\x17\x42REAKER_STATE_HALF_OPEN\x10\x03\x32\xed\x07\n\nOperations\x12X\n\x0bListTargets\x12#.parley.admin.v1.ListTargetsRequest\x1a$.parley.admin.v1.ListTargetsResponse\x12I\n\nOpenTarget\x12\".parley.admin.v1.OpenTargetRequest\x1a\x17.parley.admin.v1.Target\x12K\n\x0b\x43loseTarget\x12#.parley.admin.v1.CloseTargetRequest\x1a\x17.parley.admin.v1.Target\x12S\n\x0fSetTargetWeight\x12\'.parley.admin.v1.SetTargetWeightRequest\x1a\x17.parley.admin.v1.Target\x12R\n\tListCalls\x12!.parley.admin.v1.ListCallsRequest\x1a\".parley.admin.v1.ListCallsResponse\x12U\n\nCancelCall\x12\".parley.admin.v1.CancelCallRequest\x1a#.parley.admin.v1.CancelCallResponse\x12g\n\x10ListCallLogLines\x12(.parley.admin.v1.ListCallLogLinesRequest\x1a).parley.admin.v1.ListCallLogLinesResponse\x12M\n\x0bGetLogLevel\x12#.parley.admin.v1.GetLogLevelRequest\x1a\x19.parley.admin.v1.LogLevel\x12M\n\x0bSetLogLevel\x12#.parley.admin.v1.SetLogLevelRequest\x1a\x19.parley.admin.v1.LogLevel\x12I\n\x06Reload\x12\x1e.parley.admin.v1.ReloadRequest\x1a\x1f.parley.admin.v1.ReloadResponse\x12S\n\rGetLastReload\x12%.parley.admin.v1.GetLastReloadRequest\x1a\x1b.parley.admin.v1.LastReload\x12\x46\n\x05\x44rain\x12\x1d.parley.admin.v1.DrainRequest\x1a\x1e.parley.admin.v1.DrainResponseBU\n\x0fparley.admin.v1B\x0fOperationsProtoP\x01Z\x1dparley/admin/v1;parleyadminv1\xaa\x02\x0fParley.Admin.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,8 +32,8 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'parley.admin.v1.operations_
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\017parley.admin.v1B\017OperationsProtoP\001Z\035parley/admin/v1;parleyadminv1\252\002\017Parley.Admin.V1'
-  _globals['_BREAKERSTATE']._serialized_start=2091
-  _globals['_BREAKERSTATE']._serialized_end=2215
+  _globals['_BREAKERSTATE']._serialized_start=2623
+  _globals['_BREAKERSTATE']._serialized_end=2747
   _globals['_LISTTARGETSREQUEST']._serialized_start=53
   _globals['_LISTTARGETSREQUEST']._serialized_end=73
   _globals['_LISTTARGETSRESPONSE']._serialized_start=75
@@ -50,26 +50,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CANCELCALLREQUEST']._serialized_end=1456
   _globals['_CANCELCALLRESPONSE']._serialized_start=1458
   _globals['_CANCELCALLRESPONSE']._serialized_end=1580
-  _globals['_OPENTARGETREQUEST']._serialized_start=1582
-  _globals['_OPENTARGETREQUEST']._serialized_end=1621
-  _globals['_CLOSETARGETREQUEST']._serialized_start=1623
-  _globals['_CLOSETARGETREQUEST']._serialized_end=1663
-  _globals['_SETTARGETWEIGHTREQUEST']._serialized_start=1665
-  _globals['_SETTARGETWEIGHTREQUEST']._serialized_end=1749
-  _globals['_GETLOGLEVELREQUEST']._serialized_start=1751
-  _globals['_GETLOGLEVELREQUEST']._serialized_end=1771
-  _globals['_SETLOGLEVELREQUEST']._serialized_start=1773
-  _globals['_SETLOGLEVELREQUEST']._serialized_end=1867
-  _globals['_LOGLEVEL']._serialized_start=1870
-  _globals['_LOGLEVEL']._serialized_end=2021
-  _globals['_RELOADREQUEST']._serialized_start=2023
-  _globals['_RELOADREQUEST']._serialized_end=2038
-  _globals['_RELOADRESPONSE']._serialized_start=2040
-  _globals['_RELOADRESPONSE']._serialized_end=2056
-  _globals['_DRAINREQUEST']._serialized_start=2058
-  _globals['_DRAINREQUEST']._serialized_end=2072
-  _globals['_DRAINRESPONSE']._serialized_start=2074
-  _globals['_DRAINRESPONSE']._serialized_end=2089
-  _globals['_OPERATIONS']._serialized_start=2218
-  _globals['_OPERATIONS']._serialized_end=3033
+  _globals['_LISTCALLLOGLINESREQUEST']._serialized_start=1582
+  _globals['_LISTCALLLOGLINESREQUEST']._serialized_end=1708
+  _globals['_LISTCALLLOGLINESRESPONSE']._serialized_start=1711
+  _globals['_LISTCALLLOGLINESRESPONSE']._serialized_end=1839
+  _globals['_CALLLOGLINE']._serialized_start=1841
+  _globals['_CALLLOGLINE']._serialized_end=1950
+  _globals['_OPENTARGETREQUEST']._serialized_start=1952
+  _globals['_OPENTARGETREQUEST']._serialized_end=1991
+  _globals['_CLOSETARGETREQUEST']._serialized_start=1993
+  _globals['_CLOSETARGETREQUEST']._serialized_end=2033
+  _globals['_SETTARGETWEIGHTREQUEST']._serialized_start=2035
+  _globals['_SETTARGETWEIGHTREQUEST']._serialized_end=2119
+  _globals['_GETLOGLEVELREQUEST']._serialized_start=2121
+  _globals['_GETLOGLEVELREQUEST']._serialized_end=2141
+  _globals['_SETLOGLEVELREQUEST']._serialized_start=2143
+  _globals['_SETLOGLEVELREQUEST']._serialized_end=2237
+  _globals['_LOGLEVEL']._serialized_start=2240
+  _globals['_LOGLEVEL']._serialized_end=2391
+  _globals['_RELOADREQUEST']._serialized_start=2393
+  _globals['_RELOADREQUEST']._serialized_end=2408
+  _globals['_RELOADRESPONSE']._serialized_start=2410
+  _globals['_RELOADRESPONSE']._serialized_end=2426
+  _globals['_GETLASTRELOADREQUEST']._serialized_start=2428
+  _globals['_GETLASTRELOADREQUEST']._serialized_end=2450
+  _globals['_LASTRELOAD']._serialized_start=2453
+  _globals['_LASTRELOAD']._serialized_end=2588
+  _globals['_DRAINREQUEST']._serialized_start=2590
+  _globals['_DRAINREQUEST']._serialized_end=2604
+  _globals['_DRAINRESPONSE']._serialized_start=2606
+  _globals['_DRAINRESPONSE']._serialized_end=2621
+  _globals['_OPERATIONS']._serialized_start=2750
+  _globals['_OPERATIONS']._serialized_end=3755
 # @@protoc_insertion_point(module_scope)

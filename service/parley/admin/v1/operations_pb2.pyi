@@ -400,6 +400,103 @@ class CancelCallResponse(_message.Message):
 Global___CancelCallResponse: _TypeAlias = CancelCallResponse  # noqa: Y015
 
 @_typing.final
+class ListCallLogLinesRequest(_message.Message):
+    """The log lines to list."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    MAX_LINES_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Only lines of the request with this id. Absent or empty: of all requests."""
+    max_lines: _builtins.int
+    """The maximum number of lines. Absent or 0: 100. A value above 200 is treated as 200."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str | None = ...,
+        max_lines: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_lines", b"_max_lines", "_request_id", b"_request_id", "max_lines", b"max_lines", "request_id", b"request_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_lines", b"_max_lines", "_request_id", b"_request_id", "max_lines", b"max_lines", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_lines: _TypeAlias = _typing.Literal["max_lines"]  # noqa: Y015
+    _WhichOneofArgType__max_lines: _TypeAlias = _typing.Literal["_max_lines", b"_max_lines"]  # noqa: Y015
+    _WhichOneofReturnType__request_id: _TypeAlias = _typing.Literal["request_id"]  # noqa: Y015
+    _WhichOneofArgType__request_id: _TypeAlias = _typing.Literal["_request_id", b"_request_id"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_lines) -> _WhichOneofReturnType__max_lines | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__request_id) -> _WhichOneofReturnType__request_id | None: ...
+
+Global___ListCallLogLinesRequest: _TypeAlias = ListCallLogLinesRequest  # noqa: Y015
+
+@_typing.final
+class ListCallLogLinesResponse(_message.Message):
+    """The latest log lines of calls."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINES_FIELD_NUMBER: _builtins.int
+    UNREACHABLE_WORKERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___CallLogLine]:
+        """The lines, the latest first. Empty if no worker has lines of the request any more."""
+
+    @_builtins.property
+    def unreachable_workers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Workers that did not answer within two seconds: the list lacks their lines."""
+
+    def __init__(
+        self,
+        *,
+        lines: _abc.Iterable[Global___CallLogLine] | None = ...,
+        unreachable_workers: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lines", b"lines", "unreachable_workers", b"unreachable_workers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListCallLogLinesResponse: _TypeAlias = ListCallLogLinesResponse  # noqa: Y015
+
+@_typing.final
+class CallLogLine(_message.Message):
+    """A log line that names a request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    LINE_FIELD_NUMBER: _builtins.int
+    WORKER_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """The id of the request, as in the header `x-request-id`."""
+    time: _builtins.str
+    """When it was written: RFC 3339 in UTC with microseconds, for example `2026-11-26T14:38:50.153802Z`."""
+    line: _builtins.str
+    """The line: a JSON object, whose fields docs/logs.md lists."""
+    worker: _builtins.str
+    """The worker that wrote it."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        time: _builtins.str = ...,
+        line: _builtins.str = ...,
+        worker: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["line", b"line", "request_id", b"request_id", "time", b"time", "worker", b"worker"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CallLogLine: _TypeAlias = CallLogLine  # noqa: Y015
+
+@_typing.final
 class OpenTargetRequest(_message.Message):
     """The target to open."""
 
@@ -592,6 +689,66 @@ class ReloadResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReloadResponse: _TypeAlias = ReloadResponse  # noqa: Y015
+
+@_typing.final
+class GetLastReloadRequest(_message.Message):
+    """No parameters."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetLastReloadRequest: _TypeAlias = GetLastReloadRequest  # noqa: Y015
+
+@_typing.final
+class LastReload(_message.Message):
+    """A reload that runs or has ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIME_FIELD_NUMBER: _builtins.int
+    RUNNING_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    time: _builtins.int
+    """When it began: Unix time in seconds. Absent: there was no reload since the state folder was made."""
+    running: _builtins.bool
+    """Whether it has not ended yet."""
+    error: _builtins.str
+    """Why the old configuration stays in use. Absent after a success."""
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the new configuration changes, by names, for example `model b added`."""
+
+    def __init__(
+        self,
+        *,
+        time: _builtins.int | None = ...,
+        running: _builtins.bool = ...,
+        error: _builtins.str | None = ...,
+        changes: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_error", b"_error", "_time", b"_time", "error", b"error", "time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_error", b"_error", "_time", b"_time", "changes", b"changes", "error", b"error", "running", b"running", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__error: _TypeAlias = _typing.Literal["error"]  # noqa: Y015
+    _WhichOneofArgType__error: _TypeAlias = _typing.Literal["_error", b"_error"]  # noqa: Y015
+    _WhichOneofReturnType__time: _TypeAlias = _typing.Literal["time"]  # noqa: Y015
+    _WhichOneofArgType__time: _TypeAlias = _typing.Literal["_time", b"_time"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__error) -> _WhichOneofReturnType__error | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__time) -> _WhichOneofReturnType__time | None: ...
+
+Global___LastReload: _TypeAlias = LastReload  # noqa: Y015
 
 @_typing.final
 class DrainRequest(_message.Message):

@@ -67,6 +67,11 @@ class OperationsStub:
                 request_serializer=parley_dot_admin_dot_v1_dot_operations__pb2.CancelCallRequest.SerializeToString,
                 response_deserializer=parley_dot_admin_dot_v1_dot_operations__pb2.CancelCallResponse.FromString,
                 _registered_method=True)
+        self.ListCallLogLines = channel.unary_unary(
+                '/parley.admin.v1.Operations/ListCallLogLines',
+                request_serializer=parley_dot_admin_dot_v1_dot_operations__pb2.ListCallLogLinesRequest.SerializeToString,
+                response_deserializer=parley_dot_admin_dot_v1_dot_operations__pb2.ListCallLogLinesResponse.FromString,
+                _registered_method=True)
         self.GetLogLevel = channel.unary_unary(
                 '/parley.admin.v1.Operations/GetLogLevel',
                 request_serializer=parley_dot_admin_dot_v1_dot_operations__pb2.GetLogLevelRequest.SerializeToString,
@@ -81,6 +86,11 @@ class OperationsStub:
                 '/parley.admin.v1.Operations/Reload',
                 request_serializer=parley_dot_admin_dot_v1_dot_operations__pb2.ReloadRequest.SerializeToString,
                 response_deserializer=parley_dot_admin_dot_v1_dot_operations__pb2.ReloadResponse.FromString,
+                _registered_method=True)
+        self.GetLastReload = channel.unary_unary(
+                '/parley.admin.v1.Operations/GetLastReload',
+                request_serializer=parley_dot_admin_dot_v1_dot_operations__pb2.GetLastReloadRequest.SerializeToString,
+                response_deserializer=parley_dot_admin_dot_v1_dot_operations__pb2.LastReload.FromString,
                 _registered_method=True)
         self.Drain = channel.unary_unary(
                 '/parley.admin.v1.Operations/Drain',
@@ -141,6 +151,14 @@ class OperationsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListCallLogLines(self, request, context):
+        """Lists the latest log lines of calls, the latest first: those that each worker still has in memory. They are the lines of the log
+        as JSON, without prompts, answers and secrets. A line below the log level is not written, and not listed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetLogLevel(self, request, context):
         """Reads the log level.
         """
@@ -156,8 +174,15 @@ class OperationsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Reload(self, request, context):
-        """Requests that the configuration is read again, as SIGHUP does. The answer does not wait for it: the log has the outcome. `parley
-        serve` answers INVALID_ARGUMENT.
+        """Requests that the configuration is read again, as SIGHUP does. The answer does not wait for it: GetLastReload has the outcome.
+        `parley serve` answers INVALID_ARGUMENT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetLastReload(self, request, context):
+        """Reads the outcome of the last reload, whatever requested it. `parley serve` answers INVALID_ARGUMENT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -203,6 +228,11 @@ def add_OperationsServicer_to_server(servicer, server):
                     request_deserializer=parley_dot_admin_dot_v1_dot_operations__pb2.CancelCallRequest.FromString,
                     response_serializer=parley_dot_admin_dot_v1_dot_operations__pb2.CancelCallResponse.SerializeToString,
             ),
+            'ListCallLogLines': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCallLogLines,
+                    request_deserializer=parley_dot_admin_dot_v1_dot_operations__pb2.ListCallLogLinesRequest.FromString,
+                    response_serializer=parley_dot_admin_dot_v1_dot_operations__pb2.ListCallLogLinesResponse.SerializeToString,
+            ),
             'GetLogLevel': grpc.unary_unary_rpc_method_handler(
                     servicer.GetLogLevel,
                     request_deserializer=parley_dot_admin_dot_v1_dot_operations__pb2.GetLogLevelRequest.FromString,
@@ -217,6 +247,11 @@ def add_OperationsServicer_to_server(servicer, server):
                     servicer.Reload,
                     request_deserializer=parley_dot_admin_dot_v1_dot_operations__pb2.ReloadRequest.FromString,
                     response_serializer=parley_dot_admin_dot_v1_dot_operations__pb2.ReloadResponse.SerializeToString,
+            ),
+            'GetLastReload': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetLastReload,
+                    request_deserializer=parley_dot_admin_dot_v1_dot_operations__pb2.GetLastReloadRequest.FromString,
+                    response_serializer=parley_dot_admin_dot_v1_dot_operations__pb2.LastReload.SerializeToString,
             ),
             'Drain': grpc.unary_unary_rpc_method_handler(
                     servicer.Drain,
@@ -400,6 +435,33 @@ class Operations:
             _registered_method=True)
 
     @staticmethod
+    def ListCallLogLines(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.admin.v1.Operations/ListCallLogLines',
+            parley_dot_admin_dot_v1_dot_operations__pb2.ListCallLogLinesRequest.SerializeToString,
+            parley_dot_admin_dot_v1_dot_operations__pb2.ListCallLogLinesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def GetLogLevel(request,
             target,
             options=(),
@@ -470,6 +532,33 @@ class Operations:
             '/parley.admin.v1.Operations/Reload',
             parley_dot_admin_dot_v1_dot_operations__pb2.ReloadRequest.SerializeToString,
             parley_dot_admin_dot_v1_dot_operations__pb2.ReloadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetLastReload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.admin.v1.Operations/GetLastReload',
+            parley_dot_admin_dot_v1_dot_operations__pb2.GetLastReloadRequest.SerializeToString,
+            parley_dot_admin_dot_v1_dot_operations__pb2.LastReload.FromString,
             options,
             channel_credentials,
             insecure,

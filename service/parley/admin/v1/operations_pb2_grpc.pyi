@@ -56,14 +56,20 @@ class OperationsStub:
     """Cancels a running call, which ends with PERMISSION_DENIED (`CALL_CANCELLED`). Its upstream connection is closed. Its turn, if
     it has one, is kept as incomplete. If no call has the id, the answer has no calls.
     """
+    ListCallLogLines: _grpc.UnaryUnaryMultiCallable[_operations_pb2.ListCallLogLinesRequest, _operations_pb2.ListCallLogLinesResponse]
+    """Lists the latest log lines of calls, the latest first: those that each worker still has in memory. They are the lines of the log
+    as JSON, without prompts, answers and secrets. A line below the log level is not written, and not listed.
+    """
     GetLogLevel: _grpc.UnaryUnaryMultiCallable[_operations_pb2.GetLogLevelRequest, _operations_pb2.LogLevel]
     """Reads the log level."""
     SetLogLevel: _grpc.UnaryUnaryMultiCallable[_operations_pb2.SetLogLevelRequest, _operations_pb2.LogLevel]
     """Sets the log level of all workers, also of those that start later."""
     Reload: _grpc.UnaryUnaryMultiCallable[_operations_pb2.ReloadRequest, _operations_pb2.ReloadResponse]
-    """Requests that the configuration is read again, as SIGHUP does. The answer does not wait for it: the log has the outcome. `parley
-    serve` answers INVALID_ARGUMENT.
+    """Requests that the configuration is read again, as SIGHUP does. The answer does not wait for it: GetLastReload has the outcome.
+    `parley serve` answers INVALID_ARGUMENT.
     """
+    GetLastReload: _grpc.UnaryUnaryMultiCallable[_operations_pb2.GetLastReloadRequest, _operations_pb2.LastReload]
+    """Reads the outcome of the last reload, whatever requested it. `parley serve` answers INVALID_ARGUMENT."""
     Drain: _grpc.UnaryUnaryMultiCallable[_operations_pb2.DrainRequest, _operations_pb2.DrainResponse]
     """Requests that Parley stops after the running calls have finished, as SIGTERM does. The answer does not wait for it."""
 
@@ -95,14 +101,20 @@ class OperationsAsyncStub(OperationsStub):
     """Cancels a running call, which ends with PERMISSION_DENIED (`CALL_CANCELLED`). Its upstream connection is closed. Its turn, if
     it has one, is kept as incomplete. If no call has the id, the answer has no calls.
     """
+    ListCallLogLines: _aio.UnaryUnaryMultiCallable[_operations_pb2.ListCallLogLinesRequest, _operations_pb2.ListCallLogLinesResponse]  # type: ignore[assignment]
+    """Lists the latest log lines of calls, the latest first: those that each worker still has in memory. They are the lines of the log
+    as JSON, without prompts, answers and secrets. A line below the log level is not written, and not listed.
+    """
     GetLogLevel: _aio.UnaryUnaryMultiCallable[_operations_pb2.GetLogLevelRequest, _operations_pb2.LogLevel]  # type: ignore[assignment]
     """Reads the log level."""
     SetLogLevel: _aio.UnaryUnaryMultiCallable[_operations_pb2.SetLogLevelRequest, _operations_pb2.LogLevel]  # type: ignore[assignment]
     """Sets the log level of all workers, also of those that start later."""
     Reload: _aio.UnaryUnaryMultiCallable[_operations_pb2.ReloadRequest, _operations_pb2.ReloadResponse]  # type: ignore[assignment]
-    """Requests that the configuration is read again, as SIGHUP does. The answer does not wait for it: the log has the outcome. `parley
-    serve` answers INVALID_ARGUMENT.
+    """Requests that the configuration is read again, as SIGHUP does. The answer does not wait for it: GetLastReload has the outcome.
+    `parley serve` answers INVALID_ARGUMENT.
     """
+    GetLastReload: _aio.UnaryUnaryMultiCallable[_operations_pb2.GetLastReloadRequest, _operations_pb2.LastReload]  # type: ignore[assignment]
+    """Reads the outcome of the last reload, whatever requested it. `parley serve` answers INVALID_ARGUMENT."""
     Drain: _aio.UnaryUnaryMultiCallable[_operations_pb2.DrainRequest, _operations_pb2.DrainResponse]  # type: ignore[assignment]
     """Requests that Parley stops after the running calls have finished, as SIGTERM does. The answer does not wait for it."""
 
@@ -169,6 +181,16 @@ class OperationsServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def ListCallLogLines(
+        self,
+        request: _operations_pb2.ListCallLogLinesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operations_pb2.ListCallLogLinesResponse, _abc.Awaitable[_operations_pb2.ListCallLogLinesResponse]]:
+        """Lists the latest log lines of calls, the latest first: those that each worker still has in memory. They are the lines of the log
+        as JSON, without prompts, answers and secrets. A line below the log level is not written, and not listed.
+        """
+
+    @_abc_1.abstractmethod
     def GetLogLevel(
         self,
         request: _operations_pb2.GetLogLevelRequest,
@@ -190,9 +212,17 @@ class OperationsServicer(metaclass=_abc_1.ABCMeta):
         request: _operations_pb2.ReloadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.ReloadResponse, _abc.Awaitable[_operations_pb2.ReloadResponse]]:
-        """Requests that the configuration is read again, as SIGHUP does. The answer does not wait for it: the log has the outcome. `parley
-        serve` answers INVALID_ARGUMENT.
+        """Requests that the configuration is read again, as SIGHUP does. The answer does not wait for it: GetLastReload has the outcome.
+        `parley serve` answers INVALID_ARGUMENT.
         """
+
+    @_abc_1.abstractmethod
+    def GetLastReload(
+        self,
+        request: _operations_pb2.GetLastReloadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operations_pb2.LastReload, _abc.Awaitable[_operations_pb2.LastReload]]:
+        """Reads the outcome of the last reload, whatever requested it. `parley serve` answers INVALID_ARGUMENT."""
 
     @_abc_1.abstractmethod
     def Drain(

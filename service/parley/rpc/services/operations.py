@@ -16,13 +16,15 @@ from parley.logs import Level
 from parley.rpc import overrides
 from parley.rpc.call import current, origin
 from parley.rpc.interceptors import Context
-from parley.rpc.operations import Operations, merge_targets
+from parley.rpc.operations import Operations, PastReload, merge_targets
 from parley.rpc.overrides import Overrides
 from parley.rpc.peers import Peers, is_from_peer
 
 _log = structlog.get_logger()
 
 _MAX_WEIGHT = 1_000_000
+_DEFAULT_LINES = 100
+_MAX_LINES = 200  # of at most 16 KiB each: within the 4 MiB of a message that gRPC clients accept by default
 
 
 class OperationsServicer(services.OperationsServicer):
@@ -113,6 +115,22 @@ class OperationsServicer(services.OperationsServicer):
             await self._record(f"call:{request.request_id}", {"running": (True, False)})
         return messages.CancelCallResponse(calls=calls, unreachable_workers=silent)
 
+    async def ListCallLogLines(
+        self, request: messages.ListCallLogLinesRequest, context: Context
+    ) -> messages.ListCallLogLinesResponse:
+        """Lists the latest log lines of calls, the latest first."""
+        _hide_read()
+        most = min(request.max_lines or _DEFAULT_LINES, _MAX_LINES)
+
+        def own() -> messages.ListCallLogLinesResponse:
+            return self._operations.log_lines(request.request_id, most, self._peers.name)
+
+        if _is_from_peer():
+            return own()
+        answers, silent = await self._peers.ask("ListCallLogLines", request, own)
+        lines = sorted((line for answer in answers for line in answer.lines), key=lambda line: line.time, reverse=True)
+        return messages.ListCallLogLinesResponse(lines=lines[:most], unreachable_workers=silent)
+
     async def GetLogLevel(self, request: messages.GetLogLevelRequest, context: Context) -> messages.LogLevel:
         """Reads the log level."""
         _is_from_peer()
@@ -133,11 +151,24 @@ class OperationsServicer(services.OperationsServicer):
 
     async def Reload(self, request: messages.ReloadRequest, context: Context) -> messages.ReloadResponse:
         """Requests that the configuration is read again."""
-        if not self._operations.reloads:
-            raise InvalidRequest("`parley serve` does not read its configuration again; restart it")
+        self._read_reload()
         await self._record("service", {"configuration": (None, "reload")})
         self._operations.signal_parley(signal.SIGHUP)
         return messages.ReloadResponse()
+
+    async def GetLastReload(self, request: messages.GetLastReloadRequest, context: Context) -> messages.LastReload:
+        """Reads the outcome of the last reload."""
+        _hide_read()
+        found = self._read_reload()
+        return messages.LastReload(
+            time=found.began, running=not found.is_done, error=found.error, changes=list(found.changes)
+        )
+
+    def _read_reload(self) -> PastReload:
+        """Returns the last reload. Raises InvalidRequest if there can be none."""
+        if self._operations.last_reload is None:
+            raise InvalidRequest("`parley serve` does not read its configuration again; restart it")
+        return self._operations.last_reload()
 
     async def Drain(self, request: messages.DrainRequest, context: Context) -> messages.DrainResponse:
         """Requests that Parley stops after the running calls."""
