@@ -2,97 +2,26 @@
 
 import hashlib
 import json
-import re
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from parley.cli.shared import download, http_source, model_files
+from parley.cli.shared import download, model_files
 from parley.cli.shared.checks import check_config
 from parley.config import Config, ConfigError, LlamaCppBackend
 from parley.config.loader import parse
 from parley.supervisor.errors import CommandError
 from tests.processes import run_here
-
-MODEL = b"GGUF" + bytes(range(256)) * 40
-SHA256 = hashlib.sha256(MODEL).hexdigest()
-CUT = 4000
-
-
-class Files(ThreadingHTTPServer):
-    """Serves one file.
-
-    Attributes:
-        content: The file.
-        etag: Its version; empty for a server that names none.
-        cuts: How many more answers end in the middle.
-        ranges: The `Range` of each request.
-        status: The status of all answers, if it is not that of success.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.content, self.etag, self.cuts, self.status = MODEL, '"one"', 0, 0
-        self.ranges: list[str | None] = []
-
-    @property
-    def url(self) -> str:
-        """The address of the file, with a secret."""
-        return f"http://127.0.0.1:{self.server_port}/folder/tiny.gguf?token=hush"
-
-
-class Handler(BaseHTTPRequestHandler):
-    """Answers with the file, or the rest of it if it still has the version of the request."""
-
-    server: Files
-
-    def do_GET(self) -> None:
-        """Answers a request."""
-        files = self.server
-        files.ranges.append(self.headers.get("Range"))
-        if files.status:
-            self.send_error(files.status)
-            return
-        found = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        start = int(found[1]) if found and self.headers.get("If-Range") == files.etag else 0
-        self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(files.content) - start))
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(files.content) - 1}/{len(files.content)}")
-        if files.etag:
-            self.send_header("ETag", files.etag)
-        self.end_headers()
-        if files.cuts:
-            files.cuts -= 1
-            self.wfile.write(files.content[start : start + CUT])
-            self.close_connection = True
-        else:
-            self.wfile.write(files.content[start:])
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name of the base class
-        """Logs nothing."""
+from tests.unit.cli.model_files_server import CUT, MODEL, SHA256, Files, fetch, interrupt, serving
 
 
 @pytest.fixture
 def files(monkeypatch: pytest.MonkeyPatch) -> Iterator[Files]:
     """A running server; retries have no delay."""
     monkeypatch.setattr(download, "_DELAY", 0.0)
-    server = Files()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def fetch(files: Files, folder: Path, sha256: str | None = None) -> download.Fetched:
-    """Fetches the file."""
-    return download.fetch(http_source.parse(files.url), folder / "tiny.gguf", sha256, lambda *_: None)
+    with serving() as server:
+        yield server
 
 
 def test_a_model_is_fetched_with_its_checksum(files: Files, tmp_path: Path) -> None:
@@ -120,20 +49,6 @@ def test_a_broken_download_continues_where_it_ended(files: Files, tmp_path: Path
     assert MODEL == (tmp_path / "tiny.gguf").read_bytes()
 
 
-def interrupt(files: Files, tmp_path: Path) -> None:
-    """Leaves an incomplete file, as Ctrl-C does."""
-
-    def show(done: int, _: int | None) -> None:
-        if done >= CUT:
-            raise KeyboardInterrupt
-
-    files.cuts = 1
-    with pytest.raises(KeyboardInterrupt):
-        download.fetch(http_source.parse(files.url), tmp_path / "tiny.gguf", None, show)
-    files.cuts = 0
-    assert not (tmp_path / "tiny.gguf").exists()
-
-
 def test_the_next_command_continues(files: Files, tmp_path: Path) -> None:
     """After Ctrl-C, the next call requests only what is missing."""
     interrupt(files, tmp_path)
@@ -156,6 +71,18 @@ def test_a_server_without_versions_sends_all_again(files: Files, tmp_path: Path)
     interrupt(files, tmp_path)
     assert SHA256 == fetch(files, tmp_path).sha256
     assert [None, None] == files.ranges
+
+
+def test_a_login_page_leaves_what_is_here(files: Files, tmp_path: Path) -> None:
+    """A page in place of the rest of the file is an error, and the next command continues."""
+    interrupt(files, tmp_path)
+    content, etag = files.content, files.etag
+    files.content, files.etag = b"<html>sign in</html>", ""
+    with pytest.raises(CommandError, match="is not a GGUF file"):
+        fetch(files, tmp_path)
+    files.content, files.etag = content, etag
+    assert SHA256 == fetch(files, tmp_path).sha256
+    assert f"bytes={CUT}-" == files.ranges[-1]
 
 
 def test_a_wrong_checksum_leaves_no_file(files: Files, tmp_path: Path) -> None:
@@ -206,6 +133,9 @@ def test_a_local_file_is_copied(tmp_path: Path) -> None:
         (["ftp://host/x.gguf"], "ftp: is not supported; name an https: address or a file"),
         (["/nowhere/x.gguf"], "/nowhere/x.gguf cannot be read (No such file or directory)"),
         (["https://host/x.gguf", "--sha256", "abc"], '"abc" is not a SHA-256 checksum; it has 64 hexadecimal digits'),
+        (["https://u:hush@host:x/a.gguf"], "the address is not valid; name one such as https://host/model.gguf"),
+        (["https://u:hush@[::1/a.gguf"], "the address is not valid; name one such as https://host/model.gguf"),
+        (["https://u:hush@ho st/a.gguf"], "the address is not valid; name one such as https://host/model.gguf"),
         (["https://host/"], "--name: the name of the file must have letters, digits, `.+-_` only; name another"),
     ],
 )

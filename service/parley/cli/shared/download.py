@@ -82,7 +82,7 @@ def fetch(source: Source, target: Path, sha256: str | None, show: Show) -> Fetch
             record = _read_record(record_file)
             if target.exists():
                 return _existing(source, target, sha256, record)
-            checksum = _Part(source, file, record, record_file, show).complete()
+            checksum = _Part(source, file, record, record_file, show, may_be_cut=sha256 is None).complete()
             _check(part, target, checksum, sha256)
             _write_record(record_file, _Record(source.digest, sha256=checksum))
             part.replace(target)
@@ -119,14 +119,13 @@ def _locked(part: Path) -> Iterator[IO[bytes]]:
 def _existing(source: Source, target: Path, sha256: str | None, record: _Record) -> Fetched:
     """Returns the file that is there already, if it is the wanted one. Raises CommandError."""
     remedy = f"remove it, or give the new one another --name (it is {target})"
-    if sha256 is not None:
-        with target.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != sha256:
-            raise CommandError(f"{target.name} is there already, with the checksum {found}; {remedy}")
-    elif not record.sha256 or record.source != source.digest:
+    if sha256 is None and (not record.sha256 or record.source != source.digest):
         raise CommandError(f"{target.name} is there already, from elsewhere; {remedy}")
-    return Fetched(target, sha256 or record.sha256, target.stat().st_size, is_new=False)
+    with target.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != (sha256 or record.sha256):
+        raise CommandError(f"{target.name} is there already, with the checksum {found}; {remedy}")
+    return Fetched(target, found, target.stat().st_size, is_new=False)
 
 
 class _Part:
@@ -138,10 +137,13 @@ class _Part:
         record: What is known of it.
         record_file: Where that is kept.
         show: Called with the progress.
+        may_be_cut: Whether no checksum would show that the end of the file is missing.
     """
 
-    def __init__(self, source: Source, file: IO[bytes], record: _Record, record_file: Path, show: Show) -> None:
-        self._source, self._file, self._show = source, file, show
+    def __init__(  # noqa: PLR0913 - one parameter for each thing that is known of it
+        self, source: Source, file: IO[bytes], record: _Record, record_file: Path, show: Show, *, may_be_cut: bool
+    ) -> None:
+        self._source, self._file, self._show, self._may_be_cut = source, file, show, may_be_cut
         self._record, self._record_file = record, record_file
         self._digest = hashlib.sha256()
         self._size = 0
@@ -186,20 +188,26 @@ class _Part:
 
     def _append(self, answer: Opened) -> None:
         """Appends what the server sends. Raises CommandError, and HTTPException for a body that ends early."""
+        if self._may_be_cut and not answer.is_framed:
+            raise CommandError(f"{self._source.name}: the server does not say how long the file is; give --sha256")
+        head = b"" if answer.start else self._checked_head(answer.stream.read(len(_MAGIC)))
         if answer.start != self._size:
             self._clear()
         self._record = _Record(self._source.digest, answer.validator)
         _write_record(self._record_file, self._record)
         _require_space(self._record_file.parent, (answer.total or 0) - self._size)
         self._show(self._size, answer.total)
-        if self._size == 0:
-            self._write(self._checked_head(answer.stream.read(len(_MAGIC))), answer.total)
+        self._write(head, answer.total)
         while block := answer.stream.read1(_BLOCK):
             self._write(block, answer.total)
         self._file.flush()
         os.fsync(self._file.fileno())
-        if answer.total is not None and self._size < answer.total:
-            raise HTTPException(f"it ended after {self._size} of {answer.total} bytes")
+        if answer.total is None or self._size == answer.total:
+            return
+        size = self._size
+        if size > answer.total:
+            self._clear()
+        raise HTTPException(f"it ended after {size} of {answer.total} bytes")
 
     def _checked_head(self, head: bytes) -> bytes:
         """Returns the first bytes. Raises CommandError for those of another format."""
