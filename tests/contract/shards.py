@@ -8,6 +8,7 @@ functions and foreign keys.
 
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ GROUPS = {
 }
 DISTRIBUTE = Path(__file__).parents[2] / "edge" / "postgres" / "distribute.sql"
 _STAND_IN = f"""
+CREATE TABLE IF NOT EXISTS public.pg_dist_partition (logicalrelid regclass);
 CREATE OR REPLACE FUNCTION public.create_distributed_table(whole regclass, key text, colocate_with text DEFAULT '')
 RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
@@ -40,6 +42,7 @@ BEGIN
   END LOOP;
   EXECUTE format('INSERT INTO parley.%I SELECT * FROM whole.%I', name, name);
   EXECUTE format('DROP TABLE whole.%I', name);
+  INSERT INTO public.pg_dist_partition VALUES (format('parley.%I', name)::regclass);
 END $$;
 """
 _COUNTS = """
@@ -86,10 +89,13 @@ class Recording:
         return Connection
 
 
-def distribute(server: Server, database: str = "parley") -> None:
-    """Distributes the tables over partitions."""
+def distribute(server: Server, database: str = "parley", *, without: Sequence[str] = ()) -> None:
+    """Distributes the tables over partitions; `without` are tables that do not exist yet."""
+    script = DISTRIBUTE.read_text()
+    for table in without:
+        script = re.sub(rf"[^;]*\b{table}\b[^;]*;", "", script)
     server.sql(_STAND_IN, database)
-    server.sql(DISTRIBUTE.read_text(), database)
+    server.sql(script, database)
 
 
 def _touched(statement: str, partitions: set[str]) -> Touched:

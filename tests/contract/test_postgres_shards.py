@@ -11,7 +11,8 @@ from parley.core.errors import KeyInUse, SessionBusy, StorageLimitExceeded, Turn
 from parley.core.ports import SessionFilter, StorageLimits, Turn, TurnBegin, TurnEnd, Window
 from parley.core.session_ids import chosen_key
 from parley.stores.migrations import migrations
-from parley.stores.postgres import PostgresStore, upgrade
+from parley.stores.postgres import PostgresStore, schema, upgrade
+from parley.stores.postgres import database as postgres_database
 from tests.contract.shards import Recording, distribute
 from tests.contract.stores import (
     LEASE,
@@ -30,6 +31,11 @@ from tests.postgres import Server
 DIGEST = bytes(32)
 VERSION = len(migrations("parley.stores.postgres"))
 _DATABASE = "shards"
+_TABLES = """
+SELECT relname, relkind, conname, pg_get_constraintdef(pg_constraint.oid)
+FROM pg_class LEFT JOIN pg_constraint ON conrelid = pg_class.oid
+WHERE relnamespace = 'parley'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition ORDER BY 1, 3
+"""
 
 
 @pytest.fixture
@@ -130,6 +136,29 @@ async def test_a_limit_of_storage_reads_all_shards(store: PostgresStore, recordi
     assert {"SELECT sessions, bytes FROM parley.lock_storage($1)"} == {
         one.statement for one in recording.statements if not one.is_local
     }
+
+
+async def test_an_upgrade_distributes_what_it_adds(
+    postgres_server: Server, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database that was distributed at an older version has the same tables after an upgrade as one of now."""
+    older = await asyncio.to_thread(postgres_server.empty, "older_shards")
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "migrations", lambda _package: migrations("parley.stores.postgres")[:11])
+        patch.setattr(postgres_database, "steps", lambda: 11)
+        await upgrade(older)
+    await asyncio.to_thread(distribute, postgres_server, "older_shards", without=("turn_words", "cached_answers"))
+    assert (11, VERSION) == await upgrade(older)
+    expected, found = [
+        await asyncio.to_thread(postgres_server.sql, _TABLES, name) for name in (_DATABASE, "older_shards")
+    ]
+    assert expected == found
+    store = await PostgresStore.open(older, distributed=True)
+    await converse(store, "s", "apple", "a", new=True)
+    assert await store.index_sessions("ada")
+    found_sessions, _ = await store.list_sessions("ada", SessionFilter(query="apple"), page_size=9, page_token=None)
+    assert ["s"] == [session.id for session in found_sessions]
+    await store.close()
 
 
 async def test_batches_touch_several_shards(database: str, clock: Clock, recording: Recording) -> None:

@@ -1,9 +1,15 @@
 """The contract of titles, labels and searches."""
 
+import threading
+from collections.abc import Iterable
+
 import pytest
 
 from parley.core.errors import InvalidRequest, SessionNotFound
 from parley.core.ports import SessionFilter, Store
+from parley.core.sessions import search
+from parley.core.sessions.search import document
+from parley.v1.message_pb2 import Message
 from tests.contract.stores.making import Clock, begin, complete, converse
 
 
@@ -76,6 +82,20 @@ class SearchContract:
         await converse(store, "s", "q", "a", new=True)
         await store.update_session("ada", "s", "Refund of order", {})
         assert ["s"] == await _found(store, "fund OF")
+
+    async def test_large_turns_do_not_hold_up_other_calls(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The words of a large turn are found in a thread, whatever the size of the request for the search."""
+        threads: list[int] = []
+
+        def recording(account: str, messages: Iterable[Message]) -> list[str]:
+            threads.append(threading.get_ident())
+            return document(account, messages)
+
+        monkeypatch.setattr(search, "document", recording)
+        await converse(store, "s", "apple " * 50_000, "a", new=True)
+        assert ["s"] == await _found(store, "apple")
+        assert 1 == len(threads)
+        assert threading.get_ident() not in threads
 
     async def test_accounts_are_apart(self, store: Store) -> None:
         """A search finds nothing of other accounts."""

@@ -1,10 +1,15 @@
 """The keys of sessions in the store, and the words that a search compares."""
 
+import unicodedata
+
 import pytest
+from google.protobuf.struct_pb2 import Value
+from hypothesis import given
+from hypothesis import strategies as st
 
 from parley.core.errors import InvalidRequest
 from parley.core.session_ids import chosen_key, is_valid, public_id, session_keys
-from parley.core.sessions.search import MAX_WORDS, document, query_words
+from parley.core.sessions.search import MAX_WORDS, document, folded, query_words
 from parley.v1.message_pb2 import Message
 
 _GENERATED = "0199c1b2-7d3e-7a40-9f51-3b8e2c6d4a10"
@@ -88,6 +93,17 @@ def test_prefixes_and_limits() -> None:
 
 
 def test_a_long_turn_is_indexed_in_part() -> None:
-    """The words of a turn have up to 512 KiB, so that PostgreSQL can store them."""
+    """The words of a turn have up to 128 KiB and are those of its first 1,048,576 characters."""
     words = _document(" ".join(f"word{number:06}" for number in range(60_000)))
-    assert 400_000 < sum(map(len, words)) <= 512 * 1024
+    assert 120_000 < sum(map(len, words)) <= 128 * 1024
+    texts = ["a " * 2**18, "b " * 2**18 + "c", "d"]
+    found = document("ada", [Message(role="user", content=Value(string_value=text)) for text in texts])
+    assert {word.text for word in query_words("ada", "a b")} == set(found)
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_folding(text: str) -> None:
+    """Folding removes what combines, as the definition of each character says, and changes a folded text no more."""
+    apart = unicodedata.normalize("NFKD", text.casefold())
+    expected = "".join(one for one in apart if not unicodedata.combining(one))
+    assert unicodedata.normalize("NFC", expected) == folded(text)

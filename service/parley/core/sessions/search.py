@@ -8,6 +8,7 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import NamedTuple
 
 from google.protobuf.struct_pb2 import Value
@@ -22,7 +23,9 @@ MAX_QUERY_LENGTH = 1024
 
 _HASH_LENGTH = 8
 _MAX_WORD_LENGTH = 64  # characters; a longer one is indexed and looked for by its beginning
-_MAX_DOCUMENT_BYTES = 512 * 1024  # of the words of a turn: PostgreSQL stores up to 1 MiB
+# Of a turn. SQLite overwrites each word of a deleted turn by itself, in one transaction that other writes wait for.
+_MAX_DOCUMENT_BYTES = 128 * 1024
+_MAX_TEXT_LENGTH = 2**20
 # Each character is a word: Chinese, Japanese, Korean, Thai, Lao, Burmese and Khmer, most of which have no spaces.
 _ALONE = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\U00020000-\U0003ffff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
 _NO_LETTERS = "_\u19b0-\u19c9\u1cf2\u1cf3"  # to SQLite's tokenizer; letters to Python
@@ -60,19 +63,21 @@ def title_part(text: str) -> str:
 
 
 def document(account: str, messages: Iterable[Message]) -> list[str]:
-    """Returns the distinct words of a turn's messages, up to 512 KiB."""
-    prefix, size = _prefix(account), 0
+    """Returns the distinct words of a turn's messages, up to 128 KiB, of up to 1,048,576 characters of text."""
+    prefix, size, rest = _prefix(account), 0, _MAX_TEXT_LENGTH
     found: dict[str, None] = {}
-    for message in messages:
-        for text in _texts(message):
-            for word in _WORD.findall(folded(text)):
-                indexed = prefix + word[:_MAX_WORD_LENGTH]
-                if indexed in found:
-                    continue
-                size += len(indexed.encode())
-                if size > _MAX_DOCUMENT_BYTES:
-                    return list(found)
-                found[indexed] = None
+    for text in chain.from_iterable(map(_texts, messages)):
+        for match in _WORD.finditer(folded(text[:rest])):
+            indexed = prefix + match[0][:_MAX_WORD_LENGTH]
+            if indexed in found:
+                continue
+            size += len(indexed.encode())
+            if size > _MAX_DOCUMENT_BYTES:
+                return list(found)
+            found[indexed] = None
+        rest -= len(text)
+        if rest <= 0:
+            break
     return list(found)
 
 
@@ -82,8 +87,12 @@ def _matches(text: str) -> list[tuple[str, str]]:
 
 def folded(text: str) -> str:
     """Returns a text without differences of letter case, width and accents."""
-    apart = unicodedata.normalize("NFKD", text.casefold())
-    return unicodedata.normalize("NFC", "".join(one for one in apart if not unicodedata.combining(one)))
+    lower = text.casefold()
+    if lower.isascii():
+        return lower
+    apart = unicodedata.normalize("NFKD", lower)
+    marks = {ord(one): None for one in set(apart) if unicodedata.combining(one)}
+    return unicodedata.normalize("NFC", apart.translate(marks))
 
 
 def _prefix(account: str) -> str:

@@ -7,7 +7,7 @@ from parley.core.offload import offload
 from parley.core.ports import StorageLimits
 from parley.core.ports.turns import UNLIMITED_STORAGE
 from parley.stores import imports
-from parley.stores.indexing import index_all
+from parley.stores.indexing import documents, index_all
 from parley.stores.postgres import search, sessions
 from parley.stores.postgres.pool import Pool
 from parley.stores.postgres.rows import Now, require_valid_id
@@ -25,7 +25,14 @@ class ChangeMethods:
 
     async def index_sessions(self: _Store, account: str) -> bool:
         """Indexes ended turns for about a second; returns whether all are indexed."""
-        return await index_all(lambda: self._pool.run(lambda db: search.index(db, account, self._clock())))
+
+        async def batch() -> bool:
+            found = await self._pool.read(lambda db: search.read_unindexed(db, account, self._clock()))
+            added = await documents(account, found.turns)
+            await self._pool.run(lambda db: search.add(db, account, found, added))
+            return found.is_last
+
+        return await index_all(batch)
 
     async def update_session(
         self: _Store, account: str, session_id: str, title: str | None, labels: Mapping[str, str | None]

@@ -16,6 +16,11 @@ LOCK_SECONDS = 2.0
 LOCK_TRIES = 60
 _LOCK_PAUSE = 1.0  # between two tries, for the calls that have queued
 _LOCKED = "a table is in use for too long: end the transaction that has locked it (pg_stat_activity), and upgrade again"
+# The check of a new foreign key, by a join, must not read the table that it refers to.
+_SETTINGS = """
+SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0;
+SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off
+"""
 # Reads the catalogs, because a lookup by to_regclass may be older than the acquisition of the lock.
 _SCHEMA = """
 SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'parley') AS named, EXISTS (
@@ -42,19 +47,23 @@ BEGIN
   END IF;
 END $$
 """
+_DISTRIBUTED = "SELECT EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = to_regclass('parley.sessions'))"
 _STEP = "INSERT INTO parley.migrations (number, oldest_worker) VALUES ($1, $2)"
 
 
 async def upgrade(database: Database) -> tuple[int, int]:
     """Applies pending migrations and returns the schema versions before and after.
 
-    The migrations run in one transaction, which also serializes concurrent upgrades. If a table cannot be locked in
-    time, all of them are undone and tried again. A newer schema is left unchanged.
+    Each migration is a transaction, which also serializes concurrent upgrades; those of a new database are one. If a
+    table cannot be locked in time, the migration is undone and tried again. An interrupted upgrade can be repeated. A
+    newer schema is left unchanged.
 
     Raises:
         StoreUnavailable: The database cannot be reached, or a newer schema does not support this version of Parley.
     """
     before, state = await _migrate_when_unlocked(database)
+    while state["version"] < len(migrations(__package__)):
+        _, state = await _migrate_when_unlocked(database)
     database.require_supported(state)
     return before, state["version"]
 
@@ -83,7 +92,7 @@ async def _migrate_when_unlocked(database: Database) -> tuple[int, asyncpg.Recor
 
 async def _connect_and_migrate(database: Database, *, only_new: bool) -> tuple[int, asyncpg.Record]:
     """Returns the version before, and the state after, see `STATE`."""
-    connection = await database.connect(check=False)
+    connection = await database.connect(check=False, limited=False)
     try:
         async with connection.transaction():
             return await _migrate(connection, database, only_new=only_new)
@@ -104,8 +113,8 @@ async def _migrate(connection: Connection, database: Database, *, only_new: bool
     if only_new and found["made"]:
         state = await _row(connection, STATE)
         return state["version"], state
-    await connection.execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
-    await connection.execute(_LOCK, timeout=None)
+    await connection.execute(_SETTINGS)
+    await connection.execute(_LOCK)
     await connection.execute(f"SET LOCAL lock_timeout = {round(LOCK_SECONDS * 1000)}")
     found = await _row(connection, _SCHEMA)
     if not found["made"]:
@@ -121,11 +130,21 @@ async def _migrate(connection: Connection, database: Database, *, only_new: bool
 
 
 async def _apply(connection: Connection, version: int) -> None:
-    """Applies the migrations after a version."""
-    for step in migrations(__package__)[version:]:
+    """Applies the migration after a version; to a new database all."""
+    pending = migrations(__package__)[version:]
+    distributed = "on" if await _is_distributed(connection) else "off"
+    await connection.execute(f"SET LOCAL parley.distributed = '{distributed}'")
+    for step in pending[:1] if version else pending:
         await connection.execute(_ALTER)
-        await connection.execute(step.sql, timeout=None)
+        await connection.execute(step.sql)
         await connection.execute(_STEP, step.number, step.oldest_worker)
+
+
+async def _is_distributed(connection: Connection) -> bool:
+    """Returns whether Citus distributes the sessions: what a migration adds is to be distributed, too."""
+    if not await connection.fetchval("SELECT to_regclass('pg_dist_partition') IS NOT NULL"):
+        return False
+    return bool(await connection.fetchval(_DISTRIBUTED))
 
 
 async def identity(connection: Connection) -> str:

@@ -2,13 +2,10 @@
 
 from collections.abc import Sequence
 
-from parley.core.offload import offload
-from parley.core.sessions import search
 from parley.core.sessions.search import Word
-from parley.stores.indexing import BATCH_BYTES, BATCH_TURNS, SLACK_SECONDS
+from parley.stores.indexing import BATCH_BYTES, BATCH_TURNS, SLACK_SECONDS, Document, Unindexed, UnindexedTurn
 from parley.stores.postgres.database import Connection
 from parley.stores.postgres.rows import Now, now
-from parley.v1.message_pb2 import Message
 
 _STATE = f"""
 SELECT clock.now, (SELECT updated FROM parley.index_progress WHERE account = $1) AS progress, (
@@ -29,6 +26,7 @@ _MESSAGES = "SELECT message FROM parley.messages WHERE session_id = $1 AND turn 
 _ADD = """
 INSERT INTO parley.turn_words (session_id, turn, words)
 SELECT session_id, number, array_to_tsvector($3::text[]) FROM parley.turns WHERE session_id = $1 AND number = $2
+AND EXISTS (SELECT FROM parley.sessions WHERE id = $1 AND deleted IS NULL)
 ON CONFLICT DO NOTHING
 """
 # Not if an import has changed the progress since it was read.
@@ -43,8 +41,8 @@ ON CONFLICT (account) DO UPDATE SET updated = least(known.updated, $2) - 1
 """
 
 
-async def index(db: Connection, account: str, clock: Now) -> bool:
-    """Indexes turns of the account that are not indexed. Returns whether none remain."""
+async def read_unindexed(db: Connection, account: str, clock: Now) -> Unindexed:
+    """Reads turns of the account that are not indexed."""
     # Before the turns are read: a turn that ends in between has a session that is read again next time.
     state = await db.fetchrow(_STATE, account, clock)
     assert state is not None  # noqa: S101 - for the type checker
@@ -52,16 +50,23 @@ async def index(db: Connection, account: str, clock: Now) -> bool:
     since = progress if progress is not None and progress <= now else 0.0
     until = min(now - SLACK_SECONDS, now if running is None else running)
     pending = await db.fetch(_PENDING, account, since, BATCH_TURNS + 1)
-    size, count, latest = 0, 0, since
+    turns: list[UnindexedTurn] = []
+    size, latest = 0, since
     for session_id, number, updated in pending[:BATCH_TURNS]:
         stored = [row["message"] for row in await db.fetch(_MESSAGES, session_id, number)]
-        await db.execute(_ADD, session_id, number, await offload(_document, account, stored))
-        size, count, latest = size + sum(map(len, stored)), count + 1, updated
+        turns.append(UnindexedTurn(session_id, number, stored))
+        size, latest = size + sum(map(len, stored)), updated
         if size > BATCH_BYTES:
             break
-    is_last = count == len(pending)
-    await db.execute(_ADVANCE, account, until if is_last else min(until, latest), progress)
-    return is_last
+    is_last = len(turns) == len(pending)
+    return Unindexed(turns, until if is_last else min(until, latest), is_last, progress)
+
+
+async def add(db: Connection, account: str, found: Unindexed, documents: Sequence[Document]) -> None:
+    """Indexes turns that still exist and that no other worker has indexed."""
+    for document in documents:
+        await db.execute(_ADD, *document)
+    await db.execute(_ADVANCE, account, found.until, found.progress)
 
 
 async def include(db: Connection, account: str, updated: float) -> None:
@@ -72,7 +77,3 @@ async def include(db: Connection, account: str, updated: float) -> None:
 def match(words: Sequence[Word]) -> str:
     """Returns a query of text search for turns with all words."""
     return " & ".join(f"'{word.text}'{':*' if word.is_prefix else ''}" for word in words)
-
-
-def _document(account: str, stored: Sequence[bytes]) -> list[str]:
-    return search.document(account, map(Message.FromString, stored))

@@ -42,7 +42,7 @@ ORDER BY updated DESC, id DESC LIMIT $6
 
 _SESSIONS = _listing()
 _SEARCH = _listing("""
-AND (position($11::text IN folded_title) > 0 OR id IN (
+AND (position($11::text IN coalesce(folded_title, lower(title))) > 0 OR id IN (
   SELECT session_id FROM parley.turn_words WHERE words @@ $10::text::tsquery
 ))
 """)

@@ -1,6 +1,7 @@
 """The part of the store that changes, indexes and imports sessions."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Protocol, TypeVar
 
 import apsw
@@ -9,7 +10,7 @@ from parley.core.offload import offload
 from parley.core.ports import StorageLimits
 from parley.core.ports.turns import UNLIMITED_STORAGE
 from parley.stores import imports
-from parley.stores.indexing import index_all
+from parley.stores.indexing import documents, index_all, pieces
 from parley.stores.sqlite import search, sessions
 from parley.stores.sqlite.clock import FileClock
 from parley.stores.sqlite.writer import Writer
@@ -33,7 +34,9 @@ class ChangeMethods:
 
         async def batch() -> bool:
             found = await self._read(lambda db: search.read_unindexed(db, account, self._clock.wall()))
-            await self._writer.submit(lambda db: search.add(db, account, found))
+            for piece in pieces(await documents(account, found.turns)):
+                await self._writer.submit(partial(search.add, documents=piece))
+            await self._writer.submit(lambda db: search.advance(db, account, found))
             return found.is_last
 
         return await index_all(batch)

@@ -1,8 +1,12 @@
 """Deletion of sessions in SQL: each function is a job of the writer."""
 
+from bisect import bisect_left
+from itertools import accumulate
+
 import apsw
 
 from parley.core.errors import SessionBusy
+from parley.stores.indexing import PIECE_BYTES
 from parley.stores.purging import BATCH_ROWS, END, PurgeCursor, batch_end
 from parley.stores.sqlite.cache import remove_of_session
 from parley.stores.sqlite.rows import column, rows
@@ -26,6 +30,13 @@ _MESSAGES = """
 SELECT turn, position, length(message) FROM messages
 WHERE session_id = ? AND (turn, position) >= (?, ?) ORDER BY turn, position LIMIT ?
 """
+# Each word of a removed turn is overwritten in the index.
+_INDEXED = """
+SELECT indexed_turns.id, length(words) FROM indexed_turns CROSS JOIN turn_words ON turn_words.rowid = indexed_turns.id
+WHERE session_id = ? ORDER BY turn LIMIT ?
+"""
+_INDEXED_ROWS = 100  # that one transaction removes
+_REMOVE_INDEXED = "DELETE FROM indexed_turns WHERE id = ?"
 _REMOVE_MESSAGES = """
 DELETE FROM messages WHERE session_id = ? AND (turn, position) >= (?, ?) AND (turn, position) < (?, ?)
 """
@@ -64,6 +75,8 @@ def purge_batch(db: apsw.Connection, session_id: str, cursor: PurgeCursor) -> Pu
     """
     if not rows(db, _IS_DELETED, (session_id,)):
         return None
+    if not _remove_words(db, session_id):
+        return cursor
     replies = len(column(db, _CLEAR_REPLIES, (session_id, BATCH_ROWS)))
     end = batch_end(rows(db, _MESSAGES, (session_id, *cursor, BATCH_ROWS + 1)))
     db.execute(_REMOVE_MESSAGES, (session_id, *cursor, *end))
@@ -72,3 +85,11 @@ def purge_batch(db: apsw.Connection, session_id: str, cursor: PurgeCursor) -> Pu
         return end
     db.execute(_REMOVE_SESSION, (session_id,))
     return None
+
+
+def _remove_words(db: apsw.Connection, session_id: str) -> bool:
+    """Removes turns from the index of words, first those with `PIECE_BYTES`; returns whether none remain."""
+    indexed = rows(db, _INDEXED, (session_id, _INDEXED_ROWS))
+    count = bisect_left(list(accumulate(size for _, size in indexed)), PIECE_BYTES) + 1
+    db.executemany(_REMOVE_INDEXED, [(row_id,) for row_id, _ in indexed[:count]])
+    return len(indexed) <= min(count, _INDEXED_ROWS - 1)

@@ -1,15 +1,12 @@
 """The index of words in SQL: each function is a job of the writer, or a read."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import apsw
 
-from parley.core.sessions import search
 from parley.core.sessions.search import Word
-from parley.stores.indexing import BATCH_BYTES, BATCH_TURNS, SLACK_SECONDS
+from parley.stores.indexing import BATCH_BYTES, BATCH_TURNS, SLACK_SECONDS, Document, Unindexed, UnindexedTurn
 from parley.stores.sqlite.rows import column, rows
-from parley.v1.message_pb2 import Message
 
 _PROGRESS = "SELECT updated FROM index_progress WHERE account = ?"
 _PENDING = """
@@ -21,6 +18,7 @@ WHERE account = ? AND deleted IS NULL AND updated >= ? AND state != 'in_progress
 _MESSAGES = "SELECT message FROM messages WHERE session_id = ? AND turn = ? ORDER BY position"
 _ADD = """
 INSERT INTO indexed_turns (session_id, turn) SELECT session_id, number FROM turns WHERE session_id = ? AND number = ?
+AND EXISTS (SELECT 1 FROM sessions WHERE id = ? AND deleted IS NULL)
 ON CONFLICT DO NOTHING RETURNING id
 """
 _ADD_WORDS = "INSERT INTO turn_words (rowid, words) VALUES (?, ?)"
@@ -38,22 +36,6 @@ ON CONFLICT DO UPDATE SET updated = excluded.updated WHERE index_progress.update
 _RETURN = "INSERT INTO index_progress VALUES (?, -1) ON CONFLICT DO UPDATE SET updated = min(updated, ?) - 1"
 
 
-class Unindexed(NamedTuple):
-    """Turns to index.
-
-    Attributes:
-        documents: The session, the number and the words of each turn.
-        is_last: Whether no others remain.
-        until: The time up to which all are indexed afterwards.
-        progress: The stored progress before; None for none.
-    """
-
-    documents: list[tuple[str, int, str]]
-    is_last: bool
-    until: float
-    progress: float | None
-
-
 def read_unindexed(db: apsw.Connection, account: str, now: float) -> Unindexed:
     """Reads turns of the account that are not indexed.
 
@@ -67,25 +49,28 @@ def read_unindexed(db: apsw.Connection, account: str, now: float) -> Unindexed:
     # Before the turns are read: a turn that ends in between has a session that is read again next time.
     running = column(db, _RUNNING, (account,))[0]
     pending = rows(db, _PENDING, (account, since, BATCH_TURNS + 1))
-    documents: list[tuple[str, int, str]] = []
+    turns: list[UnindexedTurn] = []
     size, latest = 0, since
     until = min(now - SLACK_SECONDS, now if running is None else running)
     for session_id, number, updated in pending[:BATCH_TURNS]:
         stored = column(db, _MESSAGES, (session_id, number))
-        documents.append((session_id, number, " ".join(search.document(account, map(Message.FromString, stored)))))
-        size += sum(map(len, stored))
-        latest = updated
+        turns.append(UnindexedTurn(session_id, number, stored))
+        size, latest = size + sum(map(len, stored)), updated
         if size > BATCH_BYTES:
             break
-    is_last = len(documents) == len(pending)
-    return Unindexed(documents, is_last, until if is_last else min(until, latest), progress)
+    is_last = len(turns) == len(pending)
+    return Unindexed(turns, until if is_last else min(until, latest), is_last, progress)
 
 
-def add(db: apsw.Connection, account: str, found: Unindexed) -> None:
+def add(db: apsw.Connection, documents: Sequence[Document]) -> None:
     """Indexes turns that still exist and that no other worker has indexed."""
-    for session_id, number, words in found.documents:
-        for row_id in column(db, _ADD, (session_id, number)):
-            db.execute(_ADD_WORDS, (row_id, words))
+    for session_id, number, words in documents:
+        for row_id in column(db, _ADD, (session_id, number, session_id)):
+            db.execute(_ADD_WORDS, (row_id, " ".join(words)))
+
+
+def advance(db: apsw.Connection, account: str, found: Unindexed) -> None:
+    """Records that the turns of a batch are indexed."""
     db.execute(_ADVANCE, (account, found.until, found.progress))
 
 

@@ -9,11 +9,21 @@ CREATE TABLE parley.turn_words (
   session_id text COLLATE "C" NOT NULL,
   turn       integer NOT NULL,
   words      tsvector NOT NULL,
-  PRIMARY KEY (session_id, turn),
-  FOREIGN KEY (session_id, turn) REFERENCES parley.turns (session_id, number) ON DELETE CASCADE
+  PRIMARY KEY (session_id, turn)
 );
 
 CREATE INDEX turn_words_by_word ON parley.turn_words USING gin (words);
+
+-- In a database that edge/postgres/distribute.sql has distributed. A foreign key needs both of its tables distributed.
+DO $$
+BEGIN
+  IF current_setting('parley.distributed', true) = 'on' THEN
+    PERFORM create_distributed_table('parley.turn_words', 'session_id', colocate_with => 'parley.sessions');
+  END IF;
+END $$;
+
+ALTER TABLE parley.turn_words ADD FOREIGN KEY (session_id, turn) REFERENCES parley.turns (session_id, number)
+  ON DELETE CASCADE;
 
 -- All ended turns are indexed in those sessions of the account whose latest turn began before `updated`.
 CREATE TABLE parley.index_progress (

@@ -4,7 +4,7 @@ CREATE TABLE parley.cached_answers (
   digest     bytea NOT NULL PRIMARY KEY,              -- SHA-256 of what decides the answer
   account    text COLLATE "C" NOT NULL,               -- whose call got it
   model      text COLLATE "C" NOT NULL,
-  session_id text COLLATE "C" REFERENCES parley.sessions (id) ON DELETE CASCADE, -- of that call; NULL: none
+  session_id text COLLATE "C",                        -- of that call; NULL: none
   created    float8 NOT NULL,
   expires    float8 NOT NULL,
   size       bigint NOT NULL,                         -- bytes of the answer, and what a row takes
@@ -14,3 +14,13 @@ CREATE TABLE parley.cached_answers (
 CREATE INDEX cached_answers_by_owner ON parley.cached_answers (account, model, created) INCLUDE (size);
 CREATE INDEX cached_answers_by_session ON parley.cached_answers (session_id) WHERE session_id IS NOT NULL;
 CREATE INDEX cached_answers_by_expiry ON parley.cached_answers (expires);
+
+-- In a database that edge/postgres/distribute.sql has distributed, the session may be in another shard.
+DO $$
+BEGIN
+  IF current_setting('parley.distributed', true) = 'on' THEN
+    PERFORM create_distributed_table('parley.cached_answers', 'digest', colocate_with => 'none');
+  ELSE
+    ALTER TABLE parley.cached_answers ADD FOREIGN KEY (session_id) REFERENCES parley.sessions (id) ON DELETE CASCADE;
+  END IF;
+END $$;
