@@ -1,4 +1,4 @@
-"""The pages of the documentation: README.md, CHANGELOG.md and docs/."""
+"""The pages of the documentation: README.md, CHANGELOG.md, docs/ and docs/recipes/."""
 
 import re
 from collections.abc import Iterator
@@ -8,7 +8,12 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CHANGELOG.md"]
+_FOLDERS = (ROOT / "docs", ROOT / "docs" / "recipes")
+PAGES = [
+    ROOT / "README.md",
+    *(page for folder in _FOLDERS for page in sorted(folder.glob("*.md"))),
+    ROOT / "CHANGELOG.md",
+]
 _BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```", re.DOTALL | re.MULTILINE)  # the language, then the text
 BASE = """\
 backends:

@@ -9,6 +9,8 @@ from typing import Self
 class Relay:
     """Relays connections to a target. A context manager; `address` is where it listens.
 
+    `cut_after` has bytes of the server: the connections end once they have been relayed, and it is reset.
+
     Args:
         target: The server, `host:port`.
     """
@@ -18,6 +20,7 @@ class Relay:
         self._target = (host, int(port))
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._sockets: list[socket.socket] = []
+        self.cut_after = b""
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
 
     def __enter__(self) -> Self:
@@ -46,14 +49,20 @@ class Relay:
                 return
             self._sockets += [near, far]
             for source, sink in ((near, far), (far, near)):
-                threading.Thread(target=_copy, args=(source, sink), daemon=True).start()
+                threading.Thread(target=self._copy, args=(source, sink), daemon=True).start()
+
+    def _copy(self, source: socket.socket, sink: socket.socket) -> None:
+        """Copies until either end is closed, and then closes both."""
+        with suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+                if self.cut_after and self.cut_after in data:
+                    self.cut_after = b""
+                    self.cut()
+        _close(source, sink)
 
 
-def _copy(source: socket.socket, sink: socket.socket) -> None:
-    """Copies until either end is closed, and then closes both."""
-    with suppress(OSError):
-        while data := source.recv(65536):
-            sink.sendall(data)
-    for one in (source, sink):
+def _close(*sockets: socket.socket) -> None:
+    for one in sockets:
         with suppress(OSError):
             one.shutdown(socket.SHUT_RDWR)

@@ -21,8 +21,14 @@ DESCRIPTOR = _HERE.parents[1] / "edge" / "parley.binpb"
 PACKAGES = {
     "parley.v1": ("gRPC reference", "protos.md"),
     "parley.admin.v1": ("gRPC reference: administration", "protos-admin.md"),
+    "parley.guard.v1": ("gRPC reference: guards", "protos-guard.md"),
 }
 """The title of each package's page, and its name."""
+_GUIDES = {
+    "parley.v1": "[gRPC](grpc.md)",
+    "parley.admin.v1": "[Identity](identity.md#admin-api)",
+    "parley.guard.v1": "[Guards](guards.md#a-guard-of-your-own)",
+}
 _MESSAGES, _ENUMS, _SERVICES, _MEMBERS = 4, 5, 6, 2  # field numbers of FileDescriptorProto and its elements
 _TEMPLATES = Environment(  # noqa: S701 - the output is Markdown
     loader=FileSystemLoader(_HERE / "theme"), trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
@@ -41,6 +47,7 @@ def page(package: str, descriptor: Path = DESCRIPTOR) -> str:
     return _TEMPLATES.get_template("protos.md.jinja").render(
         title=PACKAGES[package][0],
         package=package,
+        guide=_GUIDES[package],
         services=[one for part in parts for one in part["services"]],
         messages=[one for part in parts for one in part["messages"]],
         enums=[one for part in parts for one in part["enums"]],

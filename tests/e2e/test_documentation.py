@@ -50,10 +50,10 @@ def _here(stack: Parley, text: str) -> str:
     return text.replace("127.0.0.1:50051", stack.grpc)
 
 
-@pytest.mark.parametrize("example", range(3))
+@pytest.mark.parametrize("example", range(4))
 def test_python_examples_answer(stack: Parley, example: int) -> None:
     """The examples with the openai package, streaming or not, and with the generated stubs name Paris."""
-    assert 3 == len(PYTHON)
+    assert 4 == len(PYTHON)
     command = [sys.executable, "-c", _here(stack, PYTHON[example])]
     done = subprocess.run(
         command, env=os.environ | {"KEY": stack.key}, capture_output=True, text=True, check=True, timeout=PATIENCE

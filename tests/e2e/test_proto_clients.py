@@ -14,7 +14,7 @@ import google.api
 import pytest
 import yaml
 
-from tests.e2e import vendor
+from tests.e2e import go_programs, vendor
 from tests.e2e.node_packages import installed, unavailable
 from tests.processes import PATIENCE, Parley, environment
 from tests.upstream import ScriptedUpstream
@@ -42,9 +42,6 @@ TYPED = {
     "stop_sequences": ["END"],
 }
 ANSWER = {"whole": "Hello! How can I assist you today?", "streamed": "Hello!", "total": 1163}
-DEBIANS_GO = "/usr/share/gocode"
-GATEWAY = Path(sys.prefix) / "grpc-gateway" / "usr" / "share" / "gocode"
-"""The unpacked package of grpc-gateway, which Debian does not install beside the current protoc-gen-go."""
 DEBIANS_JARS = Path("/usr/share/java")
 JARS = (
     "geronimo-annotation-1.3-spec",
@@ -150,7 +147,7 @@ def test_typescript_is_generated(stack: Parley, protos: Path, installed: Path) -
 @pytest.mark.usefixtures("typed_requests")
 def test_go_is_generated(stack: Parley, protos: Path) -> None:
     """protoc-gen-go and protoc-gen-go-grpc generate the client by buf, with Debian's packages of Go and gRPC."""
-    need("go", "protoc-gen-go", "protoc-gen-go-grpc", packages=GO_PACKAGES)
+    go_programs.need_go()
     generate("buf.gen.go.yaml", protos.parent, stack, os.environ["PATH"])
     assert ANSWER == run_go("client", protos.parent, stack)
 
@@ -158,12 +155,12 @@ def test_go_is_generated(stack: Parley, protos: Path) -> None:
 @pytest.mark.usefixtures("answers")
 def test_grpc_gateway_serves_the_annotated_paths(stack: Parley, protos: Path) -> None:
     """grpc-gateway's plugin reads the HTTP annotations; its server translates a body, a path and a query."""
-    need("go", "protoc-gen-go", "protoc-gen-go-grpc", packages=GO_PACKAGES)
-    if not GATEWAY.exists():
-        unavailable(f"grpc-gateway is not in {GATEWAY}; .ci/run shows how it gets there")
+    go_programs.need_go()
+    if not go_programs.GATEWAY.exists():
+        unavailable(f"grpc-gateway is not in {go_programs.GATEWAY}; .ci/run shows how it gets there")
     folder = protos.parent
     plugin = "github.com/grpc-ecosystem/grpc-gateway/protoc-gen-grpc-gateway"
-    run(["go", "build", "-o", "bin/protoc-gen-grpc-gateway", plugin], folder, stack, **go_paths(folder))
+    go_programs.build(plugin, folder, "bin/protoc-gen-grpc-gateway")
     template = yaml.safe_load((protos / "buf.gen.go.yaml").read_text())
     template["plugins"].append({"local": "protoc-gen-grpc-gateway", "out": "gen/go"})
     (protos / "buf.gen.gateway.yaml").write_text(yaml.safe_dump(template))
@@ -180,21 +177,13 @@ def run_go(program: str, folder: Path, stack: Parley) -> Any:
     source.mkdir(parents=True)
     shutil.copy(PROGRAMS / f"{program}.go", source)
     (folder / "gen" / "go" / "example.com").rename(folder / "src" / "example.com")
-    run(["go", "build", "-o", f"{program}.run", program], folder, stack, **go_paths(folder))
-    return json.loads(run([f"./{program}.run"], folder, stack, PROTOS="protos"))
-
-
-def go_paths(folder: Path) -> dict[str, str]:
-    """Returns the variables with which Go finds Debian's packages, grpc-gateway, and those of a folder."""
-    paths = f"{folder}:{DEBIANS_GO}:{GATEWAY}"
-    # The compiler ends before its garbage collector would pay.
-    return {"GO111MODULE": "off", "GOPATH": paths, "GOCACHE": str(_cache()), "GOFLAGS": "", "GOGC": "off"}
+    return json.loads(run([str(go_programs.build(program, folder, f"{program}.run"))], folder, stack, PROTOS="protos"))
 
 
 @pytest.mark.usefixtures("typed_requests")
 def test_java_is_generated(stack: Parley, protos: Path) -> None:
     """protoc and protoc-gen-grpc-java generate the client by buf, with Debian's packages of Java and gRPC."""
-    need("javac", "protoc", "grpc_java_plugin", packages=JAVA_PACKAGES)
+    go_programs.need("javac", "protoc", "grpc_java_plugin", packages=JAVA_PACKAGES)
     folder = protos.parent
     (folder / "bin").mkdir()
     plugin = shutil.which("grpc_java_plugin")
@@ -209,24 +198,6 @@ def test_java_is_generated(stack: Parley, protos: Path) -> None:
     )
 
 
-def need(*programs: str, packages: tuple[str, ...]) -> None:
-    """Skips the test if a program is not installed; in CI, fails it."""
-    for program in programs:
-        if shutil.which(program) is None:
-            unavailable(f"{program} is not installed (Debian: apt-get install {' '.join(packages)})")
-
-
-GO_PACKAGES = (
-    "golang-github-ghodss-yaml-dev",
-    "golang-github-golang-protobuf-1-5-dev",
-    "golang-glog-dev",
-    "golang-go",
-    "golang-google-genproto-dev",
-    "golang-google-grpc-dev",
-    "golang-google-protobuf-dev",
-    "protoc-gen-go",
-    "protoc-gen-go-grpc",
-)
 JAVA_PACKAGES = (
     "default-jdk-headless",
     "libgeronimo-annotation-1.3-spec-java",
@@ -238,10 +209,3 @@ JAVA_PACKAGES = (
     "protobuf-compiler",
     "protobuf-compiler-grpc-java-plugin",
 )
-
-
-def _cache() -> Path:
-    """A folder for Go's compiled packages, kept beside the Python packages."""
-    folder = Path(sys.prefix) / "go-cache"
-    folder.mkdir(exist_ok=True)
-    return folder

@@ -1,5 +1,6 @@
 """The documentation without a running Parley: its links, its configurations and its make targets."""
 
+import json
 import os
 import re
 import subprocess
@@ -19,7 +20,7 @@ LINKED = [
     ROOT / "tests" / "load" / "README.md",
     ROOT / "tests" / "faults" / "README.md",
 ]
-LANGUAGES = {"", "sh", "python", "yaml"}
+LANGUAGES = {"", "json", "python", "sh", "yaml"}
 """The languages that a test checks."""
 
 
@@ -74,6 +75,13 @@ def test_every_yaml_block_is_a_configuration(page: Path, monkeypatch: pytest.Mon
         for variable in re.findall(r"\$\{(\w+)\}", text):
             monkeypatch.setenv(variable, f"whsec_{'A' * 32}")
         assert parse(text, name(page)).models
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_json_block_is_json(page: Path) -> None:
+    """Each JSON block is complete."""
+    for language, text in blocks(page):
+        assert language != "json" or json.loads(text)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

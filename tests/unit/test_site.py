@@ -12,7 +12,7 @@ from urllib.parse import urldefrag, urljoin, urlsplit
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
-from docs.site import output, pages, protos
+from docs.site import output, pages, programs, protos
 from docs.site.build import build
 
 BUDGET = 2_000_000  # bytes: Envoy keeps the files in memory
@@ -34,7 +34,11 @@ KNOWN = {
         ("docs/a.md", "[`load`](../tests/load/README.md)", "[`load`](l.md)"),
         ("docs/a.md", "[`chat.py`](../service/chat.py) and [`x`](#part)", "`chat.py` and [`x`](#part)"),
         ("docs/a.md", "[e](https://example.com/a.md)", "[e](https://example.com/a.md)"),
-        ("docs/a.md", "```\n[a](../README.md)\n```\n[a](../README.md)", "```\n[a](../README.md)\n```\n[a](index.md)"),
+        (
+            "docs/a.md",
+            "```sh\n[a](../README.md)\n```\n[a](../README.md)",
+            "```sh\n[a](../README.md)\n```\n[a](index.md)",
+        ),
     ],
 )
 def test_links_lead_to_pages_of_the_site(source: str, text: str, expected: str) -> None:
@@ -64,6 +68,30 @@ def test_the_grpc_reference_has_every_element(package: str) -> None:
         for enum in file.enum_type:
             assert all(f"| `{value.name}` = {value.number} |" in page for value in enum.value)
     assert not re.search(r"\|\s*\|$", page, re.MULTILINE), "an element has no comment"
+
+
+def test_every_package_has_a_reference() -> None:
+    """Each package of this repository has a page."""
+    files = FileDescriptorSet.FromString(protos.DESCRIPTOR.read_bytes()).file
+    assert {file.package for file in files if file.package.startswith("parley.")} == set(protos.PACKAGES)
+
+
+def test_programs_of_files_become_tabs(tmp_path: Path) -> None:
+    """A list of links to programs shows them; another list, and a link within a sentence, stay as they are."""
+    (tmp_path / "ask.py").write_text('"""Asks."""\n\nprint(1)\n')
+    (tmp_path / "ask.sh").write_text("echo 1\n")
+    kept = "- [Python](ask.py), and more\n\n- [a](b.md)\n"
+    page = programs.show(f"Text.\n\n- [Python](ask.py)\n- [curl](ask.sh)\n\n{kept}", tmp_path)
+    python = '=== "Python"\n\n    ```python\n    """Asks."""\n\n    print(1)\n    ```\n\n'
+    assert f'Text.\n\n{python}=== "curl"\n\n    ```bash\n    echo 1\n    ```\n\n\n{kept}' == page
+
+
+@pytest.mark.parametrize(
+    ("block", "language"), [("```\n$ ls\nfile\n```", "console"), ("```\na $ b\n```", "text"), ("```sh\nls\n```", "sh")]
+)
+def test_blocks_without_a_language_get_one(block: str, language: str) -> None:
+    """A block with a prompt is of a terminal, another one is plain text; a named language stays."""
+    assert programs.name_language(block).startswith(f"```{language}\n")
 
 
 @pytest.fixture(scope="module")
