@@ -24,6 +24,8 @@ models:
     targets: [{{backend: up, max_concurrent: 8}}]
   - {{id: front, targets: [{{backend: wrong-key}}], fallbacks: [scripted]}}
   - {{id: cached, targets: [{{backend: up, max_concurrent: 8}}], cache: {{any_temperature: true}}}}
+guards: {{words: {{patterns: ["Hel+o"]}}}}
+default_guards: [words]
 default_model: scripted
 prices: {{up: {{prompt: 1, completion: 2}}}}
 """
