@@ -358,6 +358,50 @@ def test_models_without_guards_are_not_checked(
     assert ([], 0) == (guard.requests, len(receipt(call).guards))
 
 
+def test_unknown_fields_and_images_of_an_answer(
+    worker: Worker, chat: ChatCompletionsStub, ada: Metadata, guard: GuardServer
+) -> None:
+    """What a vendor adds to an answer or to its chunks is checked; images are refused where nobody can read them."""
+    guard.decide = redacting("bluebird")
+    for cited, shown in (("bluebird", ""), ("crow", '{"citations":["crow"]}')):
+        whole = completion("Fine")
+        whole.extra_json = json.dumps({"citations": [cited]}, separators=(",", ":"))
+        answers(worker, whole)
+        assert shown == chat.CreateChatCompletion(chat_request(model="open"), metadata=ada).extra_json
+        for at in (0, -1):
+            pieces = chunks("Fi", "ne")
+            pieces[at].extra_json = whole.extra_json
+            answers(worker, pieces)
+            stream = list(chat.StreamChatCompletion(chat_request(model="open"), metadata=ada))
+            assert ("Fine", shown) == (joined(stream), "".join(chunk.extra_json for chunk in stream))
+    drawn = completion("See")
+    drawn.choices[0].message.extra_json = '{"images":[{"image_url":{"url":"data:image/png;base64,AAAA"}}]}'
+    answers(worker, drawn)
+    guard.decide = lambda _: ALLOW
+    for model, reason in (("kept", "content_filter"), ("open", "stop")):
+        found = chat.CreateChatCompletion(chat_request(model=model), metadata=ada).choices[0]
+        assert (reason, reason == "stop") == (found.finish_reason, "images" in found.message.extra_json)
+    pieces = chunks("See", "")
+    pieces[1].choices[0].delta.extra_json = drawn.choices[0].message.extra_json
+    answers(worker, pieces)
+    assert "content_filter" == list(chat.StreamChatCompletion(chat_request(model="kept"), metadata=ada))[-2].choices[
+        0
+    ].finish_reason  # fmt: skip
+
+
+def test_annotations_of_a_redacted_answer_are_dropped(
+    worker: Worker, chat: ChatCompletionsStub, ada: Metadata, guard: GuardServer
+) -> None:
+    """Annotations are kept twice, as Structs and as exact text; neither is left where the answer is redacted."""
+    guard.decide = redacting("bluebird")
+    answer = completion("a bluebird")
+    answer.choices[0].message.annotations.add().update({"title": "bluebird"})
+    answer.choices[0].message.extra_json = '{"annotations":[{"title":"bluebird","at":1.50}]}'
+    answers(worker, answer)
+    for request in (chat_request(model="open"), chat_request(model="kept")):
+        assert "bluebird" not in str(chat.CreateChatCompletion(request, metadata=ada))
+
+
 def many_spans(count: int) -> bytes:
     """Returns a response with so many spans of one character."""
     spans = proto.Redact(spans=[proto.Span(end=1)]).SerializeToString() * count

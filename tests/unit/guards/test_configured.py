@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 import pytest
+from structlog.testing import capture_logs
 
 from parley.config import Guard as GuardConfig
 from parley.core.errors import DeadlineExceeded, GuardUnavailable
@@ -87,12 +88,16 @@ async def test_any_failure_is_the_guards(error: Exception) -> None:
     async def fail() -> CheckResponse:
         raise error
 
-    record = GuardRecord("g", "after")
+    record, guard = GuardRecord("g", "after"), ConfiguredGuard("g", OPEN, Scripted(fail))
     request, call = CheckRequest(units=[Unit(text="a")]), CheckedCall(CallOrigin("a"), None)
-    assert await ConfiguredGuard("g", OPEN, Scripted(fail)).check(request, call, record) is None
+    with capture_logs() as logged:
+        for _ in range(2):
+            assert await guard.check(request, call, record) is None
+        assert ["error"] == await failures(ConfiguredGuard("g", CLOSED, Scripted(fail)), 1)
     assert ("failed_open", "error") == (record.outcome, record.reason)
     assert "the text" not in record.cause
-    assert ["error"] == await failures(ConfiguredGuard("g", CLOSED, Scripted(fail)), 1)
+    unexpected = [error] * 2 if not isinstance(error, GuardError) else []  # once for the two checks of a record
+    assert unexpected == [line["exc_info"] for line in logged]
 
 
 async def test_a_large_text_delays_no_other_check() -> None:

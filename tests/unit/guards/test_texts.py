@@ -8,10 +8,10 @@ import pytest
 from google.protobuf.json_format import Parse
 
 from parley.core.guards.decisions import Span
-from parley.core.guards.texts import redact, request_texts, unreadable_part
+from parley.core.guards.texts import choice_texts, drop_repetitions, has_media, redact, request_texts, unreadable_part
 from parley.core.messages.proto_json import from_message
 from parley.guard.v1 import guard_pb2 as guard
-from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
+from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
 
 
 def request_of(*messages: Any, **more: Any) -> CreateChatCompletionRequest:
@@ -101,3 +101,66 @@ def test_the_exact_text_of_a_redacted_content_is_dropped() -> None:
 def test_what_no_guard_can_read_is_named(content: Any, path: str | None) -> None:
     """The first part that is not text is named by its path, also one of a type that Parley does not know."""
     assert path == unreadable_part(request_of({"role": "user", "content": content}))
+
+
+def test_images_in_unknown_fields_are_no_text() -> None:
+    """Images that a model or a client has beside the content are media, and no text that a guard gets."""
+    images = json.dumps({"images": [{"image_url": {"url": "data:image/png;base64,AAAA"}}], "note": "n"})
+    request = request_of({"role": "user", "content": "a", "extra_json": images})
+    assert "messages[0]" == unreadable_part(request)
+    assert [(guard.KIND_CONTENT, "a"), (guard.KIND_OTHER, '{"note":"n"}')] == kinds(request)
+    assert has_media(request.messages[0])
+    assert not has_media(request_of({"role": "user", "extra_json": '{"note": "\\"images\\""}'}).messages[0])
+    parts = [{"type": "image_url", "image_url": {"url": "u"}, "note": "words"}]
+    assert has_media(request_of({"role": "assistant", "content": parts}).messages[0])
+    assert [(guard.KIND_OTHER, '{"note":"words"}')] == kinds(request_of({"role": "user", "content": parts}))
+
+
+ANSWER = {
+    "choices": [
+        {
+            "message": {
+                "role": "assistant",
+                "content": "c",
+                "annotations": [{"title": "secret"}],
+                "extra_json": '{"annotations":[{"title":"secret","n":1.50}],"thought":"secret"}',
+                "audio": {"id": "a", "extra_json": '{"note":"secret"}'},
+                "tool_calls": [
+                    {
+                        "id": "1",
+                        "extra_json": '{"note":"secret"}',
+                        "function": {"name": "f", "extra_json": '{"note":"secret"}'},
+                        "custom": {"name": "f", "extra_json": '{"note":"secret"}'},
+                    }
+                ],
+                "function_call": {"name": "f", "extra_json": '{"note":"secret"}'},
+            },
+            "extra_json": '{"stop_text":"secret"}',
+        }
+    ],
+    "extra_json": '{"citations":["secret"]}',
+}
+
+
+def test_unknown_fields_of_every_object_of_an_answer_are_units() -> None:
+    """What a vendor adds to calls, to a choice or to the answer is checked, and a span removes it everywhere."""
+    answer = Parse(json.dumps(ANSWER), ChatCompletion())
+    texts = choice_texts(answer, 0)
+    redact(texts, {number: [Span(0, 1, "")] for number, one in enumerate(texts) if "secret" in one.unit.text})
+    assert "secret" not in str(answer)
+    assert "c" == answer.choices[0].message.content.string_value
+
+
+def test_what_repeats_a_redacted_text_is_dropped() -> None:
+    """Annotations go in both of their forms, with the unknown fields of message and choice; those of calls stay."""
+    answer = Parse(json.dumps(ANSWER), ChatCompletion())
+    answer.choices[0].logprobs.content.add(token="secret")
+    drop_repetitions(answer.choices[0])
+    choice = answer.choices[0]
+    assert (False, [], "", "") == (
+        choice.HasField("logprobs"),
+        list(choice.message.annotations),
+        choice.message.extra_json,
+        choice.extra_json,
+    )
+    assert choice.message.tool_calls[0].extra_json

@@ -1,6 +1,8 @@
 """Windows of streamed answers: what is held back, what is checked, and what leaves."""
 
+import json
 import re
+import time
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -193,3 +195,58 @@ def test_a_beginning_that_was_none_is_no_redaction() -> None:
     windows.add(content("ing"))
     windows.release({}, last=False)
     assert not windows.has_replaced
+
+
+def test_unknown_fields_of_calls_and_choices_are_checked() -> None:
+    """A secret in what a vendor adds to a call, to its function or to the choice is removed; other additions stay."""
+    first, second = arguments(0, '{"a"', "f"), arguments(0, ": 1}")
+    first.delta.tool_calls[0].extra_json = '{"signature": "ok"}'
+    first.delta.tool_calls[0].function.extra_json = '{"note": "k1"}'
+    second.delta.tool_calls[0].function.extra_json = '{"note": "fine"}'
+    end = ChunkChoice(index=0, finish_reason="tool_calls", extra_json='{"stop": "k2"}')
+    passed = [one for some in run([first, second, end], 3, 2) for one in some]
+    [call] = joined([passed]).tool_calls
+    assert ('{"a": 1}', '{"signature": "ok"}', '{"note":"fine"}') == (
+        call.function.arguments,
+        call.extra_json,
+        json.dumps(json.loads(call.function.extra_json), separators=(",", ":")),
+    )
+    assert ("tool_calls", "") == (passed[-1].finish_reason, passed[-1].extra_json)
+
+
+def test_unknown_fields_fill_a_window() -> None:
+    """Unknown fields alone leave once they are long enough: a vendor may stream its reasoning there."""
+    chunks = []
+    for text in ("abc", "def"):
+        chunks.append(ChunkChoice(index=0))
+        chunks[-1].delta.extra_json = json.dumps({"thought": text})
+    assert [0, 2] == [len(some) for some in run(chunks, 20, 5)]
+
+
+def test_images_are_no_text_and_the_time_of_sound_is_kept() -> None:
+    """Images in unknown fields are media, which no guard gets as text; the fields of sound stay with it."""
+    image, sound, end = ChunkChoice(index=0), ChunkChoice(index=0), ChunkChoice(index=0)
+    image.delta.extra_json = '{"images": ["k1"]}'
+    sound.delta.audio.transcript, end.delta.audio.expires_at = "hello", 7
+    windows = ChoiceWindows(1, 0)
+    windows.add(image)
+    assert (True, []) == (windows.has_media, windows.units()[1])
+    message = joined(list(run([image, sound, end, FINISH], 1, 20)))
+    assert ("hello", 7, '{"images": ["k1"]}') == (
+        message.audio.transcript,
+        message.audio.expires_at,
+        message.extra_json,
+    )
+
+
+def test_many_spans_of_many_deltas_take_no_time() -> None:
+    """What a guard costs grows with its spans, not with their number times that of the deltas."""
+    windows = ChoiceWindows(1, 0)
+    for _ in range(5_000):
+        windows.add(logprobs_chunk("ab"))
+    windows.add(FINISH)
+    [place], _ = windows.units()
+    started = time.process_time()
+    released = windows.release({place: [Span(at, at + 1, "X") for at in range(0, 10_000, 2)]}, last=True)
+    assert time.process_time() - started < 1
+    assert "Xb" * 5_000 == joined([released]).content.string_value

@@ -9,7 +9,15 @@ from parley.core.guards.history import latest_messages
 from parley.core.guards.records import GuardRecord, Phase
 from parley.core.guards.refusals import not_text, refuse_choice
 from parley.core.guards.streams import Batches, GuardedStream
-from parley.core.guards.texts import history_units, message_texts, redact, request_texts, unreadable_part
+from parley.core.guards.texts import (
+    choice_texts,
+    drop_repetitions,
+    has_media,
+    history_units,
+    redact,
+    request_texts,
+    unreadable_part,
+)
 from parley.core.messages.text_completion import TextCompletion
 from parley.core.offload import offload
 from parley.core.ports import SessionStore
@@ -17,7 +25,7 @@ from parley.core.routing.execution import Execution
 from parley.guard.v1 import guard_pb2 as proto
 from parley.guard.v1.guard_pb2 import CheckRequest, Unit
 from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
-from parley.v1.message_pb2 import Choice, Usage
+from parley.v1.message_pb2 import Usage
 
 
 class CallGuards:
@@ -110,16 +118,16 @@ class CallGuards:
             decision = await self.decide(guard, [unit] if answer.text else [], 0, record)
             if decision is not None:
                 answer = answer.message()
-                _apply(guard.name, answer.choices[0], decision, record)
+                _apply(guard.name, answer, 0, decision, record)
             return answer
-        for choice in answer.choices:
-            if choice.message.audio.data and guard.refuse_media(record):
+        for position, choice in enumerate(answer.choices):
+            if has_media(choice.message) and guard.refuse_media(record):
                 refuse_choice(choice, guard.name, not_text(guard.name))
                 continue
-            units = [text.unit for text in message_texts(choice.message)]
+            units = [text.unit for text in choice_texts(answer, position)]
             decision = await self.decide(guard, units, choice.index, record)
             if decision is not None:
-                _apply(guard.name, choice, decision, record)
+                _apply(guard.name, answer, position, decision, record)
         return answer
 
     async def decide(
@@ -171,15 +179,19 @@ class _StreamChecks:
         return receipt.usage if receipt.HasField("usage") else None
 
 
-def _apply(guard: str, choice: Choice, decision: Refusal | Redaction, record: GuardRecord) -> None:
+def _apply(
+    guard: str, answer: ChatCompletion, position: int, decision: Refusal | Redaction, record: GuardRecord
+) -> None:
     """Changes a choice of a whole answer as a guard has decided."""
+    choice = answer.choices[position]
     if isinstance(decision, Refusal):
         refuse_choice(choice, guard, decision)
+        if position == 0:
+            answer.ClearField("extra_json")  # which was checked with it
         return
     record.mark_redacted()
-    redact(message_texts(choice.message), decision.spans)
-    choice.ClearField("logprobs")  # they have the text, too
-    choice.message.ClearField("annotations")  # they name places in the text
+    redact(choice_texts(answer, position), decision.spans)
+    drop_repetitions(choice)
 
 
 def _redacted_request(request: CreateChatCompletionRequest, decision: Redaction) -> CreateChatCompletionRequest:

@@ -1,14 +1,17 @@
 """The deltas of a streamed choice, each with one text at most, and the places of that text."""
 
 from collections.abc import Iterator
+from itertools import count
 from typing import Any, NamedTuple
 
+from parley.core.guards.texts import without_media
 from parley.core.messages.extra_fields import dumps
 from parley.core.messages.proto_json import from_struct
 from parley.guard.v1 import guard_pb2 as guard
 from parley.guard.v1.guard_pb2 import Unit
 from parley.v1.message_pb2 import ChunkChoice, Delta, ToolCallDelta
 
+_numbers = count()
 _TEXTS = {
     "reasoning_content": guard.KIND_REASONING,
     "content": guard.KIND_CONTENT,
@@ -21,7 +24,7 @@ class Place(NamedTuple):
 
     Attributes:
         kind: What the text is.
-        number: The position of the tool call; -1 without one. For OTHER a number that no other delta has.
+        number: The position of the tool call; -1 without one. For OTHER a number that no other text has.
     """
 
     kind: guard.Kind.ValueType
@@ -53,14 +56,22 @@ class HeldDelta:
         place: The place of its text; None if it has no text.
         text: The text.
         choice: The delta with the rest of its chunk.
+        carrier: The part of a later delta whose unknown fields are the text; None for a text of this delta.
     """
 
-    __slots__ = ("choice", "place", "text")
+    __slots__ = ("carrier", "choice", "place", "text")
 
-    def __init__(self, choice: ChunkChoice, place: Place | None = None, text: str = "") -> None:
+    def __init__(self, choice: ChunkChoice, place: Place | None = None, text: str = "", carrier: Any = None) -> None:
         self.choice = choice
         self.place = place
         self.text = text
+        self.carrier = carrier
+
+    @property
+    def repeats(self) -> bool:
+        """Whether the text is unknown fields that may repeat other texts of the choice: those of a tool call do not."""
+        is_other = self.place is not None and not self.place.is_joined
+        return is_other and (self.carrier is None or isinstance(self.carrier, ChunkChoice))
 
     def try_append(self, later: "HeldDelta") -> bool:
         """Appends the text of a later delta if both have the same place, and the later one nothing else."""
@@ -81,20 +92,21 @@ class HeldDelta:
 
     def split(self, length: int) -> "HeldDelta":
         """Removes the first code points, and returns a delta that has them and nothing else."""
-        first = ChunkChoice(index=self.choice.index)
-        first.delta.CopyFrom(self.choice.delta)
-        rest = Delta()
-        if self.choice.delta.tool_calls:
-            rest.tool_calls.add(index=self.choice.delta.tool_calls[0].index)
+        first, self.choice = self.choice, ChunkChoice(index=self.choice.index, delta=Delta())
+        if first.delta.tool_calls:
+            call = self.choice.delta.tool_calls.add(index=first.delta.tool_calls[0].index)
+            if first.delta.tool_calls[0].HasField("custom"):
+                call.custom.SetInParent()
         head, self.text = HeldDelta(first, self.place, self.text[:length]), self.text[length:]
-        self.choice.delta.CopyFrom(rest)
-        if first.delta.tool_calls and first.delta.tool_calls[0].HasField("custom"):
-            self.choice.delta.tool_calls[0].custom.SetInParent()
         return head
 
     def released(self, text: str) -> ChunkChoice | None:
         """Returns the chunk with this text; None if nothing is left of it."""
         delta = self.choice.delta
+        if self.carrier is not None:
+            if not text:
+                self.carrier.ClearField("extra_json")
+            return None
         if self.place is None:
             return self.choice
         _set(delta, self.place.kind, text)
@@ -102,14 +114,9 @@ class HeldDelta:
         return self.choice if text or has_more or _identifies(delta) else None
 
 
-def split_choice(choice: ChunkChoice, number: int) -> Iterator[HeldDelta]:
-    """Splits the chunk of a choice into deltas with one text at most, in the order in which models write them.
-
-    Args:
-        choice: The chunk.
-        number: A number for its unknown fields, that no other chunk of the choice has.
-    """
-    deltas = list(_split(choice, number))
+def split_choice(choice: ChunkChoice) -> Iterator[HeldDelta]:
+    """Splits the chunk of a choice into deltas with one text at most, in the order in which models write them."""
+    deltas = list(_split(choice))
     if choice.HasField("logprobs"):
         if not deltas:
             deltas.append(HeldDelta(ChunkChoice(index=choice.index)))
@@ -120,10 +127,11 @@ def split_choice(choice: ChunkChoice, number: int) -> Iterator[HeldDelta]:
         last.CopyFrom(choice)
         last.ClearField("delta")
         last.ClearField("logprobs")
+        yield from _unknown_fields(last, last)
         yield HeldDelta(last)
 
 
-def _split(choice: ChunkChoice, number: int) -> Iterator[HeldDelta]:
+def _split(choice: ChunkChoice) -> Iterator[HeldDelta]:
     delta = choice.delta
     for name, place in TEXT_PLACES.items():
         if text := getattr(delta, name):
@@ -131,20 +139,37 @@ def _split(choice: ChunkChoice, number: int) -> Iterator[HeldDelta]:
     for call in delta.tool_calls:
         text = call.custom.input if call.HasField("custom") else call.function.arguments
         place = Place(guard.KIND_TOOL_ARGUMENTS, call.index)
-        yield HeldDelta(ChunkChoice(index=choice.index, delta=Delta(tool_calls=[call])), place, text)
+        part = ChunkChoice(index=choice.index, delta=Delta(tool_calls=[call]))
+        own = part.delta.tool_calls[0]
+        yield from _unknown_fields(part, own, own.function, own.custom)
+        yield HeldDelta(part, place, text)
     if delta.HasField("function_call"):
         part = ChunkChoice(index=choice.index, delta=Delta(function_call=delta.function_call))
+        yield from _unknown_fields(part, part.delta.function_call)
         yield HeldDelta(part, Place(guard.KIND_TOOL_ARGUMENTS), delta.function_call.arguments)
     if delta.HasField("audio"):
         part = ChunkChoice(index=choice.index, delta=Delta(audio=delta.audio))
+        yield from _unknown_fields(part, part.delta.audio)
         yield HeldDelta(part, Place(guard.KIND_TRANSCRIPT), delta.audio.transcript)
     if delta.annotations:
         text = dumps([from_struct(one) for one in delta.annotations])
         part = ChunkChoice(index=choice.index, delta=Delta(annotations=delta.annotations))
-        yield HeldDelta(part, Place(guard.KIND_OTHER, 2 * number), text)
+        yield HeldDelta(part, _other(), text)
     if delta.extra_json:
         part = ChunkChoice(index=choice.index, delta=Delta(extra_json=delta.extra_json))
-        yield HeldDelta(part, Place(guard.KIND_OTHER, 2 * number + 1), delta.extra_json)
+        text = without_media(delta.extra_json)
+        yield HeldDelta(part, _other() if text else None, text)
+
+
+def _other() -> Place:
+    return Place(guard.KIND_OTHER, next(_numbers))
+
+
+def _unknown_fields(part: ChunkChoice, *carriers: Any) -> Iterator[HeldDelta]:
+    """Yields the unknown fields of parts of a delta, to be checked before it."""
+    for carrier in carriers:
+        if carrier.extra_json:
+            yield HeldDelta(ChunkChoice(index=part.index), _other(), carrier.extra_json, carrier)
 
 
 def _set(delta: Delta, kind: guard.Kind.ValueType, text: str) -> None:
@@ -171,11 +196,13 @@ def _set_arguments(delta: Delta, text: str) -> None:
 
 
 def _identifies(delta: Delta) -> bool:
-    """Returns whether a delta has more than its text: the id and the name of a call, or sound."""
+    """Returns whether a delta has more than its text: the id and the name of a call, sound, or unknown fields."""
     if delta.HasField("audio"):
-        return bool(delta.audio.id or delta.audio.data)
-    return any(_starts(call) for call in delta.tool_calls) or bool(delta.function_call.name)
+        return any(field.name != "transcript" for field, _ in delta.audio.ListFields())
+    function = delta.function_call
+    return any(_starts(call) for call in delta.tool_calls) or bool(function.name or function.extra_json)
 
 
 def _starts(call: ToolCallDelta) -> bool:
-    return bool(call.id or call.function.name or call.custom.name or call.extra_json)
+    called = (call.function, call.custom)
+    return bool(call.id or call.extra_json) or any(one.name or one.extra_json for one in called)

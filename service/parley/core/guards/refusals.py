@@ -33,8 +33,8 @@ def refusal_chunks(index: int, guard: str, refusal: Refusal) -> list[ChunkChoice
 
 
 def not_text(guard: str) -> Refusal:
-    """Returns the refusal of sound, which a guard cannot read."""
-    return Refusal("not_text", f'The guard "{guard}" of this service cannot read audio; request text only')
+    """Returns the refusal of images, sound and files, which a guard cannot read."""
+    return Refusal("not_text", f'The guard "{guard}" of this service cannot read images or audio; request text only')
 
 
 def _message(guard: str, refusal: Refusal) -> str:

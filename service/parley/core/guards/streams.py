@@ -8,8 +8,9 @@ from parley.config import Guard
 from parley.core.guards.decisions import Decision, Redaction, Refusal
 from parley.core.guards.refusals import not_text, refusal_chunks
 from parley.core.guards.windows import ChoiceWindows, Spans
+from parley.core.messages.extra_fields import merge_text
 from parley.core.streaming.plain_text import PlainText
-from parley.guard.v1.guard_pb2 import Unit
+from parley.guard.v1.guard_pb2 import KIND_OTHER, Unit
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk
 from parley.v1.message_pb2 import ChunkChoice, Usage
 
@@ -53,6 +54,7 @@ class GuardedStream:
         self._choices = choices
         self._windows: dict[int, ChoiceWindows] = {}
         self._refused: set[int] = set()
+        self._extra = ""  # unknown fields of chunks, which are checked with the next window
 
     async def run(self, batches: Batches) -> Batches:
         """Yields the stream as the guard lets it pass. It ends early if every choice is refused."""
@@ -68,13 +70,21 @@ class GuardedStream:
             used = self._checks.usage()
             if used is not None:
                 yield [ChatCompletionChunk(usage=used)]
-        elif rest := [chunk for index in self._windows for chunk in await self._advance(index, last=True)]:
+        elif rest := await self._rest():
             yield rest
 
     @property
     def _is_over(self) -> bool:
         """Whether every choice is refused."""
         return len(self._refused) >= max(self._choices, len(self._windows))
+
+    async def _rest(self) -> list[ChatCompletionChunk]:
+        """Returns what may leave at the end."""
+        rest = [chunk for index in self._windows for chunk in await self._advance(index, last=True)]
+        if self._extra:
+            decision = await self._checks.check([_unknown_fields(self._extra)], 0, last=True)
+            rest += self._release_extra(is_kept=decision is None)
+        return rest
 
     async def _pass(self, batch: Sequence[ChatCompletionChunk]) -> list[ChatCompletionChunk]:
         """Returns what may leave after a batch."""
@@ -95,7 +105,9 @@ class GuardedStream:
         for choice in chunk.choices:
             if choice.index not in self._refused:
                 self._of(choice.index).add(choice)
+        self._extra = merge_text(self._extra, chunk.extra_json)
         chunk.ClearField("choices")
+        chunk.ClearField("extra_json")
         return chunk.ByteSize() > 0
 
     def _of(self, index: int) -> ChoiceWindows:
@@ -112,21 +124,35 @@ class GuardedStream:
         if windows.has_media and self._checks.refuse_media():
             return self._refuse(index, not_text(self._name))
         places, units = windows.units()
+        if self._extra:
+            units.append(_unknown_fields(self._extra))
         decision = await self._checks.check(units, index, last=last)
         if isinstance(decision, Refusal):
+            self._extra = ""
             return self._refuse(index, decision)
-        spans: Spans = {}
-        if isinstance(decision, Redaction):
-            spans = {places[number]: found for number, found in decision.spans.items()}
+        found = decision.spans if isinstance(decision, Redaction) else {}
+        spans: Spans = {places[number]: some for number, some in found.items() if number < len(places)}
+        others = self._release_extra(is_kept=len(places) not in found)
         released = windows.release(spans, last=last)
         if windows.has_replaced:
             self._checks.mark_redacted()
-        return _chunks(released)
+        return [*others, *_chunks(released)]
+
+    def _release_extra(self, *, is_kept: bool) -> list[ChatCompletionChunk]:
+        """Returns a chunk with the unknown fields that have been checked, if they are kept."""
+        extra, self._extra = self._extra, ""
+        if not is_kept:
+            self._checks.mark_redacted()
+        return [ChatCompletionChunk(extra_json=extra)] if extra and is_kept else []
 
     def _refuse(self, index: int, refusal: Refusal) -> list[ChatCompletionChunk]:
         self._refused.add(index)
         self._windows[index].clear()
         return _chunks(refusal_chunks(index, self._name, refusal))
+
+
+def _unknown_fields(extra_json: str) -> Unit:
+    return Unit(kind=KIND_OTHER, text=extra_json, role="assistant")
 
 
 def _chunks(choices: Sequence[ChunkChoice]) -> list[ChatCompletionChunk]:

@@ -14,12 +14,17 @@ from parley.core.messages.extra_fields import dumps, loads
 from parley.core.messages.proto_json import from_struct
 from parley.guard.v1 import guard_pb2 as guard
 from parley.guard.v1.guard_pb2 import Unit
-from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
-from parley.v1.message_pb2 import Message
+from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
+from parley.v1.message_pb2 import Choice, Message
 
 _PART_TEXTS = {"text": guard.KIND_CONTENT, "refusal": guard.KIND_REFUSAL}
 _PLAIN_PART = frozenset({"type", "cache_control", *_PART_TEXTS})
 _NOT_TEXT = frozenset({"image_url", "input_audio", "file"})
+_MEDIA_FIELDS = frozenset(
+    {"images", "image", "videos", "video"}
+)  # unknown fields of messages, as OpenRouter's `images`
+_EXACT = frozenset({"content", "annotations"})  # fields that `extra_json` may have in an exact form; see message.proto
+_NOT_UNKNOWN = _EXACT | _MEDIA_FIELDS
 
 
 class Text(NamedTuple):
@@ -68,11 +73,48 @@ def redact(texts: Sequence[Text], spans: Mapping[int, Sequence[Span]]) -> None:
         texts[number].replace(redacted(texts[number].unit.text, found))
 
 
+def choice_texts(answer: ChatCompletion, position: int) -> list[Text]:
+    """Returns the texts of a choice; of the first one also the unknown fields of the answer."""
+    choice = answer.choices[position]
+    texts = [*message_texts(choice.message), *_unknown_texts(choice, choice.message.role, None)]
+    return texts if position else [*texts, *_unknown_texts(answer, choice.message.role, None)]
+
+
+def drop_repetitions(choice: Choice) -> None:
+    """Removes what may repeat the text of a choice that has been redacted, apart from unknown fields of tool calls."""
+    choice.ClearField("logprobs")
+    choice.ClearField("extra_json")
+    choice.message.ClearField("annotations")
+    choice.message.ClearField("extra_json")
+
+
+def has_media(message: Message) -> bool:
+    """Returns whether an answer has images, sound or files."""
+    parts = message.content.list_value.values
+    return (
+        bool(message.audio.data)
+        or has_media_fields(message.extra_json)
+        or any(not _NOT_TEXT.isdisjoint(part.struct_value.fields) for part in parts)
+    )
+
+
+def has_media_fields(extra_json: str) -> bool:
+    """Returns whether unknown fields of a message have images or videos."""
+    return any(f'"{name}"' in extra_json for name in _MEDIA_FIELDS) and not _MEDIA_FIELDS.isdisjoint(loads(extra_json))
+
+
+def without_media(extra_json: str) -> str:
+    """Returns unknown fields of a message without images and videos; empty if there are none."""
+    return _filtered(extra_json, lambda name: name not in _MEDIA_FIELDS)
+
+
 def unreadable_part(request: CreateChatCompletionRequest) -> str | None:
     """Returns the path of the first image, sound or file of a request, which no guard can read; None without one."""
     for number, message in enumerate(request.messages):
         if message.HasField("audio"):
             return f"messages[{number}].audio"
+        if has_media_fields(message.extra_json):
+            return f"messages[{number}]"
         for part, value in enumerate(message.content.list_value.values):
             fields = value.struct_value.fields
             if not _NOT_TEXT.isdisjoint(fields) or _PART_TEXTS.keys().isdisjoint(fields):
@@ -104,7 +146,7 @@ def _content_texts(message: Any, role: str, number: int | None) -> Iterator[Text
             if name in fields and fields[name].string_value:
                 unit = _unit(kind, fields[name].string_value, role, number, part)
                 yield Text(unit, _member_setter(message, fields[name], "string_value"))
-        if _NOT_TEXT.isdisjoint(fields) and (more := fields.keys() - _PLAIN_PART):
+        if more := fields.keys() - _PLAIN_PART - _NOT_TEXT:
             text = dumps(from_struct(Struct(fields={name: fields[name] for name in more})))
             yield Text(
                 _unit(guard.KIND_OTHER, text, role, number, part), _member_remover(message, value.struct_value, more)
@@ -127,19 +169,56 @@ def _call_texts(message: Message, number: int | None) -> Iterator[Text]:
 
 def _other_texts(message: Message, number: int | None) -> Iterator[Text]:
     if text := _unknown_fields(message):
-        yield Text(_unit(guard.KIND_OTHER, text, message.role, number), lambda _: message.ClearField("extra_json"))
+        yield Text(_unit(guard.KIND_OTHER, text, message.role, number), _remover(message, keep=_NOT_UNKNOWN))
     if message.annotations:
         text = dumps([from_struct(one) for one in message.annotations])
-        yield Text(_unit(guard.KIND_OTHER, text, message.role, number), lambda _: message.ClearField("annotations"))
+        yield Text(_unit(guard.KIND_OTHER, text, message.role, number), _annotations_remover(message))
+    calls = [inner for call in message.tool_calls for inner in (call, call.function, call.custom)]
+    for inner in (message.audio, *calls, message.function_call):
+        yield from _unknown_texts(inner, message.role, number)
+
+
+def _unknown_texts(carrier: Any, role: str, number: int | None) -> Iterator[Text]:
+    """Yields the unknown fields of an object that is no message of a conversation."""
+    if carrier.extra_json:
+        yield Text(_unit(guard.KIND_OTHER, carrier.extra_json, role, number), _remover(carrier))
 
 
 def _unknown_fields(message: Message) -> str:
-    """Returns the text of the unknown fields without exact forms of known ones; empty if there are none."""
-    text = message.extra_json
-    if '"content"' not in text and '"annotations"' not in text:
-        return text
-    data = {name: value for name, value in loads(text).items() if name not in {"content", "annotations"}}
-    return dumps(data) if data else ""
+    """Returns the text of the unknown fields without exact forms of known ones and media; empty if there are none."""
+    return _filtered(message.extra_json, lambda name: name not in _NOT_UNKNOWN)
+
+
+def _filtered(extra_json: str, is_kept: Callable[[str], bool]) -> str:
+    """Returns the unknown fields whose names are kept; empty if there are none."""
+    if not extra_json:
+        return ""
+    data = loads(extra_json)
+    kept = {name: value for name, value in data.items() if is_kept(name)}
+    if len(kept) == len(data):
+        return extra_json
+    return dumps(kept) if kept else ""
+
+
+def _keep(carrier: Any, is_kept: Callable[[str], bool]) -> None:
+    """Removes the unknown fields whose names are not kept."""
+    text = _filtered(carrier.extra_json, is_kept)
+    if text:
+        carrier.extra_json = text
+    else:
+        carrier.ClearField("extra_json")
+
+
+def _remover(carrier: Any, *, keep: frozenset[str] = frozenset()) -> Callable[[str], None]:
+    return lambda _: _keep(carrier, keep.__contains__)
+
+
+def _annotations_remover(message: Message) -> Callable[[str], None]:
+    def replace(_: str) -> None:
+        _keep(message, lambda name: name != "annotations")
+        message.ClearField("annotations")
+
+    return replace
 
 
 def _field_setter(message: Any, name: str) -> Callable[[str], None]:
@@ -173,7 +252,4 @@ def _member_remover(message: Any, struct: Struct, names: set[str]) -> Callable[[
 
 def _drop_exact(message: Any) -> None:
     """Removes the exact text of the content, which would replace the redacted content; see message.proto."""
-    if '"content"' in message.extra_json:
-        data = loads(message.extra_json)
-        data.pop("content", None)
-        message.extra_json = dumps(data)
+    _keep(message, lambda name: name != "content")

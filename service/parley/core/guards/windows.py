@@ -5,15 +5,18 @@ is part of the next window, so that a span is seen whole wherever the border lie
 window may go on, and is held back whole. Deltas leave in the order of their arrival.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 
 from parley.core.guards.decisions import Span
 from parley.core.guards.deltas import TEXT_PLACES, HeldDelta, Place, split_choice
+from parley.core.guards.texts import has_media_fields
 from parley.core.streaming.plain_text import PlainText
 from parley.guard.v1 import guard_pb2 as guard
 from parley.guard.v1.guard_pb2 import Unit
 from parley.v1.message_pb2 import ChunkChoice
 
+_OTHERS = Place(guard.KIND_OTHER)  # all unknown fields, where their length is counted
 _MAX_HELD = 65536  # code points; a span that is still open then is replaced, and its rest is a text of its own
 
 Spans = Mapping[Place, Sequence[Span]]
@@ -37,7 +40,6 @@ class ChoiceWindows:
         self._left: dict[Place, str] = {}  # the end of texts that have left whole, and may go on
         self._tool_names: dict[Place, str] = {}
         self._current: Place | None = None  # the place of the latest text, which may go on
-        self._added = 0
         self._is_redacted = False
         self.is_finished = False
         self.has_media = False
@@ -56,17 +58,18 @@ class ChoiceWindows:
 
     def add(self, choice: ChunkChoice) -> None:
         """Holds back the chunk of the choice. Deltas that have nothing but text become one."""
-        for delta in split_choice(choice, self._added):
-            self._added += 1
+        for delta in split_choice(choice):
             place = delta.place
+            if place is not None:
+                counted = place if place.is_joined else _OTHERS
+                self._new[counted] = self._new.get(counted, 0) + len(delta.text)
             if place is not None and place.is_joined:
-                self._new[place] = self._new.get(place, 0) + len(delta.text)
                 self._current = place
                 if name := delta.tool_name:
                     self._tool_names[place] = name
             if not self._held or not self._held[-1].try_append(delta):
                 self._held.append(delta)
-        self.has_media = self.has_media or bool(choice.delta.audio.data)
+        self.has_media = self.has_media or bool(choice.delta.audio.data) or has_media_fields(choice.delta.extra_json)
         self.is_finished = self.is_finished or choice.HasField("finish_reason")
 
     @property
@@ -187,11 +190,11 @@ class ChoiceWindows:
 
     def _text(self, delta: HeldDelta, start: int, end: int, spans: Sequence[Span]) -> str:
         """Returns the text of a delta with the spans replaced; a span is replaced in the delta with its start."""
-        found = [span for span in spans if span.start < end and span.end > start]
+        found = _within(spans, start, end)
         if found:
             self._is_redacted = self.has_replaced = True
-        if delta.place is not None and delta.place.kind == guard.KIND_OTHER:
-            return "" if self._is_redacted else delta.text
+        if delta.place is not None and not delta.place.is_joined:
+            return "" if found or (self._is_redacted and delta.repeats) else delta.text
         parts, position = [], start
         for span in found:
             parts.append(delta.text[max(0, position - start) : max(0, span.start - start)])
@@ -207,6 +210,12 @@ def _shifted(spans: Sequence[Span], length: int) -> Sequence[Span]:
     return [
         span._replace(start=max(0, span.start - length), end=span.end - length) for span in spans if span.end > length
     ]
+
+
+def _within(spans: Sequence[Span], start: int, end: int) -> Sequence[Span]:
+    """Returns those of the sorted spans that have a part between `start` and `end`."""
+    first = bisect_right(spans, start, key=lambda span: span.end)
+    return spans[first : bisect_left(spans, end, lo=first, key=lambda span: span.start)]
 
 
 def _broken(cuts: Mapping[Place, int], spans: Spans) -> dict[Place, int]:
