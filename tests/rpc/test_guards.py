@@ -42,6 +42,7 @@ guards:
   dead: {{address: "127.0.0.1:1", deadline: 20s}}
   dead-open: {{address: "127.0.0.1:1", deadline: 20s, on_failure: open}}
   informed: {{address: "{address}", deadline: 20s, history: 2, after: false}}
+  dead-after: {{address: "127.0.0.1:1", deadline: 20s, before: false}}
   raw: {{address: "{raw}", deadline: 20s}}
   words: {{patterns: ["wh[ai]t"], replacement: "(w)", media: pass}}
   keys: {{secrets: true, action: refuse}}
@@ -53,6 +54,7 @@ models:
   - {{id: quick-open, targets: [{{backend: scripted}}], guards: [quick-open], sessions: "off"}}
   - {{id: dead, targets: [{{backend: scripted}}], guards: [dead], sessions: "off"}}
   - {{id: dead-open, targets: [{{backend: scripted}}], guards: [dead-open], sessions: "off"}}
+  - {{id: dead-after, targets: [{{backend: scripted}}], guards: [dead-after], sessions: "off"}}
   - {{id: raw, targets: [{{backend: scripted}}], guards: [raw], sessions: "off"}}
   - {{id: informed, targets: [{{backend: scripted}}], guards: [informed]}}
   - {{id: several, targets: [{{backend: scripted}}], guards: [words, closed], sessions: "off"}}
@@ -501,6 +503,18 @@ def test_a_dead_guard_is_not_called_again_at_once(
     assert ["unreachable"] * 5 + ["breaker_open"] * 2 == found
     answered, receipt_ = exchange(chat, "dead-open", ada, is_stream=True)
     assert ("Hello", {"failed_open"}) == (answered, {one.outcome for one in receipt_.guards})
+
+
+def test_no_answer_is_bought_that_a_dead_guard_would_withhold(
+    worker: Worker, chat: ChatCompletionsStub, ada: Metadata, guard: GuardServer
+) -> None:
+    """Once the breaker of a guard of answers is open, calls fail before a model is called and paid."""
+    found = [exchange(chat, "dead-after", ada, is_stream=number % 2 == 1) for number in range(7)]
+    assert ["unreachable"] * 5 + ["breaker_open"] * 2 == [info(one).metadata["guard_reason"] for one in found]
+    assert 5 == len(worker.backend.calls)
+    assert [("after", "failed_closed", "breaker_open")] == [
+        (one.phase, one.outcome, one.reason) for one in receipt(found[-1]).guards
+    ]
 
 
 def test_a_check_is_repeated_when_a_guard_restarts(

@@ -248,6 +248,7 @@ class Chat:
         call.guards = guards.of_call(call.model, request, call.caller.account, options.request_id, options.deadline)
         if call.guards is not None:
             call.request = await call.guards.check_request(request, self._store)
+            call.guards.require_answer_checks()
             if call.request is not request:
                 call.options = options._replace(texts=None)
 

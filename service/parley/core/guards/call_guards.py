@@ -70,6 +70,12 @@ class CallGuards:
                 request = await self._check_request(guard, request, store)
         return request
 
+    def require_answer_checks(self) -> None:
+        """Raises GuardUnavailable if the check of an answer would fail at once: no answer is paid for nothing."""
+        for guard in self._guards:
+            if guard.config.after:
+                guard.require_admitted(self._call, self._record(guard, "after"))
+
     async def check_answer(self, answer: ChatCompletion | TextCompletion) -> ChatCompletion | TextCompletion:
         """Returns a whole answer as the guards let it pass; for the errors see `check_request`."""
         for guard in self._guards:

@@ -72,6 +72,11 @@ class ConfiguredGuard:
         record.add(outcome, started, time.monotonic(), reason)
         return found
 
+    def require_admitted(self, call: CheckedCall, record: GuardRecord) -> None:
+        """Raises GuardUnavailable if a check would fail at once, and the guard is closed on failure."""
+        if self.config.on_failure == "closed" and self._breakers is not None and not self._breakers.admits(call.origin):
+            self._fail(_not_admitted(), time.monotonic(), record)
+
     def refuse_media(self, record: GuardRecord) -> bool:
         """Returns whether images, audio and files are refused; then records the refusal."""
         if not self.config.refuses_media:
@@ -89,7 +94,7 @@ class ConfiguredGuard:
             return await self._checked(request, call.deadline)
         permit = self._breakers.try_acquire_permit(call.origin)
         if permit is None:
-            raise GuardError("breaker_open", "it has failed before; the next check is due soon")
+            raise _not_admitted()
         try:
             found = await self._checked(request, call.deadline)
         except GuardError as error:
@@ -134,3 +139,7 @@ class ConfiguredGuard:
         record.add(outcome, started, time.monotonic(), error.reason, error.cause)
         if not is_open:
             raise GuardUnavailable(self.name, error.reason, error.cause)
+
+
+def _not_admitted() -> GuardError:
+    return GuardError("breaker_open", "it has failed before; the next check is due soon")
