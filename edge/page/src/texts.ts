@@ -12,6 +12,18 @@ function time(ms: number): string {
   return ms < 1000 ? `${Math.round(ms)} ms` : `${seconds.format(ms / 1000)} s`;
 }
 
+/** Formats seconds until something may be tried again: `40 seconds`, `3 minutes`, `5 hours`. */
+function wait(delay: number): string {
+  const [count, unit] = delay < 120 ? [delay, "second"] : delay < 7200 ? [delay / 60, "minute"] : [delay / 3600, "hour"];
+  const rounded = Math.ceil(count);
+  return `${whole.format(rounded)} ${unit}${rounded === 1 ? "" : "s"}`;
+}
+
+/** Ends a text with a full stop, so that a sentence can follow. */
+function sentence(text: string): string {
+  return /[.!?]$/.test(text) ? text : `${text}.`;
+}
+
 export const texts = {
   name: "Parley",
   navigation: "Views",
@@ -29,7 +41,11 @@ export const texts = {
   errors: {
     unreachable: "The server cannot be reached. Check the connection, then try again.",
     broken: "The answer broke off before its end. Try again.",
-    status: (status: number) => `The server answered with status ${status}.`,
+    status: (status: number) => `The server answered with status ${status}. Try again.`,
+    key: (message: string) => `${sentence(message)} Sign out, and sign in with a valid key. The sessions stay on the server.`,
+    session: "This session has been deleted. Retry the question: it begins a new session, with the chat so far.",
+    later: (message: string, delay: number) =>
+      /\d s\b/.test(message) ? message : `${sentence(message.replace(/; try again( later)?$/, ""))} Try again in ${wait(delay)}.`,
   },
   signIn: {
     title: "Sign in",
@@ -121,6 +137,9 @@ export const texts = {
     ended: { streaming: "", done: "The answer is complete", stopped: "The answer was stopped", failed: "The answer failed" },
     copy: "Copy the answer",
     retry: "Retry",
+    choice: (number: number) => `Choice ${number}`,
+    copyChoice: (number: number) => `Copy choice ${number}`,
+    filtered: "The provider’s content filter has cut the answer off.",
     reasoning: "Reasoning in progress",
     reasoned: "Reasoning",
     unfinished: "This turn is still in progress. Open its session again for the answer.",
@@ -164,9 +183,12 @@ export const texts = {
     searchHint: "Words of messages or titles; “word*” finds beginnings. Also an id or a model.",
     searching: "Searching…",
     title: "Title",
+    labels: "Labels",
+    labelsHint: "One in each line: name=value. The service permits 16.",
+    noLabel: "Each line needs a name: name=value",
     save: "Save",
-    rename: "Rename",
-    renameOf: (name: string) => `Rename ${name}`,
+    edit: "Edit",
+    editOf: (name: string) => `Edit title and labels of ${name}`,
     count: (count: number) => (count === 1 ? "1 session" : `${whole.format(count)} sessions`),
     fork: "fork",
     untitled: (model: string) => `Chat with ${model}`,

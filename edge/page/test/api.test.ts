@@ -5,6 +5,7 @@ import { test } from "node:test";
 import { Lines, events } from "../src/api/events";
 import { messageOf } from "../src/api/http";
 import { append, newAnswer } from "../src/playground/answer";
+import { indented } from "../src/playground/json";
 import { EMPTY, readSetup } from "../src/playground/setup";
 import { snippets } from "../src/playground/snippets";
 
@@ -75,4 +76,16 @@ test("snippets quote what a shell would read", () => {
   assert.ok(found.get("curl")?.includes("-H 'X-Chat-Session-ID: s'"));
   assert.ok(found.get("Python")?.includes("stop=None,") && found.get("Python")?.includes("logprobs=True,"));
   assert.ok(!found.get("grpcurl")?.includes("-plaintext") && !found.get("grpcurl")?.includes('"stream":'));
+});
+
+test("JSON is laid out, unless it is deep or long: its indents would grow by the square of its depth", () => {
+  assert.equal('{\n  "a": [\n    1\n  ]\n}', indented('{"a":[1]}'));
+  assert.equal("{ not JSON", indented("{ not JSON"));
+  for (const text of ["[".repeat(3_000) + "]".repeat(3_000), '{"a":'.repeat(3_000) + "1" + "}".repeat(3_000)]) {
+    assert.equal(text, indented(text));
+  }
+  const brackets = JSON.stringify({ text: "[\\\"{".repeat(1_000) });
+  assert.notEqual(brackets, indented(brackets));
+  const long = JSON.stringify(Array(60_000).fill(1));
+  assert.equal(long, indented(long));
 });

@@ -4,8 +4,11 @@ import { Pace } from "../src/markdown/pace";
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Blocks } from "../src/markdown/blocks";
+import { Budget } from "../src/markdown/budget";
+import { highlight } from "../src/markdown/highlight";
 import { imageOf, linkOf, withoutDirections, withoutOverrides } from "../src/markdown/links";
 import { blockStarts, tokensOf } from "../src/markdown/parser";
+import { elementsOf } from "../src/markdown/render";
 
 const TEXT = `# Title
 
@@ -125,4 +128,34 @@ test("slow work waits for ten times its duration, and fast work never", () => {
   assert.equal(false, pace.isDue);
   now += 1;
   assert.equal(true, pace.isDue);
+});
+
+test("an answer is laid out as far as a browser can bear it", () => {
+  const budget = new Budget();
+  const [small, formulas, large] = ["a ".repeat(10), "$x$ ".repeat(1_000), "a *b* ".repeat(7_000)].map(tokensOf);
+  const first = {};
+  assert.deepEqual([true, false, false], [budget.admits(first, small!), budget.admits({}, formulas!), budget.admits({}, large!)]);
+  const part = tokensOf("a *b* ".repeat(3_500)); // 14,000 tokens and more
+  assert.deepEqual([true, true, true, true, false], Array.from({ length: 5 }, () => budget.admits({}, part)));
+  assert.equal(true, budget.admits(first, small!)); // again, when the block has grown
+});
+
+/** Returns how deeply elements are nested. */
+function depthOf(node: unknown): number {
+  if (Array.isArray(node)) return Math.max(0, ...node.map(depthOf));
+  const children = (node as { props?: { children?: unknown } } | null)?.props?.children;
+  return children === undefined ? 0 : 1 + depthOf(children);
+}
+
+test("elements are nested to a bound, and nothing is left out", () => {
+  const elements = elementsOf(tokensOf(`${"*a **b ".repeat(500)}x${"§** d*".repeat(500)}`), false);
+  const depth = depthOf(elements);
+  assert.ok(depth > 50 && depth < 300, `${depth}`);
+  assert.equal(500, JSON.stringify(elements).split("§").length - 1);
+});
+
+test("code with very many or very deep parts is not highlighted", () => {
+  assert.ok(highlight("const a = `${b}`;", "js"));
+  assert.equal(null, highlight(`${"`${".repeat(100)}x${"}`".repeat(100)}`, "js"));
+  assert.equal(null, highlight("<a>".repeat(6_000), "html"));
 });

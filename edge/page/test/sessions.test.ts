@@ -5,6 +5,7 @@ import { test } from "node:test";
 import type { Message, Session, SessionMessage } from "../src/api/types";
 import { history } from "../src/playground/conversation";
 import { turnsOf } from "../src/playground/restored";
+import { labelChange, labelLines, readLabels } from "../src/sessions/labels";
 import { matching, merged, treesOf, type Node } from "../src/sessions/tree";
 
 const session = (id: string, forked?: string): Session => ({
@@ -57,4 +58,11 @@ test("a stored session becomes turns with their states, and its history is compl
     { role: "assistant", content: "b" },
   ];
   assert.deepEqual(expected, history(turns, ""));
+});
+
+test("labels are lines, and those that are left out are removed", () => {
+  assert.equal("a=1\nb=x=y", labelLines({ a: "1", b: "x=y" }));
+  assert.deepEqual({ a: "1", b: "x=y", c: "" }, readLabels(" a = 1 \n\nb=x=y\nc"));
+  assert.equal(null, readLabels("=1"));
+  assert.deepEqual({ a: "2", b: null }, labelChange({ a: "1", b: "2" }, { a: "2" }));
 });

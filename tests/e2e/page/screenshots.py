@@ -90,9 +90,9 @@ def _tour(page: Page, parley: Parley, upstream: ScriptedUpstream, folder: Path, 
     shoot("compare")
     page.get_by_role("button", name="Compare two models").click()
     page.get_by_role("link", name="Sessions").click()
-    page.get_by_role("button", name="Rename").first.wait_for()
+    page.get_by_role("button", name="Edit title and labels").first.wait_for()
     shoot("sessions")
-    page.get_by_role("button", name="Rename").first.click()
+    page.get_by_role("button", name="Edit title and labels").first.click()
     shoot("rename")
 
 

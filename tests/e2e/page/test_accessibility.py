@@ -6,8 +6,9 @@ from typing import Any, Literal
 from playwright.sync_api import Page, ViewportSize, expect
 
 from tests.e2e.page.conftest import PHONE, WIDE, Visitor
-from tests.e2e.page.test_playground import RICH
-from tests.upstream import Events, ScriptedUpstream, chunk, chunks, ending
+from tests.e2e.page.test_playground import RICH, TOKENS
+from tests.e2e.vendor import PARALLEL_CALLS, calls_in_pieces
+from tests.upstream import Cut, Events, ScriptedUpstream, chunk, chunks, ending
 
 
 def violations(page: Page, packages: Path) -> list[Any]:
@@ -46,9 +47,35 @@ def test_no_view_violates_a_rule(visitor: Visitor, upstream: ScriptedUpstream, i
     page.keyboard.press("Escape")
     page.get_by_role("button", name="Setup").click()
     check(page, installed, "setup")
+    page.get_by_role("button", name="Setup").click()
     page.get_by_role("link", name="Sessions").click()
     expect(page.get_by_label("Search")).to_be_visible()
     check(page, installed, "sessions")
+    page.get_by_role("button", name="Edit title and labels of Show everything").first.click()
+    check(page, installed, "properties of a session")
+
+
+def test_no_detail_violates_a_rule(reader: Visitor, upstream: ScriptedUpstream, installed: Path) -> None:
+    """Calls of tools, probabilities, several choices, an edit and a failure have no violation."""
+    page = reader.page
+    shaded = chunk({"content": "Paris!"})
+    shaded["choices"][0]["logprobs"] = {"content": TOKENS, "refusal": None}
+    other = chunk({"content": "Rome"})
+    other["choices"][0]["index"] = 1
+    upstream.answer(
+        Events([shaded, other, *ending()]), Events([*chunks("Half"), Cut(reset=True)]), calls_in_pieces(PARALLEL_CALLS)
+    )
+    reader.ask("Where?")
+    reader.finished()
+    page.get_by_role("button", name="Probabilities").click()
+    reader.ask("Break")
+    expect(page.get_by_role("alert")).to_be_visible()
+    page.get_by_role("button", name="Edit").first.click()
+    check(page, installed, "probabilities, failure, edit")
+    page.get_by_role("button", name="Cancel").click()
+    reader.ask("Call")
+    expect(page.get_by_role("button", name="Send the results")).to_be_enabled()
+    check(page, installed, "tools")
 
 
 def test_the_reader_chooses_the_colours(reader: Visitor) -> None:

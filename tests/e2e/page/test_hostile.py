@@ -69,6 +69,29 @@ def test_a_table_of_very_many_cells_is_text(reader: Visitor, upstream: ScriptedU
     expect(reader.page.get_by_role("article")).to_contain_text("|a|a|a")
 
 
+def test_very_many_blocks_do_not_freeze_the_page(reader: Visitor, upstream: ScriptedUpstream) -> None:
+    """The text behind a thousand blocks is plain: a browser needs seconds for tens of thousands of formulas."""
+    upstream.answer(Events([*chunks("# a\n---\n" * 5_000, "$$x$$\n\n" * 5_000, "The end."), *ending()]))
+    reader.ask("Attack")
+    reader.finished()
+    answer = reader.page.get_by_role("article")
+    expect(answer).to_contain_text("The end.")
+    assert answer.locator("*").count() < 3_000
+
+
+def test_json_in_json_does_not_freeze_the_page(reader: Visitor, upstream: ScriptedUpstream) -> None:
+    """Deeply nested JSON is shown as it is, in an answer and in the arguments of a call."""
+    deep = "[" * 10_000 + "]" * 10_000
+    call = {"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": deep}}
+    upstream.answer(
+        Events([chunk({"role": "assistant", "content": deep, "tool_calls": [call]}), *ending("tool_calls")])
+    )
+    reader.ask("Attack")
+    reader.finished()
+    assert deep == reader.page.get_by_role("article").locator(".tool code").text_content()
+    assert len(reader.page.get_by_role("article").text_content() or "") < 100_000
+
+
 def test_tool_calls_cannot_attack_either(reader: Visitor, upstream: ScriptedUpstream) -> None:
     """The name and the arguments of a call are text."""
     call = {"index": 0, "id": "c", "type": "function", "function": {"name": "<b>x</b>", "arguments": "<script>"}}

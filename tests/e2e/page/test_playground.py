@@ -283,6 +283,61 @@ def test_the_keyboard_alone_is_enough(reader: Visitor, upstream: ScriptedUpstrea
     expect(page.get_by_role("dialog")).to_have_count(0)
 
 
+def test_an_answer_and_its_branches_outlive_the_view(reader: Visitor, upstream: ScriptedUpstream) -> None:
+    """An answer goes on while the list of sessions is shown; Back leads to it and to its branches."""
+    gate = Gate()
+    upstream.answer(stream("One"), stream("Two"), Events([*chunks("Half"), gate, *chunks(" whole"), *ending()]))
+    page = reader.page
+    reader.ask("Question")
+    reader.finished()
+    page.get_by_role("link", name="Sessions").click()
+    page.get_by_role("link", name="Question").first.click()
+    page.get_by_role("button", name="Retry").click()
+    expect(page.get_by_role("article")).to_contain_text("Two")
+    reader.ask("More")
+    expect(page.get_by_role("article").last).to_contain_text("Half")
+    page.get_by_role("link", name="Sessions").click()
+    expect(page.get_by_label("Search")).to_be_visible()
+    page.go_back()
+    gate.set()
+    expect(page.get_by_role("article").last).to_contain_text("Half whole")
+    expect(page.get_by_role("group", name="Branches")).to_contain_text("2 of 2")
+
+
+def test_choices_are_shown_one_below_the_other(reader: Visitor, upstream: ScriptedUpstream) -> None:
+    """With `n` the page shows each choice on its own, and all of them can be copied."""
+    parts = [chunk({"content": text}) for text in ("Te", "Cof", "a", "fee")]
+    for number, part in enumerate(parts):
+        part["choices"][0]["index"] = number % 2
+    upstream.answer(Events([*parts, *ending()]))
+    setup(reader, "Other parameters", '{"n": 2}')
+    reader.page.get_by_role("button", name="Setup").click()
+    reader.ask("What?")
+    reader.finished()
+    expect(reader.page.get_by_role("article").locator(".markdown")).to_have_text(["Tea", "Coffee"])
+    reader.page.get_by_role("button", name="Copy choice 2").click()
+    assert "Coffee" == reader.page.evaluate("navigator.clipboard.readText()")
+
+
+def test_an_edit_waits_for_the_answer_in_progress(reader: Visitor, upstream: ScriptedUpstream) -> None:
+    """A question that is edited while another answer arrives can be sent afterwards; nothing is lost."""
+    gate = Gate()
+    upstream.answer(stream("One"), Events([*chunks("Two"), gate, *ending()]), stream("Three"))
+    page = reader.page
+    reader.ask("First")
+    reader.finished()
+    page.get_by_role("button", name="Edit").click()
+    page.get_by_label("Message", exact=True).fill("Second")
+    page.get_by_label("Message", exact=True).press("Enter")
+    page.get_by_label("Edit the question").fill("Edited")
+    form = page.locator("form.question")
+    expect(form.get_by_role("button", name="Send")).to_be_disabled()
+    gate.set()
+    form.get_by_role("button", name="Send").click()
+    expect(page.get_by_role("article")).to_contain_text("Three")
+    expect(page.get_by_role("listitem").filter(has_text="Edited")).to_have_count(1)
+
+
 def setup(reader: Visitor, label: str, value: str, *, is_open: bool = False) -> None:
     """Fills in a field of the setup; opens it unless it is open."""
     button: Any = reader.page.get_by_role("button", name="Setup")

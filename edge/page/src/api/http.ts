@@ -9,6 +9,8 @@ export class ApiError extends Error {
     readonly status: number,
     readonly requestId: string | null = null,
     readonly retryAfter: string | null = null,
+    /** The field of the request that the error is about. */
+    readonly param: string | null = null,
   ) {
     super(message);
   }
@@ -53,7 +55,22 @@ async function failure(response: Response): Promise<ApiError> {
   const body: unknown = await response.json().catch(() => null);
   const message = messageOf(body) ?? texts.errors.status(response.status);
   const { headers } = response;
-  return new ApiError(message, response.status, headers.get("x-request-id"), headers.get("retry-after"));
+  const { param } = (body as { error?: { param?: string | null } } | null)?.error ?? {};
+  return new ApiError(message, response.status, headers.get("x-request-id"), headers.get("retry-after"), param ?? null);
+}
+
+/** Returns whether the session of a call does not exist any more. */
+export function isSessionGone(error: unknown): boolean {
+  return error instanceof ApiError && error.status === 404 && error.param === "chatSessionId";
+}
+
+/** Returns the text of an error for the reader: what is wrong, and what to do. */
+export function explain(error: unknown): string {
+  if (!(error instanceof ApiError)) return error instanceof Error ? error.message : String(error);
+  const { message, status, retryAfter } = error;
+  if (status === 401) return texts.errors.key(message);
+  if (isSessionGone(error)) return texts.errors.session;
+  return Number(retryAfter) > 0 ? texts.errors.later(message, Number(retryAfter)) : message;
 }
 
 /** Returns the message of an error's JSON, null if it has none. */

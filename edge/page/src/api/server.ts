@@ -1,6 +1,6 @@
 // The other calls of the page: models, sessions, and what the edge tells about this server.
 
-import { read, send, type Credential } from "./http";
+import { read, send, type Credential, type Options } from "./http";
 import type { Model, Session, SessionMessage, Settings } from "./types";
 
 const PAGE_SIZE = 1000;
@@ -22,29 +22,27 @@ export function fork(credential: Credential, session: string, turn: number): Pro
 const pathOf = (session: string) => `/api/v1/sessions/${encodeURIComponent(session)}`;
 const pageAfter = (token: string) => (token ? `&page_token=${encodeURIComponent(token)}` : "");
 
-/** Yields the pages of a session's messages, the oldest first. */
-async function* messagePages(credential: Credential, session: string): AsyncGenerator<SessionMessage[]> {
+/** Returns a session's messages, the oldest first: those of the turns behind `after`. */
+export async function listMessages(
+  credential: Credential,
+  session: string,
+  after = 0,
+  options: Pick<Options, "signal"> = {},
+): Promise<SessionMessage[]> {
+  const found: SessionMessage[] = [];
+  const first = `${pathOf(session)}/messages?page_size=${PAGE_SIZE}&after_turn=${after}`;
   let token = "";
   do {
-    const path = `${pathOf(session)}/messages?page_size=${PAGE_SIZE}${pageAfter(token)}`;
-    const page = await read<{ messages: SessionMessage[]; next_page_token?: string }>(credential, path);
-    yield page.messages;
+    const page = await read<MessagePage>(credential, `${first}${pageAfter(token)}`, options);
+    found.push(...page.messages);
     token = page.next_page_token ?? "";
   } while (token);
-}
-
-export async function listMessages(credential: Credential, session: string): Promise<SessionMessage[]> {
-  const found: SessionMessage[] = [];
-  for await (const page of messagePages(credential, session)) found.push(...page);
   return found;
 }
 
-/** Returns the messages of a session's last turn. */
-export async function lastTurn(credential: Credential, session: string): Promise<SessionMessage[]> {
-  let last: SessionMessage[] = [];
-  for await (const page of messagePages(credential, session)) last = page.length ? page : last;
-  const turn = last.at(-1)?.turn;
-  return last.filter((message) => message.turn === turn);
+interface MessagePage {
+  messages: SessionMessage[];
+  next_page_token?: string;
 }
 
 export interface SessionPage {
@@ -64,13 +62,18 @@ export function searchSessions(credential: Credential, words: string, signal: Ab
   return read<SessionPage>(credential, `/api/v1/sessions?page_size=100&query=${encodeURIComponent(words)}`, { signal });
 }
 
-/** Changes the title of a session; an empty one removes it. */
-export function renameSession(credential: Credential, session: string, title: string): Promise<Session> {
-  return read<Session>(credential, pathOf(session), { method: "PATCH", body: { title } });
+/** What is to change of a session: an empty title removes it, and so does null a label. */
+export interface SessionChange {
+  title: string;
+  labels?: Record<string, string | null>;
 }
 
-export function getSession(credential: Credential, session: string): Promise<Session> {
-  return read<Session>(credential, pathOf(session));
+export function updateSession(credential: Credential, session: string, change: SessionChange): Promise<Session> {
+  return read<Session>(credential, pathOf(session), { method: "PATCH", body: change });
+}
+
+export function getSession(credential: Credential, session: string, options: Pick<Options, "signal">): Promise<Session> {
+  return read<Session>(credential, pathOf(session), options);
 }
 
 export async function deleteSession(credential: Credential, session: string): Promise<void> {

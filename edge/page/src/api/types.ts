@@ -66,10 +66,17 @@ export interface Delta {
   images?: { image_url?: { url?: string } }[];
 }
 
+export interface ChunkChoice {
+  index?: number;
+  delta?: Delta;
+  finish_reason?: string | null;
+  logprobs?: { content?: TokenLogprob[] | null } | null;
+}
+
 export interface Chunk {
   chatSessionId?: string;
   model?: string;
-  choices?: { delta?: Delta; finish_reason?: string | null; logprobs?: { content?: TokenLogprob[] | null } | null }[];
+  choices?: ChunkChoice[];
   usage?: Usage | null;
 }
 

@@ -5,8 +5,11 @@ import { useEffect, useState } from "preact/hooks";
 import { texts } from "../texts";
 import { CopyButton } from "../ui/copy";
 import { withoutDirections } from "./links";
+import { LongText } from "./long_text";
 
-const MAX_HIGHLIGHTED = 50_000;
+const MAX_HIGHLIGHTED = 20_000;
+/** Longer code is shown in parts. */
+const MAX_CODE = 100_000;
 
 interface Props {
   source: string;
@@ -24,7 +27,7 @@ export function CodeBlock({ source, language, live = false }: Props) {
         <CopyButton text={code} label={texts.answer.copyCode} />
       </div>
       <pre tabIndex={0} role="group" aria-label={language ? texts.answer.codeOf(language) : texts.answer.code}>
-        <code>{highlighted ?? code}</code>
+        {code.length > MAX_CODE ? <LongText text={code} /> : <code>{highlighted ?? code}</code>}
       </pre>
     </div>
   );

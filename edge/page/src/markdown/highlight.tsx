@@ -29,6 +29,9 @@ const GRAMMARS = {
 };
 const lowlight = createLowlight(GRAMMARS);
 const MAX_CACHED = 100;
+/** Code with more or deeper parts stays as it is: it is no code that anybody has written. */
+const MAX_PARTS = 10_000;
+const MAX_DEPTH = 50;
 const cache = new Map<string, ComponentChild[]>();
 
 interface Node {
@@ -38,17 +41,30 @@ interface Node {
   children?: Node[];
 }
 
-/** Returns the code as elements, null for an unknown language. */
+/** Returns the code as elements, null for an unknown language and for code with too many parts. */
 export function highlight(code: string, language: string): ComponentChild[] | null {
   const name = language.toLowerCase();
   if (!lowlight.registered(name)) return null;
   const key = `${name}\n${code}`;
   const known = cache.get(key);
   if (known) return known;
-  const made = elements((lowlight.highlight(name, code) as Node).children);
+  const tree = lowlight.highlight(name, code) as Node;
+  if (!isSmall(tree)) return null;
+  const made = elements(tree.children);
   if (cache.size >= MAX_CACHED) cache.clear();
   cache.set(key, made);
   return made;
+}
+
+function isSmall(tree: Node): boolean {
+  let level: Node[] = [tree];
+  let parts = 0;
+  for (let depth = 0; level.length; depth++) {
+    parts += level.length;
+    if (depth > MAX_DEPTH || parts > MAX_PARTS) return false;
+    level = level.flatMap(({ children = [] }) => children);
+  }
+  return true;
 }
 
 function elements(nodes: Node[] = []): ComponentChild[] {

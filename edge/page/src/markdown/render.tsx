@@ -8,6 +8,8 @@ import { imageOf, linkOf, withoutOverrides } from "./links";
 import { Formula } from "./math";
 
 const HEADING = /^h[1-6]$/;
+/** Deeper elements are left out, and their content stays: a browser lays out nested elements recursively. */
+const MAX_DEPTH = 100;
 const KNOWN = new Set("p ul ol li blockquote table thead tbody tr th td strong em s a".split(" "));
 
 interface Open {
@@ -24,7 +26,8 @@ export function elementsOf(tokens: Token[], live: boolean): ComponentChild[] {
     else if (token.nesting === 0) add(leaf(token, live));
     else {
       const { token: opened, children } = stack.pop()!;
-      if (opened) add(element(opened, children));
+      if (opened && stack.length > MAX_DEPTH) stack.at(-1)!.children.push(...children);
+      else if (opened) add(element(opened, children));
     }
   }
   return stack[0]!.children;

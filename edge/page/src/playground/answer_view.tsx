@@ -1,16 +1,18 @@
 // An answer: its reasoning, text, images and tool calls, and what can be done with it.
 
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { CodeBlock } from "../markdown/code";
+import { withoutOverrides } from "../markdown/links";
 import { Markdown } from "../markdown/markdown";
 import { texts } from "../texts";
 import { CopyButton } from "../ui/copy";
 import { Notice } from "../ui/notice";
 import { Picture } from "../ui/picture";
-import type { Answer } from "./answer";
+import { callsOf, type Answer, type Choice } from "./answer";
+import { indented } from "./json";
 import { Logprobs } from "./logprobs";
 import { ReceiptView } from "./receipt";
-import { indented, ToolCalls } from "./tool_results";
+import { ToolCalls } from "./tool_results";
 
 interface Props {
   answer: Answer;
@@ -34,13 +36,14 @@ export function AnswerView({ answer, number, isBusy, onRetry, onSnippets }: Prop
   return (
     <article ref={article} class="answer" aria-label={texts.answer.of(answer.model)} aria-busy={isLive}>
       <h3>{answer.model}</h3>
-      <Reasoning text={answer.reasoning} live={isLive && !answer.text} />
-      {detail === "probabilities" ? <Logprobs tokens={answer.logprobs} /> : <Content answer={answer} live={isLive} />}
-      {answer.refusal && <Notice kind="info">{answer.refusal}</Notice>}
-      {answer.images.map((url) => (
-        <Picture key={url} url={url} text={texts.answer.image} />
+      <ChoiceView choice={answer} live={isLive} shaded={detail === "probabilities"} />
+      {answer.others.map((choice, index) => (
+        <section key={index} class="choice" aria-label={texts.answer.choice(index + 2)}>
+          <h4>{texts.answer.choice(index + 2)}</h4>
+          <ChoiceView choice={choice} live={isLive} shaded={detail === "probabilities"} />
+          {!isLive && choice.text && <CopyButton text={choice.text} label={texts.answer.copyChoice(index + 2)} />}
+        </section>
       ))}
-      <ToolCalls calls={answer.toolCalls.filter(Boolean)} />
       <End answer={answer} />
       {!isLive && (
         <div class="row actions">
@@ -73,10 +76,32 @@ function Toggle({ label, on, onClick }: { label: string; on: boolean; onClick():
   );
 }
 
+interface ChoiceProps {
+  choice: Choice;
+  live: boolean;
+  /** Whether its tokens are shown with their probabilities. */
+  shaded: boolean;
+}
+
+function ChoiceView({ choice, live, shaded }: ChoiceProps) {
+  return (
+    <>
+      <Reasoning text={choice.reasoning} live={live && !choice.text} />
+      {shaded ? <Logprobs tokens={choice.logprobs} /> : <Content choice={choice} live={live} />}
+      {choice.refusal && <Notice kind="info">{withoutOverrides(choice.refusal)}</Notice>}
+      {choice.images.map((url, index) => (
+        <Picture key={index} url={url} text={texts.answer.image} />
+      ))}
+      <ToolCalls calls={callsOf(choice)} live={live} />
+    </>
+  );
+}
+
 /** An answer that is a JSON object or list, as with a schema, is shown as code. */
-function Content({ answer: { text }, live }: { answer: Answer; live: boolean }) {
-  if (!live && /^\s*[[{]/.test(text) && indented(text) !== text) return <CodeBlock source={indented(text)} language="json" />;
-  if (!text && live) return <p class="waiting" aria-hidden="true" />;
+function Content({ choice: { text, toolCalls }, live }: { choice: Choice; live: boolean }) {
+  const json = useMemo(() => (!live && /^\s*[[{]/.test(text) ? indented(text) : text), [text, live]);
+  if (json !== text) return <CodeBlock source={json} language="json" />;
+  if (!text && !toolCalls.length && live) return <p class="waiting" aria-hidden="true" />;
   return <Markdown source={text} live={live} />;
 }
 
@@ -103,7 +128,8 @@ function End({ answer: { state, error, finish, requestId, stored } }: { answer: 
     const isRunning = stored?.state === "in_progress";
     return <Notice kind="info">{isRunning ? texts.answer.unfinished : texts.answer.stopped}</Notice>;
   }
-  return finish === "length" ? <Notice kind="info">{texts.answer.length}</Notice> : null;
+  const cut = { length: texts.answer.length, content_filter: texts.answer.filtered }[finish ?? ""];
+  return cut ? <Notice kind="info">{cut}</Notice> : null;
 }
 
 /** Returns `turn 2 completed · first token after 0.3 s · 1.2 s · 134 tokens`. */

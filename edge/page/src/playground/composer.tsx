@@ -72,7 +72,7 @@ function Thumbnails({ images, onRemove }: { images: string[]; onRemove(index: nu
   return (
     <ul class="thumbnails">
       {images.map((url, index) => (
-        <li key={url}>
+        <li key={index}>
           <img src={url} alt={texts.composer.image(index + 1)} />
           <button type="button" class="quiet" onClick={() => onRemove(index)}>
             {texts.composer.remove(index + 1)}

@@ -5,10 +5,10 @@
 // contains the history.
 
 import { openStream, type CompletionRequest, type Parameters } from "../api/completions";
-import { ApiError, type Credential } from "../api/http";
-import { fork, lastTurn, renameSession } from "../api/server";
+import { ApiError, explain, isSessionGone, type Credential } from "../api/http";
+import { fork, listMessages, updateSession } from "../api/server";
 import type { Message } from "../api/types";
-import { append, newAnswer, type Answer } from "./answer";
+import { append, callsOf, newAnswer, type Answer } from "./answer";
 import { textOf } from "./images";
 
 /** The length of a title that is made of a question. */
@@ -42,7 +42,8 @@ export function newTurn(messages: Message[], answer: Answer, number: number | nu
 }
 
 export class Conversation {
-  private branches: Branch[] = [{ session: null, turns: [] }];
+  readonly id = ++lastId;
+  private branches: Branch[];
   private current = 0;
   private running: AbortController | null = null;
   private timer: ReturnType<typeof setTimeout> | null = null;
@@ -51,7 +52,12 @@ export class Conversation {
   constructor(
     private readonly credential: () => Credential,
     public model: string,
-  ) {}
+    /** The session that is continued, with its turns; null for a new one. */
+    session: string | null = null,
+    turns: Turn[] = [],
+  ) {
+    this.branches = [{ session, turns }];
+  }
 
   get turns(): readonly Turn[] {
     return this.branch.turns;
@@ -86,8 +92,9 @@ export class Conversation {
     await this.run(async (signal) => {
       const before = this.turns.slice(0, index);
       const session = await this.forked(before);
-      // A new session gets the history in its first turn, so that the turns have no numbers in it.
-      this.branches.push({ session, turns: session ? before : before.map((turn) => ({ ...turn, number: null })) });
+      // A fork has the completed turns only, and a new session gets the history in its first turn.
+      const isCopied = ({ answer }: Turn) => session !== null && answer.state === "done";
+      this.branches.push({ session, turns: before.map((turn) => (isCopied(turn) ? turn : { ...turn, number: null })) });
       this.current = this.branches.length - 1;
       await this.answer(messages, setup, signal, isFresh);
     });
@@ -97,16 +104,14 @@ export class Conversation {
     this.running?.abort();
   }
 
-  clear(): void {
-    this.open(null, []);
-  }
-
-  /** Continues a session with these turns. */
-  open(session: string | null, turns: Turn[]): void {
-    this.stop();
-    this.branches = [{ session, turns }];
-    this.current = 0;
+  /** Shows the latest branch that is in this session; returns whether there is one. */
+  show(session: string): boolean {
+    if (this.session === session) return true;
+    const found = this.branches.findLastIndex((branch) => branch.session === session);
+    if (found < 0 || this.running) return found >= 0;
+    this.current = found;
     this.changed();
+    return true;
   }
 
   /** Returns the turns of all branches in the place of a turn, the oldest first. */
@@ -158,9 +163,11 @@ export class Conversation {
       answer.state = "done";
     } catch (error) {
       fail(answer, error, signal);
+      if (isSessionGone(error)) branch.session = null; // the next question begins a new one, with the history
     }
     answer.endedAt = performance.now();
-    await Promise.all([this.readReceipt(branch, turn), isNew && this.title(branch, messages)]);
+    this.changed();
+    await Promise.all([this.readReceipt(branch, turn, signal), isNew && this.title(branch, messages)]);
   }
 
   private async stream(
@@ -182,12 +189,12 @@ export class Conversation {
   }
 
   /** Reads the turn's number and receipt from its session. Without them, the page has fewer details. */
-  private async readReceipt(branch: Branch, turn: Turn): Promise<void> {
+  private async readReceipt(branch: Branch, turn: Turn, signal: AbortSignal): Promise<void> {
     if (!branch.session || turn.answer.state === "stopped") return; // a cancelled turn is stored a moment later
-    const messages = await lastTurn(this.credential(), branch.session).catch(() => []);
+    const known = branch.turns.reduce((last, { number }) => Math.max(last, number ?? 0), 0);
+    const messages = await listMessages(this.credential(), branch.session, known, { signal }).catch(() => []);
     const last = messages.at(-1);
-    const before = Math.max(0, ...branch.turns.map(({ number }) => number ?? 0));
-    if (!last || last.turn <= before) return; // the call was rejected before it became a turn
+    if (!last) return; // the call was rejected before it became a turn
     turn.number = last.turn;
     turn.answer.receipt = last.receipt ?? null;
     turn.answer.stored = last;
@@ -196,7 +203,8 @@ export class Conversation {
   /** Names a new session after its first question. Without a title, it is listed with its model. */
   private async title({ session }: Branch, messages: Message[]): Promise<void> {
     const [line] = messages.map(textOf).join(" ").trim().split("\n", 1);
-    if (session && line) await renameSession(this.credential(), session, line.slice(0, MAX_TITLE)).catch(() => undefined);
+    const title = line?.slice(0, MAX_TITLE);
+    if (session && title) await updateSession(this.credential(), session, { title }).catch(() => undefined);
   }
 
   private changedSoon(): void {
@@ -213,7 +221,7 @@ export class Conversation {
 function fail(answer: Answer, error: unknown, signal: AbortSignal): void {
   answer.state = signal.aborted ? "stopped" : "failed";
   if (signal.aborted) return;
-  answer.error = error instanceof Error ? error.message : String(error);
+  answer.error = explain(error);
   if (error instanceof ApiError) answer.requestId = error.requestId ?? answer.requestId;
 }
 
@@ -228,7 +236,7 @@ function messageOf(answer: Answer): Message {
   return {
     role: "assistant",
     content: answer.text || null,
-    ...(answer.toolCalls.length && { tool_calls: answer.toolCalls }),
+    ...(answer.toolCalls.length && { tool_calls: callsOf(answer) }),
     ...(answer.reasoning && { reasoning_content: answer.reasoning }),
   };
 }

@@ -46,7 +46,11 @@ export function Pane({ conversation, models, setup, grpcPort, label, onModel }: 
             isLast={index === turns.length - 1}
             isBusy={isBusy}
             onChoose={(chosen) => conversation.choose(chosen)}
-            onReplace={(messages) => void conversation.replace(index, messages, setup)}
+            onReplace={(messages) => {
+              if (conversation.isBusy) return false;
+              void conversation.replace(index, messages, setup);
+              return true;
+            }}
             onSend={(messages) => void conversation.send(messages, setup)}
             onSnippets={() => setRequest(requestOf(conversation, index, setup))}
           />

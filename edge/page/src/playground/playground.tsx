@@ -1,16 +1,15 @@
 // The Playground: one conversation, or two side by side, with one setup and one field for questions.
 
-import { useEffect, useMemo, useState } from "preact/hooks";
-import { getSession, listMessages, listModels } from "../api/server";
+import { useEffect, useMemo, useReducer, useState } from "preact/hooks";
+import { listModels } from "../api/server";
 import type { Model } from "../api/types";
 import type { ViewProps } from "../app";
 import { texts } from "../texts";
 import { Notice } from "../ui/notice";
+import { Chats } from "./chats";
 import { Composer } from "./composer";
-import { Conversation } from "./conversation";
 import { question } from "./images";
 import { Pane } from "./pane";
-import { turnsOf } from "./restored";
 import { loadFields, readSetup, saveFields, type SetupFields } from "./setup";
 import { SetupPanel } from "./setup_panel";
 import { useBusy } from "./use_conversation";
@@ -37,15 +36,19 @@ function Panes({ credential, models, id, grpcPort, onFailure }: PanesProps) {
   const [fields, setFields] = useState<SetupFields>(loadFields);
   const [isComparing, setComparing] = useState(false);
   const [isSetupOpen, setSetupOpen] = useState(false);
-  const [, update] = useState(0);
-  const both = useMemo(() => conversations(credential, models), [credential, models]);
+  const [, update] = useReducer((count: number) => count + 1, 0);
+  const chats = useMemo(() => new Chats(credential, models), [credential, models]);
+  const both = chats.shown;
   const shown = isComparing ? both : both.slice(0, 1);
   const { setup, errors } = useMemo(() => readSetup(fields), [fields]);
   const isBusy = useBusy(both);
-  useEffect(() => () => both.forEach((conversation) => conversation.stop()), [both]);
+  useEffect(() => () => chats.stop(), [chats]);
   useEffect(() => {
-    if (id) open(both[0]!, credential, id).then(() => update((count) => count + 1), onFailure);
-  }, [both, credential, id]);
+    const controller = new AbortController();
+    const { signal } = controller;
+    if (id) chats.open(id, signal).then(() => update(undefined), (error: unknown) => signal.aborted || onFailure(error));
+    return () => controller.abort();
+  }, [chats, id]);
 
   const change = (changed: SetupFields) => {
     setFields(changed);
@@ -63,14 +66,15 @@ function Panes({ credential, models, id, grpcPort, onFailure }: PanesProps) {
         onSetup={() => setSetupOpen(!isSetupOpen)}
         onNew={() => {
           location.hash = "#/playground"; // the address names no session any more
-          both.forEach((conversation) => conversation.clear());
+          chats.renew();
+          update(undefined);
         }}
       />
       {isSetupOpen && <SetupPanel fields={fields} errors={errors} onChange={change} />}
       <div class="panes">
         {shown.map((conversation, index) => (
           <Pane
-            key={index}
+            key={conversation.id}
             conversation={conversation}
             models={models}
             setup={setup}
@@ -78,7 +82,7 @@ function Panes({ credential, models, id, grpcPort, onFailure }: PanesProps) {
             label={isComparing ? texts.models.numbered(index + 1) : texts.models.label}
             onModel={(model) => {
               conversation.model = model;
-              update((count) => count + 1);
+              update(undefined);
             }}
           />
         ))}
@@ -91,18 +95,6 @@ function Panes({ credential, models, id, grpcPort, onFailure }: PanesProps) {
       />
     </div>
   );
-}
-
-/** Continues a stored session. */
-async function open(conversation: Conversation, credential: string, id: string): Promise<void> {
-  const [{ model }, messages] = await Promise.all([getSession(credential, id), listMessages(credential, id)]);
-  conversation.model = model;
-  conversation.open(id, turnsOf(messages, model));
-}
-
-/** Returns two conversations, with the first two models. */
-function conversations(credential: string, models: Model[]): Conversation[] {
-  return [models[0]!, models[1] ?? models[0]!].map(({ id }) => new Conversation(() => credential, id));
 }
 
 interface ToolbarProps {

@@ -3,20 +3,26 @@
 import { useState } from "preact/hooks";
 import type { Message, ToolCall } from "../api/types";
 import { CodeBlock } from "../markdown/code";
+import { withoutDirections } from "../markdown/links";
 import { texts } from "../texts";
 import { TextField } from "../ui/field";
+import { indented } from "./json";
 
-export function ToolCalls({ calls }: { calls: ToolCall[] }) {
+export function ToolCalls({ calls, live }: { calls: ToolCall[]; live: boolean }) {
   return (
     <>
-      {calls.map((call) => (
-        <div class="tool" key={call.id}>
-          <h4>{texts.tools.call(call.function.name, numberOf(call, calls))}</h4>
-          <CodeBlock source={indented(call.function.arguments)} language="json" />
+      {calls.map((call, index) => (
+        <div class="tool" key={index}>
+          <h4>{texts.tools.call(nameOf(call), numberOf(call, calls))}</h4>
+          <CodeBlock source={live ? call.function.arguments : indented(call.function.arguments)} language="json" live={live} />
         </div>
       ))}
     </>
   );
+}
+
+function nameOf({ function: { name } }: ToolCall): string {
+  return withoutDirections(name);
 }
 
 /** Returns the number of a call among those of the same tool, from 1; 0 for the only one. */
@@ -25,33 +31,30 @@ function numberOf(call: ToolCall, calls: ToolCall[]): number {
   return same.length > 1 ? 1 + same.indexOf(call) : 0;
 }
 
-/** Returns JSON in several lines, and a text that is not JSON as it is. */
-export function indented(text: string): string {
-  try {
-    return JSON.stringify(JSON.parse(text), null, 2);
-  } catch {
-    return text;
-  }
+interface FormProps {
+  calls: ToolCall[];
+  isBusy: boolean;
+  onSend(messages: Message[]): void;
 }
 
-export function ToolResultsForm({ calls, onSend }: { calls: ToolCall[]; onSend(messages: Message[]): void }) {
-  const [results, setResults] = useState<Record<string, string>>({});
+export function ToolResultsForm({ calls, isBusy, onSend }: FormProps) {
+  const [results, setResults] = useState<string[]>([]);
   const submit = (event: Event) => {
     event.preventDefault();
-    onSend(calls.map(({ id }) => ({ role: "tool", tool_call_id: id, content: results[id] ?? "" })));
+    onSend(calls.map(({ id }, index) => ({ role: "tool", tool_call_id: id, content: results[index] ?? "" })));
   };
   return (
     <form class="tool-results" onSubmit={submit}>
-      {calls.map((call) => (
+      {calls.map((call, index) => (
         <TextField
-          key={call.id}
-          label={texts.tools.result(call.function.name, numberOf(call, calls))}
+          key={index}
+          label={texts.tools.result(nameOf(call), numberOf(call, calls))}
           rows={2}
-          value={results[call.id] ?? ""}
-          onChange={(value) => setResults({ ...results, [call.id]: value })}
+          value={results[index] ?? ""}
+          onChange={(value) => setResults(Object.assign([...results], { [index]: value }))}
         />
       ))}
-      <button type="submit" class="primary">
+      <button type="submit" class="primary" disabled={isBusy}>
         {texts.tools.send}
       </button>
     </form>

@@ -7,6 +7,7 @@ import { LongText } from "../markdown/long_text";
 import { texts } from "../texts";
 import { TextField } from "../ui/field";
 import { Picture } from "../ui/picture";
+import { callsOf } from "./answer";
 import { AnswerView } from "./answer_view";
 import type { Turn } from "./conversation";
 import { imagesOf, question, textOf } from "./images";
@@ -21,40 +22,34 @@ interface Props {
   isLast: boolean;
   isBusy: boolean;
   onChoose(turn: Turn): void;
-  onReplace(messages: Message[]): void;
+  /** Returns whether the messages are sent. */
+  onReplace(messages: Message[]): boolean;
   onSend(messages: Message[]): void;
   onSnippets(): void;
 }
 
 export function TurnView({ turn, variants, isLast, isBusy, onChoose, onReplace, onSend, onSnippets }: Props) {
   const { messages, answer } = turn;
-  const calls = answer.toolCalls.filter(Boolean);
+  const calls = callsOf(answer);
   return (
     <li class="turn">
       <QuestionView messages={messages} isBusy={isBusy} onReplace={onReplace} />
       {variants.length > 1 && <Variants turn={turn} variants={variants} isBusy={isBusy} onChoose={onChoose} />}
       <AnswerView answer={answer} number={turn.number} isBusy={isBusy} onRetry={() => onReplace(messages)} onSnippets={onSnippets} />
-      {isLast && answer.state === "done" && calls.length > 0 && <ToolResultsForm calls={calls} onSend={onSend} />}
+      {isLast && answer.state === "done" && calls.length > 0 && <ToolResultsForm calls={calls} isBusy={isBusy} onSend={onSend} />}
     </li>
   );
 }
 
-interface QuestionProps {
-  messages: Message[];
-  isBusy: boolean;
-  onReplace(messages: Message[]): void;
-}
+type QuestionProps = Pick<Props, "isBusy" | "onReplace"> & { messages: Message[] };
 
 function QuestionView({ messages, isBusy, onReplace }: QuestionProps) {
   const [isEdited, setEdited] = useState(false);
   const [first] = messages;
   if (!first) return null;
   if (isEdited) {
-    const save = (text: string) => {
-      setEdited(false);
-      onReplace([question(text, imagesOf(first))]);
-    };
-    return <EditForm text={textOf(first)} onSave={save} onCancel={() => setEdited(false)} />;
+    const save = (text: string) => setEdited(!onReplace([question(text, imagesOf(first))]));
+    return <EditForm text={textOf(first)} isBusy={isBusy} onSave={save} onCancel={() => setEdited(false)} />;
   }
   return (
     <div class="asked">
@@ -64,7 +59,7 @@ function QuestionView({ messages, isBusy, onReplace }: QuestionProps) {
           <Text key={index} text={textOf(message)} />
         ))}
         {imagesOf(first).map((url, index) => (
-          <Picture key={url} url={url} text={texts.composer.image(index + 1)} />
+          <Picture key={index} url={url} text={texts.composer.image(index + 1)} />
         ))}
       </div>
       {first.role === "user" && (
@@ -81,7 +76,14 @@ function Text({ text }: { text: string }) {
   return text.length > MAX_TEXT ? <LongText text={text} /> : <p>{withoutOverrides(text)}</p>;
 }
 
-function EditForm({ text, onSave, onCancel }: { text: string; onSave(text: string): void; onCancel(): void }) {
+interface EditProps {
+  text: string;
+  isBusy: boolean;
+  onSave(text: string): void;
+  onCancel(): void;
+}
+
+function EditForm({ text, isBusy, onSave, onCancel }: EditProps) {
   const [value, setValue] = useState(text);
   const submit = (event: Event) => {
     event.preventDefault();
@@ -91,7 +93,7 @@ function EditForm({ text, onSave, onCancel }: { text: string; onSave(text: strin
     <form class="question" onSubmit={submit}>
       <TextField label={texts.turn.editLabel} value={value} onChange={setValue} />
       <div class="row">
-        <button type="submit" class="primary">
+        <button type="submit" class="primary" disabled={isBusy || !value.trim()}>
           {texts.turn.send}
         </button>
         <button type="button" onClick={onCancel}>

@@ -10,7 +10,7 @@ export function useConversation(conversation: Conversation): void {
 }
 
 /** Returns whether any of the conversations has an answer in progress; renders again only when that changes. */
-export function useBusy(conversations: Conversation[]): boolean {
+export function useBusy(conversations: readonly Conversation[]): boolean {
   const [isBusy, setBusy] = useState(false);
   useEffect(() => {
     const check = () => setBusy(conversations.some((one) => one.isBusy));

@@ -1,24 +1,22 @@
 // The account's sessions: search, open, rename, export, delete; forks are below their origin.
 
 import { useState } from "preact/hooks";
-import { exportSession } from "../api/server";
+import { exportSession, type SessionChange } from "../api/server";
 import type { Session } from "../api/types";
 import type { ViewProps } from "../app";
 import { withoutDirections } from "../markdown/links";
 import { texts } from "../texts";
 import { Field } from "../ui/field";
+import { PropertiesForm } from "./properties_form";
 import { treesOf, type Node } from "./tree";
 import { useSessions } from "./use_sessions";
 
-/** The API permits so many characters. */
-const MAX_TITLE = 512;
-
 export function Sessions({ credential, onFailure }: ViewProps) {
   const [text, setText] = useState("");
-  const { shown, isSearching, more, rename, remove } = useSessions(credential, text, onFailure);
+  const { shown, isSearching, more, update, remove } = useSessions(credential, text, onFailure);
   if (!shown) return <p class="loading">{texts.loading}</p>;
   const actions: Actions = {
-    onRename: rename,
+    onChange: update,
     onExport: (session) => void exportSession(credential, session.id).then((file) => save(file, session.id), onFailure),
     onDelete: (session) => confirm(texts.sessions.confirm(session.id)) && remove(session),
   };
@@ -56,7 +54,8 @@ function save(file: Blob, session: string): void {
 }
 
 interface Actions {
-  onRename(session: Session, title: string): void;
+  /** Returns whether the session was changed. */
+  onChange(session: Session, change: SessionChange): Promise<boolean>;
   onExport(session: Session): void;
   onDelete(session: Session): void;
 }
@@ -75,16 +74,13 @@ function Nodes({ nodes, actions }: { nodes: Node[]; actions: Actions }) {
   );
 }
 
-function Row({ session, onRename, onExport, onDelete }: { session: Session } & Actions) {
+function Row({ session, onChange, onExport, onDelete }: { session: Session } & Actions) {
   const { sessions: words } = texts;
-  const [isRenamed, setRenamed] = useState(false);
+  const [isEdited, setEdited] = useState(false);
   const name = session.title || words.untitled(session.model);
-  if (isRenamed) {
-    const save = (title: string) => {
-      setRenamed(false);
-      onRename(session, title);
-    };
-    return <TitleForm title={session.title ?? ""} onSave={save} onCancel={() => setRenamed(false)} />;
+  if (isEdited) {
+    const save = (change: SessionChange) => void onChange(session, change).then((isDone) => setEdited(!isDone));
+    return <PropertiesForm session={session} onSave={save} onCancel={() => setEdited(false)} />;
   }
   return (
     <div class="session">
@@ -93,8 +89,8 @@ function Row({ session, onRename, onExport, onDelete }: { session: Session } & A
       </a>
       <Properties session={session} />
       <div class="row">
-        <button type="button" class="quiet" aria-label={words.renameOf(name)} onClick={() => setRenamed(true)}>
-          {words.rename}
+        <button type="button" class="quiet" aria-label={words.editOf(name)} onClick={() => setEdited(true)}>
+          {words.edit}
         </button>
         <button type="button" class="quiet" aria-label={words.exportOf(name)} onClick={() => onExport(session)}>
           {words.export}
@@ -124,30 +120,5 @@ function Properties({ session: { id, model, turn_count: count, updated, labels, 
       </span>
       <span class="hint id">{id}</span>
     </>
-  );
-}
-
-function TitleForm({ title, onSave, onCancel }: { title: string; onSave(title: string): void; onCancel(): void }) {
-  const [value, setValue] = useState(title);
-  const submit = (event: Event) => {
-    event.preventDefault();
-    onSave(value.trim());
-  };
-  return (
-    <form class="session" onSubmit={submit} onKeyDown={(event) => event.key === "Escape" && onCancel()}>
-      <Field label={texts.sessions.title}>
-        {(id) => (
-          <input id={id} autofocus maxLength={MAX_TITLE} value={value} onInput={(event) => setValue(event.currentTarget.value)} />
-        )}
-      </Field>
-      <div class="row">
-        <button type="submit" class="primary">
-          {texts.sessions.save}
-        </button>
-        <button type="button" onClick={onCancel}>
-          {texts.turn.cancel}
-        </button>
-      </div>
-    </form>
   );
 }

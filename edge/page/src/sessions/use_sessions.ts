@@ -2,7 +2,7 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { ApiError } from "../api/http";
-import { deleteSession, listSessions, renameSession, searchSessions, type SessionPage } from "../api/server";
+import { deleteSession, listSessions, searchSessions, updateSession, type SessionChange, type SessionPage } from "../api/server";
 import type { Session } from "../api/types";
 import { matching, merged } from "./tree";
 
@@ -16,7 +16,8 @@ export interface Listed {
   isSearching: boolean;
   /** Lists further sessions; null if there are none. */
   more: (() => void) | null;
-  rename(session: Session, title: string): void;
+  /** Returns whether the session was changed. */
+  update(session: Session, change: SessionChange): Promise<boolean>;
   remove(session: Session): void;
 }
 
@@ -38,9 +39,12 @@ export function useSessions(credential: string, text: string, onFailure: (error:
     shown: sessions && (text.trim() ? merged(matching(sessions, text), found) : sessions),
     isSearching,
     more: next ? () => void load(next) : null,
-    rename: (session, title) => {
-      const replace = (renamed: Session) => change((known) => known.map((one) => (one.id === renamed.id ? renamed : one)));
-      void renameSession(credential, session.id, title).then(replace, onFailure);
+    update: (session, wanted) => {
+      const replace = (changed: Session) => change((known) => known.map((one) => (one.id === changed.id ? changed : one)));
+      return updateSession(credential, session.id, wanted).then(
+        (changed) => (replace(changed), true),
+        (error: unknown) => (onFailure(error), false),
+      );
     },
     remove: (session) => {
       const forget = () => change((known) => known.filter(({ id }) => id !== session.id));
