@@ -17,6 +17,8 @@ import pyte
 import pytest
 
 from parley.core.errors import UpstreamUnavailable
+from parley.stores import indexing
+from parley.stores.sqlite import search
 from tests.processes import COMMAND, PATIENCE, environment
 from tests.rpc.conftest import Worker
 from tests.rpc.scripted import chunks
@@ -190,7 +192,7 @@ def test_ctrl_c_stops_the_answer_and_keeps_the_question(echo: Worker, tmp_path: 
     assert ["one", "two", "three"] == sent(echo)[::2]
 
 
-def test_commands(echo: Worker, tmp_path: Path) -> None:
+def test_commands(echo: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each command does what /help says."""
     (tmp_path / "red.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     with terminal(echo, tmp_path, "--model", "kept", "--system", "Be brief") as screen:
@@ -224,8 +226,11 @@ def test_commands(echo: Worker, tmp_path: Path) -> None:
         screen.enter("/save talk.md", "stateless>")
         screen.enter("/nonsense", "stateless>")
         screen.shows("parley: there is no command /nonsense; /help lists them")
+        monkeypatch.setattr(indexing, "INDEX_SECONDS", 0.0)
+        monkeypatch.setattr(search, "BATCH_TURNS", 1)
         screen.enter("/session find *nothing", "stateless>")
         screen.shows("There are no such sessions.")
+        screen.shows("Not all turns are indexed yet")
         screen.enter("/model kept", "kept>")
         screen.enter("five")
         screen.enter("/title")

@@ -2,7 +2,7 @@
 
 from parley_client.aio.chat import AsyncChat
 from parley_client.aio.client import AsyncClient
-from parley_client.aio.sessions import AsyncSession, AsyncSessions
+from parley_client.aio.sessions import AsyncSession, AsyncSessionList, AsyncSessions
 from parley_client.aio.stream import AsyncStream
 from parley_client.calls import Observer
 from parley_client.chat import Chat
@@ -23,7 +23,7 @@ from parley_client.errors import (
 )
 from parley_client.metadata import RateLimit, RateLimits
 from parley_client.retry import Retry
-from parley_client.sessions import Session, Sessions
+from parley_client.sessions import Session, SessionList, Sessions
 from parley_client.stream import Stream
 from parley_client.tools import ToolError, TooManyRoundsError
 from parley_client.version import VERSION
@@ -33,6 +33,7 @@ __all__ = [
     "AsyncChat",
     "AsyncClient",
     "AsyncSession",
+    "AsyncSessionList",
     "AsyncSessions",
     "AsyncStream",
     "AuthenticationError",
@@ -52,6 +53,7 @@ __all__ = [
     "RateLimits",
     "Retry",
     "Session",
+    "SessionList",
     "Sessions",
     "Stream",
     "TooManyRoundsError",

@@ -28,6 +28,27 @@ def halve_page(request: Any, error: RateLimitError) -> None:
     request.page_size //= 2
 
 
+class SessionList(Iterator[sessions_pb2.Session]):
+    """Sessions, the latest turn first. They are read page by page.
+
+    Attributes:
+        incomplete: Whether turns remain that a search has not indexed, as far as it is read: the same search again
+            finds more.
+    """
+
+    def __init__(self, pages: Iterator[sessions_pb2.ListSessionsResponse]) -> None:
+        self.incomplete = False
+        self._sessions = self._read(pages)
+
+    def _read(self, pages: Iterator[sessions_pb2.ListSessionsResponse]) -> Iterator[sessions_pb2.Session]:
+        for page in pages:
+            self.incomplete = page.incomplete
+            yield from page.sessions
+
+    def __next__(self) -> sessions_pb2.Session:
+        return next(self._sessions)
+
+
 class Sessions:
     """Sessions: conversations that the service keeps."""
 
@@ -51,8 +72,8 @@ class Sessions:
         updated_before: int | None = None,
         query: str | None = None,
         labels: Sequence[str] = (),
-    ) -> Iterator[sessions_pb2.Session]:
-        """Yields the account's sessions, the latest turn first.
+    ) -> SessionList:
+        """Returns the account's sessions, the latest turn first.
 
         Args:
             model: Only sessions of this model.
@@ -69,8 +90,7 @@ class Sessions:
             query=query,
             labels=labels,
         )
-        for page in self._pages(calls.LIST_SESSIONS, request):
-            yield from page.sessions
+        return SessionList(self._pages(calls.LIST_SESSIONS, request))
 
     def get(self, session_id: str) -> sessions_pb2.Session:
         """Returns the properties of a session."""

@@ -24,7 +24,7 @@ class ImportRows(NamedTuple):
         turns: session_id, number, state, reason, created, asked, messages, tokens, bytes, continues, metadata, usage,
             receipt.
         messages: session_id, turn, position, message, system.
-        bytes: The bytes of the messages.
+        bytes: The bytes of the messages, and of the metadata, usage and receipts, which the caller has written.
         updated: The time of the latest turn.
     """
 
@@ -47,10 +47,11 @@ def rows(account: str, key: str, session: Session, messages: Sequence[SessionMes
     for number, found in groupby(messages, key=lambda message: message.turn):
         turn = list(found)
         added = serialize([one.message for one in turn])
-        turns.append((key, number, *_turn(turn), *added.size, *_rest(turn)))
+        more = list(_records(turn))
+        turns.append((key, number, *_turn(turn), *added.size, _continues(turn), *more))
         stored += [(key, number, position, *row) for position, row in enumerate(added.rows)]
         completed += len(turn) if turn[0].state == "completed" else 0
-        size += added.bytes
+        size += added.bytes + sum(len(record) for record in more if record)
     records.require_importable(len(stored), size)
     updated = min(now, float(session.updated))
     last = turns[-1][1] if turns else 0
@@ -76,9 +77,12 @@ def _asked(turn: Sequence[SessionMessage]) -> int:
     return len(turn) - (turn[-1].message.role == "assistant")
 
 
-def _rest(turn: Sequence[SessionMessage]) -> Iterator[Any]:
-    """Yields continues, metadata, usage and receipt."""
-    yield history.starts_with_tool_result([one.message for one in turn])
+def _continues(turn: Sequence[SessionMessage]) -> bool:
+    return history.starts_with_tool_result([one.message for one in turn])
+
+
+def _records(turn: Sequence[SessionMessage]) -> Iterator[str | bytes | None]:
+    """Yields metadata, usage and receipt."""
     metadata = next((dict(one.metadata) for one in turn if one.metadata), None)
     yield orjson.dumps(metadata).decode() if metadata else None
     for name in ("usage", "receipt"):

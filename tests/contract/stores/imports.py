@@ -10,6 +10,7 @@ from parley.core.errors import InvalidRequest, StorageLimitExceeded
 from parley.core.ports import Caller, SessionFilter, StorageLimits, Store, TurnEnd
 from parley.core.ports.turns import UNLIMITED_STORAGE
 from parley.core.session_ids import chosen_key
+from parley.core.sessions import account_export
 from parley.core.sessions.account_export import lines
 from parley.core.sessions.account_import import Counts, import_sessions
 from parley.v1.message_pb2 import Message, Usage
@@ -105,6 +106,57 @@ class ImportContract:
         assert 2 == len([line for line in await _exported(store, "bob") if "role" not in line])
 
     @pytest.mark.parametrize(
+        "more",
+        [
+            {"metadata": {str(number): "x" * 512 for number in range(3)}},
+            {"usage": {"prompt_tokens": 1, "odd": "x" * 1500}},
+            {"receipt": {"attempts": [{"backend": "x" * 1500}]}},
+        ],
+    )
+    async def test_all_that_a_caller_writes_is_counted(self, store: Store, more: dict[str, Any]) -> None:
+        """Metadata, usage and receipts of an import count against the limits, of the account and of the session."""
+        for limits in (StorageLimits(bytes=1000), StorageLimits(session_bytes=1000)):
+            with pytest.raises(StorageLimitExceeded):
+                await _import(store, [_SESSION, _MESSAGE | more], storage=limits)
+        await _import(store, [_SESSION, _MESSAGE | more], storage=StorageLimits(bytes=2000))
+        with pytest.raises(StorageLimitExceeded):
+            await _import(store, [_SESSION | {"id": "t"}, _MESSAGE | more], storage=StorageLimits(bytes=2000))
+
+    async def test_cut_file(self, store: Store) -> None:
+        """A file that ends before the last turn of a session is refused; the complete one is imported afterwards."""
+        await converse(store, "s1", "q", "a", new=True)
+        for number in range(3):
+            await converse(store, "s2", f"q{number}", "a", new=number == 0)
+        exported = await _exported(store)
+        session = 1 + max(place for place, line in enumerate(exported) if "role" not in line)
+        for kept in range(session, len(exported) - 2):
+            with pytest.raises(InvalidRequest, match=f"Line {session}.*lines end with turn"):
+                await _import(store, exported[:kept])
+        await _import(store, exported)
+        assert exported == await _exported(store, "bob")
+
+    async def test_sessions_that_begin_or_go_on_during_an_export(
+        self, store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """An export reads page by page, has each earlier session once, with turns of meanwhile, and has an end."""
+        monkeypatch.setattr(account_export, "_PAGE_SIZE", 2)
+        for number in range(6):
+            await converse(store, f"s{number}", "q", "a", new=True)
+            clock.advance(1)
+        found: list[Any] = []
+        async for line in lines(store, "ada", SessionFilter()):
+            found.append(json.loads(line))
+            clock.advance(1)
+            if len(found) < 40:
+                await converse(store, f"later{len(found)}", "q", "a", new=True)
+            if len(found) == 2:
+                await converse(store, "s0", "moved", "a")
+                await converse(store, "s5", "moved", "a")
+        assert {f"s{number}" for number in range(6)} == {line["id"] for line in found if "role" not in line}
+        assert 6 == len([line for line in found if "role" not in line])
+        assert "moved" in [line.get("content") for line in found], "the turn of the one that was not read before"
+
+    @pytest.mark.parametrize(
         ("line", "reason"),
         [
             ({"role": "user", "content": "q", "turn": 1, "state": "done"}, "`state`"),
@@ -144,6 +196,12 @@ class ImportContract:
             (_MESSAGE | {"reason": "\0"}, "`reason`"),
             (_MESSAGE | {"role": "\0"}, "`role`"),
             (_MESSAGE | {"metadata": {"a": 1}}, "`metadata` has a wrong type"),
+            (_MESSAGE | {"metadata": {f"l{number}": "" for number in range(17)}}, "`metadata` may have at most 16"),
+            (_MESSAGE | {"metadata": {"a": "x" * 513}}, "`metadata` may have at most 16"),
+            (_MESSAGE | {"metadata": {"a" * 65: "x"}}, "`metadata` may have at most 16"),
+            (_MESSAGE | {"usage": {"prompt_tokens": 1, "odd": "x" * 70_000}}, "64 KiB"),
+            (_MESSAGE | {"receipt": {"attempts": [{"backend": "x" * 70_000}]}}, "64 KiB"),
+            (_MESSAGE | {"receipt": {"attempts": [{"colour": 1}]}}, "`receipt` has a wrong type"),
             ({"message": "text", "turn": 1, "state": "completed"}, "`message` has a wrong type"),
         ],
     )

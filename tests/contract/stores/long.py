@@ -68,6 +68,18 @@ class LongContract:
             await begin(store, "s", *sent, "and?", window=Window(max_messages=2, load_bytes=MEGABYTE))
         assert "`history`" in rejected.value.message
 
+    async def test_a_page_of_large_metadata(self, store: Store) -> None:
+        """A page is limited by all that its messages have: clients of gRPC accept 4 MiB."""
+        metadata = {str(number): "x" * 512 for number in range(16)}
+        turn = await begin(store, "s", *["q"] * 500, new=True, metadata=metadata)
+        await complete(store, turn, "a")
+        found, token = 0, None
+        while found == 0 or token is not None:
+            page, token = await store.list_messages("ada", "s", page_size=1000, page_token=token)
+            assert sum(one.ByteSize() for one in page) < 2 * MEGABYTE
+            found += len(page)
+        assert 501 == found
+
     async def test_a_page_of_large_messages(self, store: Store) -> None:
         """A page with large messages is shorter; every message is returned once, a very large one alone."""
         turn = await begin(

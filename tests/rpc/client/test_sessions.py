@@ -2,10 +2,13 @@
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import pytest
 
+from parley.stores import indexing
+from parley.stores.sqlite import search
 from parley_client import AsyncClient, Client, NotFoundError, RateLimitError
 from tests.rpc.conftest import Worker
 from tests.rpc.scripted import chunks, completion
@@ -103,6 +106,20 @@ def test_sessions_are_changed_found_and_extended(worker: Worker, client: Any) ->
     for filters in ({"query": "zebra"}, {"labels": ["team=blue"]}, {"query": "parcel", "labels": ["team"]}):
         assert [made] == [session.id for session in client.sessions.list(**filters)], filters
     client.sessions.delete(made)
+
+
+def test_an_unfinished_search_says_so(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list knows whether turns remain that its search has not indexed; a repeated search finds them."""
+    word = f"quagga{time.time_ns()}"
+    list(client.sessions.list(query=word))
+    monkeypatch.setattr(indexing, "INDEX_SECONDS", 0.0)
+    monkeypatch.setattr(search, "BATCH_TURNS", 1)
+    made = [client.chat.create(f"{word} {number}", model="kept").session_id for number in range(3)]
+    found = []
+    for _ in made:
+        listed = client.sessions.list(query=word)
+        found.append((len(list(listed)), listed.incomplete))
+    assert [(1, True), (2, True), (3, False)] == found
 
 
 def test_an_account_is_exported_and_imported(client: Any) -> None:

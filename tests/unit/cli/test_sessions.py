@@ -18,7 +18,7 @@ from parley.core.ports import Store, TurnEnd
 from parley.stores.sqlite import SqliteStore
 from parley.supervisor.errors import CommandError
 from parley.v1.message_pb2 import FunctionCall, Message, ToolCall, Usage
-from parley.v1.receipt_pb2 import Receipt
+from parley.v1.receipt_pb2 import Attempt, GuardResult, Receipt
 from tests.contract.stores.making import begin, complete, converse, end_incomplete, message
 from tests.processes import COMMAND, PATIENCE, environment, run_here
 
@@ -161,6 +161,17 @@ def test_show_has_the_attempts(sessions: Sessions) -> None:
         "assistant",
         "Yes",
     ] == [line for line in shown[1:] if not line.startswith("Turn")]
+
+
+def test_show_has_receipts_without_fields(sessions: Sessions) -> None:
+    """An imported receipt may lack any field."""
+
+    async def imported(store: Store) -> None:
+        receipt = Receipt(attempts=[Attempt()], guards=[GuardResult()])
+        await store.end_turn(await begin(store, "s1", "Hi", new=True), TurnEnd("incomplete", "failed", receipt=receipt))
+
+    sessions.stored(imported)
+    assert "guard ?, ? the model: ?, 0 ms" in sessions.run("show", "s1")
 
 
 def test_export_has_receipts(sessions: Sessions) -> None:

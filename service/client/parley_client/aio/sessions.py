@@ -20,6 +20,30 @@ from parley_client.tools import DEFAULT_ROUNDS, Loop
 from parley_client.v1 import sessions_pb2
 
 
+class AsyncSessionList(AsyncIterator[sessions_pb2.Session]):
+    """Sessions, the latest turn first. They are read page by page.
+
+    Attributes:
+        incomplete: Whether turns remain that a search has not indexed, as far as it is read: the same search again
+            finds more.
+    """
+
+    def __init__(self, pages: AsyncIterator[sessions_pb2.ListSessionsResponse]) -> None:
+        self.incomplete = False
+        self._sessions = self._read(pages)
+
+    async def _read(
+        self, pages: AsyncIterator[sessions_pb2.ListSessionsResponse]
+    ) -> AsyncIterator[sessions_pb2.Session]:
+        async for page in pages:
+            self.incomplete = page.incomplete
+            for session in page.sessions:
+                yield session
+
+    async def __anext__(self) -> sessions_pb2.Session:
+        return await anext(self._sessions)
+
+
 class AsyncSessions:
     """Sessions: conversations that the service keeps."""
 
@@ -35,7 +59,7 @@ class AsyncSessions:
         """
         return AsyncSession(self._transport, session_id, defaults)
 
-    async def list(
+    def list(
         self,
         *,
         model: str | None = None,
@@ -43,8 +67,8 @@ class AsyncSessions:
         updated_before: int | None = None,
         query: str | None = None,
         labels: Sequence[str] = (),
-    ) -> AsyncIterator[sessions_pb2.Session]:
-        """Yields the account's sessions, the latest turn first.
+    ) -> AsyncSessionList:
+        """Returns the account's sessions, the latest turn first.
 
         Args:
             model: Only sessions of this model.
@@ -61,9 +85,7 @@ class AsyncSessions:
             query=query,
             labels=labels,
         )
-        async for page in self._pages(calls.LIST_SESSIONS, request):
-            for session in page.sessions:
-                yield session
+        return AsyncSessionList(self._pages(calls.LIST_SESSIONS, request))
 
     async def get(self, session_id: str) -> sessions_pb2.Session:
         """Returns the properties of a session."""

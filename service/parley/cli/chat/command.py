@@ -106,7 +106,9 @@ def _show_session(conversation: Conversation, model: str | None) -> None:
         return
     known = conversation.model or model
     named = f" --model {shlex.quote(without_control_characters(known))}" if known else ""
-    print(f"To go on: parley chat{named} --session {without_control_characters(conversation.session)}", file=sys.stderr)
+    session = without_control_characters(conversation.session)
+    separator = "=" if session.startswith("-") else " "
+    print(f"To go on: parley chat{named} --session{separator}{shlex.quote(session)}", file=sys.stderr)
 
 
 def _history_file() -> Path:

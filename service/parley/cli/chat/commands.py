@@ -107,8 +107,10 @@ class Commands:
     def _session(self, session: str) -> None:
         command, _, words = session.partition(" ")
         if command == _FIND and words.strip():
-            matches = islice(self.conversation.side.sessions.list(query=words.strip()), _SESSIONS)
-            reports.print_sessions(matches, self.conversation.session)
+            matches = self.conversation.side.sessions.list(query=words.strip())
+            reports.print_sessions(islice(matches, _SESSIONS), self.conversation.session)
+            if matches.incomplete:
+                print_wrapped("Not all turns are indexed yet: the same search again finds more.")
         elif session == _NEW:
             self.conversation.begin()
             print_wrapped("A new session begins with the next question.")

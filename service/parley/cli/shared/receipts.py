@@ -12,7 +12,7 @@ _PLACES = 9  # decimals of a cost
 def lines(receipt: dict[str, Any]) -> list[str]:
     """Returns a line for each guard, and for each attempt, such as `openai/gpt-5-mini: 1.2 s, 134 tokens, 0.00021`.
 
-    A kept answer has no attempts: its line is `from the cache`.
+    A kept answer has no attempts: its line is `from the cache`. An imported receipt may lack any field.
     """
     guards = [_guard(one) for one in receipt.get("guards", [])]
     attempts = [f"{_name(attempt)}: {', '.join(_facts(attempt))}" for attempt in receipt.get("attempts", [])]
@@ -23,15 +23,15 @@ def lines(receipt: dict[str, Any]) -> list[str]:
 def _guard(result: dict[str, Any]) -> str:
     """Returns a line such as `guard pii, before the model: redacted, 12 ms`."""
     reason = f" ({result['reason']})" if "reason" in result else ""
-    return (
-        f"guard {result['guard']}, {result['phase']} the model: {result['outcome']}{reason}, {result['duration_ms']} ms"
-    )
+    guard, phase, outcome = (result.get(name, "?") for name in ("guard", "phase", "outcome"))
+    return f"guard {guard}, {phase} the model: {outcome}{reason}, {result.get('duration_ms', 0)} ms"
 
 
 def _name(attempt: dict[str, Any]) -> str:
     """Returns `backend/model`, with the kind of the attempt unless it is the first."""
-    name = target_name(attempt["backend"], attempt.get("target_model", ""))
-    return name if attempt["kind"] == "first" else f"{name} ({attempt['kind']})"
+    name = target_name(attempt.get("backend", "?"), attempt.get("target_model", ""))
+    kind = attempt.get("kind", "first")
+    return name if kind == "first" else f"{name} ({kind})"
 
 
 def _facts(attempt: dict[str, Any]) -> list[str]:
@@ -46,7 +46,7 @@ def _facts(attempt: dict[str, Any]) -> list[str]:
 
 def _end(attempt: dict[str, Any]) -> str:
     """Returns `1.2 s`, or `failed after 40 ms (UPSTREAM_UNAVAILABLE)`."""
-    took = attempt["duration_ms"]
+    took = attempt.get("duration_ms", 0)
     time = f"{took} ms" if took < _SECOND else f"{took / _SECOND:.1f} s"
     outcome = attempt.get("outcome", "cancelled")
     if outcome == "completed":

@@ -15,7 +15,14 @@ from parley.core.ports import Caller, SessionStore, StorageLimits
 from parley.core.session_ids import chosen_key, is_valid, session_keys
 from parley.core.sessions.additions import CheckMessages
 from parley.core.sessions.export import TURN_FIELDS
-from parley.core.sessions.labels import MAX_LABELS, name_fault, title_fault, value_fault
+from parley.core.sessions.labels import (
+    MAX_LABELS,
+    MAX_NAME_LENGTH,
+    MAX_VALUE_LENGTH,
+    name_fault,
+    title_fault,
+    value_fault,
+)
 from parley.v1.sessions_pb2 import Session, SessionMessage
 
 _OBJECT = "chat.session"
@@ -25,6 +32,7 @@ _MAX_DEPTH = (
     MAX_TEXT_DEPTH + 9
 )  # the text of unknown fields is up to nine levels deep in a line, as that of a tool call
 _MAX_MODEL_LENGTH = 256
+_MAX_RECORD_BYTES = 64 * 1024  # of the usage and of the receipt of a turn: Parley makes them of a few hundred bytes
 
 
 @dataclass(slots=True)
@@ -121,7 +129,19 @@ def read(lines: Iterable[bytes]) -> Iterator[ImportedSession]:
         else:
             current.messages.append(_message(number, data, current))
     if current is not None:
+        _require_complete(current)
         yield current
+
+
+def _require_complete(last: ImportedSession) -> None:
+    """Raises InvalidRequest if the last session has fewer turns than it had at the export: the file is cut."""
+    found = last.messages[-1].turn if last.messages else 0
+    if found < last.session.turn_count:
+        reason = (
+            f"the session has {last.session.turn_count} turns, but the lines end with turn {found}; export it again,"
+            " or set `turn_count` to import what is there"
+        )
+        raise _invalid(last.line, reason)
 
 
 def _object(number: int, line: bytes) -> dict[str, Any]:
@@ -175,7 +195,22 @@ def _message(number: int, data: dict[str, Any], current: ImportedSession) -> Ses
         raise _invalid(number, f"`reason` must be one of: {', '.join(sorted(_REASONS)[1:])}")
     if found.message.role not in ROLES:
         raise _invalid(number, f"`role` must be one of: {', '.join(ROLES)}")
+    if fault := _turn_fault(found):
+        raise _invalid(number, fault)
     return found
+
+
+def _turn_fault(message: SessionMessage) -> str | None:
+    """Returns what the other calls would not accept, or not make, of a turn; None for a valid one."""
+    metadata = message.metadata.items()
+    if len(metadata) > MAX_LABELS or any(
+        len(name) > MAX_NAME_LENGTH or len(value) > MAX_VALUE_LENGTH for name, value in metadata
+    ):
+        limits = f"{MAX_LABELS} labels, keys to {MAX_NAME_LENGTH} characters, values to {MAX_VALUE_LENGTH}"
+        return f"`metadata` may have at most {limits}"
+    if max(message.usage.ByteSize(), message.receipt.ByteSize()) > _MAX_RECORD_BYTES:
+        return f"`usage` and `receipt` may have at most {_MAX_RECORD_BYTES >> 10} KiB each"
+    return None
 
 
 def _nested(data: dict[str, Any]) -> dict[str, Any]:

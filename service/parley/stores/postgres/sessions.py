@@ -65,7 +65,11 @@ _MESSAGES = """
 SELECT message, turn, position, state, reason, created, usage, metadata, receipt, found
 FROM (
   SELECT message, turn, position, found FROM (
-    SELECT message, turn, position, sum(octet_length(message)) OVER (ORDER BY turn, position) AS total,
+    SELECT message, turn, position, sum(octet_length(message) + (
+        SELECT coalesce(octet_length(metadata), 0) + CASE WHEN position BETWEEN asked - 1 AND asked THEN
+          coalesce(octet_length(usage), 0) + coalesce(octet_length(receipt), 0) ELSE 0 END
+        FROM parley.turns WHERE session_id = $1 AND number = turn
+      )) OVER (ORDER BY turn, position) AS total,
       row_number() OVER (ORDER BY turn, position) AS place, count(*) OVER () AS found
     FROM (
       SELECT message, turn, position FROM parley.messages

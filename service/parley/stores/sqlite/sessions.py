@@ -72,6 +72,7 @@ WHERE messages.session_id = ? AND (turn, position) > (?, ?)
 AND EXISTS (SELECT 1 FROM sessions WHERE id = ? AND account = ? AND deleted IS NULL)
 ORDER BY turn, position LIMIT ?
 """
+_SIZED = (0, 6, 7, 8)  # message, usage, metadata, receipt
 _LEASE_EXPIRES = "SELECT lease_expires FROM sessions WHERE id = ? AND lease_expires > ?"
 _FORK_SIZE = """
 SELECT coalesce(sum(messages), 0), coalesce(sum(bytes), 0), coalesce(sum((
@@ -188,7 +189,7 @@ def list_messages(
     cursor = db.execute(_MESSAGES, (session_id, turn, position, session_id, account, page_size + 1))
     more = False
     for row in cursor:
-        size += len(row[0])
+        size += sum(len(row[column]) for column in _SIZED if row[column])
         if more := len(page) == page_size or (bool(page) and size > paging.MAX_PAGE_BYTES):
             break
         page.append(row)
