@@ -2,7 +2,7 @@
 
 The fixture `stack` is shared by all tests of a process. Its models are `smollm2` (built-in) and `scripted` (answered by
 the fixture `upstream`, without retries). Tests that stop or reconfigure processes start their own stack with
-`tests.processes.started`.
+`tests.processes.started`. Two more models have guards, of which tests/e2e/test_guards.py starts one.
 """
 
 import threading
@@ -24,6 +24,10 @@ CONFIG = """\
 backends:
   local: {{kind: llama_cpp}}
 {backends}
+guards:
+  names: {{address: "unix:{folder}/guard.sock", deadline: 20s, window: 10, overlap: 10}}
+  keys: {{secrets: true, action: refuse}}
+  gone: {{address: "unix:{folder}/none.sock", window: 4, before: false}}
 models:
   - id: smollm2
     targets: [{{backend: local}}]
@@ -33,6 +37,8 @@ models:
     targets: [{targets}]
     retries: {{attempts: 1}}
     whole_answers: whole
+  - {{id: guarded, targets: [{{backend: scripted-38}}], guards: [keys, names]}}
+  - {{id: unguarded, targets: [{{backend: scripted-39}}], guards: [gone]}}
 default_model: smollm2
 """
 
@@ -52,14 +58,20 @@ def upstream(the_upstream: ScriptedUpstream) -> ScriptedUpstream:
 
 
 @pytest.fixture(scope="session")
-def stack(the_upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parley]:
+def stack_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the configuration of `stack`, and of the socket of its guard."""
+    return tmp_path_factory.mktemp("stack")
+
+
+@pytest.fixture(scope="session")
+def stack(the_upstream: ScriptedUpstream, stack_folder: Path) -> Iterator[Parley]:
     """One `parley up` for all tests that leave it unchanged: `http`, `grpc`, `key`."""
-    file = tmp_path_factory.mktemp("stack") / "parley.yaml"
+    file = stack_folder / "parley.yaml"
     backends = "\n".join(
         f'  {name}: {{kind: openai, base_url: "{the_upstream.url}", extra_body: all}}' for name in NAMES
     )
     targets = ", ".join(f"{{backend: {name}, model: scripted-1}}" for name in NAMES)
-    file.write_text(CONFIG.format(backends=backends, targets=targets))
+    file.write_text(CONFIG.format(backends=backends, targets=targets, folder=stack_folder))
     with started("--config", str(file), "--workers", "2") as parley:
         yield parley
 

@@ -92,7 +92,7 @@ def test_the_openai_package_raises_its_own_errors(stack: Parley, client: openai.
 
 def test_the_openai_package_lists_models(client: openai.OpenAI) -> None:
     """The list and each model have OpenAI's format."""
-    assert ["smollm2", "scripted"] == [model.id for model in client.models.list()]
+    assert ["smollm2", "scripted", "guarded", "unguarded"] == [model.id for model in client.models.list()]
     model = client.models.retrieve("smollm2")
     assert ("local", 4096) == (model.owned_by, model.to_dict()["context_length"])
 

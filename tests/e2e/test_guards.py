@@ -11,46 +11,24 @@ import openai
 import pytest
 
 from tests.pages import ROOT, blocks
-from tests.processes import Parley, started, until
+from tests.processes import until
 from tests.upstream import Json, ScriptedUpstream, completion, stream
 
 [EXAMPLE] = [text for language, text in blocks(ROOT / "docs" / "guards.md") if language == "python"]
-CONFIG = """\
-backends: {{up: {{kind: openai, base_url: "{url}"}}}}
-guards:
-  names: {{address: "{address}", deadline: 20s, window: 10, overlap: 10}}
-  keys: {{secrets: true, action: refuse}}
-  gone: {{address: "{address}.gone", window: 4, before: false}}
-default_guards: [keys, names]
-models:
-  - {{id: guarded, targets: [{{backend: up}}]}}
-  - {{id: unguarded, targets: [{{backend: up}}], guards: [gone]}}
-"""
 
 
-@pytest.fixture(scope="module")
-def parley(the_upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parley]:
-    """A Parley whose guard is the example of the documentation."""
-    folder = tmp_path_factory.mktemp("guards")
-    program, address = folder / "code_names.py", f"unix:{folder}/guard.sock"
+@pytest.fixture(scope="module", autouse=True)
+def example(stack_folder: Path) -> Iterator[None]:
+    """The guard `names` of the stack is the example of the documentation."""
+    program, socket = stack_folder / "code_names.py", stack_folder / "guard.sock"
     program.write_text(EXAMPLE)
     environment = os.environ | {"PYTHONPATH": str(ROOT / "protos")}
-    with subprocess.Popen([sys.executable, str(program), address], cwd=folder, env=environment) as guard:
+    with subprocess.Popen([sys.executable, str(program), f"unix:{socket}"], cwd=stack_folder, env=environment) as guard:
         try:
-            until(Path(folder / "guard.sock").exists, "the guard")
-            file = folder / "parley.yaml"
-            file.write_text(CONFIG.format(url=the_upstream.url, address=address))
-            with started("--config", str(file), "--workers", "1") as running:
-                yield running
+            until(socket.exists, "the guard")
+            yield
         finally:
             guard.kill()
-
-
-@pytest.fixture
-def client(parley: Parley) -> Iterator[openai.OpenAI]:
-    """OpenAI's package without retries."""
-    with openai.OpenAI(base_url=f"{parley.http}/v1", api_key=parley.key, max_retries=0) as made:
-        yield made
 
 
 def test_the_example_redacts_questions_and_streams(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:

@@ -56,7 +56,7 @@ def test_a_complete_answer(run: RunScript, upstream: ScriptedUpstream) -> None:
     assert got["session"] == got["answer"]["chatSessionId"]
     assert got["request_id"]
     assert "Grüße \U0001f44b\U0001f3fd" == upstream.requests[0].json["messages"][0]["content"]
-    assert ["smollm2", "scripted"] == got["models"]
+    assert ["smollm2", "scripted", "guarded", "unguarded"] == got["models"]
 
 
 def test_a_stream_has_openais_sequence(run: RunScript, upstream: ScriptedUpstream) -> None:
