@@ -113,8 +113,8 @@ app.command(
     help="Write a configuration by asking for vendor and model.",
     help_epilogue="Examples:\n"
     "  parley init\n"
-    "  OPENAI_API_KEY=sk-… parley init parley.yaml --vendor openai --model gpt-5-mini --no-input\n"
-    "  parley init --vendor hosted_vllm --base-url http://10.0.0.5:8000/v1 --model qwen3-8b --no-test",
+    "  parley init parley.yaml --vendor openai --model gpt-5-mini --no-input\n"
+    "  parley init --vendor vllm --base-url http://10.0.0.5:8000/v1 --model qwen3-8b",
 )
 app.command(
     "parley.cli.doctor:doctor",

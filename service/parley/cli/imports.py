@@ -1,5 +1,6 @@
 """`parley import`: translates configurations of other gateways."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -8,15 +9,12 @@ from cyclopts import App, Parameter
 
 from parley.cli.shared.options import ForceOption
 from parley.cli.shared.output_file import write_new
+from parley.cli.shared.prose import print_wrapped, unbroken
 from parley.cli.shared.terminal import without_control_characters
 from parley.config.source import Source
 from parley.supervisor.errors import CommandError
 
-_EXAMPLES = (
-    "Examples:\n"
-    "  parley import litellm config.yaml\n"
-    "  parley import litellm config.yaml --output parley.yaml && parley doctor --config parley.yaml"
-)
+_EXAMPLES = "Examples:\n  parley import litellm config.yaml\n  parley import litellm config.yaml --output parley.yaml"
 
 app = App(
     name="import",
@@ -46,7 +44,7 @@ def litellm(
     source = _read(file)
     translation = translate(source)
     for line in remark_lines(translation, file.name):
-        print(without_control_characters(line), file=sys.stderr)
+        print_wrapped(line, indent=2, file=sys.stderr)
     if not translation.config["models"]:
         raise CommandError(f"{file} has no model that can be translated; see the lines above")
     text = without_control_characters(yaml_text(translation, file.name))
@@ -55,7 +53,8 @@ def litellm(
         return
     write_new(output, text, force=force)
     count = len(translation.config["models"])
-    print(f"Wrote {output}: {count} model{'' if count == 1 else 's'}. Next: parley doctor --config {output}")
+    next_step = unbroken(f"parley doctor --config {shlex.quote(str(output))}")
+    print_wrapped(f"Wrote {output}: {count} model{'' if count == 1 else 's'}. Next: {next_step}", indent=2)
 
 
 def _read(file: Path) -> Source:

@@ -14,7 +14,7 @@ from cyclopts import Parameter
 from parley.cli.shared.dialog import Dialog, is_terminal
 from parley.cli.shared.options import ForceOption
 from parley.cli.shared.output_file import require_new, write_new
-from parley.cli.shared.prose import print_wrapped
+from parley.cli.shared.prose import print_wrapped, unbroken
 from parley.cli.shared.starter import Answers, starter
 from parley.cli.shared.vendors import VENDORS, Vendor, offered
 from parley.config import LlamaCppBackend
@@ -171,8 +171,8 @@ def _test(dialog: Dialog, answers: Answers, text: str) -> None:
 
 def _next_steps(file: Path, answers: Answers) -> list[str]:
     name = shlex.quote(str(file))
-    lines = [f"Wrote {name}.", "", f"  parley up --config {name}       start Parley"]
-    lines += [f"  parley doctor --config {name}   check everything"]
+    start, check = unbroken(f"parley up --config {name}"), unbroken(f"parley doctor --config {name}")
+    lines = [f"Wrote {name}.", "", f"  {start}       start Parley", f"  {check}   check everything"]
     if answers.key and answers.key not in os.environ:
         lines.insert(2, f"  export {answers.key}=…")
     return lines

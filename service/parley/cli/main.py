@@ -88,10 +88,9 @@ def _end_output() -> None:
 
 def print_failure(text: str, code: int) -> None:
     """Prints each line of the text to stderr and exits."""
-    from parley.logs.characters import CONTROLS
+    from parley.cli.shared.prose import print_error
 
-    for line in text.splitlines():
-        print(f"parley: {CONTROLS.sub('', line)}", file=sys.stderr)
+    print_error(text)
     sys.exit(code)
 
 

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 
+from parley.cli.shared.prose import print_wrapped
 from parley.supervisor.errors import CommandError
 
 Check = Callable[[str], str]
@@ -52,7 +53,7 @@ class Dialog:
             try:
                 return check(input(shown).strip() or default)
             except ValueError as error:
-                print(f"  {error}")
+                print_wrapped(f"  {error}", indent=2)
             except EOFError:
                 raise CommandError("the answers ended; nothing is written") from None
 
