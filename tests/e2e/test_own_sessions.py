@@ -22,7 +22,36 @@ from tests.upstream import ScriptedUpstream, completion
 SESSIONS = "/api/v1/sessions"
 IMPORT = "/api/v1/account/import"
 TICKET = "ticket 4711/a%"
-ODD_IDS = ("..", ".", "~", "~x~y", "a/b", "%2F", "%", "a b", ".hidden", "a?b#c", "+", "a+b", "[0]", '"', "\\", "a//b")
+ODD_IDS = (
+    "..",
+    ".",
+    ";",
+    "-x",
+    "a:b",
+    "x/messages",
+    "x/../y",
+    "a&b=c;d",
+    "{id}",
+    "*",
+    "%2e%2e",
+    "%252F",
+    "x:stream",
+    "export",
+    "~",
+    "~x~y",
+    "a/b",
+    "%2F",
+    "%",
+    "a b",
+    ".hidden",
+    "a?b#c",
+    "+",
+    "a+b",
+    "[0]",
+    '"',
+    "\\",
+    "a//b",
+)
 BULK = 300
 
 

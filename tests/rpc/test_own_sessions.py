@@ -145,6 +145,7 @@ async def test_titles_labels_and_searches(service: Service) -> None:
         ("UpdateSession", {"title": "\0"}, "`title` may have"),
         ("ListSessions", {"labels": ["=x"]}, "`labels` must be"),
         ("ListSessions", {"labels": [f"l{number}" for number in range(10_000)]}, "`labels` may have at most 16"),
+        ("ListSessions", {"labels": ["a=1", "a=2"]}, "two values for one name: a"),
         ("ListSessions", {"query": "x" * 1025}, "`query` may have at most 1024"),
         ("ListSessions", {"query": '" * - ( )'}, "`query` must have"),
         ("ListSessions", {"query": "?"}, "`query` must have"),

@@ -7,8 +7,11 @@ from typing import TypeAlias
 import pytest
 
 from parley.core.errors import ReplyDeleted, SessionBusy, SessionNotFound, TurnLost
-from parley.core.ports import Claim, Reaped, SessionFilter, Store, TurnEnd
-from parley.core.sessions import export
+from parley.core.ports import Caller, Claim, Reaped, SessionFilter, Store, TurnEnd
+from parley.core.ports.turns import UNLIMITED_STORAGE
+from parley.core.session_ids import chosen_key
+from parley.core.sessions import account_export, export
+from parley.core.sessions.account_import import Counts, import_sessions
 from tests.contract.stores.making import LEASE, Clock, all_messages, begin, complete, converse, message
 
 Rows: TypeAlias = Callable[[], int]
@@ -64,6 +67,20 @@ class DeletionContract:
         page, _ = await store.list_sessions("ada", SessionFilter(), page_size=9, page_token=None)
         assert ["other"] == [one.id for one in page]
         assert Reaped(sessions=1) == await store.reap(session_age=-1, claim_age=3600, limit=9), "the other one alone"
+
+    async def test_an_import_of_a_deleted_session(self, store: Store, marking: Store) -> None:
+        """A session whose rows are being removed is not skipped by an import as one that the account has."""
+        await converse(store, "s", "q", "a", new=True)
+        exported = [line async for line in account_export.lines(store, "ada", SessionFilter())]
+        counts, caller = Counts(), Caller("ada", "key")
+        for deleted in ("s", chosen_key("ada", "s")):
+            await marking.delete_session("ada", deleted)
+            if deleted != "s":
+                with pytest.raises(SessionBusy):
+                    await import_sessions(store, caller, exported, UNLIMITED_STORAGE, counts)
+                await purge(store)
+            await import_sessions(store, caller, exported, UNLIMITED_STORAGE, counts)
+        assert (2, 0) == (counts.imported, counts.skipped)
 
     async def test_no_page_of_a_deleted_session(self, store: Store, marking: Store) -> None:
         """A deletion between two pages raises SessionNotFound instead of returning an incomplete page."""

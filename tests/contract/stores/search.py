@@ -147,6 +147,23 @@ class SearchContract:
             assert ["s"] == await _found(store, query), query
             assert [] == await _found(store, f"{query} absent"), query
 
+    @pytest.mark.parametrize(
+        ("text", "found", "others"),
+        [
+            ("दिन दुनिया", ["दिन", "दुन*", "दुनिया"], ["दान", "दुनी", "द", "न"]),
+            ("தமிழ் মেঘ", ["தமிழ்", "মেঘ"], ["தமழ", "মাঘ"]),
+            ("𞤀𞤣𞤤𞤢𞤥 ᲀ", ["𞤀𞤣𞤤𞤢𞤥", "𞤀𞤣*"], ["𞤆𞤵𞤤𞤢𞤪", "𞤆*"]),
+            ("ok❤️ 1️⃣ a\u0250b", ["ok", "1", "a\u0250b", "a\u0250*"], ["a", "b"]),
+        ],
+    )
+    async def test_marks_and_new_letters(self, store: Store, text: str, found: list[str], others: list[str]) -> None:
+        """A vowel that is a mark, or a letter that a database does not know, tells words apart."""
+        await converse(store, "s", text, "x", new=True)
+        for query in found:
+            assert ["s"] == await _found(store, query), query
+        for query in others:
+            assert [] == await _found(store, query), query
+
     async def test_title_of_any_script(self, store: Store) -> None:
         """A title is found in any letter case, without accents, and after each change of it; a fork has it, too."""
         await converse(store, "s", "q", "a", new=True)

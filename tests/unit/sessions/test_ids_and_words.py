@@ -2,6 +2,7 @@
 
 import unicodedata
 
+import apsw
 import pytest
 from google.protobuf.struct_pb2 import Value
 from hypothesis import given
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from parley.core.errors import InvalidRequest
 from parley.core.session_ids import chosen_key, is_valid, public_id, session_keys
+from parley.core.sessions import search
 from parley.core.sessions.search import MAX_WORDS, document, folded, query_words
 from parley.v1.message_pb2 import Message
 
@@ -92,18 +94,34 @@ def test_prefixes_and_limits() -> None:
             query_words("ada", text)
 
 
-def test_a_long_turn_is_indexed_in_part() -> None:
-    """The words of a turn have up to 128 KiB and are those of its first 1,048,576 characters."""
-    words = _document(" ".join(f"word{number:06}" for number in range(60_000)))
+def test_a_long_turn_is_indexed_in_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The words of a turn have up to 128 KiB and are those of the beginning of its text."""
+    words = _document(" ".join(f"word{number:06}" for number in range(8000)))
     assert 120_000 < sum(map(len, words)) <= 128 * 1024
-    texts = ["a " * 2**18, "b " * 2**18 + "c", "d"]
+    monkeypatch.setattr(search, "_MAX_TEXT_LENGTH", 10)
+    texts = ["a " * 3, "b " * 2 + "c", "d"]
     found = document("ada", [Message(role="user", content=Value(string_value=text)) for text in texts])
     assert {word.text for word in query_words("ada", "a b")} == set(found)
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_folding(text: str) -> None:
-    """Folding removes what combines, as the definition of each character says, and changes a folded text no more."""
-    apart = unicodedata.normalize("NFKD", text.casefold())
-    expected = "".join(one for one in apart if not unicodedata.combining(one))
-    assert unicodedata.normalize("NFC", expected) == folded(text)
+    """Folding removes what combines, and is the same for a text, its letter cases and its compatible characters."""
+    found = folded(text)
+    assert not any(map(unicodedata.combining, unicodedata.normalize("NFKD", found)))
+    assert {found} == {folded(found), folded(text.casefold()), folded(unicodedata.normalize("NFKD", text))}
+
+
+def test_the_tokenizer_of_sqlite_keeps_words() -> None:
+    """SQLite indexes each word of any letters as it is, as PostgreSQL does."""
+    database = apsw.Connection(":memory:")
+    database.execute(
+        "CREATE VIRTUAL TABLE words USING fts5(text, detail = none, tokenize = 'unicode61 remove_diacritics 0')"
+    )
+    database.execute("CREATE VIRTUAL TABLE terms USING fts5vocab(words, 'row')")
+    characters = [chr(code) for code in (*range(0x3400), *range(0xA000, 0xAC00), *range(0xE000, 0x1F000))]
+    for start in range(0, len(characters), 4096):
+        found = _document(" ".join(f"a{one}b" for one in characters[start : start + 4096]))
+        database.execute("DELETE FROM words")
+        database.execute("INSERT INTO words VALUES (?)", (" ".join(found),))
+        assert found == {term for (term,) in database.execute("SELECT term FROM terms")}

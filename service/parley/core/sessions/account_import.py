@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from parley.core.errors import InvalidRequest, SessionNotFound
+from parley.core.errors import InvalidRequest, SessionBusy, SessionNotFound
 from parley.core.messages import extra_fields
 from parley.core.messages.ids import canonical_session_id
 from parley.core.messages.json_proto import fill
@@ -79,6 +79,7 @@ async def import_sessions(  # noqa: PLR0913, PLR0917 - what an import depends on
     Raises:
         InvalidRequest: A line is invalid; the message has its number. The sessions before it are stored.
         StorageLimitExceeded: A session exceeds a limit; those before it are stored.
+        SessionBusy: A deleted session with the id of a session is being removed; those before it are stored.
         GuardRefused: A guard refuses a session; those before it are stored.
         GuardUnavailable: A guard failed, and is closed on failure; the sessions before are stored.
     """
@@ -102,7 +103,7 @@ async def _check(one: ImportedSession, check: CheckMessages) -> None:
 
 
 async def _is_added(store: SessionStore, account: str, one: ImportedSession, storage: StorageLimits) -> bool:
-    """Adds a session unless the account has it."""
+    """Adds a session unless the account has it; returns whether it did. Raises SessionBusy."""
     for key in session_keys(account, one.session.id):
         try:
             await store.get_session(account, key)
@@ -110,7 +111,14 @@ async def _is_added(store: SessionStore, account: str, one: ImportedSession, sto
             continue
         return False
     # Its id may be that of another account's session, so it is stored as one that the caller has chosen.
-    return await store.import_session(account, chosen_key(account, one.session.id), one.session, one.messages, storage)
+    key = chosen_key(account, one.session.id)
+    if await store.import_session(account, key, one.session, one.messages, storage):
+        return True
+    try:
+        await store.get_session(account, key)  # another call has added it
+    except SessionNotFound:
+        raise SessionBusy(key) from None  # a deleted session with the id is being removed
+    return False
 
 
 def read(lines: Iterable[bytes]) -> Iterator[ImportedSession]:

@@ -15,13 +15,21 @@ MAX_VALUE_LENGTH = 512
 
 
 def read_filter(labels: Iterable[str]) -> dict[str, str | None]:
-    """Returns the labels of a filter, each written as `name=value` or `name`. Raises InvalidRequest."""
+    """Returns the labels of a filter, each written as `name=value` or `name`. A session must have all of them.
+
+    Raises:
+        InvalidRequest: A label is invalid, there are too many, or one name has two values, which no session has.
+    """
     found: dict[str, str | None] = {}
     for label in labels:
         name, separator, value = label.partition("=")
         if name_fault(name) or value_fault(value):
             raise InvalidRequest("`labels` must be `name` or `name=value`", param="labels")
-        found[name] = value if separator else None
+        wanted = value if separator else None
+        known = found.setdefault(name, wanted)
+        if None not in (known, wanted) and known != wanted:
+            raise InvalidRequest(f"`labels` must not have two values for one name: {name}", param="labels")
+        found[name] = known if wanted is None else wanted
     if len(found) > MAX_LABELS:
         raise InvalidRequest(f"`labels` may have at most {MAX_LABELS} entries", param="labels")
     return found
