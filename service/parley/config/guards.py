@@ -12,6 +12,8 @@ from parley.config.types import Duration, Strict, matches
 _METADATA_NAME = re.compile(r"[a-z0-9_.-]+")
 _METADATA_VALUE = re.compile(r"[ -~]*")
 _RESERVED = ("grpc-", ":")
+SECRET_OVERLAP = 100
+"""Characters of the shapes of secrets that one window must have, so that each is found wherever windows end."""
 
 
 class Guard(Strict):
@@ -110,6 +112,8 @@ def _problems(guard: Guard) -> Iterator[tuple[str, str]]:
             yield key, f"has no meaning for a guard with {kind}; remove it"
     if not guard.before and not guard.after:
         yield "after", "is false, as `before` is; a guard checks at least one of the two"
+    if guard.secrets and guard.overlap < SECRET_OVERLAP:
+        yield "overlap", f"must be at least {SECRET_OVERLAP} with `secrets`, or parts of them pass between windows"
     yield from _tls(guard)
     yield from _headers(guard.headers)
     yield from _patterns(guard.patterns)

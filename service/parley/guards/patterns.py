@@ -18,7 +18,7 @@ from parley.guards.secret_shapes import SHAPES
 _GROUP = b"secret"
 _SLICE_SECONDS = 0.01  # of a check; then other calls have their turn
 _MAX_INLINE_CHARACTERS = 16 * 1024  # checked on the event loop, within a millisecond
-_MAX_FOUND = 100_000  # matches of one check
+_MAX_FOUND = 20_000  # matches of one check
 _MAX_SECONDS = 10.0  # of computing for one check: an expression may search all that follows at each of its matches
 
 

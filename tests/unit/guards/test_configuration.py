@@ -44,6 +44,10 @@ def load(guard: str, names: str = "[g]") -> Config:
             "guards.g.headers.Authorization: is not a name of metadata; use lower-case letters, digits, `_`, `-`, `.`",
         ),
         ("{secrets: true, window: 0}", "guards.g.window: must be at least 1"),
+        (
+            "{secrets: true, overlap: 99}",
+            "guards.g.overlap: must be at least 100 with `secrets`, or parts of them pass between windows",
+        ),
         ("{secrets: true, on_failure: shut}", "guards.g.on_failure: must be one of 'closed' or 'open'"),
         (
             "{secrets: true, before: false, after: false}",

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from parley.config import Guard
+from parley.config.guards import SECRET_OVERLAP
 from parley.core.guards.decisions import Redaction, Refusal, decision, redacted
 from parley.core.guards.windows import ChoiceWindows
 from parley.guard.v1.guard_pb2 import CheckRequest, Unit
@@ -41,6 +42,7 @@ SECRETS = {
     "jwt": [JWT],
     "parley_key": ["sk-" + "a1B_" * 10 + "xyz"],
 }
+REDACTING = PatternGuard(Guard(secrets=True, replacement="[x]"))
 INNOCENT = (
     "The task-based risk-averse desk-jockey asked for skill-building. eyJ is a prefix; see https://slack.com/services. "
     "commit 3b18e512dba79e4c8300dd08aeb37f8e728b8dad, id 550e8400-e29b-41d4-a716-446655440000, "
@@ -68,8 +70,7 @@ def test_a_secret_is_found_whole(name: str, secret: str) -> None:
     """A secret within a text is replaced whole, with nothing around it, and named in a refusal."""
     shown = secret.removeprefix("aws_secret_access_key = ")
     before = secret.removesuffix(shown)
-    guard = PatternGuard(Guard(secrets=True, replacement="[x]"))
-    assert f"é «{before}[x]» 😀" == check(guard, f"é «{secret}» 😀")
+    assert f"é «{before}[x]» 😀" == check(REDACTING, f"é «{secret}» 😀")
     refusal = check(PatternGuard(Guard(secrets=True, action="refuse")), f"It is {secret}.")
     assert isinstance(refusal, Refusal)
     assert (name, False) == (refusal.reason, shown in refusal.message)
@@ -80,21 +81,34 @@ def test_ordinary_text_has_no_secrets() -> None:
     assert INNOCENT == check(PatternGuard(Guard(secrets=True)), INNOCENT)
 
 
-@pytest.mark.parametrize("secret", [JWT, PRIVATE_KEY, SECRETS["openai_key"][0]], ids=["jwt", "private key", "key"])
-async def test_a_long_secret_is_found_in_a_stream(secret: str) -> None:
-    """A secret that is longer than window and overlap leaves no part of itself in a stream."""
+async def streamed(secret: str, size: int, window: int, overlap: int) -> str:
+    """Returns a stream with a secret, of chunks of a size, as the guard lets it pass."""
     text = f"Take {secret} and go."
-    guard, windows, passed = PatternGuard(Guard(secrets=True, replacement="[x]")), ChoiceWindows(20, 40), []
-    chunks = [ChunkChoice(index=0, delta=Delta(content=text[at : at + 7])) for at in range(0, len(text), 7)]
+    windows, passed = ChoiceWindows(window, overlap), []
+    chunks = [ChunkChoice(index=0, delta=Delta(content=text[at : at + size])) for at in range(0, len(text), size)]
     for chunk in [*chunks, ChunkChoice(index=0, finish_reason="stop")]:
         windows.add(chunk)
         if windows.is_due:
             places, units = windows.units()
             request = CheckRequest(units=units, last=windows.is_finished)
-            found = decision(request, await guard.check(request)) if units else None
+            found = decision(request, await REDACTING.check(request)) if units else None
             spans = found.spans if isinstance(found, Redaction) else {}
             passed += windows.release({places[unit]: some for unit, some in spans.items()}, last=windows.is_finished)
-    assert "Take [x] and go." == "".join(one.delta.content for one in passed)
+    return "".join(one.delta.content for one in passed)
+
+
+@pytest.mark.parametrize("secret", [JWT, PRIVATE_KEY, SECRETS["openai_key"][0]], ids=["jwt", "private key", "key"])
+async def test_a_long_secret_is_found_in_a_stream(secret: str) -> None:
+    """A secret that is longer than window and overlap leaves no part of itself in a stream."""
+    assert "Take [x] and go." == await streamed(secret, 7, 20, 40)
+
+
+async def test_every_secret_is_found_wherever_windows_end() -> None:
+    """With the least overlap that `secrets` allows, no part of a secret leaves, if a window ends at every character."""
+    for secret in (one for some in SECRETS.values() for one in some):
+        shown = secret.removeprefix("aws_secret_access_key = ")
+        expected = f"Take {secret.removesuffix(shown)}[x] and go."
+        assert expected == await streamed(secret, 1, 1, SECRET_OVERLAP), secret
 
 
 async def test_a_token_is_found_wherever_a_window_ends() -> None:

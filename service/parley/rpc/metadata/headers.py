@@ -14,11 +14,18 @@ DEPRECATED = "x-parley-deprecated"
 _SAFE = " !#$&'()*+,-./:;<=>?@[]^_`{|}~"
 SESSION = "x-chat-session-id"
 """The header with the id of a session."""
-CACHE_CONTROL = "cache-control"
-"""The header with which a caller controls the cache of a model."""
+_CACHE_CONTROL = "cache-control"
 _CACHE = "x-parley-cache"  # whether the answer is a kept one: `hit`, `miss` or `bypass`
 
 _Context = grpc.aio.ServicerContext[Any, Any]
+
+
+def cache_control(call: Call, context: _Context) -> str | None:
+    """Returns what the caller says about the cache, of all lines of the header; None without one."""
+    if _CACHE_CONTROL not in call.metadata:
+        return None
+    pairs = context.invocation_metadata() or ()
+    return ", ".join(str(value) for name, value in pairs if name == _CACHE_CONTROL)
 
 
 async def send(call: Call, context: _Context, *more: tuple[str, str]) -> None:

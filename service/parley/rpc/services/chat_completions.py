@@ -80,7 +80,7 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
         key = await self._prepare(call, request, is_stream=False)
         names = self._forwarded_names
         passed = forwarded(call.metadata, names) if names else ()
-        control = call.metadata.get(headers.CACHE_CONTROL)
+        control = headers.cache_control(call, context)
         options = CallOptions(
             remaining(context), key, hops(call.metadata), call.trace, texts, passed, call.request_id, control
         )
@@ -160,7 +160,7 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
     ) -> None:
         call = current()
         passed = forwarded(call.metadata, self._forwarded_names)
-        control = call.metadata.get(headers.CACHE_CONTROL)
+        control = headers.cache_control(call, context)
         options = CallOptions(
             remaining(context), key, hops(call.metadata), call.trace, None, passed, call.request_id, control
         )
