@@ -49,7 +49,7 @@ class GuardServer(GuardServicer):
         context.add_callback(self._ended)
         answer = self.decide(request)
         if isinstance(answer, grpc.StatusCode):
-            context.abort(answer, "words of the guard")
+            context.abort(answer, "words of the guard, of DNS and name resolution")
         if answer is not None:
             assert isinstance(answer, CheckResponse | bytes)
             yield answer

@@ -42,6 +42,7 @@ guards:
   dead: {{address: "127.0.0.1:1", deadline: 20s}}
   dead-open: {{address: "127.0.0.1:1", deadline: 20s, on_failure: open}}
   informed: {{address: "{address}", deadline: 20s, history: 2, after: false}}
+  nameless: {{address: "no://where", deadline: 20s}}
   dead-after: {{address: "127.0.0.1:1", deadline: 20s, before: false}}
   raw: {{address: "{raw}", deadline: 20s}}
   words: {{patterns: ["wh[ai]t"], replacement: "(w)", media: pass}}
@@ -54,6 +55,7 @@ models:
   - {{id: quick-open, targets: [{{backend: scripted}}], guards: [quick-open], sessions: "off"}}
   - {{id: dead, targets: [{{backend: scripted}}], guards: [dead], sessions: "off"}}
   - {{id: dead-open, targets: [{{backend: scripted}}], guards: [dead-open], sessions: "off"}}
+  - {{id: nameless, targets: [{{backend: scripted}}], guards: [nameless], sessions: "off"}}
   - {{id: dead-after, targets: [{{backend: scripted}}], guards: [dead-after], sessions: "off"}}
   - {{id: raw, targets: [{{backend: scripted}}], guards: [raw], sessions: "off"}}
   - {{id: informed, targets: [{{backend: scripted}}], guards: [informed]}}
@@ -501,6 +503,7 @@ def test_a_dead_guard_is_not_called_again_at_once(
     """A guard that refuses connections opens its breaker for all calls."""
     found = [info(exchange(chat, "dead", ada, is_stream=False)).metadata["guard_reason"] for _ in range(7)]
     assert ["unreachable"] * 5 + ["breaker_open"] * 2 == found
+    assert "unreachable" == info(exchange(chat, "nameless", ada, is_stream=False)).metadata["guard_reason"]
     answered, receipt_ = exchange(chat, "dead-open", ada, is_stream=True)
     assert ("Hello", {"failed_open"}) == (answered, {one.outcome for one in receipt_.guards})
 
@@ -578,7 +581,8 @@ def test_messages_that_are_added_or_imported_are_checked(
         ListSessionMessagesRequest(session_id="imported before"), metadata=ada
     ).messages
     assert ["the ***"] == [one.message.content.string_value for one in listed]
-    guard.decide = lambda _: refuse()
+    guard.decide = lambda _: refuse(message="é" * 300_000)
+    assert 512 >= len(failure(sessions.AddSessionMessages, added, ada).details().encode())
     assert "CONTENT_POLICY" == info(failure(sessions.AddSessionMessages, added, ada)).reason
 
 

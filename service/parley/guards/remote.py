@@ -15,8 +15,13 @@ _OPTIONS = (
     ("grpc.max_receive_message_length", _MAX_RESPONSE),
     ("grpc.max_send_message_length", -1),  # a request is at most as large as that of the caller
 )
-_NOT_CONNECTED = ("failed to connect to", "connections to all backends failing", "name resolution", "DNS")
-"""Marks of gRPC's own messages about connections; any other message may be the words of the service."""
+_NOT_CONNECTED = (
+    "failed to connect to",
+    "connections to all backends failing",
+    "errors resolving",
+    "DNS resolution failed",
+)
+"""Beginnings of gRPC's own messages about connections; any other message may be the words of the service."""
 
 
 class RemoteGuard:
@@ -74,6 +79,6 @@ class RemoteGuard:
 
 def _failure(error: grpc.aio.AioRpcError) -> GuardError:
     details = error.details() or ""
-    if error.code() is grpc.StatusCode.UNAVAILABLE and any(mark in details for mark in _NOT_CONNECTED):
+    if error.code() is grpc.StatusCode.UNAVAILABLE and details.startswith(_NOT_CONNECTED):
         return GuardError("unreachable", details[:200])
     return GuardError("error", f"the service answers {error.code().name}")
