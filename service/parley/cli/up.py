@@ -32,7 +32,7 @@ from parley.config.file import with_files
 from parley.config.loader import load, located_error
 from parley.config.validation import validated
 from parley.logs.output import Output
-from parley.supervisor import envoy, folders
+from parley.supervisor import edge_site, envoy, folders
 from parley.supervisor.addresses import Address
 from parley.supervisor.edge_settings import MAX_BODY, MAX_CONNECTIONS_PER_ADDRESS, MAX_STREAMS, EdgeSettings
 from parley.supervisor.errors import CommandError
@@ -160,8 +160,8 @@ async def _greet(store: StoreStartup, serving: Serving, config: Config, paths: P
     await store.end()
     key = await first_key.create(config, paths.state_dir)
     assert serving.http  # noqa: S101 - for the type checker
-    page = paths.edge.page
-    text = first_key.greeting(serving.http, serving.grpc, key, config, another=another, page=page)
+    page, docs = paths.edge.page, paths.edge.site and edge_site.is_built(envoy.edge_dir())
+    text = first_key.greeting(serving.http, serving.grpc, key, config, another=another, page=page, docs=docs)
     Output(1).write(text.encode())
 
 

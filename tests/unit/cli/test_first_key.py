@@ -68,6 +68,8 @@ def test_the_page_is_among_the_addresses() -> None:
     lines = first_key.greeting(HTTP, GRPC, None, load(None)).splitlines()
     assert ["Page  http://127.0.0.1:8080/", "REST  http://127.0.0.1:8080", "gRPC  127.0.0.1:50051"] == lines[1:4]
     assert [lines[0], *lines[2:]] == first_key.greeting(HTTP, GRPC, None, load(None), page=False).splitlines()
+    with_docs = first_key.greeting(HTTP, GRPC, None, load(None), docs=True).splitlines()
+    assert [*lines[:4], "Docs  http://127.0.0.1:8080/docs/", *lines[4:]] == with_docs
 
 
 def test_a_later_run_shows_how_to_create_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
