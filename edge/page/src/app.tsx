@@ -2,7 +2,7 @@
 
 import type { FunctionComponent } from "preact";
 import { useCallback, useEffect, useState } from "preact/hooks";
-import { ApiError } from "./api/http";
+import { ApiError, explain } from "./api/http";
 import { readSettings } from "./api/server";
 import type { Settings } from "./api/types";
 import { loadCredential, removeCredential, saveCredential, type Credential } from "./auth/credential";
@@ -21,7 +21,8 @@ export interface ViewProps {
   settings: Settings | null;
   /** The session that the address names. */
   id: string | null;
-  onFailure(error: unknown): void;
+  /** Shows a failure; `isFatal` is set where there is nothing else to show. */
+  onFailure(error: unknown, isFatal?: boolean): void;
 }
 
 /** The views besides the Playground, which stays in the page so that its chats do. */
@@ -32,9 +33,10 @@ export function App() {
   const settings = useSettings();
   const { credential, isReady, failure, signIn, signOut } = useCredential();
   const [problem, setProblem] = useState<string | null>(null);
-  const onFailure = useCallback((error: unknown) => {
-    if (error instanceof ApiError && error.status === 401) signOut(texts.signIn.expired);
-    else setProblem(error instanceof Error ? error.message : String(error));
+  const onFailure = useCallback((error: unknown, isFatal = false) => {
+    // A key that is revoked in mid-use ends no chat: what is on the screen stays readable.
+    if (isFatal && error instanceof ApiError && error.status === 401) signOut(texts.signIn.expired);
+    else setProblem(explain(error));
   }, []);
   const CurrentView = view === "playground" ? null : VIEW_COMPONENTS[view];
   useEffect(() => setProblem(null), [view, id]);

@@ -11,15 +11,29 @@ export interface Route {
   id: string | null;
 }
 
-function current(): Route {
+/** Returns the fragment of a session in the Playground. */
+export function addressOf(session: string): string {
+  return `#/playground/${encodeURIComponent(session)}`;
+}
+
+export function currentRoute(): Route {
   const [name, id] = location.hash.replace(/^#\/?/, "").split("/");
-  return { view: VIEWS.find((view) => view === name) ?? VIEWS[0], id: id ? decodeURIComponent(id) : null };
+  return { view: VIEWS.find((view) => view === name) ?? VIEWS[0], id: id ? decoded(id) : null };
+}
+
+/** Returns a part of the address; one that is not encoded correctly as it is. */
+function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
 }
 
 export function useRoute(): Route {
-  const [route, setRoute] = useState(current);
+  const [route, setRoute] = useState(currentRoute);
   useEffect(() => {
-    const change = () => setRoute(current());
+    const change = () => setRoute(currentRoute());
     addEventListener("hashchange", change);
     return () => removeEventListener("hashchange", change);
   }, []);

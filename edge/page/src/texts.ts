@@ -144,6 +144,7 @@ export const texts = {
     reasoned: "Reasoning",
     unfinished: "This turn is still in progress. Open its session again for the answer.",
     stopped: "Stopped. The model does not see this part of an answer later.",
+    tokens: (count: number) => (count === 1 ? "1 answer token" : `${whole.format(count)} answer tokens`),
     length: "The answer has reached the limit of tokens.",
     request: (id: string) => `Request ${id}`,
     code: "Code",
@@ -163,7 +164,7 @@ export const texts = {
   },
   logprobs: {
     title: "Probabilities",
-    legend: "The darker a token, the less probable it was. Point at one, or use the arrow keys, to see others.",
+    legend: "The stronger the shade of a token, the less probable it was. Point at one, or use the arrow keys, to see others.",
     percent: (probability: number) => percent.format(probability),
   },
   receipt: {
@@ -184,7 +185,7 @@ export const texts = {
     searching: "Searching…",
     title: "Title",
     labels: "Labels",
-    labelsHint: "One in each line: name=value. The service permits 16.",
+    labelsHint: "Up to 16, one in each line: name=value",
     noLabel: "Each line needs a name: name=value",
     save: "Save",
     edit: "Edit",

@@ -114,6 +114,7 @@ def reader(signed_in: Visitor) -> Iterator[Visitor]:
     signed_in.problems.clear()
     yield signed_in
     signed_in.page.set_viewport_size(WIDE)
+    signed_in.page.emulate_media(color_scheme="light")
     assert [] == signed_in.problems
 
 

@@ -304,6 +304,54 @@ def test_an_answer_and_its_branches_outlive_the_view(reader: Visitor, upstream: 
     expect(page.get_by_role("group", name="Branches")).to_contain_text("2 of 2")
 
 
+def test_a_reload_keeps_the_chat_and_the_text_that_is_not_sent(reader: Visitor, upstream: ScriptedUpstream) -> None:
+    """The address names the session of the chat, also of a fork; an address that is not valid still shows the page."""
+    upstream.answer(stream("One"), stream("Two"), stream("Three"))
+    page = reader.page
+    for question in ("First", "Second"):
+        reader.ask(question)
+        reader.finished()
+    page.get_by_role("button", name="Retry").last.click()
+    expect(page.get_by_role("article").last).to_contain_text("Three")
+    page.get_by_label("Message", exact=True).fill("Not sent")
+    page.get_by_role("link", name="Sessions").click()
+    expect(page.get_by_label("Search")).to_be_visible()
+    page.get_by_role("link", name="Playground").click()
+    page.reload()
+    expect(page.get_by_role("article").last).to_contain_text("Three")
+    expect(page.get_by_label("Message", exact=True)).to_have_value("Not sent")
+    page.get_by_role("button", name="New chat").click()
+    expect(page.get_by_role("article")).to_have_count(0)
+    assert page.url.endswith("#/playground")
+    reader.fails = True
+    page.goto(f"{reader.parley.http}/#/playground/%")
+    page.reload()
+    expect(page.get_by_role("alert")).to_contain_text("Unknown session")
+
+
+def test_nothing_is_lost_without_the_server_or_the_session(reader: Visitor, upstream: ScriptedUpstream) -> None:
+    """Offline, and after the session was deleted elsewhere, the page says what to do, and a retry is answered."""
+    upstream.answer(stream("One"), stream("Two"), stream("Three"))
+    reader.fails = True
+    page = reader.page
+    reader.ask("First")
+    reader.finished()
+    page.context.set_offline(True)
+    reader.ask("Second")
+    expect(page.get_by_role("alert")).to_contain_text("cannot be reached. Check the connection")
+    page.context.set_offline(False)
+    page.get_by_role("button", name="Retry").last.click()
+    expect(page.get_by_role("article").last).to_contain_text("Two")
+    reader.finished()
+    assert 200 == reader.parley.request("DELETE", f"/api/v1/sessions/{page.url.rpartition('/')[2]}")[0]
+    reader.ask("Third")
+    expect(page.get_by_role("alert")).to_contain_text("has been deleted. Retry the question")
+    page.get_by_role("button", name="Retry").last.click()
+    expect(page.get_by_role("article").last).to_contain_text("Three")
+    sent = [one["content"] for one in upstream.received(2).json["messages"]]
+    assert ["First", "One", "Second", "Two", "Third"] == sent
+
+
 def test_choices_are_shown_one_below_the_other(reader: Visitor, upstream: ScriptedUpstream) -> None:
     """With `n` the page shows each choice on its own, and all of them can be copied."""
     parts = [chunk({"content": text}) for text in ("Te", "Cof", "a", "fee")]

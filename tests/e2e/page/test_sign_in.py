@@ -85,7 +85,7 @@ def test_a_user_signs_in_and_chats(visitor: Visitor, upstream: ScriptedUpstream,
         ]
     )
     expect(receipt.locator("p")).to_have_text(re.compile("12 tokens · cost 0.0012"))
-    assert f"{visitor.parley.http}/" == visitor.page.url
+    assert visitor.page.url.startswith(f"{visitor.parley.http}/#/playground/")
     assert '"kind":"token"' in visitor.page.evaluate("sessionStorage.getItem('parley.credential')")
     assert upstream.requests
 

@@ -132,13 +132,13 @@ function End({ answer: { state, error, finish, requestId, stored } }: { answer: 
   return cut ? <Notice kind="info">{cut}</Notice> : null;
 }
 
-/** Returns `turn 2 completed · first token after 0.3 s · 1.2 s · 134 tokens`. */
+/** Returns `turn 2 completed · first token after 0.3 s · 1.2 s in total · 134 answer tokens`. */
 function summaryOf({ startedAt, firstTokenAt, endedAt, usage, stored }: Answer, number: number | null): string {
   const parts = [
     number !== null && stored && texts.turn.state(number, stored),
     firstTokenAt !== null && texts.receipt.first(firstTokenAt - startedAt),
     endedAt !== null && texts.receipt.total(endedAt - startedAt),
-    usage?.completion_tokens !== undefined && texts.receipt.tokens(usage.completion_tokens),
+    usage?.completion_tokens !== undefined && texts.answer.tokens(usage.completion_tokens),
   ];
   return parts.filter(Boolean).join(" · ");
 }

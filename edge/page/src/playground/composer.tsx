@@ -5,6 +5,10 @@ import { texts } from "../texts";
 import { Notice } from "../ui/notice";
 import { ACCEPTED, readImage } from "./images";
 
+const DRAFT = "parley.draft";
+/** Characters of a text that is kept; a browser keeps some five million of a page. */
+const MAX_DRAFT = 1_000_000;
+
 interface Props {
   isBusy: boolean;
   isReady: boolean;
@@ -13,7 +17,7 @@ interface Props {
 }
 
 export function Composer({ isBusy, isReady, onSend, onStop }: Props) {
-  const [text, setText] = useState("");
+  const [text, setText] = useDraft();
   const [images, setImages] = useState<string[]>([]);
   const [error, setError] = useState<string | null>(null);
 
@@ -65,6 +69,16 @@ export function Composer({ isBusy, isReady, onSend, onStop }: Props) {
       </div>
     </form>
   );
+}
+
+/** The text that is not sent yet; it outlives a reload of the page. */
+function useDraft() {
+  const [text, setText] = useState(() => sessionStorage.getItem(DRAFT) ?? "");
+  const change = (changed: string) => {
+    setText(changed);
+    if (changed.length <= MAX_DRAFT) sessionStorage.setItem(DRAFT, changed);
+  };
+  return [text, change] as const;
 }
 
 function Thumbnails({ images, onRemove }: { images: string[]; onRemove(index: number): void }) {

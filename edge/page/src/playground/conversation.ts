@@ -104,6 +104,11 @@ export class Conversation {
     this.running?.abort();
   }
 
+  /** Returns whether one of the branches is in this session. */
+  has(session: string): boolean {
+    return this.branches.some((branch) => branch.session === session);
+  }
+
   /** Shows the latest branch that is in this session; returns whether there is one. */
   show(session: string): boolean {
     if (this.session === session) return true;

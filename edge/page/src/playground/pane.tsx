@@ -27,7 +27,7 @@ export function Pane({ conversation, models, setup, grpcPort, label, onModel }: 
   const list = useFollowedEnd();
   const { turns, isBusy } = conversation;
   return (
-    <section class="pane" aria-label={label}>
+    <section class={turns.length ? "pane begun" : "pane"} aria-label={label}>
       <h2 class="hidden">{texts.models.pane(label)}</h2>
       <ModelSelect
         label={label}

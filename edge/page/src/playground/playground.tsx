@@ -12,7 +12,7 @@ import { question } from "./images";
 import { Pane } from "./pane";
 import { loadFields, readSetup, saveFields, type SetupFields } from "./setup";
 import { SetupPanel } from "./setup_panel";
-import { useBusy } from "./use_conversation";
+import { useBusy, useSessionInAddress } from "./use_conversation";
 
 export function Playground({ credential, settings, id, onFailure }: ViewProps) {
   const models = useModels(credential, onFailure);
@@ -25,7 +25,7 @@ export function Playground({ credential, settings, id, onFailure }: ViewProps) {
 function useModels(credential: string, onFailure: ViewProps["onFailure"]): Model[] | null {
   const [models, setModels] = useState<Model[] | null>(null);
   useEffect(() => {
-    listModels(credential).then(setModels, onFailure);
+    listModels(credential).then(setModels, (error: unknown) => onFailure(error, true));
   }, [credential]);
   return models;
 }
@@ -42,6 +42,7 @@ function Panes({ credential, models, id, grpcPort, onFailure }: PanesProps) {
   const shown = isComparing ? both : both.slice(0, 1);
   const { setup, errors } = useMemo(() => readSetup(fields), [fields]);
   const isBusy = useBusy(both);
+  useSessionInAddress(both[0]);
   useEffect(() => () => chats.stop(), [chats]);
   useEffect(() => {
     const controller = new AbortController();

@@ -5,6 +5,7 @@ import { exportSession, type SessionChange } from "../api/server";
 import type { Session } from "../api/types";
 import type { ViewProps } from "../app";
 import { withoutDirections } from "../markdown/links";
+import { addressOf } from "../routes";
 import { texts } from "../texts";
 import { Field } from "../ui/field";
 import { PropertiesForm } from "./properties_form";
@@ -84,7 +85,7 @@ function Row({ session, onChange, onExport, onDelete }: { session: Session } & A
   }
   return (
     <div class="session">
-      <a href={`#/playground/${encodeURIComponent(session.id)}`} dir="auto">
+      <a href={addressOf(session.id)} dir="auto">
         {withoutDirections(name)}
       </a>
       <Properties session={session} />
