@@ -8,6 +8,7 @@ local cors = require("cors")
 local credentials = require("credentials")
 local dialects = require("dialects")
 local excess = require("headers").excess
+local files = require("files")
 local queries = require("queries")
 local refusals = require("refusals")
 local requests = require("requests")
@@ -162,6 +163,20 @@ local function arrive_without_body(handle, headers, line, method, found)
   discard_body(handle)
 end
 
+-- Admits a request of a static file.
+local function arrive_for_file(handle, headers, found)
+  if headers:get(":method") == "HEAD" then
+    found:set("parley", "no_body", true)
+  end
+  local failure = files.refusal(handle)
+  if failure then
+    return handle:respond(refusals.headers(failure), "")
+  end
+  found:set("parley", "file", true)
+  headers:remove("content-length")
+  discard_body(handle)
+end
+
 -- Reads a small body of the given type. Waiting for it invalidates the other objects of the handle.
 local function read_body(handle, kind, line, length, limit, dialect)
   local buffer = length <= DROPPED * limit and handle:body()
@@ -213,6 +228,8 @@ local function arrive(handle, headers, route, line, length, dialect, failure, fo
     return handle:respond({ [":status"] = status }, "")
   elseif failure then
     return refuse(handle, route, length, failure)
+  elseif route:get("file") then
+    return arrive_for_file(handle, headers, found)
   end
   line = read_query(handle, line, found)
   if not line then

@@ -1,10 +1,11 @@
 -- Counts the failed credentials of each client address, and logs them. An address may fail BURST times at once and then once a
 -- second; more are answered with a delay. Each thread of Envoy counts for itself. The workers count those that they find.
 
+local buckets = require("buckets")
+
 local failures = {}
 
-local BURST = 100
-local MAX_ADDRESSES = 1000
+local BURST, PER_SECOND = 100, 1
 local CHECK_INTERVAL = 200 -- milliseconds
 -- The lines of the log that may be written at once, and then one a second.
 local MAX_LINES = 20
@@ -12,7 +13,7 @@ local MAX_LINES = 20
 -- A credential that is refused without a check.
 local UNCHECKED = { reason = "RATE_LIMITED", message = "The credential was not checked", fault = "unchecked" }
 
-local addresses, size = {}, 0
+local bucket_of = buckets.new()
 local lines, lines_at = MAX_LINES, 0
 
 -- Returns an address without its port; of an IPv6 address the network of 64 bits, which a provider gives to one customer.
@@ -42,19 +43,10 @@ function failures.client(address)
   return table.concat(groups, ":", 1, 4) .. "::/64"
 end
 
--- Returns the state of an address: `tokens` of its limit at the time `at`, in milliseconds; the `count` of the failures that this
--- script has found since it had all of its tokens; `has_failed`, whether a worker has found one since then. If there are too many addresses, all are forgotten: that takes as many addresses.
+-- Returns the state of an address: its `tokens`; the `count` of the failures that this script has found since it had all of them;
+-- `has_failed`, whether a worker has found one since then.
 local function state_of(client, now)
-  local state = addresses[client]
-  if state == nil then
-    if size == MAX_ADDRESSES then
-      addresses, size = {}, 0
-    end
-    state, size = { tokens = BURST, at = now, count = 0 }, size + 1
-    addresses[client] = state
-  end
-  state.tokens = math.min(BURST, state.tokens + (now - state.at) / 1000)
-  state.at = now
+  local state = bucket_of(client, now, BURST, PER_SECOND)
   if state.tokens == BURST then
     state.count, state.has_failed = 0, false
   end

@@ -5,6 +5,7 @@ local challenges = require("challenges")
 local cors = require("cors")
 local dialects = require("dialects")
 local errors = require("errors")
+local files = require("files")
 
 local responses = {}
 
@@ -78,6 +79,12 @@ function responses.complete(handle)
   end
   if request.origin then
     cors.allow(headers, request.origin)
+  end
+  if request.file then
+    files.count(handle, headers, not request.no_body)
+    if files.is_complete(headers) then
+      return
+    end
   end
   if is_success(headers:get(":status"), headers:get("grpc-status")) then
     return complete_success(handle, headers, request.list)

@@ -65,15 +65,19 @@ def varied(request: Received) -> Answer | dict[str, Any]:
 
 
 def test_the_document_is_served_without_a_key(parley: Parley) -> None:
-    """GET /openapi.json returns the committed file as JSON; other methods are rejected."""
+    """GET /openapi.json returns the committed file as JSON, HEAD its headers; other methods are rejected."""
     with parley.connection() as connection:
         connection.request("GET", "/openapi.json")
         response = connection.getresponse()
         assert (200, "application/json") == (response.status, response.headers["content-type"])
         assert DOCUMENT == json.loads(response.read())
+        connection.request("HEAD", "/openapi.json")
+        head = connection.getresponse()
+        expected = (200, response.headers["content-length"], b"")
+        assert expected == (head.status, head.headers["content-length"], head.read())
         connection.request("POST", "/openapi.json")
         rejected = connection.getresponse()
-        assert (405, "GET") == (rejected.status, rejected.headers["allow"])
+        assert (405, "GET, HEAD") == (rejected.status, rejected.headers["allow"])
 
 
 def test_each_operation_is_refused_without_a_key(parley: Parley) -> None:

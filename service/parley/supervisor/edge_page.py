@@ -1,7 +1,7 @@
 """The page at `/`: Envoy's routes for its files, and what it is to know about this Parley.
 
 `make page` builds the files from `edge/page`. Each but `index.html` has the hash of its content in its name, so that
-browsers keep it, and is compressed with gzip, whatever a request accepts: each virtual host has a copy in memory.
+browsers keep it, and is compressed with gzip, whatever a request accepts: Envoy has the files in memory.
 """
 
 import json
@@ -10,47 +10,42 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from parley.supervisor import edge_files
 from parley.supervisor.edge_settings import SignIn
 
 FOLDER = "page/built"
 """The folder of the files, in the folder of `envoy.yaml`."""
 _INDEX = "index.html"
 _PREFIX = "/page/"
+_PATHS = ("/", "/page/[^?]+")
 _SETTINGS = "/page/settings.json"
 _KINDS = {
     ".css": "text/css; charset=utf-8",
-    ".html": "text/html; charset=utf-8",
+    ".html": edge_files.HTML,
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
     ".txt": "text/plain; charset=utf-8",
 }
-_KEPT = "public, max-age=31536000, immutable"
-_ASKED_AGAIN = "no-cache"
 # Trusted types: no script of the page can turn text into HTML or code.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src {connect}; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; "
     "trusted-types 'none'"
 )
-_READ = {"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}
 
 
-def add_routes(
-    manager: dict[str, Any], edge_dir: Path, sign_in: Sequence[SignIn], *, grpc_port: int, docs: bool
-) -> None:
-    """Adds the routes of the page to each virtual host of REST, before the last route, which is that of unknown paths.
+def add(resources: Mapping[str, Any], edge_dir: Path, sign_in: Sequence[SignIn], *, grpc_port: int, docs: bool) -> None:
+    """Adds the page to the static resources of a configuration of Envoy.
 
     Args:
-        manager: The connection manager of the REST listener.
+        resources: The static resources.
         edge_dir: The folder of `envoy.yaml`.
         sign_in: The issuers at which the page offers sign-in.
         grpc_port: The port of the gRPC listener, for examples; 0 if it is not known.
         docs: Whether the documentation is at `/docs/`.
     """
     routes = [*_files(edge_dir / FOLDER, _policy(sign_in)), _settings(sign_in, grpc_port, docs=docs)]
-    routes += [_other_methods(route["match"]["path"]) for route in routes]
-    for host in manager["route_config"]["virtual_hosts"]:
-        host["routes"] = [*host["routes"][:-1], *routes, host["routes"][-1]]
+    edge_files.add(resources, _PATHS, routes)
 
 
 def _policy(sign_in: Sequence[SignIn]) -> str:
@@ -67,14 +62,14 @@ def _origin(url: str) -> str:
 def _files(folder: Path, policy: str) -> Iterator[dict[str, Any]]:
     """Yields the route of each file."""
     shown = {
-        "cache-control": _ASKED_AGAIN,
+        "cache-control": edge_files.CHECKED,
         "content-security-policy": policy,
         "cross-origin-opener-policy": "same-origin",
         "permissions-policy": "camera=(), geolocation=(), microphone=()",
     }
     yield _route("/", _INDEX, {"filename": f"{FOLDER}/{_INDEX}"}, shown)
     for file in sorted(folder.glob("*.gz")):
-        headers = {"cache-control": _KEPT, "content-encoding": "gzip"}
+        headers = {"cache-control": edge_files.KEPT, "content-encoding": "gzip"}
         yield _route(f"{_PREFIX}{file.stem}", file.stem, {"filename": f"{FOLDER}/{file.name}"}, headers)
 
 
@@ -82,7 +77,7 @@ def _settings(sign_in: Sequence[SignIn], grpc_port: int, *, docs: bool) -> dict[
     """Returns the route of what the page is to know."""
     issuers = [_issuer(one) for one in sign_in]
     body = {"inline_string": json.dumps({"grpc_port": grpc_port, "docs": docs, "sign_in": issuers})}
-    return _route(_SETTINGS, None, body, {"cache-control": _ASKED_AGAIN})
+    return _route(_SETTINGS, None, body, {"cache-control": edge_files.CHECKED})
 
 
 def _issuer(one: SignIn) -> dict[str, Any]:
@@ -93,21 +88,4 @@ def _issuer(one: SignIn) -> dict[str, Any]:
 def _route(path: str, name: str | None, body: dict[str, str], headers: Mapping[str, str]) -> dict[str, Any]:
     """Returns the route of one path, with the content type of a file of that name; without a name, that of JSON."""
     kind = _KINDS[Path(name).suffix] if name else "application/json"
-    added = [
-        {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
-        for key, value in {"content-type": kind, **headers}.items()
-    ]
-    return {
-        "match": {"path": path, "headers": [_READ]},
-        "direct_response": {"status": 200, "body": body},
-        "response_headers_to_add": added,
-    }
-
-
-def _other_methods(path: str) -> dict[str, Any]:
-    """Returns the route of a path for methods other than GET and HEAD."""
-    return {
-        "match": {"path": path},
-        "direct_response": {"status": 405},
-        "response_headers_to_add": [{"header": {"key": "allow", "value": "GET, HEAD"}}],
-    }
+    return edge_files.response(path, 200, {"content-type": kind, **headers}, body)

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from parley.logs import Level
-from parley.supervisor import address_limit, certificates
+from parley.supervisor import address_limit, certificates, edge_files
 from parley.supervisor.addresses import Address
 from parley.supervisor.certificates import SubjectName
+from parley.supervisor.edge_files import manager_of
 from parley.supervisor.edge_settings import DEFAULT_EDGE, EdgeSettings, write_size
 from parley.supervisor.limits import least_heap
 
@@ -30,6 +31,8 @@ _PEER_NAMES: dict[SubjectName, str] = {
 }
 # The bytes of the heap for each byte of a body: the transcoder keeps several copies until the response has ended.
 _BODY_COPIES = 6
+# The most bytes of static files that clients may leave unread, and their largest part of the heap.
+_FILES_BYTES, _FILES_PART = 32 * 2**20, 5
 _ADMIN = ("admin", "admin_workers")  # the admin listener and its cluster, which only exist if they are configured
 _REFLECTION = "/grpc.reflection."
 _ONLY_TLS = {
@@ -74,15 +77,15 @@ def render(
     for listener in resources["listeners"]:
         if "address" in listener and (address := addresses[listener["name"]]):
             listener["address"]["socket_address"].update(address=address[0], port_value=address[1])
-        if listener["name"] not in _ADMIN:
+        if listener["name"] not in (*_ADMIN, edge_files.LISTENER):
             _apply_settings(listener, settings)
-        if listener["name"] == "http" and settings.page:
-            edge_page.add_routes(_manager(listener), edge_dir(), settings.sign_in, grpc_port=grpc[1], docs=docs)
         if "address" in listener:
             _apply_connection(listener, settings, endpoints.parent)
     _apply_endpoints(resources["clusters"], endpoints)
+    if settings.page:
+        edge_page.add(resources, edge_dir(), settings.sign_in, grpc_port=grpc[1], docs=docs)
     if settings.site:
-        edge_site.add(config, edge_dir())
+        edge_site.add(resources, edge_dir())
     if settings.tracing is not None:
         from parley.supervisor import edge_tracing
 
@@ -122,15 +125,9 @@ def admin_socket(run_dir: Path) -> Path:
     return run_dir / "envoy-admin.sock"
 
 
-def _manager(listener: dict[str, Any]) -> dict[str, Any]:
-    """Returns the connection manager of a listener."""
-    manager: dict[str, Any] = listener["filter_chains"][0]["filters"][-1]["typed_config"]
-    return manager
-
-
 def _apply_settings(listener: dict[str, Any], settings: EdgeSettings) -> None:
     """Writes the settings into the filters, connections and virtual hosts of a listener."""
-    manager = _manager(listener)
+    manager = manager_of(listener)
     filters = {entry["name"]: entry["typed_config"] for entry in manager["http_filters"]}
     for name in filters.keys() & {"buffer", "rpc_buffer"}:
         filters[name]["max_request_bytes"] = settings.max_body
@@ -204,6 +201,15 @@ def _in_progress(settings: EdgeSettings) -> dict[str, int]:
     return {"of_all": of_all, "of_caller": max(settings.max_body, 2 * of_all // 3)}
 
 
+def _files(settings: EdgeSettings) -> dict[str, int]:
+    """Returns the limits of the static files that a thread of Envoy sends at once, in bytes; see lua/files.lua.
+
+    An address gets a third of them, so that a client that does not read keeps no others from their files.
+    """
+    of_all = min(_FILES_BYTES, _heap(settings) // _FILES_PART) // _threads(settings.threads)
+    return {"of_all": of_all, "of_caller": of_all // 3}
+
+
 def _apply_age(options: dict[str, Any], seconds: float) -> None:
     """Writes the maximum age of a connection, or removes the limit."""
     del options["max_connection_duration"]
@@ -242,7 +248,7 @@ def _apply_to_host(host: dict[str, Any], settings: EdgeSettings) -> None:
     if "arrival" in scripts:
         host["domains"] = _domains(host, settings)
         scripts["arrival"] |= {"cors_origins": list(settings.cors_origins), "max_body": settings.max_body}
-        scripts["arrival"]["largest_body"] = largest
+        scripts["arrival"] |= {"largest_body": largest, "files": _files(settings)}
     else:
         host["request_body_buffer_limit"] = settings.max_body
     if settings.resource_metadata:

@@ -21,7 +21,7 @@ from parley.v1.models_pb2 import ListModelsRequest
 from parley.v1.models_pb2_grpc import ModelsStub
 from tests.edge import conftest
 from tests.edge.conftest import Edge, until
-from tests.edge.security.probe import keyed, sending
+from tests.edge.security.probe import floods, keyed, sending
 from tests.edge.security.probe.floods import Flood
 from tests.edge.security.probe.http2 import Connection
 from tests.edge.security.probe.memory import MIB, resident
@@ -43,9 +43,19 @@ def target(edge: Edge) -> Target:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def edge(the_worker: tuple[Worker, Path], run_dir: Path) -> AsyncIterator[Edge]:
-    """One Envoy for all tests of this file, with room for more than the large bodies of one caller."""
-    async with conftest.started(run_dir, [the_worker[1]], EdgeSettings(max_heap=HEAP, threads=2)) as running:
+    """One Envoy for all tests of this file, with room for more than the large bodies of one caller.
+
+    A client that does not read a file is disconnected after a second.
+    """
+    settings = EdgeSettings(max_heap=HEAP, threads=2)
+    async with conftest.started(run_dir, [the_worker[1]], settings, change=_impatient) as running:
         yield running
+
+
+def _impatient(rendered: str) -> str:
+    return rendered.replace("idle_timeout: 5s\n", "idle_timeout: 1s\n").replace(
+        "flush_timeout: 5s\n", "flush_timeout: 1s\n"
+    )
 
 
 async def call(edge: Edge) -> None:
@@ -245,3 +255,41 @@ async def _is_overloaded(edge: Edge) -> bool:
             async with session.get("/v1/models", headers={"connection": "close"}) as response:
                 statuses.append(response.status)
     return {503} == set(statuses)
+
+
+async def fetched(edge: Edge, path: str, source: str = "127.0.0.1") -> tuple[int, str | None]:
+    """Requests a static file from an address; returns the status, and when to try again."""
+    connector = aiohttp.TCPConnector(local_addr=(source, 0))
+    async with aiohttp.ClientSession(edge.http, connector=connector) as session, session.get(path) as response:
+        assert await response.read()
+        return response.status, response.headers.get("retry-after")
+
+
+async def test_unread_files_do_not_fill_the_memory(edge: Edge) -> None:
+    """A client that does not read static files soon gets no more of them; other addresses do, and calls are served."""
+    before, most, refused = await edge.stat("http.http.downstream_rq_4xx"), 0, 900
+    running = asyncio.ensure_future(floods.unread_files(target(edge), connections=10))
+    try:
+
+        async def is_flooded() -> bool:
+            nonlocal most
+            most = max(most, resident(edge.process.pid))
+            return await edge.stat("http.http.downstream_rq_4xx") >= before + refused
+
+        await until(is_flooded)
+        status, wait = await fetched(edge, "/", sending.STRANGER)
+        assert (429, True) == (status, 0 < int(wait or 0) < 120)
+        assert [(200, None)] * 3 == [await fetched(edge, path) for path in ("/", "/docs/", "/openapi.json")]
+        await call(edge)
+        await until(lambda: _are_disconnected(edge))
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
+    assert most < MAX_ENVOY_BYTES
+
+
+async def _are_disconnected(edge: Edge) -> bool:
+    """Returns whether clients were disconnected for not reading, before and after their file was passed on."""
+    return 0 not in [
+        await edge.stat(name) for name in ("http.http.downstream_rq_idle_timeout", "http2.tx_flush_timeout")
+    ]

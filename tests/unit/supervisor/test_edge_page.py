@@ -8,8 +8,7 @@ import pytest
 
 from parley.supervisor import edge_page
 from parley.supervisor.edge_settings import SignIn, parse_sign_in
-
-LAST = {"match": {"prefix": "/"}, "direct_response": {"status": 404}}
+from tests.unit.supervisor.edge_files import added, passed_on, static_resources
 
 
 @pytest.fixture
@@ -23,15 +22,11 @@ def edge_dir(tmp_path: Path) -> Path:
 
 
 def routes(edge_dir: Path, *sign_in: SignIn, grpc_port: int = 50051) -> dict[str, Any]:
-    """Returns the routes of the second of two hosts by path, with `other ` before that of other methods."""
-    shared = [LAST]
-    hosts: list[dict[str, Any]] = [{"routes": shared}, {"routes": shared}]
-    manager = {"route_config": {"virtual_hosts": hosts}}
-    edge_page.add_routes(manager, edge_dir, sign_in, grpc_port=grpc_port, docs=True)
-    assert hosts[0] == hosts[1]
-    *found, last = hosts[1]["routes"]
-    assert LAST == last
-    return {f"{'' if 'headers' in route['match'] else 'other '}{route['match']['path']}": route for route in found}
+    """Returns the routes of the page by path."""
+    resources = static_resources()
+    edge_page.add(resources, edge_dir, sign_in, grpc_port=grpc_port, docs=True)
+    assert ["/x|/|/page/[^?]+"] * 2 == passed_on(resources)
+    return {route["match"]["path"]: route for route in added(resources)}
 
 
 def headers(route: dict[str, Any]) -> dict[str, str]:
@@ -42,8 +37,7 @@ def headers(route: dict[str, Any]) -> dict[str, str]:
 def test_every_file_has_a_route(edge_dir: Path) -> None:
     """The index is asked for again at every visit, other files are kept, and each has its type and its coding."""
     found = routes(edge_dir)
-    paths = ["/", "/page/main-1A.js", "/page/settings.json"]
-    assert [*paths, *(f"other {path}" for path in paths)] == list(found)
+    assert ["/", "/page/main-1A.js", "/page/settings.json"] == list(found)
     assert ("text/html; charset=utf-8", "no-cache") == tuple(
         map(headers(found["/"]).get, ("content-type", "cache-control"))
     )
@@ -54,13 +48,6 @@ def test_every_file_has_a_route(edge_dir: Path) -> None:
     }
     assert kept == headers(found["/page/main-1A.js"])
     assert "page/built/main-1A.js.gz" == found["/page/main-1A.js"]["direct_response"]["body"]["filename"]
-
-
-def test_other_methods_are_rejected_on_the_same_paths(edge_dir: Path) -> None:
-    """Another method than GET and HEAD is rejected on each path, with those that are allowed."""
-    for path, route in routes(edge_dir).items():
-        if path.startswith("other "):
-            assert (405, {"allow": "GET, HEAD"}) == (route["direct_response"]["status"], headers(route))
 
 
 def test_the_policy_names_this_server_and_the_issuers(edge_dir: Path) -> None:

@@ -99,7 +99,9 @@ def test_the_file_has_the_default_settings() -> None:
     """
     original = yaml.safe_load((envoy.edge_dir() / "envoy.yaml").read_text(encoding="utf-8"))
     for at, listener in enumerate(
-        rendered(EdgeSettings(max_connections_per_address=0, page=False, site=False))["static_resources"]["listeners"]
+        rendered(EdgeSettings(max_connections_per_address=0, page=False, site=False, threads=2))["static_resources"][
+            "listeners"
+        ]
     ):
         chains = original["static_resources"]["listeners"][at]["filter_chains"]
         manager = chains[0]["filters"][-1]["typed_config"]

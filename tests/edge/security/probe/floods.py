@@ -17,10 +17,13 @@ from tests.edge.security.probe import keyed
 from tests.edge.security.probe.http2 import CONTINUATION, HEADERS, Connection, Header, encode, frame
 from tests.edge.security.probe.sending import (
     CHAT,
+    FILES,
     MIB,
+    STRANGER,
     Target,
     authorization,
     connect,
+    file_headers,
     forever,
     grpc_headers,
     rest_headers,
@@ -136,6 +139,23 @@ async def rapid_resets(target: Target, connections: int = 4) -> None:
     )
 
 
+async def unread_files(target: Target, connections: int = 50) -> None:
+    """Large static files on 99 streams of each of 50 HTTP/2 connections, whose client does not read them."""
+
+    async def request() -> None:
+        connection = await Connection.open(target.rest, STRANGER)
+        try:
+            while not connection.closed.is_set():
+                begun = [connection.request(file_headers(target, path), end=True) for path in FILES * 33]
+                await connection.flush()
+                while not connection.closed.is_set() and not connection.ended.issuperset(begun):
+                    await asyncio.sleep(0.05)
+        finally:
+            await connection.close()
+
+    await forever(request, connections)
+
+
 async def wrong_keys(target: Target, connections: int = 4) -> None:
     """Small complete calls with a wrong key, as fast as they are answered, on four connections over REST."""
     body = b'{"model":"m","messages":[{"role":"user","content":"Hi"}]}'
@@ -165,6 +185,7 @@ FLOODS: dict[str, Flood] = {
         headers_only,
         silent_connections,
         rapid_resets,
+        unread_files,
         wrong_keys,
         keyed.keyed_streams,
         keyed.keyed_calls,

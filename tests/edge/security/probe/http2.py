@@ -54,10 +54,11 @@ class Connection:
         self._task = asyncio.create_task(self._receive())
 
     @classmethod
-    async def open(cls, address: str) -> "Connection":
-        """Connects to `127.0.0.1:8080`, and waits for the server's settings."""
+    async def open(cls, address: str, source: str | None = None) -> "Connection":
+        """Connects to `127.0.0.1:8080`, from another address if one is given, and waits for the server's settings."""
         host, _, port = address.rpartition(":")
-        connection = cls(*await asyncio.open_connection(host, int(port)))
+        local = (source, 0) if source else None
+        connection = cls(*await asyncio.open_connection(host, int(port), local_addr=local))
         connection.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, 0, 0))
         try:
             await connection.settled.wait()

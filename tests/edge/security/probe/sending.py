@@ -8,6 +8,10 @@ from tests.edge.security.probe.http2 import Connection, Header
 
 CHAT = "/v1/chat/completions"
 CREATE = "/parley.v1.ChatCompletions/CreateChatCompletion"
+FILES = ("/openapi.json", "/parley.binpb", "/docs/search.json")
+"""The static files of a size that does not depend on the build."""
+STRANGER = "127.0.0.9"
+"""The address of a caller of static files; the callers who are measured have another one."""
 MIB = 2**20
 
 
@@ -30,6 +34,11 @@ def grpc_headers(target: Target, *more: Header, path: str = CREATE) -> list[Head
     """Returns the headers of a gRPC call, by default of a completion."""
     fixed = [(":method", "POST"), (":scheme", "http"), (":authority", target.grpc), (":path", path)]
     return [*fixed, ("content-type", "application/grpc"), ("te", "trailers"), *more]
+
+
+def file_headers(target: Target, path: str) -> list[Header]:
+    """Returns the headers of a request for a static file."""
+    return [(":method", "GET"), (":scheme", "http"), (":authority", target.rest), (":path", path)]
 
 
 def authorization(key: str) -> Header:
