@@ -9,6 +9,7 @@ local credentials = require("credentials")
 local dialects = require("dialects")
 local excess = require("headers").excess
 local files = require("files")
+local hosts = require("hosts")
 local queries = require("queries")
 local refusals = require("refusals")
 local requests = require("requests")
@@ -40,13 +41,13 @@ end
 -- The first segment of the path names the dialect; without a name, the host decides. The name is removed where a route
 -- serves the path. A path without a route is kept, so that the transcoder does not find a method for it; extra slashes and
 -- capital letters do not change the dialect of its error. Returns the dialect and the path.
-local function choose_dialect(line, handle, is_served)
+local function choose_dialect(line, handle, headers, is_served)
   local first, rest = line:match("^/+(%w+)(/.*)$")
   first = first and first:lower()
   if first == "v1" then
     return "openai", line
   elseif not dialects[first] then
-    return handle:virtualHost():metadata():get("dialect"), line
+    return hosts.dialect(handle, headers), line
   end
   return first, is_served and rest or line
 end
@@ -262,7 +263,7 @@ function envoy_on_request(handle)
     found:set("parley", "unserved", headers:get(":method") .. " " .. line:match("^[^?]*"))
   end
   local dialect
-  dialect, line = choose_dialect(line, handle, is_served)
+  dialect, line = choose_dialect(line, handle, headers, is_served)
   found:set("parley.dialect", "name", dialect)
   local length = tonumber(headers:get("content-length") or "0") or 0
   local failure = is_served and credentials.failure(handle, headers)

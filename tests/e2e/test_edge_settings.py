@@ -27,20 +27,36 @@ def _send_image(parley: Parley, image: bytes) -> HTTPResponse:
         return response
 
 
+HOSTS = ("fastapi=pipes.example.com", "chipp=*.example.com", "fastapi=*.eu.example.com", "fastapi=eu.chipp.*")
+CHOSEN = {
+    "pipes.example.com:80": "detail",
+    "other.example.com": "error",
+    "a.eu.example.com": "detail",
+    "eu.example.com": "error",
+    "chipp.eu.example.com": "detail",
+    "eu.chipp.test.": "detail",
+    "chipp.fastapi.test": "error",
+    "fastapi.": "error",
+    "[::1]:8080": "error",
+}
+"""The keys of errors by the host, of which the longest name applies, and endings before beginnings."""
+
+
 def test_a_large_image_reaches_the_upstream_and_a_page_may_read_the_answer(
     upstream: ScriptedUpstream, scripted_config: Path
 ) -> None:
     """With `--max-body 28MiB` a 20 MB image arrives unchanged; `--cors-origin` lets a page read the answer."""
     image = random.Random(1).randbytes(20_000_000)
     options = ["--config", str(scripted_config), "--workers", "1", "--max-body", "28MiB", "--cors-origin", APP]
-    with started(*options, "--dialect-host", "openpipe=pipes.example.com") as parley:
+    with started(*options, *(f"--dialect-host={chosen}" for chosen in HOSTS)) as parley:
         response = _send_image(parley, image)
         assert 200 == response.status
         assert APP == response.headers["access-control-allow-origin"]
         assert 413 == _send_image(parley, image + bytes(2_500_000)).status
-        with parley.connection() as connection:
-            connection.request("GET", "/api/v1/models", headers={"Host": "pipes.example.com"})
-            assert {"message", "type", "param", "code"} == json.loads(connection.getresponse().read())["error"].keys()
+        for host, dialect in CHOSEN.items():
+            with parley.connection() as connection:
+                connection.request("GET", "/api/v1/models", headers={"Host": host})
+                assert dialect == next(iter(json.loads(connection.getresponse().read()))), host
     sent = upstream.requests[0].json["messages"][0]["content"][1]["image_url"]["url"]
     assert image == base64.b64decode(sent.removeprefix("data:image/png;base64,"))
     assert 1 == len(upstream.requests)

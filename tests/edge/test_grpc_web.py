@@ -242,9 +242,9 @@ async def test_it_is_off_by_default(client: aiohttp.ClientSession, worker: Worke
 
 @pytest.mark.parametrize("path", ["/parley.binpb", "/openapi.json"])
 async def test_the_api_s_descriptions_are_served(client: aiohttp.ClientSession, path: str) -> None:
-    """The descriptor set and the API document are those of `edge/`, and have no other method."""
+    """The descriptor set and the API document are those of `edge/`, and are only read."""
     async with client.get(path) as response:
         assert 200 == response.status
         assert (Path("edge") / path[1:]).read_bytes() == await response.read()
     async with client.post(path) as response:
-        assert (405, "GET") == (response.status, response.headers["allow"])
+        assert (405, "GET, HEAD") == (response.status, response.headers["allow"])

@@ -240,13 +240,13 @@ def _remove_routes(manager: dict[str, Any], is_unwanted: Callable[[dict[str, Any
 
 
 def _apply_to_host(host: dict[str, Any], settings: EdgeSettings) -> None:
-    """Writes the settings into a virtual host: what its scripts read, its domains, and the buffer for retries."""
+    """Writes the settings into a virtual host: what its scripts read, and the buffer for retries."""
     scripts = host.get("metadata", {}).get("filter_metadata", {})
     largest = write_size(settings.max_body)
     for name in scripts.keys() & {"lua", "rpc", "large"}:
         scripts[name] |= {"max_body": largest, **_in_progress(settings)}
     if "arrival" in scripts:
-        host["domains"] = _domains(host, settings)
+        scripts["arrival"]["dialects"] |= _dialects(settings)
         scripts["arrival"] |= {"cors_origins": list(settings.cors_origins), "max_body": settings.max_body}
         scripts["arrival"] |= {"largest_body": largest, "files": _files(settings)}
     else:
@@ -256,11 +256,9 @@ def _apply_to_host(host: dict[str, Any], settings: EdgeSettings) -> None:
             scripts[name]["resource_metadata"] = settings.resource_metadata
 
 
-def _domains(host: dict[str, Any], settings: EdgeSettings) -> list[str]:
-    """Returns a virtual host's domains with those of the settings, which win: Envoy accepts a domain only once."""
-    chosen = {name: dialect for dialect, name in (text.split("=") for text in settings.dialect_hosts)}
-    added = [name for name, dialect in chosen.items() if dialect == host["name"]]
-    return [name for name in host["domains"] if name not in chosen] + added
+def _dialects(settings: EdgeSettings) -> dict[str, str]:
+    """Returns the dialects of the host names in the settings."""
+    return {name: dialect for dialect, name in (text.split("=") for text in settings.dialect_hosts)}
 
 
 def admin_endpoints(endpoints: Path) -> Path:

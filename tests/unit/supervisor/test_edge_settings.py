@@ -112,27 +112,28 @@ def test_the_file_has_the_default_settings() -> None:
         assert chains == listener["filter_chains"]
 
 
-def test_each_host_has_the_settings() -> None:
-    """Origins and the limit apply to every host, and the limit to native gRPC, too."""
+def scripts_of(listener: Any) -> Any:
+    """Returns what the scripts of a listener read."""
+    [host] = listener["filter_chains"][0]["filters"][-1]["typed_config"]["route_config"]["virtual_hosts"]
+    return host["metadata"]["filter_metadata"]
+
+
+def test_both_listeners_have_the_settings() -> None:
+    """Origins and the limit apply to REST, and the limit to native gRPC, too."""
     rest, native, *_ = rendered(EdgeSettings(("https://a.example",), 2**20))["static_resources"]["listeners"]
-    hosts = rest["filter_chains"][0]["filters"][-1]["typed_config"]["route_config"]["virtual_hosts"]
-    reported = [host["metadata"]["filter_metadata"] for host in hosts]
-    assert [["https://a.example"]] * 6 == [scripts["arrival"]["cors_origins"] for scripts in reported]
-    assert ["1 MiB"] * 6 == [scripts["large"]["max_body"] for scripts in reported]
-    assert [2**20] * 6 == [scripts["arrival"]["max_body"] for scripts in reported]
+    scripts = scripts_of(rest)
+    assert (["https://a.example"], 2**20) == (scripts["arrival"]["cors_origins"], scripts["arrival"]["max_body"])
+    assert "1 MiB" == scripts["large"]["max_body"] == scripts_of(native)["lua"]["max_body"]
     routes = native["filter_chains"][0]["filters"][-1]["typed_config"]["route_config"]
     assert 2**20 == routes["virtual_hosts"][0]["request_body_buffer_limit"]
 
 
 def test_a_dialect_s_hosts_are_added_to_those_of_the_file() -> None:
-    """A host is added to the configured dialect, and removed from another one in the file."""
+    """A host gets the configured dialect, also instead of another one in the file."""
     settings = EdgeSettings(dialect_hosts=("upchatty=chat.example.com", "openai=www.upchatty.com"))
-    listener = rendered(settings)["static_resources"]["listeners"][0]
-    hosts = listener["filter_chains"][0]["filters"][-1]["typed_config"]["route_config"]["virtual_hosts"]
-    domains = {host["name"]: host["domains"] for host in hosts}
-    assert ["upchatty.*", "chat.example.com"] == domains["upchatty"]
-    assert ["api.openai.com", "www.upchatty.com"] == domains["openai"]
-    assert ["*"] == domains["rest"]
+    dialects = scripts_of(rendered(settings)["static_resources"]["listeners"][0])["arrival"]["dialects"]
+    assert ("upchatty", "openai") == (dialects["chat.example.com"], dialects["www.upchatty.com"])
+    assert ("upchatty", "chipp") == (dialects["upchatty.*"], dialects["*"])
 
 
 @pytest.mark.parametrize(
