@@ -11,7 +11,10 @@ def static_resources() -> dict[str, Any]:
         {"match": dict(match), "direct_response": {"status": 405}},
         {"match": {"prefix": "/"}},
     ]
-    hosts = {"http": [{"routes": routes}, {"routes": routes}], "files": [{"routes": []}]}
+    hosts: dict[str, list[dict[str, Any]]] = {
+        "http": [{"routes": routes}, {"routes": routes}],
+        "files": [{"routes": []}],
+    }
     return {"listeners": [_listener(name, found) for name, found in hosts.items()]}
 
 
