@@ -1,6 +1,7 @@
 """The lists of models of backends, which complete the metadata and the names of `/v1/models`."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -8,7 +9,9 @@ from parley.backends.anthropic.backend import Anthropic
 from parley.backends.openai.backend import OpenAI
 from parley.config import Metadata, UpstreamRequests
 from parley.core.errors import UpstreamUnavailable
+from parley.core.ports.backends import ListsModels
 from parley.core.routing.discovery import Discovery
+from tests.contract.test_upstream_requests import configured
 from tests.unit.routing.routes import Clock
 from tests.upstream import Json, ScriptedUpstream
 
@@ -46,6 +49,15 @@ async def test_a_list_is_requested_with_the_query_and_the_key_of_calls(upstream:
         await made.close()
     assert ["/v1/models?region=eu&key=k-1", "/v1/models"] == [request.path for request in upstream.requests]
     assert "k-1" == upstream.requests[1].headers["x-key"]
+
+
+async def test_a_name_of_a_list_is_one_that_requests_have(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    """Google's list has names with a prefix that its completions reject; other servers' names stay as they are."""
+    for settings, expected in (("vendor: gemini", "gemini-2.5-pro"), ("kind: openai", "models/gemini-2.5-pro")):
+        upstream.answer(Json({"object": "list", "data": [{"id": "models/gemini-2.5-pro", "owned_by": "google"}]}))
+        async with configured(f'{settings}, base_url: "{upstream.url}", api_key: key-1', tmp_path) as made:
+            assert isinstance(made, ListsModels)
+            assert {expected: Metadata(owner="google")} == await made.list_models()
 
 
 @pytest.mark.parametrize(

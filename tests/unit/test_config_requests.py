@@ -71,6 +71,14 @@ ANY_LLM = "kind: any_llm, provider: mistral"
         (f"{GROQ}, forward_headers: [Authorization]", 'forward_headers: "authorization" is never forwarded; remove it'),
         (f"{GROQ}, forward_headers: [parley-model]", 'forward_headers: "parley-model" is never forwarded; remove it'),
         ("vendor: azure, base_url: 'https://a.test', discover: true", "discover: Azure lists models, but calls name"),
+        (
+            f"{GROQ}, set: {{thinking.type: off}}",
+            'set: "thinking.type" is a part of a parameter; name the whole parameter',
+        ),
+        (f"{GROQ}, default: {{a.b: 1}}", 'default: "a.b" is a part of a parameter; name the whole parameter'),
+        (f"{GROQ}, drop: [messages.a.b]", 'drop: "messages.a.b" is a part of a parameter; name the whole parameter'),
+        (f"{GROQ}, rename: {{seed: a.b}}", 'rename: "a.b" is a part of a parameter; name the whole parameter'),
+        (f"{GROQ}, drop: ['']", "drop: the name of a parameter is empty; remove it"),
         (f"{GROQ}, rename: {{model: engine}}", "rename: `model` cannot be changed here; remove it"),
         (f"{GROQ}, drop: [messages.content]", "drop: `messages.content` cannot be changed here; remove it"),
         (
@@ -150,6 +158,25 @@ def test_a_whole_value_may_be_a_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         backend(f'vendor: groq, api_key: "file:{tmp_path}/none"')
     assert "backends.one.api_key: " in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["key-1", "key-1\n", "key-1\r\n", "key-1\n\n", "\ufeffkey-1\r\n"])
+def test_a_file_may_end_with_line_breaks_and_begin_with_a_byte_order_mark(tmp_path: Path, content: str) -> None:
+    """Editors and shells add them; they are no part of the value."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(content.encode())
+    found = backend(f'vendor: groq, api_key: "${{file:{secret}}}", headers: {{a: "file:{secret}"}}')
+    assert isinstance(found, OpenAIBackend)
+    assert ("key-1", {"a": "key-1"}) == (found.api_key, found.headers)
+
+
+@pytest.mark.parametrize("content", ["", "\n", "\ufeff"])
+def test_an_empty_file_is_no_value(tmp_path: Path, content: str) -> None:
+    """It is about to be written: a header without its value would fail every call."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(content.encode())
+    with pytest.raises(ConfigError, match=f"backends.one.headers.a: {secret} is empty; write the value into it"):
+        backend(f'vendor: groq, api_key: key-1, headers: {{a: "file:{secret}"}}')
 
 
 def test_certificates_are_watched(tmp_path: Path) -> None:

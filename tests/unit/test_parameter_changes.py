@@ -45,6 +45,9 @@ def changed(target: str) -> dict[str, Any]:
         ),
         (", rename: {user: user}", OF_BACKEND | {"user": "u"}),
         (", drop: [seed]", {"max_tokens": 5, "safe_prompt": True, "top_p": 1}),
+        (", drop: [safe_prompt, top_p]", {"max_tokens": 5, "random_seed": 7}),
+        (", default: {top_p: 0.5}", OF_BACKEND | {"top_p": 0.5}),
+        (", set: {safe_prompt: false}", OF_BACKEND | {"safe_prompt": False}),
         (", default: {safe_prompt: false}, set: {top_p: 0.5}", OF_BACKEND | {"safe_prompt": False, "top_p": 0.5}),
     ],
 )

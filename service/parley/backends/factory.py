@@ -77,6 +77,7 @@ def _openai(config: OpenAIBackend, learned: Path) -> Backend:
         ),
         settings=config,
         unsupported=config.unsupported,
+        listed_prefix=vendor.listed_prefix if vendor is not None else "",
     )
 
 

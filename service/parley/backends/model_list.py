@@ -15,7 +15,8 @@ from parley.config.metadata import Metadata, Modality, Price
 _MAX_MODELS = 2000  # a list of these, with descriptions, fits an answer
 _MAX_TEXT = 256
 _MAX_COUNT = 2**32 - 1
-_MODALITIES = frozenset(get_args(Modality))
+_MAX_DIGITS = 10
+_MODALITIES: Mapping[str, Modality] = {one: one for one in get_args(Modality)}
 
 # Paths of fields, the first one that is known counts. Sources: openrouter.ai/docs/api-reference/list-available-models;
 # console.groq.com/docs/models (`context_window`); docs.mistral.ai/api (`max_context_length`, `capabilities`);
@@ -43,17 +44,27 @@ _PRICES = (
 _IMAGES = ("supports_image_input", "capabilities.vision")
 
 
-def parse(data: bytes) -> dict[str, Metadata]:
-    """Returns what a server says about each of its models, by its id. Raises ValueError if the body is no list."""
+def parse(data: bytes, prefix: str = "") -> dict[str, Metadata]:
+    """Returns what a server says about each of its models, by its id.
+
+    Args:
+        data: The answer.
+        prefix: The beginning of ids that requests do not have.
+
+    Raises:
+        ValueError: The body is no list.
+    """
     try:
         body = orjson.loads(data)
     except orjson.JSONDecodeError:
         raise ValueError("the answer is not JSON") from None
     models = body.get("data", body.get("models")) if isinstance(body, dict) else body
+    if models is None and isinstance(body, dict) and body.get("object") == "list":
+        models = []  # Ollama without models
     if not isinstance(models, list):
         raise ValueError("the answer has no list of models")  # noqa: TRY004 - as for any other wrong answer
     found = (model for model in models if isinstance(model, dict) and _text(model.get("id")))
-    return {model["id"]: _metadata(model) for model in islice(found, _MAX_MODELS)}
+    return {model["id"].removeprefix(prefix): _metadata(model) for model in islice(found, _MAX_MODELS)}
 
 
 def _metadata(model: Mapping[str, Any]) -> Metadata:
@@ -82,6 +93,8 @@ def _price(model: Mapping[str, Any]) -> Price | None:
 
 def _amount(value: Any, factor: float) -> float | None:
     """Returns a price; None for what is no number, or negative: OpenRouter's sign for a price that varies."""
+    if isinstance(value, bool):
+        return None
     try:
         amount = round(float(value) * factor, 6)
     except (TypeError, ValueError):
@@ -98,8 +111,17 @@ def _values(model: Mapping[str, Any], paths: Iterable[str]) -> Iterable[Any]:
 
 
 def _count(model: Mapping[str, Any], paths: Iterable[str]) -> int | None:
-    counts = (value for value in _values(model, paths) if isinstance(value, int) and not isinstance(value, bool))
-    return next((value for value in counts if 0 < value <= _MAX_COUNT), None)
+    counts = map(_whole, _values(model, paths))
+    return next((value for value in counts if value is not None and 0 < value <= _MAX_COUNT), None)
+
+
+def _whole(value: Any) -> int | None:
+    """Returns a whole number, which some servers send as text or with a fraction of zero; None for anything else."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _MAX_DIGITS:
+        return int(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _flag(model: Mapping[str, Any], paths: Iterable[str]) -> bool | None:
@@ -127,8 +149,8 @@ def _text(value: Any, size: int = _MAX_TEXT) -> str | None:
 def _modalities(model: Mapping[str, Any], path: str) -> list[Modality] | None:
     """Returns the known modalities of a list; None if it has none."""
     (listed,) = _values(model, (path,))
-    known: list[Modality] = [one for one in listed if one in _MODALITIES] if isinstance(listed, list) else []
-    return known or None
+    texts = [one for one in listed if isinstance(one, str)] if isinstance(listed, list) else []
+    return [_MODALITIES[one] for one in texts if one in _MODALITIES] or None
 
 
 def _image_modalities(model: Mapping[str, Any]) -> list[Modality] | None:

@@ -9,6 +9,7 @@ from parley.config.types import Strict
 
 _FIXED = frozenset({"model", "messages", "stream", "n", "messages.role", "messages.content"})
 """Parameters that Parley needs as they are to read the answer."""
+_OF_MESSAGES = "messages."
 _ROLE = "developer"
 """In `rename` the name of a role; it is no parameter."""
 
@@ -55,6 +56,8 @@ class ParameterChanges(Strict):
         for name, names in self._changes():
             if fixed := sorted(_FIXED.intersection(names)):
                 raise ValueError(f"{name}: `{fixed[0]}` cannot be changed here; remove it")
+            for one in names:
+                _check_name(name, one)
         renamed = list(self.rename.values())
         for old, new in self.rename.items():
             if renamed.count(new) > 1:
@@ -87,6 +90,15 @@ class ParameterChanges(Strict):
         )
 
 
+def _check_name(change: str, name: str) -> None:
+    """Rejects a name that no parameter has: it would be sent as it stands, or change nothing."""
+    plain = name.removeprefix(_OF_MESSAGES) if change == "drop" else name
+    if not plain:
+        raise ValueError(f"{change}: the name of a parameter is empty; remove it")
+    if "." in plain and change != "roles":
+        raise ValueError(f'{change}: "{name}" is a part of a parameter; name the whole parameter')
+
+
 Changed = TypeVar("Changed", bound=ParameterChanges)
 
 
@@ -94,19 +106,25 @@ def merged_changes(target: Changed, backend: ParameterChanges) -> Changed:
     """Returns a target with the changes of its backend beside its own, which win.
 
     A parameter that the target renames, also to its own name, is neither dropped nor renamed by the backend, and a
-    parameter does not get a name that the target uses up.
+    parameter does not get a name that the target uses up. What the backend adds or sets is not sent if the target
+    drops, adds or sets the same parameter.
     """
     own = target.parameter_names
+    decided = {*target.drop, *target.default, *target.set}
     kept = {old: new for old, new in backend.parameter_names.items() if not {old, new} & {*own, *own.values()}}
     return replace(
         target,
         drop=[*target.drop, *(name for name in backend.drop if name not in own)],
         rename=kept | own,
         roles=backend.role_names | target.role_names,
-        default=backend.default | target.default,
-        set=backend.set | target.set,
+        default=_without(backend.default, decided) | target.default,
+        set=_without(backend.set, decided) | target.set,
         accepts=_merged_limits(target.accepts, backend.accepts),
     )
+
+
+def _without(values: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in names}
 
 
 def _merged_limits(own: Accepts, others: Accepts) -> Accepts:

@@ -32,7 +32,7 @@ class Expansion:
         of that file, and so is `file:PATH` as a whole value.
 
         Raises:
-            ConfigError: Neither variable is set, or the file cannot be read.
+            ConfigError: Neither variable is set, or the file cannot be read or is empty.
         """
         if isinstance(value, dict):
             return {key: self.expand(item, (*field_path, str(key))) for key, item in value.items()}
@@ -64,9 +64,11 @@ class Expansion:
             raise ValueError(f"the file {name} must be an absolute path, as in ${{file:/run/secrets/key}}")
         try:
             state = path.stat()
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8-sig").rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is not UTF-8"
             raise ValueError(f"{name}{owner} cannot be read ({reason}); name a readable file") from error
+        if not text:
+            raise ValueError(f"{name}{owner} is empty; write the value into it")
         self.files[str(path.absolute())] = (state.st_mtime_ns, state.st_ino, state.st_size)
-        return text.removesuffix("\n").removesuffix("\r")
+        return text

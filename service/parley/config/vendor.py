@@ -65,6 +65,8 @@ class Vendor:
     """Its parameters that callers may send by default; None: those of self-hosted servers."""
     parameters_member: str | None = None
     """Member of the body that has them; None: they are members of the body."""
+    listed_prefix: str = ""
+    """Beginning of the names in its list of models, which it rejects in requests."""
     provider: str = ""
     """Value of `gen_ai.provider.name` in traces, as OpenTelemetry's conventions define it; empty: the kind."""
 

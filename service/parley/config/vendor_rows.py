@@ -66,6 +66,7 @@ VENDORS: Mapping[str, Vendor] = {
         reasoning=_OMIT,  # it rejects unknown fields
         parameters=_GOOGLE,
         parameters_member=_EXTRA_BODY,
+        listed_prefix="models/",  # OpenCoworkAI/open-codesign#186
         provider="gcp.gemini",
     ),
     "mistral": Vendor(

@@ -52,6 +52,20 @@ SAMPLES: dict[str, tuple[dict[str, Any], Metadata]] = {
         {"id": "m", "supports_image_input": True, "supports_tools": True, "context_length": 10},
         Metadata(modalities=["text", "image"], tools=True, context_length=10),
     ),
+    "numbers as text": (
+        {"id": "m", "context_length": "131072", "max_output_tokens": 4096.0, "pricing": {"prompt": None}},
+        Metadata(context_length=131072, max_output=4096),
+    ),
+    "odd entries": (
+        {
+            "id": "m",
+            "architecture": {"input_modalities": [{}, None, "text"]},
+            "context_length": "1" * 5000,
+            "supported_parameters": [{}],
+            "pricing": {"prompt": True, "completion": False},
+        },
+        Metadata(modalities=["text"]),
+    ),
     "wrong types": (
         {
             "id": "m",
@@ -77,6 +91,11 @@ def test_what_a_vendor_says_about_a_model(vendor: str) -> None:
 def test_lists_of_other_forms(body: object) -> None:
     """Together sends the list itself, Ollama's and Gemini's own APIs name it `models`."""
     assert {"m": Metadata()} == parse(orjson.dumps(body))
+
+
+def test_a_server_without_models_has_an_empty_list() -> None:
+    """Ollama sends null in place of an empty list."""
+    assert {} == parse(b'{"object": "list", "data": null}')
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"{}", b'{"data": 5}', b"null"])

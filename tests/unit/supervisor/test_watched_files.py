@@ -45,3 +45,25 @@ async def test_a_missing_file_is_no_change(tmp_path: Path, monkeypatch: pytest.M
     with _reads({str(tmp_path / "key"): (1, 2, 3)}, monkeypatch) as reads:
         await asyncio.sleep(0.05)
         assert [] == reads
+
+
+async def test_a_file_that_is_written_in_place_is_read_once_it_is_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a file is empty, or still grows, the configuration is not read: calls would get a part of a key."""
+    file = tmp_path / "key"
+    file.write_text("one")
+    state = file.stat()
+    with _reads({str(file): (state.st_mtime_ns, state.st_ino, state.st_size)}, monkeypatch) as reads:
+        monkeypatch.setattr(watched_files, "_SECONDS", 0.05)
+        file.write_text("")
+        await asyncio.sleep(0.2)
+        for length in range(1, 40):
+            file.write_text("k" * length)
+            await asyncio.sleep(0.01)
+        assert [] == reads
+        async with asyncio.timeout(60):
+            while not reads:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)
+        assert ["read"] == reads

@@ -12,9 +12,15 @@ _MAX_SIZE = 8 * 1024 * 1024  # OpenRouter's has about 600 KiB
 
 
 class ListingBackend(HttpBackend):
-    """A backend whose server has the list of its models at `models_path`."""
+    """A backend whose server has the list of its models at `models_path`.
+
+    Attributes:
+        models_path: The path from the root of the server.
+        listed_prefix: The beginning of names in the list that requests do not have.
+    """
 
     models_path: str
+    listed_prefix = ""
 
     async def list_models(self) -> Mapping[str, Metadata]:
         """Returns the list of models of the server; see the port."""
@@ -22,6 +28,6 @@ class ListingBackend(HttpBackend):
         from parley.backends import model_list  # most backends read no list
 
         try:
-            return model_list.parse(data)
+            return model_list.parse(data, self.listed_prefix)
         except ValueError as error:
             raise UpstreamUnavailable(_FAILURE, cause=f"{self.models_path}: {error}") from None

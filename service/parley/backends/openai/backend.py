@@ -43,6 +43,7 @@ class OpenAI(AdaptiveBackend):
         extra_body: The vendor parameters that are passed on.
         settings: What requests carry besides the body, and how they reach the server; they replace `api_key`.
         unsupported: Parameters that the server refuses.
+        listed_prefix: The beginning of names in the server's list of models that requests do not have.
 
     Raises:
         ConfigError: As `HttpBackend`.
@@ -65,6 +66,7 @@ class OpenAI(AdaptiveBackend):
         extra_body: ExtraBodyPolicy = EVERYTHING,
         settings: UpstreamRequests | None = None,
         unsupported: Sequence[str] = (),
+        listed_prefix: str = "",
     ) -> None:
         settings = settings or UpstreamRequests(api_key=api_key)
         url = base_url.rstrip("/") + (settings.path or "/chat/completions")
@@ -72,6 +74,7 @@ class OpenAI(AdaptiveBackend):
         if unsupported:
             self.capabilities = without(unsupported)
         self.models_path = f"{urlsplit(base_url).path.rstrip('/')}/models"
+        self.listed_prefix = listed_prefix
         self._extra_body = extra_body
         self._prefill = prefill or default_prefill(base_url)
         self._learned = learned or LearnedFields()
