@@ -1,6 +1,6 @@
 // Light or dark: the system's choice, or the reader's.
 
-import { useEffect, useState } from "preact/hooks";
+import { useLayoutEffect, useState } from "preact/hooks";
 import { texts } from "./texts";
 import { Icon } from "./ui/icon";
 
@@ -14,7 +14,7 @@ function load(): Theme {
 
 export function ThemeButton() {
   const [theme, setTheme] = useState(load);
-  useEffect(() => {
+  useLayoutEffect(() => {
     document.documentElement.dataset["theme"] = theme;
     localStorage.setItem(NAME, theme);
   }, [theme]);
