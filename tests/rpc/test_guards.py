@@ -29,7 +29,7 @@ from tests.keys import create_key
 from tests.processes import until
 from tests.rpc.calling import Log, Metadata, chat_request, failure, with_key
 from tests.rpc.conftest import Worker, serving
-from tests.rpc.guarding import ALLOW, GuardServer, RawPort, guard_server, redact, redacting, refuse
+from tests.rpc.guarding import ALLOW, GuardServer, RawPort, allow, guard_server, redact, redacting, refuse
 from tests.rpc.scripted import chunks, completion
 
 _CONFIG = """
@@ -288,6 +288,46 @@ def test_a_refused_stream_ends_at_once(
     worker.run(asyncio.wait_for(worker.backend.closed.wait(), 20))
     [before, after] = receipt(call).guards
     assert ("allowed", "refused") == (before.outcome, after.outcome)
+
+
+def test_a_session_has_nothing_that_its_caller_has_not_seen(
+    worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata, guard: GuardServer
+) -> None:
+    """A stream that a failing guard or a broken connection ends leaves nothing unchecked in the session."""
+
+    def fail_late(request: CheckRequest) -> Any:
+        is_late = request.phase == proto.PHASE_AFTER and "secret" in request.units[0].text
+        return grpc.StatusCode.INTERNAL if is_late else ALLOW
+
+    session = chat.CreateChatCompletion(chat_request(model="kept"), metadata=ada).session_id
+    for script, ends in (
+        (fail_late, chunks(*"It is fine so far, but: secret and more")),
+        (allow, [*chunks(*"It is fine so far, but: secret")[:-1], StreamBroken("lost")]),
+    ):
+        guard.decide = script
+        answers(worker, ends)
+        request = chat_request("Go on", model="kept", chatSessionId=session)
+        seen = []
+        with pytest.raises(grpc.RpcError):
+            seen += list(chat.StreamChatCompletion(request, metadata=ada))
+        listed = sessions.ListSessionMessages(ListSessionMessagesRequest(session_id=session), metadata=ada).messages
+        stored = [one.message.content.string_value for one in listed if one.state == "incomplete"]
+        assert not any("secret" in one for one in stored), stored
+
+
+def test_a_retry_with_its_key_is_not_checked_again(
+    worker: Worker, chat: ChatCompletionsStub, ada: Metadata, guard: GuardServer
+) -> None:
+    """The stored answer of an idempotency key is the redacted one, whole or streamed, without a further check."""
+    guard.decide = redacting("bluebird")
+    answers(worker, completion("a bluebird"))
+    request, metadata = chat_request("a bluebird", model="kept"), with_key(ada, "guarded-once")
+    assert "a ***" == text(chat.CreateChatCompletion(request, metadata=metadata))
+    checks = len(guard.requests)
+    guard.decide = lambda _: refuse()
+    assert "a ***" == text(chat.CreateChatCompletion(request, metadata=metadata))
+    assert "a ***" == joined(list(chat.StreamChatCompletion(request, metadata=metadata)))
+    assert (checks, 1) == (len(guard.requests), len(worker.backend.calls))
 
 
 def test_one_of_several_choices_is_refused(
