@@ -16,6 +16,8 @@ from parley.guard.v1.guard_pb2 import Allow, CheckRequest, CheckResponse, Redact
 from parley.guards.secret_shapes import SHAPES
 
 _GROUP = b"secret"
+_SEPARATOR = b"\n\0\n"
+_BATCH_BYTES = 64 * 1024
 _SLICE_SECONDS = 0.01  # of a check; then other calls have their turn
 _MAX_INLINE_CHARACTERS = 16 * 1024  # checked on the event loop, within a millisecond
 _MAX_FOUND = 20_000  # matches of one check
@@ -23,10 +25,18 @@ _MAX_SECONDS = 10.0  # of computing for one check: an expression may search all 
 
 
 class _Pattern(NamedTuple):
-    """An expression, and its name as a reason. `is_beginning`: it finds the beginning of what may go on."""
+    """An expression.
+
+    Attributes:
+        name: Its name as a reason.
+        expression: The expression.
+        is_shape: Whether it is a shape of secrets, which matches within several texts together if it matches one.
+        is_beginning: Whether it finds the beginning of what may go on.
+    """
 
     name: str
     expression: Any
+    is_shape: bool = False
     is_beginning: bool = False
 
 
@@ -54,7 +64,7 @@ class PatternGuard:
             _Pattern(f"pattern_{number}", _compiled(text)) for number, text in enumerate(config.patterns, 1)
         ]
         for shape in SHAPES if config.secrets else ():
-            self._patterns.append(_Pattern(shape.name, _compiled(shape.pattern)))
+            self._patterns.append(_Pattern(shape.name, _compiled(shape.pattern), is_shape=True))
             if shape.beginning:
                 self._patterns.append(_Pattern(shape.name, _compiled(shape.beginning), is_beginning=True))
         self._replacement = config.replacement
@@ -64,7 +74,7 @@ class PatternGuard:
         """Returns the decision; see the port."""
         patterns = [one for one in self._patterns if not (one.is_beginning and request.last)]
         scan = _Scan(request, patterns, self._replacement, refuses=self._refuses)
-        if sum(len(unit.text) for unit in request.units) <= _MAX_INLINE_CHARACTERS:
+        if _is_short(request):
             scan.advance()
         while scan.response is None:
             await in_thread(scan.advance)
@@ -107,23 +117,36 @@ class _Scan:
     def _run(self, request: CheckRequest) -> Generator[None, None, CheckResponse]:
         """Returns the decision; yields after each step."""
         redact = Redact()
-        for number, unit in enumerate(request.units):
-            if unit.history:
-                continue
-            data = unit.text.encode()
-            found = yield from self._matches(data)
-            if self._found > _MAX_FOUND:
-                return _refused("too_many", "The text has too much of what this service removes; send a shorter one")
-            for one in _found_in(data, found):
-                if self._refuses and not one.pattern.is_beginning:
-                    return _refusal(one.pattern.name)
-                redact.spans.add(unit=number, start=one.start, end=one.end, replacement=self._replacement)
+        texts = ((number, unit.text.encode()) for number, unit in enumerate(request.units) if not unit.history)
+        for batch in _batches(texts):
+            patterns = yield from self._relevant([data for _, data in batch])
+            for number, data in batch if patterns else ():
+                found = yield from self._matches(data, patterns)
+                if self._found > _MAX_FOUND:
+                    return _refused(
+                        "too_many", "The text has too much of what this service removes; send a shorter one"
+                    )
+                for one in _found_in(data, found):
+                    if self._refuses and not one.pattern.is_beginning:
+                        return _refusal(one.pattern.name)
+                    redact.spans.add(unit=number, start=one.start, end=one.end, replacement=self._replacement)
         return CheckResponse(redact=redact) if redact.spans else CheckResponse(allow=Allow())
 
-    def _matches(self, data: bytes) -> Generator[None, None, list[_Found]]:
+    def _relevant(self, texts: Sequence[bytes]) -> Generator[None, None, Sequence[_Pattern]]:
+        """Returns the expressions that may match some of the texts; yields after each expression."""
+        if len(texts) == 1:
+            return self._patterns
+        together, relevant = _SEPARATOR.join(texts), []
+        for pattern in self._patterns:
+            if not pattern.is_shape or pattern.expression.search(together):
+                relevant.append(pattern)
+            yield
+        return relevant
+
+    def _matches(self, data: bytes, patterns: Sequence[_Pattern]) -> Generator[None, None, list[_Found]]:
         """Returns what the expressions find; yields after each match and each expression."""
         found: list[_Found] = []
-        for pattern in self._patterns:
+        for pattern in patterns:
             for match in pattern.expression.finditer(data):
                 self._found += 1
                 found.append(_Found(*_bounds(match), pattern))
@@ -132,6 +155,26 @@ class _Scan:
                 yield
             yield
         return found
+
+
+def _is_short(request: CheckRequest) -> bool:
+    """Returns whether the texts of a request are checked on the event loop."""
+    lengths = accumulate(len(unit.text) for unit in request.units)
+    return all(length <= _MAX_INLINE_CHARACTERS for length in lengths)
+
+
+def _batches(texts: Iterable[tuple[int, bytes]]) -> Iterator[list[tuple[int, bytes]]]:
+    """Yields the texts in lists, which are together not much longer than a limit."""
+    batch: list[tuple[int, bytes]] = []
+    size = 0
+    for number, data in texts:
+        if batch and size + len(data) > _BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append((number, data))
+        size += len(data) + len(_SEPARATOR)
+    if batch:
+        yield batch
 
 
 def _found_in(data: bytes, matches: Iterable[_Found]) -> Iterator[_Found]:

@@ -76,6 +76,18 @@ def test_a_secret_is_found_whole(name: str, secret: str) -> None:
     assert (name, False) == (refusal.reason, shown in refusal.message)
 
 
+async def test_texts_are_checked_together_as_each_alone() -> None:
+    """A request of many texts has the findings of each, at every position in a batch, also at the ends of the texts."""
+    texts = [INNOCENT, *(one for some in SECRETS.values() for one in some), "end XY", "XY", "x" * 70_000, "AKIA"]
+    guard = PatternGuard(Guard(secrets=True, patterns=["^XY", "x+"]))
+    together = await guard.check(CheckRequest(units=[Unit(text=text) for text in texts], last=True))
+    alone = [(await guard.check(CheckRequest(units=[Unit(text=text)], last=True))).redact.spans for text in texts]
+    assert [(number, one.start, one.end) for number, some in enumerate(alone) for one in some] == [
+        (one.unit, one.start, one.end) for one in together.redact.spans
+    ]
+    assert len(SECRETS) < len(together.redact.spans)
+
+
 def test_ordinary_text_has_no_secrets() -> None:
     """Words and ids that look a little like secrets pass."""
     assert INNOCENT == check(PatternGuard(Guard(secrets=True)), INNOCENT)
@@ -104,11 +116,11 @@ async def test_a_long_secret_is_found_in_a_stream(secret: str) -> None:
 
 
 async def test_every_secret_is_found_wherever_windows_end() -> None:
-    """With the least overlap that `secrets` allows, no part of a secret leaves, if a window ends at every character."""
+    """With the least overlap that `secrets` allows, no part of a secret leaves, wherever windows end."""
     for secret in (one for some in SECRETS.values() for one in some):
         shown = secret.removeprefix("aws_secret_access_key = ")
         expected = f"Take {secret.removesuffix(shown)}[x] and go."
-        assert expected == await streamed(secret, 1, 1, SECRET_OVERLAP), secret
+        assert expected == await streamed(secret, 3, 1, SECRET_OVERLAP), secret
 
 
 async def test_a_token_is_found_wherever_a_window_ends() -> None:

@@ -103,7 +103,8 @@ class CallGuards:
         texts = await offload(request_texts, request)
         if not texts:
             return request
-        check = self._new_check(guard, proto.PHASE_BEFORE, [text.unit for text in texts], last=True)
+        units = [text.unit for text in texts]
+        check = await offload(self._new_check, guard, proto.PHASE_BEFORE, units, last=True)
         if guard.config.history and request.HasField("session_id"):
             session, count = request.session_id, guard.config.history
             check.units.extend(history_units(await latest_messages(store, self._template.account, session, count)))

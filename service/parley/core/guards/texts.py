@@ -62,6 +62,10 @@ def message_texts(message: Message, number: int | None = None) -> list[Text]:
         message: The message.
         number: Its position in the request; None for an answer.
     """
+    text = message.content.string_value
+    if text and message.role and len(message.ListFields()) == 2:  # noqa: PLR2004 - nothing else, as in most messages
+        unit = _unit(guard.KIND_CONTENT, text, message.role, number)
+        return [Text(unit, _member_setter(message, message.content, "string_value"))]
     texts = [*_model_texts(message, number), *_content_texts(message, message.role, number)]
     texts += [*_call_texts(message, number), *_other_texts(message, number)]
     return texts
