@@ -63,8 +63,8 @@ class TestFile:
         self, file: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """No transaction writes or removes the words of many turns, so that other writes run in between."""
-        for module in (indexing, deletion):
-            monkeypatch.setattr(module, "PIECE_BYTES", 1024)
+        monkeypatch.setattr(indexing, "PIECE_BYTES", 1024)
+        monkeypatch.setattr(deletion, "_INDEXED_BYTES", 1024)
         store = SqliteStore(file, purge_seconds=0)
         text = " ".join(f"word{number:05}" for number in range(1024 // 32))  # half of a piece, with its account
         for number in range(6):
@@ -237,4 +237,5 @@ def _anything(query: str) -> Any:
     """Returns a value for each parameter of a query."""
     if ":" in query:
         return dict.fromkeys(re.findall(r":(\w+)", query), 1)
-    return (1,) * query.count("?")
+    numbered = [int(number) for number in re.findall(r"\?(\d+)", query)]
+    return (1,) * max(numbered, default=query.count("?"))

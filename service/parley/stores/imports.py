@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from parley.core.session_ids import chosen_key, is_chosen
 from parley.core.sessions import history
 from parley.core.sessions.search import folded
 from parley.stores import records
@@ -55,7 +56,7 @@ def rows(account: str, key: str, session: Session, messages: Sequence[SessionMes
     records.require_importable(len(stored), size)
     updated = min(now, float(session.updated))
     last = turns[-1][1] if turns else 0
-    properties = (min(updated, float(session.created)), updated, last, completed, _origin(session))
+    properties = (min(updated, float(session.created)), updated, last, completed, _origin(account, session))
     labels = records.merged_labels(None, dict(session.labels))
     row = (key, account, session.model, *properties, session.title or None, labels, folded(session.title) or None, size)
     return ImportRows(row, turns, stored, size, updated)
@@ -89,5 +90,8 @@ def _records(turn: Sequence[SessionMessage]) -> Iterator[str | bytes | None]:
         yield next((getattr(one, name).SerializeToString() for one in turn if one.HasField(name)), None)
 
 
-def _origin(session: Session) -> str | None:
-    return session.forked_from if session.HasField("forked_from") else None
+def _origin(account: str, session: Session) -> str | None:
+    """Returns the origin as it is stored: a caller may have chosen an id that looks like a key."""
+    if not session.HasField("forked_from"):
+        return None
+    return chosen_key(account, session.forked_from) if is_chosen(session.forked_from) else session.forked_from

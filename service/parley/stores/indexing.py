@@ -16,8 +16,8 @@ INDEX_SECONDS = 1.0
 """The seconds during which one search starts new batches."""
 SLACK_SECONDS = 60.0
 """The greatest difference between the times at which turns begin and at which readers see them."""
-PIECE_BYTES = 64 * 1024
-"""The bytes of words after which a transaction of SQLite indexes or removes no further turn: other writes wait."""
+PIECE_BYTES = 256 * 1024
+"""The bytes of words after which a transaction of SQLite indexes no further turn: other writes wait."""
 
 
 class UnindexedTurn(NamedTuple):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from parley.core.errors import InvalidRequest, StorageLimitExceeded
-from parley.core.ports import Caller, SessionFilter, StorageLimits, Store, TurnEnd
+from parley.core.ports import Caller, SessionFilter, StorageLimits, Store, TurnBegin, TurnEnd
 from parley.core.ports.turns import UNLIMITED_STORAGE
 from parley.core.session_ids import chosen_key
 from parley.core.sessions import account_export
@@ -67,6 +67,15 @@ class ImportContract:
         imported = await begin(second, chosen_key("bob", "s1"), "next", account="bob")
         assert (own.number, own.history) == (imported.number, imported.history)
         assert ["be brief", "q1", "", "done", "a1"] == texts(imported.history)
+
+    async def test_fork_of_an_odd_id(self, store: Store) -> None:
+        """The origin of a fork keeps its id through an import, also one that looks like a key of the store."""
+        odd = chosen_key("ada", "~x~y")
+        turn = await store.begin_turn(TurnBegin("ada", "m", odd, False, [message("user", "q")], may_create=True), 10)
+        await complete(store, turn, "a")
+        await store.fork_session("ada", odd, "fork", None)
+        await _import(store, await _exported(store))
+        assert await _exported(store) == await _exported(store, "bob")
 
     async def test_known_sessions_are_skipped(self, store: Store) -> None:
         """A repeated import, also into the account of the export, adds nothing and changes nothing."""

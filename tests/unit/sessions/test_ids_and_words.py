@@ -95,9 +95,9 @@ def test_prefixes_and_limits() -> None:
 
 
 def test_a_long_turn_is_indexed_in_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The words of a turn have up to 128 KiB and are those of the beginning of its text."""
-    words = _document(" ".join(f"word{number:06}" for number in range(8000)))
-    assert 120_000 < sum(map(len, words)) <= 128 * 1024
+    """The words of a turn have up to 64 KiB and are those of the beginning of its text."""
+    words = _document(" ".join(f"word{number:06}" for number in range(4000)))
+    assert 60_000 < sum(map(len, words)) <= 64 * 1024
     monkeypatch.setattr(search, "_MAX_TEXT_LENGTH", 10)
     texts = ["a " * 3, "b " * 2 + "c", "d"]
     found = document("ada", [Message(role="user", content=Value(string_value=text)) for text in texts])

@@ -25,7 +25,7 @@ MAX_QUERY_LENGTH = 1024
 _HASH_LENGTH = 8
 _MAX_WORD_LENGTH = 64  # characters; a longer one is indexed and looked for by its beginning
 # Of a turn. SQLite overwrites each word of a deleted turn by itself, in one transaction that other writes wait for.
-_MAX_DOCUMENT_BYTES = 128 * 1024
+_MAX_DOCUMENT_BYTES = 64 * 1024
 _MAX_TEXT_LENGTH = 2**20
 # Each character is a word: Chinese, Japanese, Korean, Thai, Lao, Burmese and Khmer, most of which have no spaces.
 _ALONE = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\U00020000-\U0003ffff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
@@ -96,7 +96,7 @@ def title_part(text: str) -> str:
 
 
 def document(account: str, messages: Iterable[Message]) -> list[str]:
-    """Returns the distinct words of a turn's messages, up to 128 KiB, of up to 1,048,576 characters of text."""
+    """Returns the distinct words of a turn's messages, up to 64 KiB, of up to 1,048,576 characters of text."""
     prefix, size, rest = _prefix(account), 0, _MAX_TEXT_LENGTH
     words, _ = _patterns()
     found: dict[str, str] = {}

@@ -6,7 +6,6 @@ from itertools import accumulate
 import apsw
 
 from parley.core.errors import SessionBusy
-from parley.stores.indexing import PIECE_BYTES
 from parley.stores.purging import BATCH_ROWS, END, PurgeCursor, batch_end
 from parley.stores.sqlite.cache import remove_of_session
 from parley.stores.sqlite.rows import column, rows
@@ -35,7 +34,9 @@ _INDEXED = """
 SELECT indexed_turns.id, length(words) FROM indexed_turns CROSS JOIN turn_words ON turn_words.rowid = indexed_turns.id
 WHERE session_id = ? ORDER BY turn LIMIT ?
 """
-_INDEXED_ROWS = 100  # that one transaction removes
+# Of one transaction, or one turn. Overwriting a word takes ten times as long as adding it.
+_INDEXED_ROWS = 100
+_INDEXED_BYTES = 16 * 1024
 _REMOVE_INDEXED = "DELETE FROM indexed_turns WHERE id = ?"
 _REMOVE_MESSAGES = """
 DELETE FROM messages WHERE session_id = ? AND (turn, position) >= (?, ?) AND (turn, position) < (?, ?)
@@ -88,8 +89,8 @@ def purge_batch(db: apsw.Connection, session_id: str, cursor: PurgeCursor) -> Pu
 
 
 def _remove_words(db: apsw.Connection, session_id: str) -> bool:
-    """Removes turns from the index of words, first those with `PIECE_BYTES`; returns whether none remain."""
+    """Removes turns from the index of words, first those with `_INDEXED_BYTES`; returns whether none remain."""
     indexed = rows(db, _INDEXED, (session_id, _INDEXED_ROWS))
-    count = bisect_left(list(accumulate(size for _, size in indexed)), PIECE_BYTES) + 1
+    count = bisect_left(list(accumulate(size for _, size in indexed)), _INDEXED_BYTES) + 1
     db.executemany(_REMOVE_INDEXED, [(row_id,) for row_id, _ in indexed[:count]])
     return len(indexed) <= min(count, _INDEXED_ROWS - 1)
