@@ -27,20 +27,38 @@
     return request;
   };
 
-  SwaggerUIBundle({
-    url: place.dataset.document,
-    domNode: place,
-    layout: "SiteLayout",
-    docExpansion: "list",
-    defaultModelsExpandDepth: 0,
-    tryItOutEnabled: true,
-    persistAuthorization: false,
-    validatorUrl: null,
-    requestInterceptor: withScheme,
-    syntaxHighlight: { activated: false }, // its colours have too little contrast
-    plugins: [layout],
-    presets: [SwaggerUIBundle.presets.apis],
-  });
+  // This page cannot sign in at an issuer: the document's addresses of one are examples. Keys come first.
+  const withoutSignIn = (spec) => {
+    const { key, jwt } = spec.components.securitySchemes;
+    const description = "An access token (JWT) of an issuer of this installation.";
+    spec.components.securitySchemes = { key, jwt: { ...jwt, description } };
+    for (const one of [spec, ...Object.values(spec.paths).flatMap(Object.values)])
+      if (one.security) one.security = one.security.filter((scheme) => !("oauth2" in scheme));
+    return spec;
+  };
+
+  const show = (spec) =>
+    SwaggerUIBundle({
+      spec: withoutSignIn(spec),
+      domNode: place,
+      layout: "SiteLayout",
+      docExpansion: "list",
+      defaultModelsExpandDepth: 0,
+      tryItOutEnabled: true,
+      persistAuthorization: false,
+      validatorUrl: null,
+      requestInterceptor: withScheme,
+      syntaxHighlight: { activated: false }, // its colours have too little contrast
+      plugins: [layout],
+      presets: [SwaggerUIBundle.presets.apis],
+    });
+
+  fetch(place.dataset.document)
+    .then((response) => response.json())
+    .then(show)
+    .catch(() => {
+      place.textContent = "The API document cannot be read. Load the page again.";
+    });
 
   // Swagger UI leaves some of its controls without a name.
   const NAMES = [

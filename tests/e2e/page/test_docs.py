@@ -31,15 +31,43 @@ def test_the_documentation_can_be_searched(visitor: Visitor, installed: Path) ->
     check(page, installed, "sessions")
 
 
+def test_the_programs_of_a_recipe_are_in_tabs(visitor: Visitor, installed: Path) -> None:
+    """A tab shows its program, and the next recipe opens with the same language; the view has no violation."""
+    page = visitor.page
+    page.goto(f"{visitor.parley.http}/docs/recipes/call/")
+    expect(page.get_by_text("from openai import OpenAI").first).to_be_visible()
+    page.get_by_text("grpcurl", exact=True).first.click()
+    expect(page.get_by_text("parley.v1.ChatCompletions/CreateChatCompletion").first).to_be_visible()
+    expect(page.get_by_text("from openai import OpenAI").first).to_be_hidden()
+    check(page, installed, "recipe")
+    page.goto(f"{visitor.parley.http}/docs/recipes/stream/")
+    expect(page.get_by_text("parley.v1.ChatCompletions/StreamChatCompletion").first).to_be_visible()
+
+
+WORDS = ("azure", "429", "session id", "redact", "streaming", "docker", "tool call", "backup")
+
+
+def test_obvious_words_are_found(visitor: Visitor) -> None:
+    """The search has results for words that a reader would try."""
+    page = visitor.page
+    page.goto(f"{visitor.parley.http}/docs/")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Parley")
+    page.keyboard.press("Control+k")
+    entry = page.get_by_role("combobox", name="Search")
+    for word in WORDS:
+        entry.fill(word)
+        expect(page.get_by_role("option").filter(has_text=word.split()[0]).first).to_be_visible()
+
+
 def test_the_documentation_is_read_on_a_phone(visitor: Visitor) -> None:
     """On a phone the navigation is behind a button, and nothing is wider than the screen."""
     page = visitor.page
     page.set_viewport_size(PHONE)
-    for path in ("", "configuration/", "api/", "protos/"):
+    for path in ("", "configuration/", "api/", "recipes/call/", "protos/"):
         page.goto(f"{visitor.parley.http}/docs/{path}")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
     page.locator(".md-header label[for=__drawer]").click()
-    expect(page.get_by_role("link", name="Sessions", exact=True)).to_be_visible()
+    expect(page.get_by_role("link", name="gRPC reference: guards")).to_be_visible()
 
 
 def test_an_operation_can_be_tried(visitor: Visitor, installed: Path) -> None:
@@ -49,6 +77,7 @@ def test_an_operation_can_be_tried(visitor: Visitor, installed: Path) -> None:
     expect(page.locator(f'[data-path="{LIST}"]')).to_be_visible()
     check(page, installed, "reference")
     page.get_by_role("button", name="Authorize").click()
+    expect(page.locator(".auth-container")).to_have_count(2)  # a key, a token; no form for a sign-in
     entry = page.locator(".auth-container").filter(has_text="API key")
     entry.get_by_label("Value").fill(visitor.parley.key)
     entry.get_by_role("button", name="Authorize").click()
