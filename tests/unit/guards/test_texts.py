@@ -164,3 +164,13 @@ def test_what_repeats_a_redacted_text_is_dropped() -> None:
         choice.extra_json,
     )
     assert choice.message.tool_calls[0].extra_json
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "[" * 5000, '"images"'])
+def test_unknown_fields_that_are_no_object_are_text(text: str) -> None:
+    """A backend that sends invalid text causes no error: guards get it as it is, and a span removes it."""
+    request = request_of({"role": "assistant", "extra_json": text})
+    [found] = request_texts(request)
+    assert (guard.KIND_OTHER, text, False) == (found.unit.kind, found.unit.text, has_media(request.messages[0]))
+    redact([found], {0: [Span(0, 1, "")]})
+    assert "" == request.messages[0].extra_json

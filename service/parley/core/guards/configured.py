@@ -10,13 +10,14 @@ from parley.config import Guard as GuardConfig
 from parley.core.errors import DeadlineExceeded, GuardUnavailable
 from parley.core.guards.decisions import Decision, Refusal, decision
 from parley.core.guards.records import GuardOutcome, GuardRecord
-from parley.core.offload import offload
+from parley.core.offload import in_thread
 from parley.core.ports import Guard, GuardError
 from parley.core.routing.call_origin import CallOrigin
 from parley.core.routing.failure_policy import HealthEffect
 from parley.core.routing.target_breakers import TargetBreakers
 from parley.guard.v1.guard_pb2 import CheckRequest, CheckResponse
 
+_MANY_SPANS = 500  # of which the validation is left to the thread of large calls: it takes over a millisecond
 _log = structlog.get_logger()
 
 
@@ -111,7 +112,9 @@ class ConfiguredGuard:
         """Returns the decision within the guard's deadline, and the call's. Every failure is a GuardError."""
         try:
             response = await self._response(request, deadline)
-            return await offload(decision, request, response)
+            if len(response.redact.spans) < _MANY_SPANS:
+                return decision(request, response)
+            return await in_thread(decision, request, response)
         except (GuardError, DeadlineExceeded):
             raise
         except Exception as error:

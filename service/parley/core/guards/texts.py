@@ -104,7 +104,9 @@ def has_media(message: Message) -> bool:
 
 def has_media_fields(extra_json: str) -> bool:
     """Returns whether unknown fields of a message have images or videos."""
-    return any(f'"{name}"' in extra_json for name in _MEDIA_FIELDS) and not _MEDIA_FIELDS.isdisjoint(loads(extra_json))
+    return any(f'"{name}"' in extra_json for name in _MEDIA_FIELDS) and not _MEDIA_FIELDS.isdisjoint(
+        _members(extra_json)
+    )
 
 
 def without_media(extra_json: str) -> str:
@@ -195,19 +197,28 @@ def _unknown_fields(message: Message) -> str:
 
 def _filtered(extra_json: str, is_kept: Callable[[str], bool]) -> str:
     """Returns the unknown fields whose names are kept; empty if there are none."""
-    if not extra_json:
-        return ""
-    data = loads(extra_json)
+    data = _members(extra_json)
     kept = {name: value for name, value in data.items() if is_kept(name)}
     if len(kept) == len(data):
         return extra_json
     return dumps(kept) if kept else ""
 
 
+def _members(extra_json: str) -> dict[str, Any]:
+    """Returns unknown fields; none for text that is not an object, which only another service can send."""
+    if not extra_json:
+        return {}
+    try:
+        data = loads(extra_json)
+    except (ValueError, RecursionError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
 def _keep(carrier: Any, is_kept: Callable[[str], bool]) -> None:
-    """Removes the unknown fields whose names are not kept."""
+    """Removes the unknown fields whose names are not kept, and text that is not an object."""
     text = _filtered(carrier.extra_json, is_kept)
-    if text:
+    if text and _members(text):
         carrier.extra_json = text
     else:
         carrier.ClearField("extra_json")
