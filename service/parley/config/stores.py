@@ -38,6 +38,10 @@ class PostgresConfig(Strict):
     pooling: Literal["session", "transaction"] = "session"
     """Mode of the connection pooler. With `transaction` (PgBouncer in that mode) no connection listens, and each call
     needs more round trips."""
+    wait: Annotated[Duration, Constraints(le=60)] | None = 10.0
+    """Longest time for which a call that needs the database waits while there is no primary, as during a failover,
+    before it fails with 503. Calls fail at once when an outage has lasted three times as long. `null`: calls never
+    wait."""
     distributed: bool = False
     """Whether the tables of sessions are distributed over several servers, as by `edge/postgres/distribute.sql`. Each
     statement of a turn is then for one shard, and turns share no statements."""

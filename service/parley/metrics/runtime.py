@@ -115,6 +115,15 @@ class Runtime:
         reads = HistogramMetricFamily("parley_store_read_duration_seconds", "Duration of reads of the store.")
         add_histogram(reads, (), SECONDS, statistics.reads)
         yield from (sizes, seconds, reads)
+        yield _gauge("parley_store_waiting", "Calls that wait for an unavailable store.", statistics.waiting)
+        waits = CounterMetricFamily(
+            "parley_store_waits",
+            "Calls that needed an unavailable store, by whether it was available within the time that they may wait.",
+            labels=("outcome",),
+        )
+        waits.add_metric(("available",), statistics.waits_ended)
+        waits.add_metric(("failed",), statistics.waits_failed)
+        yield waits
 
     def _alerts(self) -> Metric:
         alerts = CounterMetricFamily(

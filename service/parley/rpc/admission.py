@@ -41,6 +41,8 @@ class Admission:
         if not isinstance(error, Exception):
             self._limits.charge_request(call.caller)
             return
+        if isinstance(error, StoreUnavailable):
+            return  # the charge would wait for the store once more
         with suppress(StoreUnavailable):  # the first error is the one to report
             await self.admit(call)
 

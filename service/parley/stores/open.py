@@ -127,7 +127,7 @@ async def _open(config: StoreConfig, state_dir: Path, *, allow_unavailable: bool
     if isinstance(config, SqliteConfig):
         return SqliteStore(_file(config, state_dir), allow_unavailable=allow_unavailable, identity=identity)
     # Imported here so that SQLite does not load the PostgreSQL driver.
-    from parley.stores.postgres import PostgresStore
+    from parley.stores.postgres import PostgresStore, Timeouts
 
     pooled = config.pooling == "transaction"
     return await PostgresStore.open(
@@ -135,6 +135,7 @@ async def _open(config: StoreConfig, state_dir: Path, *, allow_unavailable: bool
         config.pool,
         pooled=pooled,
         distributed=config.distributed,
+        timeouts=Timeouts(wait=(config.wait or 0.0) if allow_unavailable else 0.0),  # a command has a user who waits
         allow_unavailable=allow_unavailable,
         identity=identity,
     )

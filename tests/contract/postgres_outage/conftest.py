@@ -9,7 +9,7 @@ from tests.contract.postgres_outage.recovery import SHORT
 from tests.postgres import Server, serving
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def server() -> Iterator[Server]:
     """A server that tests may stop; each test leaves it running."""
     with serving("max_connections=20") as running:

@@ -38,6 +38,9 @@ class RecordingStore:
         self.gate.set()
         self.renewed = asyncio.Event()
 
+    async def wait_available(self) -> None:
+        """Returns at once: the store is available."""
+
     async def begin_turn(self, begin: TurnBegin, lease_seconds: float) -> Turn:
         """Records the begin; returns a turn without a history."""
         await self.gate.wait()

@@ -97,6 +97,16 @@ class Store(SessionStore, ClaimStore, KeyStore, AuditStore, LimitStore, UsageSto
         """Checks that the database answers. Raises StoreUnavailable."""
         ...
 
+    async def wait_available(self) -> None:
+        """Waits for a bounded time while the database is unavailable, for example during a failover.
+
+        A caller that is cancelled meanwhile has written nothing.
+
+        Raises:
+            StoreUnavailable: The database is still unavailable, or calls do not wait for it.
+        """
+        ...
+
     async def identity(self) -> str:
         """Returns what tells the database from others; its backups and standbys have the same identity."""
         ...

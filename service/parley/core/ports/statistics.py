@@ -16,12 +16,16 @@ class StoreStatistics:
         sizes: Commits by the number of changes: the count of each bucket, and of larger ones, then the sum.
         seconds: Commits by their duration, in the same form.
         reads: Reads by their duration, in the same form; a read that waits for another one includes the wait.
+        waiting: Calls that wait for an unavailable store.
+        waits_ended: Waits after which the store was available.
+        waits_failed: Calls that failed because the store was unavailable, at once or after a wait.
     """
 
     def __init__(self) -> None:
         self.sizes = [0.0] * (len(SIZES) + 2)
         self.seconds = [0.0] * (len(SECONDS) + 2)
         self.reads = [0.0] * (len(SECONDS) + 2)
+        self.waiting = self.waits_ended = self.waits_failed = 0
 
     def record(self, size: int, seconds: float) -> None:
         """Records a commit."""

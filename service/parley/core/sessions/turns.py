@@ -31,7 +31,7 @@ _FAIL_SECONDS = 1.0
 
 _log = structlog.get_logger()
 
-T = TypeVar("T")
+A = TypeVar("A", Turn, Claim | bytes)
 
 
 class Turns:
@@ -75,8 +75,9 @@ class Turns:
         """
         lease = CallLease()
         hashed = await offload(digest, request)
-        claiming = self._store.claim(caller.account, key.method, key.text, hashed, LEASE_SECONDS)
-        claimed = await self._shielded(claiming, self._release_abandoned)
+        claimed = await self._shielded(
+            lambda: self._store.claim(caller.account, key.method, key.text, hashed, LEASE_SECONDS)
+        )
         if isinstance(claimed, bytes):
             return lease, ChatCompletion.FromString(claimed)
         lease.claim = claimed
@@ -190,7 +191,7 @@ class Turns:
     async def _begin_at(self, begin: TurnBegin, caller: Caller, model: Model, deadline: float | None) -> Turn:
         async def begin_turn() -> Turn:
             try:
-                return await self._shielded(self._store.begin_turn(begin, LEASE_SECONDS), self._release_abandoned)
+                return await self._shielded(lambda: self._store.begin_turn(begin, LEASE_SECONDS))
             except SessionOfOtherModel as error:
                 if caller.may_use(error.session_model):
                     raise
@@ -200,13 +201,14 @@ class Turns:
             return await begin_turn()
         return await self.queue.wait(begin.session_id, begin_turn, model.queue_timeout, deadline)
 
-    async def _shielded(self, acquire: Coroutine[Any, Any, T], on_abandoned: Callable[[T], None]) -> T:
-        """Awaits an acquisition. If the call is cancelled meanwhile, `on_abandoned` receives what was acquired."""
-        task = asyncio.get_running_loop().create_task(acquire)
+    async def _shielded(self, acquire: Callable[[], Coroutine[Any, Any, A]]) -> A:
+        """Awaits an acquisition, once the store is available. If the call is cancelled meanwhile, it is released."""
+        await self._store.wait_available()
+        task = asyncio.get_running_loop().create_task(acquire())
 
-        def on_done(done: asyncio.Task[T]) -> None:
+        def on_done(done: asyncio.Task[A]) -> None:
             if not done.cancelled() and done.exception() is None:
-                on_abandoned(done.result())
+                self._release_abandoned(done.result())
 
         try:
             return await asyncio.shield(task)

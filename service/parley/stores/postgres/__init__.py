@@ -22,6 +22,7 @@ from parley.core.ports import (
     TurnEnd,
     Window,
 )
+from parley.core.ports.statistics import StoreStatistics
 from parley.core.ports.turns import UNLIMITED_STORAGE
 from parley.stores import paging
 from parley.stores.postgres import claims, deletion, limits, reaper, schema, sessions
@@ -76,11 +77,11 @@ class PostgresStore(ChangeMethods, PostgresKeyStore, UsageMethods, AlertMethods,
         self._wall = wall or clock or time.time
         self._skewed = False
         self._database = Database(url, timeouts, pooled=pooled)
-        self._pool = Pool(self._database, size)
+        self.statistics = StoreStatistics()
+        self._pool = Pool(self._database, size, self.statistics)
         self._lease_waiters = LeaseWaiters(self._database, self._pool, self._clock)
-        self._turns = Turns(self._pool, self._clock, distributed=distributed)
+        self._turns = Turns(self._pool, self._clock, self.statistics, distributed=distributed)
         self._together: Callable[[Iterable[T]], Sequence[Sequence[T]]] = each_alone if distributed else all_together
-        self.statistics = self._turns.statistics
 
     @classmethod
     async def open(  # noqa: PLR0913 - the first two are the configuration's, the others for tests
@@ -246,9 +247,11 @@ class PostgresStore(ChangeMethods, PostgresKeyStore, UsageMethods, AlertMethods,
 
     async def claim(self, account: str, method: str, key: str, digest: bytes, lease_seconds: float) -> Claim | bytes:
         """Claims a key, or returns its stored reply. Raises KeyInUse, KeyReused, ReplyDeleted."""
-        return await self._pool.run(
-            lambda db: claims.claim(db, account, method, key, digest, self._clock(), lease_seconds)
-        )
+
+        async def work(db: Connection) -> Claim | bytes:
+            return await claims.claim(db, account, method, key, digest, self._clock(), lease_seconds)
+
+        return await self._pool.run(work, work)
 
     async def end_claim(self, claim: Claim, reply: bytes | None) -> None:
         """Stores the reply, or releases the key. Raises TurnLost."""
@@ -272,6 +275,10 @@ class PostgresStore(ChangeMethods, PostgresKeyStore, UsageMethods, AlertMethods,
     async def check(self) -> None:
         """Checks that the server is available, with a write every few seconds. Raises StoreUnavailable."""
         await self._pool.check()
+
+    async def wait_available(self) -> None:
+        """Waits until the server completes writes, for up to `Timeouts.wait`. Raises StoreUnavailable."""
+        await self._pool.wait_available()
 
     async def identity(self) -> str:
         """Returns the identity of the tables, which backups and standbys share."""

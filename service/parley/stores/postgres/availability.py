@@ -2,15 +2,20 @@
 
 import asyncio
 import random
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from math import inf
 from typing import Any, Protocol, TypeVar
 
-from parley.core.errors import StoreUnavailable
-from parley.stores.postgres.database import Connection, Database, outage
+from parley.core.errors import StoreMisconfigured, StoreUnavailable
+from parley.core.ports.statistics import StoreStatistics
+from parley.stores.postgres.database import Connection, Database, LostSchema, outage
 
 T = TypeVar("T")
 
+_MAX_WAITING = 1000
+# An outage that has lasted this many times `Timeouts.wait` is no failover: calls no longer wait for its end.
+_LONG_OUTAGE = 3
 _MAX_PROBE_SECONDS = 15.0  # a hanging write probe is aborted after this time and repeated
 _UNWRITABLE = "it answers reads, and does not complete writes; see whether a synchronous standby is gone"
 # Waits for the disk and for synchronous standbys as the commit of a turn does, and needs no table.
@@ -32,8 +37,8 @@ class Connections(Protocol):
         """Returns a borrowed connection to the pool."""
         ...
 
-    def abort(self, cause: str) -> None:
-        """Fails all waiting calls and closes the idle connections."""
+    def abort(self) -> None:
+        """Wakes all waiting calls and closes the idle connections."""
         ...
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -47,14 +52,21 @@ class Availability:
     While the server is unavailable, one task probes it. A server that answers reads and does not complete writes, for
     example because a synchronous standby is gone, is unavailable only for writes. One slow call is not a failure of
     the server: it starts a verification, and the server is unavailable only if the verification fails too.
+
+    Calls may wait for the end of an outage, such as a failover: `Timeouts.wait` bounds the time of each, `_MAX_WAITING`
+    their number. An outage that needs the operator, such as a wrong password, and a long one fail all calls at once.
     """
 
-    def __init__(self, database: Database, connections: Connections) -> None:
-        """Regards the server as available."""
+    def __init__(self, database: Database, connections: Connections, statistics: StoreStatistics) -> None:
+        """Regards the server as available. `statistics` counts the calls that wait."""
         self._database = database
+        self._statistics = statistics
         self._connections = connections
         self._unavailable: str | None = None
         self._unwritable: str | None = None
+        self._since = 0.0
+        self._needs_operator = False
+        self._change: asyncio.Future[None] | None = None
         self._verification: asyncio.Task[None] | None = None
         self._prober: asyncio.Task[None] | None = None
         self._last_success = 0.0
@@ -65,6 +77,10 @@ class Availability:
         """Whether the server answers reads."""
         return self._unavailable is None
 
+    def is_available(self, *, writes: bool) -> bool:
+        """Returns whether the server answers reads, or also completes writes."""
+        return self._cause(writes=writes) is None
+
     @property
     def is_writable(self) -> bool:
         """Whether the server completes writes, as far as it answers at all."""
@@ -72,10 +88,30 @@ class Availability:
 
     def check(self, *, writes: bool) -> None:
         """Raises StoreUnavailable if the server is unavailable or the pool is closed."""
-        if self._closed:
-            raise StoreUnavailable("the store is closed")
-        if (cause := self._unavailable or (self._unwritable if writes else None)) is not None:
+        if (cause := self._cause(writes=writes)) is not None:
             raise StoreUnavailable(cause)
+
+    async def wait(self, ends: float, *, writes: bool) -> bool:
+        """Waits until the server is available.
+
+        Args:
+            ends: The latest time of the event loop's clock until which the call waits.
+            writes: Whether the server must complete writes.
+
+        Returns:
+            Whether the server was unavailable.
+
+        Raises:
+            StoreUnavailable: The server is unavailable until `ends`, or the call may not wait.
+        """
+        if self._cause(writes=writes) is None:
+            return False
+        with self._counted():
+            while (cause := self._cause(writes=writes)) is not None:
+                if not self._may_wait(ends):
+                    raise StoreUnavailable(cause)
+                await asyncio.wait({self._next_change()}, timeout=min(ends, self._long_at()) - _now())
+        return True
 
     async def wait_verified(self) -> None:
         """Waits for a running verification, which ends sooner than a call to a hanging server."""
@@ -92,12 +128,13 @@ class Availability:
         if not known and not self._closed:
             self._verification = self._connections.spawn(self._verify(cause))
 
-    def mark_unavailable(self, cause: str, began: float) -> bool:
-        """Marks the server as unavailable, fails all waiting calls and starts the probes.
+    def mark_unavailable(self, cause: str, began: float, error: Exception | None = None) -> bool:
+        """Marks the server as unavailable, wakes the calls that wait for a connection and starts the probes.
 
         Args:
             cause: Why the server is unavailable.
             began: The start of the failed operation, a time of the event loop's clock.
+            error: The error of a new connection.
 
         Returns:
             False if a success since `began` makes the failure obsolete.
@@ -108,13 +145,15 @@ class Availability:
             return True
         name = self._database.name
         self._unavailable = cause if cause.startswith(name) else f"{name}: {cause}"
-        self._connections.abort(self._unavailable)
+        self._begin_outage(error)
+        self._connections.abort()
         self._start_prober()
         return True
 
     def close(self) -> None:
         """Stops the probes and fails all later checks."""
         self._closed = True
+        self._report_change()
         if self._prober is not None:
             self._prober.cancel()
 
@@ -138,11 +177,53 @@ class Availability:
                 self.mark_unavailable(cause, began)
             else:
                 self._unwritable = cause
+                self._begin_outage(None)
                 self._start_prober()
         finally:
             self._verification = None
             if connection is not None:
                 self._connections.release(connection)
+
+    def _cause(self, *, writes: bool) -> str | None:
+        """Returns why the server cannot be used; None if it can."""
+        if self._closed:
+            return "the store is closed"
+        return self._unavailable or (self._unwritable if writes else None)
+
+    def _begin_outage(self, error: Exception | None) -> None:
+        self._since, self._needs_operator = _now(), _needs_operator(error)
+
+    def _may_wait(self, ends: float) -> bool:
+        """Returns whether a call, which is counted already, may wait for a change."""
+        is_lasting = self._closed or self._needs_operator or _now() >= self._long_at()
+        return not is_lasting and _now() < ends and self._statistics.waiting <= _MAX_WAITING
+
+    def _long_at(self) -> float:
+        return self._since + _LONG_OUTAGE * self._database.timeouts.wait
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Counts a call that waits, and whether the server was available at its end."""
+        self._statistics.waiting += 1
+        try:
+            yield
+            self._statistics.waits_ended += 1
+        except StoreUnavailable:
+            self._statistics.waits_failed += 1
+            raise
+        finally:
+            self._statistics.waiting -= 1
+
+    def _next_change(self) -> asyncio.Future[None]:
+        """Returns the future of the next change of the availability."""
+        if self._change is None:
+            self._change = asyncio.get_running_loop().create_future()
+        return self._change
+
+    def _report_change(self) -> None:
+        change, self._change = self._change, None
+        if change is not None:
+            change.set_result(None)
 
     def _start_prober(self) -> None:
         if not self._closed and (self._prober is None or self._prober.done()):
@@ -158,10 +239,11 @@ class Availability:
             try:
                 connection = await self._database.connect()
             except StoreUnavailable as error:
-                self._unavailable = error.cause or str(error)
+                self._unavailable, self._needs_operator = error.cause or str(error), _needs_operator(error)
                 continue
-            self._unavailable, self._last_success = None, _now()
+            self._unavailable, self._last_success, self._needs_operator = None, _now(), False
             self._unwritable = self._cannot_write()
+            self._report_change()
             try:
                 await probe_write(connection)
             except Exception as error:
@@ -170,10 +252,16 @@ class Availability:
             else:
                 self._unavailable = self._unwritable = None
                 self._connections.add(connection)
+                self._report_change()
                 return
             finally:
                 if self._unwritable is not None:
                     connection.terminate()
+
+
+def _needs_operator(error: Exception | None) -> bool:
+    """Returns whether the server is there and will not become available by itself."""
+    return isinstance(error, StoreMisconfigured | LostSchema)
 
 
 async def probe_write(connection: Connection) -> None:

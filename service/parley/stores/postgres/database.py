@@ -49,6 +49,7 @@ _POOLER = "a pooler in transaction mode is between Parley and the server; set `p
 _MISCONFIGURED = ("28", "3D000", "42501")
 _POOLER_FULL = "no more connections allowed"  # PgBouncer at its max_client_conn, which has no code of its own
 _CONTENTION = ("40001", "40P01")
+_DISCONNECTIONS = ("08", "57P01", "57P02", "57P03")
 _NO_TABLES = (
     "it has no tables of Parley; restore them, or run `parley db upgrade` and remove"
     f" {KNOWN_STORES} to start with empty ones"
@@ -70,12 +71,14 @@ class Timeouts:
         command: The maximum time of one call.
         probe: The average pause between two probes while the server is unavailable.
         verify: The maximum time of each probe after a call that timed out.
+        wait: The maximum time for which a call waits for an unavailable server.
     """
 
     connect: float = 3.0
     command: float = 5.0
     probe: float = 0.25
     verify: float = 1.0
+    wait: float = 0.0
 
 
 class WrongSchema(StoreMisconfigured):
@@ -250,6 +253,13 @@ def is_at_connection_limit(error: BaseException | None) -> bool:
 def is_contention(error: BaseException) -> bool:
     """Returns whether the statement conflicted with another one and may succeed if it is repeated."""
     return isinstance(error, asyncpg.PostgresError) and error.sqlstate in _CONTENTION
+
+
+def is_disconnection(error: BaseException) -> bool:
+    """Returns whether the connection was lost, for example because the server shuts down."""
+    if isinstance(error, asyncpg.PostgresError):
+        return (error.sqlstate or "").startswith(_DISCONNECTIONS)
+    return isinstance(error, OSError | asyncpg.InterfaceError | asyncpg.InternalClientError)
 
 
 def is_read_only_server(error: BaseException) -> bool:

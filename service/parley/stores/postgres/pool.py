@@ -5,11 +5,13 @@ import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from dataclasses import dataclass
 from math import inf
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
-from parley.core.errors import StoreUnavailable
+from parley.core.errors import StoreMisconfigured, StoreUnavailable
+from parley.core.ports.statistics import StoreStatistics
 from parley.stores.postgres.availability import Availability, probe_write
 from parley.stores.postgres.capacity import ConnectionLimit
 from parley.stores.postgres.database import (
@@ -18,6 +20,7 @@ from parley.stores.postgres.database import (
     WrongSchema,
     is_at_connection_limit,
     is_contention,
+    is_disconnection,
     is_read_only_server,
     is_timeout,
     outage,
@@ -25,6 +28,7 @@ from parley.stores.postgres.database import (
 from parley.stores.postgres.idle import IdleConnections
 
 T = TypeVar("T")
+Work: TypeAlias = Callable[[Connection], Awaitable[T]]
 
 _MAX_TRIES = 6
 _PAUSE = 0.01
@@ -35,15 +39,45 @@ CHECK_SECONDS = 5.0
 """The time between two checks of the server."""
 
 
+@dataclass(slots=True)
+class Attempts(Generic[T]):
+    """The attempts of one call.
+
+    Attributes:
+        work: The work of the next attempt.
+        again: The form of the work that may follow an execution whose outcome is unknown; None if there is none.
+        wait_ends: The time of the event loop's clock until which the call waits for an unavailable server.
+        writes: Whether the work writes.
+        is_cancelled: Whether the caller was cancelled: after a wait for the server, no further attempt is made.
+        count: The number of attempts.
+    """
+
+    work: Work[T]
+    again: Work[T] | None
+    wait_ends: float
+    writes: bool
+    is_cancelled: bool = False
+    count: int = 0
+
+
 class Pool:
     """Up to `size` connections, opened on demand and closed when idle.
 
-    Calls fail at once while the server is unavailable, see `Availability`. A call that has begun continues if its
-    caller is cancelled, because an interrupted statement would cost the connection.
+    Calls wait while the server is unavailable, or fail at once, see `Availability`. A call that has begun continues if
+    its caller is cancelled, because an interrupted statement would cost the connection; one that waits ends.
+
+    After the loss of a connection, reads are repeated. Writes are repeated if the server has not executed them, or if
+    they have a form that may follow an execution.
     """
 
-    def __init__(self, database: Database, size: int) -> None:
-        """Creates an empty pool for up to `size` connections."""
+    def __init__(self, database: Database, size: int, statistics: StoreStatistics | None = None) -> None:
+        """Creates an empty pool.
+
+        Args:
+            database: The database.
+            size: The maximum number of connections.
+            statistics: Counts the calls that wait for the server; None for no statistics.
+        """
         self.database = database
         self._size = size
         self._idle = IdleConnections(self._close_one)
@@ -51,7 +85,7 @@ class Pool:
         self._open = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._running: set[asyncio.Task[Any]] = set()
-        self._availability = Availability(database, self)
+        self._availability = Availability(database, self, statistics or StoreStatistics())
         self._capacity = ConnectionLimit(size)
         self._checked = -inf
         self._opener: asyncio.Task[None] | None = None
@@ -61,26 +95,37 @@ class Pool:
         """Whether the server completes writes, as far as it answers at all."""
         return self._availability.is_writable
 
-    async def read(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+    async def read(self, work: Work[T]) -> T:
         """Runs work that only reads, and repeats it if the connection was lost. Raises StoreUnavailable."""
-        self._availability.check(writes=False)
-        return await asyncio.shield(self.spawn(self._run(work, writes=False)))
+        ends = self._wait_ends()
+        await self._availability.wait(ends, writes=False)
+        return await self._shielded(Attempts(work, None, ends, writes=False))
 
-    async def run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+    async def run(self, work: Work[T], again: Work[T] | None = None, *, waits: bool = True) -> T:
         """Runs work that writes.
+
+        Args:
+            work: The work.
+            again: Repeats the work if the connection was lost, whether or not the work was committed before; None for
+                work that must not be repeated then.
+            waits: Whether the call waits while the server is unavailable.
 
         Raises:
             StoreUnavailable: The server is unavailable; the work may or may not have been committed.
         """
+        attempts = Attempts(work, again, self._wait_ends() if waits else -inf, writes=True)
         await self._availability.wait_verified()
-        self._availability.check(writes=True)
-        return await asyncio.shield(self.spawn(self._run(work, writes=True)))
+        await self._availability.wait(attempts.wait_ends, writes=True)
+        return await self._shielded(attempts)
 
-    async def run_in_task(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+    async def run_in_task(self, work: Work[T], again: Work[T] | None = None) -> T:
         """Does the same as `run` in the current task, which must be one that `spawn` has started."""
         await self._availability.wait_verified()
-        self._availability.check(writes=True)
-        return await self._run(work, writes=True)
+        return await self._run(Attempts(work, again, self._wait_ends(), writes=True))
+
+    async def wait_available(self) -> None:
+        """Waits until the server completes writes, for up to `Timeouts.wait`. Raises StoreUnavailable."""
+        await self._availability.wait(self._wait_ends(), writes=True)
 
     async def check(self) -> None:
         """Writes to the server and checks the schema's version, at most every `CHECK_SECONDS`.
@@ -93,7 +138,7 @@ class Pool:
         self._availability.check(writes=True)
         if _now() - self._checked > CHECK_SECONDS:
             try:
-                await self.run(self._check)
+                await self.run(self._check, waits=False)
             except WrongSchema as error:
                 self._availability.mark_unavailable(error.cause or str(error), inf)
                 raise
@@ -106,39 +151,60 @@ class Pool:
     async def close(self) -> None:
         """Completes the running calls, then closes all connections."""
         self._availability.close()
-        self._fail_waiting("the store is closed")
+        self._wake_all()
         while running := [task for task in self._running if task is not asyncio.current_task()]:
             await asyncio.wait(running)
         for connection in self._idle.clear():
             with suppress(Exception):  # the connection is discarded in any case
                 await connection.close(timeout=1)
 
-    async def _run(self, work: Callable[[Connection], Awaitable[T]], *, writes: bool) -> T:
-        tries = 0
+    async def _shielded(self, attempts: Attempts[T]) -> T:
+        try:
+            return await asyncio.shield(self.spawn(self._run(attempts)))
+        except asyncio.CancelledError:
+            attempts.is_cancelled = True
+            raise
+
+    async def _run(self, attempts: Attempts[T]) -> T:
         while True:
-            tries += 1
-            connection = await self._acquire(writes=writes)
+            attempts.count += 1
+            connection = await self._acquire(attempts)
             began = _now()
+            is_sent = False
             try:
                 async with asyncio.timeout(self.database.timeouts.command):
                     await self._refresh_plans(connection)
                     async with self.database.prepared(connection):
-                        result = await work(connection)
+                        is_sent = True
+                        result = await attempts.work(connection)
                     self._availability.record_success(began)
                     return result
             except Exception as error:
-                if is_contention(error) and tries < _MAX_TRIES:
-                    await asyncio.sleep(random.uniform(0, _PAUSE * 2**tries))  # noqa: S311 - no secret
+                if is_contention(error) and attempts.count < _MAX_TRIES:
+                    await asyncio.sleep(random.uniform(0, _PAUSE * 2**attempts.count))  # noqa: S311 - no secret
                     continue
                 self._handle_error(connection, error, began)
                 if (cause := outage(error)) is None or isinstance(error, StoreUnavailable):
                     raise
-                # All idle connections may have been cut.
-                if not writes and tries <= self._size and self._availability.is_reachable and not is_timeout(error):
+                if await self._may_repeat(attempts, error, is_sent=is_sent):
                     continue
                 raise self.database.unavailable(cause) from error
             finally:
                 self.release(connection)
+
+    async def _may_repeat(self, attempts: Attempts[T], error: Exception, *, is_sent: bool) -> bool:
+        """Returns whether work is repeated after an outage, in its other form if it may have been committed."""
+        if is_timeout(error):
+            await self._availability.wait_verified()
+            if self._availability.is_available(writes=attempts.writes):
+                return False  # the work itself takes too long, and may still run
+        if attempts.writes and is_sent and not is_read_only_server(error):
+            if attempts.again is None or not (is_disconnection(error) or is_timeout(error)):
+                return False
+            attempts.work = attempts.again
+        if self._availability.is_available(writes=attempts.writes):
+            return attempts.count <= self._size  # all idle connections may have been cut
+        return _now() < attempts.wait_ends
 
     async def _refresh_plans(self, connection: Connection) -> None:
         if not self.database.pooled and _now() - self._planned.setdefault(connection, _now()) > _PLAN_SECONDS:
@@ -156,11 +222,14 @@ class Pool:
         elif is_timeout(error):
             self._availability.suspect(cause)
 
-    async def _acquire(self, *, writes: bool) -> Connection:
+    async def _acquire(self, attempts: Attempts[Any]) -> Connection:
         """Returns an idle connection, opens one, or waits for one."""
         ends = _now() + self.database.timeouts.command
         while True:
-            self._availability.check(writes=writes)
+            if await self._availability.wait(attempts.wait_ends, writes=attempts.writes):
+                if attempts.is_cancelled:
+                    raise StoreUnavailable("its caller was cancelled")
+                ends = _now() + self.database.timeouts.command
             while self._idle:
                 connection = self._idle.pop()
                 if not connection.is_closed():
@@ -187,7 +256,11 @@ class Pool:
             self._capacity.opening_since = inf
 
     async def _connect(self) -> "Connection | None":
-        """Opens a connection; None if the caller should try again: the server is full, or was available meanwhile."""
+        """Opens a connection.
+
+        Returns:
+            The connection; None if the server accepts no more, or is unavailable, which `Availability.wait` reports.
+        """
         began = _now()
         self._open += 1
         try:
@@ -200,10 +273,10 @@ class Pool:
                 if isinstance(error.__cause__, TimeoutError):
                     self._availability.suspect(str(error))
                 return None
-            if isinstance(error, StoreUnavailable) and not self._availability.mark_unavailable(
-                error.cause or str(error), began
-            ):
-                return None
+            if isinstance(error, StoreUnavailable):
+                self._availability.mark_unavailable(error.cause or str(error), began, error)
+                if not isinstance(error, StoreMisconfigured):
+                    return None
             raise
         self._availability.record_success(_now())
         return connection
@@ -235,6 +308,9 @@ class Pool:
         self._open -= 1
         self.spawn(connection.close(timeout=1))
 
+    def _wait_ends(self) -> float:
+        return _now() + self.database.timeouts.wait
+
     def _wake(self) -> None:
         while self._waiting:
             waiter = self._waiting.popleft()
@@ -242,10 +318,10 @@ class Pool:
                 waiter.set_result(None)
                 return
 
-    def _fail_waiting(self, cause: str) -> None:
+    def _wake_all(self) -> None:
         for waiter in self._waiting:
             if not waiter.done():
-                waiter.set_exception(StoreUnavailable(cause))
+                waiter.set_result(None)
         self._waiting.clear()
 
     async def borrow(self) -> Connection:
@@ -261,9 +337,9 @@ class Pool:
         self._open += 1
         self.release(connection)
 
-    def abort(self, cause: str) -> None:
-        """Fails all waiting calls and closes the idle connections."""
-        self._fail_waiting(cause)
+    def abort(self) -> None:
+        """Wakes all waiting calls and closes the idle connections."""
+        self._wake_all()
         for connection in self._idle.clear():
             connection.terminate()
             self._open -= 1

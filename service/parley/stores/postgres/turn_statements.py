@@ -105,6 +105,13 @@ AND state = 'completed' AND NOT system
 ORDER BY turn, position
 """
 
+# The messages of a turn with a state from a position on.
+ANSWER = """
+SELECT message FROM parley.messages JOIN parley.turns USING (session_id)
+WHERE session_id = $1 AND number = $2 AND turn = $2 AND position >= $3 AND state = $4
+ORDER BY position
+"""
+
 
 def _bounded(messages: str, order: str) -> str:
     """Returns SQL for an array of messages, which ends with the message that exceeds a total of $6 bytes."""

@@ -1,6 +1,7 @@
 """The statements that begin and end turns, each for several turns at once."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import Any, NamedTuple, TypeAlias
@@ -90,6 +91,13 @@ async def create(db: Connection, additions: Sequence[Addition], now: Now) -> lis
     return [None] * len(additions)
 
 
+async def create_again(db: Connection, additions: Sequence[Addition], now: Now) -> list[None]:
+    """Does the same after a `create` with an unknown outcome. The ids are new: all of the sessions exist, or none."""
+    with suppress(asyncpg.UniqueViolationError):
+        await create(db, additions, now)
+    return [None] * len(additions)
+
+
 async def create_absent(db: Connection, addition: Addition, now: Now) -> bool:
     """Creates a session with its first turn, unless its id is in use; returns whether it did."""
     rows = [(*_turn_row(addition), addition.begin.model)]
@@ -130,6 +138,16 @@ async def end(db: Connection, endings: Sequence[Ending], now: Now) -> list[bool]
         found = await db.fetch(statements.END_WITH_CLAIM, now, *values, *key)
     ended = {row["id"] for row in found}
     return [ending.session_id in ended for ending in endings]
+
+
+async def is_ended(db: Connection, ending: Ending) -> bool:
+    """Returns whether the turn is completed with this answer, as after an `end` with an unknown outcome."""
+    answer = [row[0] for row in ending.answer.rows]
+    if ending.end.state != "completed" or not answer:
+        return False
+    turn = ending.turn
+    found = await db.fetch(statements.ANSWER, turn.session_id, turn.number, len(turn.messages), ending.end.state)
+    return [row["message"] for row in found] == answer
 
 
 async def end_distributed(db: Connection, ending: Ending, now: Now) -> bool:

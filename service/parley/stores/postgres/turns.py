@@ -29,28 +29,32 @@ _FIRST_SIZES = 64
 _GROWTH = 8
 _UNLIMITED = 2**40
 
+BatchWrite = Callable[[Connection, Sequence[Any], Now], Coroutine[Any, Any, list[Any]]]
 Write = Callable[[Connection, Sequence[Addition], Now], Coroutine[Any, Any, list[Any]]]
 
 
 class Turns:
     """Begins and ends the turns of one worker. Turns that begin or end at the same time share a statement."""
 
-    def __init__(self, pool: Pool, clock: Callable[[], Now], *, distributed: bool = False) -> None:
+    def __init__(
+        self, pool: Pool, clock: Callable[[], Now], statistics: StoreStatistics, *, distributed: bool = False
+    ) -> None:
         """Writes over the pool's connections, at the times of the clock.
 
         Args:
             pool: The connections.
             clock: The clock.
+            statistics: Records the batches.
             distributed: Whether the database has its sessions in several shards: each statement is for one of them.
         """
         self._pool = pool
         self._clock = clock
         self._distributed = distributed
         self._windows = WindowCache()
-        self.statistics = StoreStatistics()
-        self._created: Batches[Addition, None] = self._batches(turn_writes.create)
-        self._leased: Batches[Addition, asyncpg.Record | None] = self._batches(turn_writes.lease)
-        self._ended: Batches[Ending, bool] = self._batches(turn_writes.end)
+        self._statistics = statistics
+        self._created: Batches[Addition, None] = self._batches(turn_writes.create, turn_writes.create_again)
+        self._leased: Batches[Addition, asyncpg.Record | None] = self._batches(turn_writes.lease, turn_writes.lease)
+        self._ended: Batches[Ending, bool] = self._batches(turn_writes.end, turn_writes.end)
 
     async def begin(self, begin: TurnBegin, lease_seconds: float) -> Turn:
         """Leases the session and adds the turn, in one round trip for a new session, otherwise in two.
@@ -103,15 +107,23 @@ class Turns:
             StoreUnavailable: The server is unavailable; the end may or may not have been committed.
         """
         ending = Ending(turn, end, serialize(end.answer))
-        if self._distributed and (end.claim or end.settlement):
-            ended = await self._pool.run(lambda db: turn_writes.end_distributed(db, ending, self._clock()))
-        elif end.claim is None:
-            ended = await self._ended.submit(ending)
-        else:
-            (ended,) = await self._pool.run(lambda db: turn_writes.end(db, [ending], self._clock()))
-        if not ended:
+        # The end may have been repeated after the loss of a connection.
+        if not await self._end(ending) and not await self._pool.read(lambda db: turn_writes.is_ended(db, ending)):
             raise TurnLost
         self._windows.end(turn, ending.answer, completed=end.state == "completed")
+
+    async def _end(self, ending: Ending) -> bool:
+        """Ends the turn; returns whether it was still held."""
+        end = ending.end
+        if self._distributed and (end.claim or end.settlement):
+            return await self._pool.run(lambda db: turn_writes.end_distributed(db, ending, self._clock()))
+        if end.claim is None:
+            return await self._ended.submit(ending)
+
+        async def work(db: Connection) -> bool:
+            return (await turn_writes.end(db, [ending], self._clock()))[0]
+
+        return await self._pool.run(work, work)
 
     def forget(self, session_id: str) -> None:
         """Removes a deleted session from memory."""
@@ -192,12 +204,14 @@ class Turns:
             rows = await self._pool.read(lambda db, piece=piece: db.fetch(statements.HISTORY, turn.session_id, *piece))  # type: ignore[misc]
             turn.history += _parsed([row["message"] for row in rows])
 
-    def _batches(self, write: Callable[[Connection, Sequence[Any], Now], Coroutine[Any, Any, list[Any]]]) -> Any:
-        """Returns batches that are written over connections of the pool."""
+    def _batches(self, write: BatchWrite, again: BatchWrite) -> Any:
+        """Returns batches that are written over connections of the pool; `again` repeats one after a disconnection."""
         return Batches(
-            lambda batch: self._pool.run_in_task(lambda db: write(db, batch, self._clock())),
+            lambda batch: self._pool.run_in_task(
+                lambda db: write(db, batch, self._clock()), lambda db: again(db, batch, self._clock())
+            ),
             self._pool.spawn,
-            self.statistics,
+            self._statistics,
             shared=not self._distributed,
         )
 

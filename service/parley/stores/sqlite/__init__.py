@@ -220,6 +220,9 @@ class SqliteStore(TurnMethods, ChangeMethods, SqliteKeyStore, UsageMethods, Aler
         ids = list(call_ids)
         await self._writer.submit(lambda db: limits.renew(db, ids, self._clock.lease_time(db) + lease_seconds))
 
+    async def wait_available(self) -> None:
+        """Returns at once: a file that is missing or full has no standby that would replace it."""
+
     async def check(self) -> None:
         """Reads the file, checks the free space of its disk, and writes to the file every few seconds.
 

@@ -1,0 +1,186 @@
+"""Calls that wait while PostgreSQL is away for some seconds, as during a failover."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import asyncpg
+import pytest
+
+from parley.core.errors import StoreUnavailable
+from parley.stores.postgres import PostgresStore, Timeouts, availability, turn_writes
+from parley.stores.postgres.database import Connection
+from tests.contract.postgres_outage.recovery import back
+from tests.contract.stores import all_messages, begin, charge, complete, converse, hold, key
+from tests.keys import event
+from tests.postgres import Server
+
+_PATIENT = Timeouts(connect=1.0, command=5.0, probe=0.05, wait=20.0)
+_CUT = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'parley'"
+_STORED = [("q", 1, "completed", None), ("a", 1, "completed", None)]
+_LOST = asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
+
+
+@pytest.fixture
+async def patient(url: str) -> AsyncIterator[PostgresStore]:
+    """A store whose calls wait."""
+    store = await PostgresStore.open(url, 8, timeouts=_PATIENT)
+    yield store
+    await store.close()
+
+
+@contextmanager
+def _away(server: Server) -> Iterator[None]:
+    """Stops the server for the time of the context."""
+    server.stop()
+    try:
+        yield
+    finally:
+        server.start()
+
+
+async def _until_waiting(store: PostgresStore, count: int) -> None:
+    """Waits until calls wait for the server."""
+    async with asyncio.timeout(30):
+        while store.statistics.waiting < count:
+            await asyncio.sleep(0.01)
+
+
+async def test_calls_wait_for_the_server(server: Server, patient: PostgresStore) -> None:
+    """Every kind of call that begins while the server is away succeeds after it, and so does the end of a turn."""
+    await patient.add_key(key(1), event)
+    await converse(patient, "old", "q", "a", new=True)
+    running = await begin(patient, "running", "q", new=True)
+    with _away(server):
+        calls: list[Coroutine[Any, Any, Any]] = [
+            begin(patient, "new", "q", new=True),
+            begin(patient, "old", "q2"),
+            complete(patient, running, "a"),
+            patient.claim("ada", "m", "k", b"digest", 10.0),
+            hold(patient, charge(1)),
+            patient.find_key(bytes([1]) * 32),
+            patient.list_messages("ada", "old", page_size=10, page_token=None),
+        ]
+        tasks = [asyncio.create_task(call) for call in calls]
+        await _until_waiting(patient, len(tasks))
+        with pytest.raises(StoreUnavailable):
+            await patient.check()  # the readiness states the truth meanwhile
+    results = await asyncio.gather(*tasks)
+    assert (1, 2, key(1)) == (results[0].number, results[1].number, results[5])
+    assert _STORED == await all_messages(patient, "running")
+    assert (0, 0) == (patient.statistics.waiting, patient.statistics.waits_failed)
+    assert patient.statistics.waits_ended >= len(tasks)
+
+
+async def test_the_wait_is_bounded(server: Server, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call waits for the configured time; beyond a number of calls, and in a long outage, it fails at once."""
+    store = await PostgresStore.open(url, 8, timeouts=Timeouts(connect=1.0, command=1.0, probe=0.05, wait=0.5))
+    loop = asyncio.get_running_loop()
+
+    async def failing() -> float:
+        began = loop.time()
+        with pytest.raises(StoreUnavailable):
+            await begin(store, "s", "q", new=True)
+        return loop.time() - began
+
+    with _away(server):
+        began = loop.time()
+        assert await failing() >= 0.5
+        monkeypatch.setattr(availability, "_MAX_WAITING", 1)
+        waited = sorted(await asyncio.gather(failing(), failing()))
+        assert waited[0] < 0.25 <= waited[1]
+        monkeypatch.undo()
+        await asyncio.sleep(began + 1.6 - loop.time())
+        assert min([await failing() for _ in range(3)]) < 0.25
+    await back(store)
+    await store.close()
+
+
+async def test_a_cancelled_caller_writes_nothing(server: Server, patient: PostgresStore) -> None:
+    """A caller whose deadline passes while it waits has neither a turn nor a key."""
+    with _away(server):
+        tasks: list[asyncio.Task[Any]] = []
+        for call in (patient.claim("ada", "m", "one", b"digest", 10.0), patient.wait_available()):
+            tasks.append(asyncio.create_task(call))
+            await _until_waiting(patient, len(tasks))
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    await back(patient)
+    assert "0" == server.sql("SELECT count(*) FROM parley.claims", "parley")
+
+
+async def test_an_outage_that_needs_the_operator(server: Server, patient: PostgresStore) -> None:
+    """Calls do not wait for a server that has lost its tables: it will not get them back by itself."""
+    server.sql("DROP SCHEMA parley CASCADE", "parley")
+    server.sql(_CUT)
+    async with asyncio.timeout(10):
+        while True:
+            with pytest.raises(StoreUnavailable) as rejected:
+                await patient.get_session("ada", "s")
+            if "it has no tables of Parley" in str(rejected.value.cause):
+                break
+        with pytest.raises(StoreUnavailable):
+            await begin(patient, "s", "q", new=True)
+
+
+async def test_a_server_that_has_become_read_only(patient: PostgresStore) -> None:
+    """A write that a former primary has rejected is repeated on the new one."""
+    attempts = 0
+
+    async def work(db: Connection) -> int:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 1:
+            await db.execute("SET default_transaction_read_only = on")
+        await db.execute("CREATE TABLE parley.probe (number integer)")
+        return attempts
+
+    assert 2 == await patient._pool.run(work)  # noqa: SLF001 - no method makes a server read-only
+
+
+async def test_a_write_of_unknown_outcome(patient: PostgresStore) -> None:
+    """A write that was sent is not repeated unless it has a form that may follow an execution."""
+    ran: list[str] = []
+
+    async def work(_: Connection) -> None:
+        ran.append("work")
+        raise _LOST
+
+    async def again(_: Connection) -> None:
+        ran.append("again")
+
+    with pytest.raises(StoreUnavailable):
+        await patient._pool.run(work)  # noqa: SLF001 - the part that repeats
+    await patient._pool.run(work, again)  # noqa: SLF001 - the part that repeats
+    assert ["work", "work", "again"] == ran
+
+
+@pytest.mark.parametrize("committed", [True, False])
+async def test_connections_lost_in_a_turn(url: str, monkeypatch: pytest.MonkeyPatch, *, committed: bool) -> None:
+    """A turn whose beginning and end have lost their connections is stored once, whether or not they were committed."""
+    for name in ("create", "end"):
+        monkeypatch.setattr(turn_writes, name, _losing_once(getattr(turn_writes, name), committed=committed))
+    store = await PostgresStore.open(url, 8, timeouts=_PATIENT)
+    await converse(store, "s", "q", "a", new=True)
+    assert _STORED == await all_messages(store, "s")
+    await store.close()
+
+
+def _losing_once(
+    write: Callable[..., Coroutine[Any, Any, Any]], *, committed: bool
+) -> Callable[..., Coroutine[Any, Any, Any]]:
+    """Returns a write whose first execution loses the connection, before or after its commit."""
+    lost = False
+
+    async def run(*arguments: Any) -> Any:
+        nonlocal lost
+        if lost:
+            return await write(*arguments)
+        lost = True
+        if committed:
+            await write(*arguments)
+        raise _LOST
+
+    return run
