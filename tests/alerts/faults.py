@@ -201,6 +201,20 @@ def large(site: Site) -> Iterator[None]:
     until(lambda: not before & set(site.parley.workers()), "the end of the replaced workers")
 
 
+@fault("ParleyConfigNotInUse", "the configuration file has an error; parley reload ends it")
+def invalid(site: Site) -> Iterator[None]:
+    """A reload fails."""
+    file = site.folder / "parley.yaml"
+    before = file.read_text()
+    file.write_text(f"{before}unknown: 1\n")
+    site.parley.process.send_signal(signal.SIGHUP)
+    try:
+        yield
+    finally:
+        file.write_text(before)
+        site.parley.process.send_signal(signal.SIGHUP)
+
+
 @fault("ParleyDescriptors", "the limit of open files is lowered")
 def few(site: Site) -> Iterator[None]:
     """A worker has opened nine tenths of its descriptors."""

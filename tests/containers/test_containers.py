@@ -47,7 +47,6 @@ def commands() -> Iterator[list[str]]:
     for name in PARLEY:
         service = SERVICES[name]
         yield service["command"]
-        yield from ([*hook["command"]][1:] for hook in service.get("pre_stop", ()))
         if "healthcheck" in service:
             assert ["CMD", "parley"] == service["healthcheck"]["test"][:2]
             yield service["healthcheck"]["test"][2:]
@@ -69,7 +68,7 @@ def test_every_command_has_options_that_exist(monkeypatch: pytest.MonkeyPatch) -
     """Commands, health checks and hooks are accepted by the command line with every option."""
     monkeypatch.setenv("PARLEY_EDGE_WORKERS", "dns:worker:50051")  # the image for Envoy needs it
     found = list(commands())
-    assert 9 == len(found)
+    assert 8 == len(found)
     for command in found:
         app.parse_args(command, exit_on_error=False, print_error=False)
 
@@ -161,8 +160,8 @@ def test_the_services_start_in_order() -> None:
 def test_calls_have_time_to_finish() -> None:
     """A container has longer to stop than its calls may take."""
     assert ("60s", "1m20s") == (option("worker", "shutdown-grace"), SERVICES["worker"]["stop_grace_period"])
-    (drain,) = SERVICES["edge"]["pre_stop"]
-    assert SERVICES["edge"]["command"][2] == drain["command"][3]
+    assert ("5s", "60s") == (option("edge", "shutdown-delay"), option("edge", "shutdown-grace"))
+    assert "1m20s" == SERVICES["edge"]["stop_grace_period"]
 
 
 def test_prometheus_and_grafana_find_what_they_show() -> None:

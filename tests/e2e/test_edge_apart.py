@@ -191,8 +191,7 @@ def test_a_drain_waits_for_running_calls(
 ) -> None:
     """`parley edge drain` ends when the running calls have; new connections are refused meanwhile."""
     http, metrics, gate = reserved_port(), reserved_port(), Gate()
-    options = ["--workers", f"dns:127.0.0.3:{workers.port}", "--http", f"127.0.0.1:{http}", "--grpc", "127.0.0.1:0"]
-    run_edge = [COMMAND, "edge", "run", str(folder), *options, "--metrics", f"127.0.0.1:{metrics}"]
+    run_edge = [*_run_edge(workers, folder, http), "--metrics", f"127.0.0.1:{metrics}"]
     upstream.answer(Json(completion("Hello"), wait=gate))
     with running(run_edge, tmp_path / "envoy.log") as edge, ThreadPoolExecutor(2) as pool:
         until(lambda: request(http, "/readyz")[0] == 200, "the worker is found")
@@ -208,6 +207,34 @@ def test_a_drain_waits_for_running_calls(
         gate.set()
         assert (200, 0) == (call.result(PATIENCE), drained.result(PATIENCE).returncode)
         assert edge.poll() is None
+
+
+def test_sigterm_waits_for_running_calls(
+    workers: Workers, upstream: ScriptedUpstream, tmp_path: Path, folder: Path
+) -> None:
+    """`parley edge run` drains at SIGTERM and ends with 0. The rate of its lines about refused calls is limited."""
+    http, gate, log = reserved_port(), Gate(), tmp_path / "envoy.log"
+    upstream.answer(Json(completion("Hello"), wait=gate))
+    with running(_run_edge(workers, folder, http), log) as edge, ThreadPoolExecutor(8) as pool:
+        until(lambda: request(http, "/readyz")[0] == 200, "the worker is found")
+        assert {401} == set(pool.map(lambda _: chat(http, "wrong"), range(160)))
+        call = pool.submit(chat, http, workers.key)
+        upstream.received()
+        edge.terminate()
+        until(lambda: request(http, "/readyz")[0] == 0, "the listener is closed")
+        assert (False, None) == (call.done(), edge.poll())
+        gate.set()
+        assert (200, 0) == (call.result(PATIENCE), edge.wait(PATIENCE))
+    lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+    refused = [line for line in lines if line["event"] == "call"]
+    assert ("UNAUTHENTICATED", "envoy") == (refused[0]["status"], refused[0]["refused_by"])
+    assert 100 <= len(refused) < 160
+
+
+def _run_edge(workers: Workers, folder: Path, http: int) -> list[str]:
+    """Returns the command of an Envoy in front of the second worker."""
+    options = ["--workers", f"dns:127.0.0.3:{workers.port}", "--http", f"127.0.0.1:{http}", "--grpc", "127.0.0.1:0"]
+    return [COMMAND, "edge", "run", str(folder), *options, "--shutdown-delay", "0", "--shutdown-grace", "60s"]
 
 
 def _metrics(log: Path) -> str:

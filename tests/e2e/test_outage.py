@@ -37,6 +37,11 @@ def server() -> Iterator[Server]:
         yield running
 
 
+def _store(server: Server) -> str:
+    """Returns the configuration of an empty store on a server, for which calls wait a short time."""
+    return f"store: {{kind: postgres, url: '{server.empty()}', wait: 500ms}}"
+
+
 def _on_sqlite(config: Path, folder: Path, _: pytest.FixtureRequest) -> Iterator[Outage]:
     """Makes the store unavailable by moving its file."""
     with started("--config", str(config), "--workers", "2", folder=folder) as parley:
@@ -48,7 +53,7 @@ def _on_sqlite(config: Path, folder: Path, _: pytest.FixtureRequest) -> Iterator
 def _on_postgres(config: Path, folder: Path, request: pytest.FixtureRequest) -> Iterator[Outage]:
     """Makes the store unavailable by killing its server."""
     server: Server = request.getfixturevalue("server")
-    config.write_text(f"{config.read_text()}store: {{kind: postgres, url: '{server.empty()}'}}\n")
+    config.write_text(f"{config.read_text()}{_store(server)}\n")
     with started("--config", str(config), "--workers", "2", folder=folder) as parley:
         yield Outage(parley, server.kill, server.start)
 
@@ -124,7 +129,7 @@ def test_stateless_calls_continue_without_writes(
     scripted_config: Path, upstream: ScriptedUpstream, server: Server, tmp_path: Path
 ) -> None:
     """While writes hang, turns get 503 immediately and readiness fails; calls without a store are answered."""
-    scripted_config.write_text(f"{scripted_config.read_text()}store: {{kind: postgres, url: '{server.empty()}'}}\n")
+    scripted_config.write_text(f"{scripted_config.read_text()}{_store(server)}\n")
     with started("--config", str(scripted_config), "--workers", "2", folder=tmp_path) as parley:
         server.sql("ALTER SYSTEM SET synchronous_standby_names = 'gone'")
         server.sql("SELECT pg_reload_conf()")
@@ -147,7 +152,7 @@ def test_a_database_that_starts_later(
     scripted_config: Path, upstream: ScriptedUpstream, server: Server, tmp_path: Path
 ) -> None:
     """`parley up` reports that it waits, and calls get 503; after the database starts, it serves."""
-    scripted_config.write_text(f"{scripted_config.read_text()}store: {{kind: postgres, url: '{server.empty()}'}}\n")
+    scripted_config.write_text(f"{scripted_config.read_text()}{_store(server)}\n")
     server.kill()
     http = f"127.0.0.1:{reserved_port()}"
     parley = launch("--config", str(scripted_config), "--http", http, folder=tmp_path)

@@ -118,10 +118,16 @@ def test_a_reload_reports_its_outcome(scripted_config: Path) -> None:
         parley.wait_for_log("the old configuration stays in use: ")
         assert workers == parley.workers()
         assert "Hello there." == parley.chat("Hi")
+        scrape = parley.scrape()
+        assert "\nparley_config_last_reload_successful 0\n" in scrape
+        assert "\nparley_config_file_in_use 0\n" in scrape
         scripted_config.write_text(text + "  - {id: new, targets: [{backend: up}]}\n")
         done = run_here("reload", *state)
         assert (0, "The new configuration is in use: model new added.\n") == (done.returncode, done.stdout)
         assert ["scripted", "new"] == parley.models()
+        scrape = parley.scrape()
+        assert '\nparley_config_reloads_total{outcome="success"} 1\n' in scrape
+        assert "\nparley_config_file_in_use 1\n" in scrape
 
 
 def test_a_replaced_key_file_is_read_again(scripted_config: Path, upstream: ScriptedUpstream, tmp_path: Path) -> None:

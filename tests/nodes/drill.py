@@ -220,7 +220,8 @@ class Drill:
                 "concurrent": {"limits": {"concurrent": CONCURRENT}},
                 "minute": {"limits": {"requests_per_minute": MINUTE}},
             },
-            "store": {"kind": "postgres", "url": self.database.url},
+            # Longer than Patroni takes to replace a primary whose machine is cut off.
+            "store": {"kind": "postgres", "url": self.database.url, "wait": "30s"},
         }
 
 

@@ -27,12 +27,12 @@ from parley.cli.shared.edge_options import (
     SignInOption,
     TrustedHopsOption,
 )
-from parley.supervisor import environment, envoy, static_edge
+from parley.supervisor import envoy, static_edge
 from parley.supervisor.addresses import Address
 from parley.supervisor.certificates import TlsFiles
 from parley.supervisor.edge_settings import MAX_BODY, MAX_STREAMS, EdgeSettings
 from parley.supervisor.errors import CommandError
-from parley.supervisor.limits import default_heap, raise_descriptor_limit
+from parley.supervisor.limits import default_heap
 from parley.supervisor.static_edge import Listeners
 from parley.tracing import settings as tracing_settings
 
@@ -201,14 +201,19 @@ def render(folder: Folder, /, *, edge: EdgeOptions) -> None:
 
 
 @app.command(help_epilogue=f"Example:\n  {_RUN}")
-def run(folder: Folder, /, *, edge: EdgeOptions, shutdown_delay: options.ShutdownDelayOption = "5s") -> None:
-    """Write Envoy's configuration, and become Envoy. SIGTERM ends it at once: run `parley edge drain` before."""
-    drain_seconds = options.seconds(shutdown_delay, "--shutdown-delay")
-    config = _write(folder, edge)
-    raise_descriptor_limit()
-    arguments = envoy.command(config, drain_seconds, edge.threads)
-    os.chdir(config.parent)
-    os.execve(arguments[0], arguments, environment.for_envoy())  # noqa: S606 - the arguments are made above
+def run(
+    folder: Folder,
+    /,
+    *,
+    edge: EdgeOptions,
+    shutdown_delay: options.ShutdownDelayOption = "5s",
+    shutdown_grace: options.ShutdownGraceOption = "15s",
+) -> None:
+    """Write Envoy's configuration and run Envoy. SIGTERM sends callers away and waits for running calls."""
+    delay = options.seconds(shutdown_delay, "--shutdown-delay")
+    grace = options.seconds(shutdown_grace, "--shutdown-grace")
+    arguments = static_edge.command(_write(folder, edge), delay, grace, edge.threads)
+    os.execv(arguments[0], arguments)  # noqa: S606 - the arguments are made above
 
 
 @app.command(help_epilogue=f"Example:\n  {_DRAIN}")

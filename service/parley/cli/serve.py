@@ -64,7 +64,7 @@ def serve(  # noqa: PLR0913 - one parameter an option
     paths = Paths(state, run_dir, None, listen, limits, level, times, hang, behind_edge)
     with startup.summary(quiet=quiet) as shown:
         checked = model_files.fetched(checked, state, shown, quiet=quiet)
-    supervisor.send(Plan(process_settings(checked), paths, workers=1, quiet=quiet, metrics=metrics))
+    supervisor.send(Plan(process_settings(checked, config), paths, workers=1, quiet=quiet, metrics=metrics))
     restrict_new_files()
     store = StoreStartup(checked.store, state, inf)
     supervisor.send(StoreOpened(asyncio.run(store.first_identity())))

@@ -91,7 +91,7 @@ def up(  # noqa: PLR0913 - one parameter an option
     if isinstance(supervisor.first, Reload):
         checked = _read_admin_key(admin, admin_key_file, _check_reload(config, supervisor.first.tls))
         checked = model_files.fetched(checked, folders.state_dir(state_dir), None, quiet=quiet)
-        supervisor.send(process_settings(checked))
+        supervisor.send(process_settings(checked, config))
         return
     state = folders.state_dir(state_dir)
     age = options.seconds(max_connection_age, "--max-connection-age")
@@ -133,7 +133,7 @@ def up(  # noqa: PLR0913 - one parameter an option
             shown.done(startup.configuration_step(config, checked))
         checked = model_files.fetched(checked, state, shown, quiet=quiet)
     plan = Plan(
-        process_settings(checked),
+        process_settings(checked, config),
         Paths(state, run_dir, http, grpc, edge, level, times, hang),
         workers or options.default_workers(),
         envoy.render_in(run_dir, http, grpc, edge),

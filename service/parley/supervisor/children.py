@@ -19,10 +19,9 @@ from parley.supervisor.edge_settings import EdgeSettings
 from parley.supervisor.liveness import HangLimits
 from parley.supervisor.probes import poll, probe_socket, status_line
 from parley.supervisor.process import Child, print_event, print_notice, spawn
-from parley.supervisor.refused_calls import RefusedCalls
+from parley.supervisor.refused_calls import RefusedCalls, report_closed
 
 _SETTLE_SECONDS = 10.0
-_REPORT_SECONDS = 10.0
 # A server of llama.cpp answers no check while all of its threads compute for callers.
 _BUSY_FACTOR = 8
 
@@ -156,20 +155,10 @@ class Envoy(Child):
         """Requests the state of the server periodically."""
         await probe_socket(self._admin, "/ready", self.record_answer)
 
-    async def _report_closed(self) -> None:
-        """Logs how many connections Envoy closes because of its limits, for which it has no access log."""
-        before = 0
-        while True:
-            await asyncio.sleep(_REPORT_SECONDS)
-            with suppress(OSError):
-                now = await envoy_admin.closed_connections(self._admin)
-                self._refused.report_closed(now - before)
-                before = now
-
     def on_serving(self) -> None:
         """Begins to publish changed certificates and refused addresses, and to report closed connections."""
         self._following = [asyncio.create_task(file.follow()) for file in self._files]
-        self._following.append(asyncio.create_task(self._report_closed()))
+        self._following.append(asyncio.create_task(report_closed(self._refused, self._admin)))
 
     def on_stopped(self) -> None:
         """Publishes nothing more."""

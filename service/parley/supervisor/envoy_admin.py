@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -40,6 +41,13 @@ async def ready(admin: Path) -> bool:
     except OSError:
         return False
     return not known or any(known.values())
+
+
+async def is_draining(admin: Path) -> bool:
+    """Reports whether Envoy sends its callers away. Does not raise."""
+    with suppress(OSError):
+        return (await _ask(admin, "/ready")).startswith("DRAINING")
+    return False
 
 
 async def traffic(admin: Path) -> tuple[int, int]:

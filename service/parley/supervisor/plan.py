@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from parley.supervisor.addresses import Address
+from parley.supervisor.configuration_metrics import ConfigurationFile
 from parley.supervisor.paths import Paths
 
 DEFAULT_METRICS = Address("127.0.0.1", 9464)
@@ -22,6 +23,7 @@ class ProcessSettings:
         models: The settings of each server of llama.cpp, by the name of its backend.
         tls: What a reload cannot change: the settings of TLS, as JSON.
         files: The files that values were read from, with their states then; see `watched_files`.
+        file: The file of the configuration.
     """
 
     worker: bytes = field(repr=False)
@@ -30,6 +32,7 @@ class ProcessSettings:
     models: Mapping[str, Mapping[str, str]]
     tls: str
     files: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
+    file: ConfigurationFile = field(default_factory=ConfigurationFile)
 
 
 @dataclass(frozen=True, slots=True)

@@ -254,16 +254,21 @@ class Child(ABC):
 
     def listen(self, process: Process, forward: Callable[[str], None] = lambda _: None, *, keep: bool = True) -> None:
         """Passes each line that the process prints to `forward`, and keeps the last lines for the cause of its end."""
-        assert process.stdout  # noqa: S101 - for the type checker
-        self._reader_task = asyncio.create_task(self._read_output(process.stdout, forward, keep=keep))
 
-    async def _read_output(self, stream: asyncio.StreamReader, forward: Callable[[str], None], *, keep: bool) -> None:
-        while line := await _readline(stream):
-            text = line.decode(errors="replace").rstrip()
-            if text:
-                if keep and not text.startswith("{"):  # an access log explains no end
-                    self.last_lines.append(text)
-                forward(text)
+        def receive(text: str) -> None:
+            if keep and not text.startswith("{"):  # an access log explains no end
+                self.last_lines.append(text)
+            forward(text)
+
+        self._reader_task = asyncio.create_task(read_lines(process, receive))
+
+
+async def read_lines(process: Process, forward: Callable[[str], None]) -> None:
+    """Passes each line that a process prints to `forward`, except empty ones, until the end of its output."""
+    assert process.stdout  # noqa: S101 - for the type checker
+    while line := await _readline(process.stdout):
+        if text := line.decode(errors="replace").rstrip():
+            forward(text)
 
 
 async def _readline(stream: asyncio.StreamReader) -> bytes:

@@ -3,9 +3,12 @@
 import asyncio
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from parley.logs import Level
+from parley.supervisor import envoy_admin
 
 _BURST = 100.0  # lines that may be written at once
 _LINES_PER_SECOND = 5.0
@@ -118,6 +121,17 @@ def _method(verb: str | None, path: str | None) -> str | None:
     for suffix in _OWN_SUFFIXES:
         path = path.removesuffix(suffix)
     return f"{verb} {'/'.join(map(strike, path.split('/')))[:_MAX_PATH_LENGTH]}"
+
+
+async def report_closed(refused: "RefusedCalls", admin: Path) -> None:
+    """Logs how many connections Envoy closes because of its limits, for which it has no access log."""
+    before = 0
+    while True:
+        await asyncio.sleep(_REPORT_SECONDS)
+        with suppress(OSError):
+            now = await envoy_admin.closed_connections(admin)
+            refused.report_closed(now - before)
+            before = now
 
 
 class RefusedCalls:

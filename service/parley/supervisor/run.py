@@ -140,8 +140,10 @@ async def _reload(stack: Stack, read: Callable[[], Coroutine[Any, Any, ProcessSe
     except CommandError as error:
         text = " / ".join(str(error).splitlines())
         print_notice(f"the old configuration stays in use: {text}")
+        stack.configuration.record_failure()
         end(text, ())
         return
+    stack.configuration.record_success(new.file)
     changes = reload_record.changes(before.configuration, new.configuration)
     print_notice(f"the new configuration is in use ({', '.join(changes) or 'nothing has changed'})")
     end(None, changes)

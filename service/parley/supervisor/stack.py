@@ -11,6 +11,7 @@ from parley.rpc.server_options import ServerLimits
 from parley.supervisor.addresses import Address, parse_address
 from parley.supervisor.admin_sockets import AdminLink, admin_socket, metrics_socket, remote_admin_socket
 from parley.supervisor.children import Envoy
+from parley.supervisor.configuration_metrics import ConfigurationMetrics
 from parley.supervisor.edge_settings import EdgeSettings
 from parley.supervisor.errors import CommandError
 from parley.supervisor.messages import Progress
@@ -52,6 +53,7 @@ class Stack:
         self.http, self.grpc, self.admin = paths.http, paths.grpc, paths.edge.admin
         self.metrics = metrics
         self._settings, self._reloads = plan.settings, plan.reloads
+        self.configuration = ConfigurationMetrics(plan.settings.file)
         self._store_identity, self._spare = store_identity, spare
         self._changing = asyncio.Lock()
         self._numbers = count(1)
@@ -241,7 +243,8 @@ class Stack:
         sockets = {label: socket for label, socket in self._sockets().items() if socket is not None}
         draining = [other.metrics for other in self._others if isinstance(other, Worker) and other.metrics is not None]
         sockets |= {f"draining-{socket.name.split('-')[1]}": socket for socket in draining}
-        return await collect(sockets, self._envoy.admin if self._envoy is not None else None)
+        collected = await collect(sockets, self._envoy.admin if self._envoy is not None else None)
+        return self.configuration.text() + collected
 
     async def check(self) -> tuple[bool, str]:
         """Returns whether calls are served, and a line for each check."""

@@ -7,6 +7,7 @@ the certificates; nothing else has to run.
 import asyncio
 import json
 import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -105,6 +106,19 @@ def write(folder: Path, listeners: Listeners, workers: WorkerList, settings: Edg
     except OSError as error:
         raise CommandError(f"{folder} cannot be written ({error.strerror}); name another folder") from error
     return config
+
+
+def command(config: Path, shutdown_delay: float, shutdown_grace: float, threads: int) -> list[str]:
+    """Returns the command line of the process that runs Envoy; see `edge_process.run` for the arguments."""
+    return [
+        sys.executable,
+        "-m",
+        "parley.supervisor.edge_process",
+        str(config),
+        str(shutdown_delay),
+        str(shutdown_grace),
+        str(threads),
+    ]
 
 
 def _copy_site(folder: Path, settings: EdgeSettings) -> None:

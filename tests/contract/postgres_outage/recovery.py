@@ -1,10 +1,13 @@
-"""Timeouts of the outage tests, and the wait for a recovery."""
+"""Timeouts of the outage tests, the wait for a recovery, and a missing standby."""
 
 import asyncio
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from parley.core.errors import StoreUnavailable
 from parley.stores.postgres import PostgresStore, Timeouts
+from tests.postgres import Server
+from tests.processes import until
 
 SHORT = Timeouts(connect=1.0, command=1.0, probe=0.05)
 
@@ -17,3 +20,17 @@ async def back(store: PostgresStore) -> None:
                 await store.check()
                 return
             await asyncio.sleep(0.02)
+
+
+@contextmanager
+def without_its_standby(server: Server) -> Iterator[None]:
+    """Makes every commit wait for a missing standby."""
+    server.sql("ALTER SYSTEM SET synchronous_standby_names = 'gone'")
+    server.sql("SELECT pg_reload_conf()")
+    # A new connection with the setting shows that the server has applied it to all others.
+    until(lambda: "gone" == server.sql("SHOW synchronous_standby_names"), "the setting")
+    try:
+        yield
+    finally:
+        server.sql("ALTER SYSTEM RESET synchronous_standby_names")
+        server.sql("SELECT pg_reload_conf()")

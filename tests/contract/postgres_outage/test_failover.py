@@ -3,15 +3,18 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
 
+from parley.config import PostgresConfig
 from parley.core.errors import StoreUnavailable
+from parley.stores.open import open_existing_store, open_store
 from parley.stores.postgres import PostgresStore, Timeouts, availability, turn_writes
 from parley.stores.postgres.database import Connection
-from tests.contract.postgres_outage.recovery import back
+from tests.contract.postgres_outage.recovery import back, without_its_standby
 from tests.contract.stores import all_messages, begin, charge, complete, converse, hold, key
 from tests.keys import event
 from tests.postgres import Server
@@ -71,6 +74,26 @@ async def test_calls_wait_for_the_server(server: Server, patient: PostgresStore)
     assert _STORED == await all_messages(patient, "running")
     assert (0, 0) == (patient.statistics.waiting, patient.statistics.waits_failed)
     assert patient.statistics.waits_ended >= len(tasks)
+
+
+async def test_a_service_waits_and_a_command_does_not(url: str, tmp_path: Path) -> None:
+    """Workers wait for the configured time; a command reports an outage at once."""
+    config = PostgresConfig(kind="postgres", url=url, wait=7.0)
+    async with open_store(config, tmp_path) as command, open_existing_store(config, tmp_path, None) as service:
+        waits = [store._database.timeouts.wait for store in (command, service)]  # type: ignore[attr-defined] # noqa: SLF001 - the effect takes seconds
+    assert [0.0, 7.0] == waits
+
+
+async def test_writes_that_hang(server: Server, url: str) -> None:
+    """While commits hang, those that were sent are repeated, and those that wait for a connection go on waiting."""
+    times = Timeouts(connect=2.0, command=2.0, probe=0.05, verify=0.5, wait=20.0)
+    store = await PostgresStore.open(url, 2, timeouts=times)
+    with without_its_standby(server):
+        turns = [asyncio.create_task(begin(store, f"s{number}", "q", new=True)) for number in range(2)]
+        keys = [asyncio.create_task(store.claim("ada", "m", f"k{number}", b"", 10.0)) for number in range(4)]
+        await asyncio.sleep(3 * times.command / 2)
+    await asyncio.gather(*turns, *keys)
+    await store.close()
 
 
 async def test_the_wait_is_bounded(server: Server, url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,18 +2,16 @@
 
 import asyncio
 import statistics
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 import pytest
 
 from parley.core.errors import SessionBusy, StoreUnavailable, TurnLost
 from parley.core.ports import TurnBegin
 from parley.stores.postgres import PostgresStore
-from tests.contract.postgres_outage.recovery import SHORT, back
+from tests.contract.postgres_outage.recovery import SHORT, back, without_its_standby
 from tests.contract.stores import all_messages, begin, complete, converse, message
 from tests.postgres import Server
-from tests.processes import until
 
 
 class TestUnwritable:
@@ -22,7 +20,7 @@ class TestUnwritable:
     async def test_writes_fail_at_once_and_reads_succeed(self, server: Server, store: PostgresStore) -> None:
         """After a write has timed out, later writes fail immediately, use no connections, and then recover."""
         await converse(store, "s", "q", "a", new=True)
-        with _without_its_standby(server):
+        with without_its_standby(server):
             with pytest.raises(StoreUnavailable):
                 await begin(store, "t", "q", new=True)
             await _wait_until_known(store)
@@ -47,7 +45,7 @@ class TestUnwritable:
 
     async def test_an_idle_store_detects_hanging_writes(self, server: Server, store: PostgresStore) -> None:
         """The check fails if only reads work."""
-        with _without_its_standby(server), pytest.raises(StoreUnavailable):
+        with without_its_standby(server), pytest.raises(StoreUnavailable):
             await store.check()
         await back(store)
 
@@ -85,20 +83,6 @@ class TestSlow:
             await store.get_session("ada", "s")
             await begin(store, f"t{number}", "q", new=True)
             await asyncio.sleep(0.05)
-
-
-@contextmanager
-def _without_its_standby(server: Server) -> Iterator[None]:
-    """Makes every commit wait for a missing standby."""
-    server.sql("ALTER SYSTEM SET synchronous_standby_names = 'gone'")
-    server.sql("SELECT pg_reload_conf()")
-    # A new connection with the setting shows that the server has applied it to all others.
-    until(lambda: "gone" == server.sql("SHOW synchronous_standby_names"), "the setting")
-    try:
-        yield
-    finally:
-        server.sql("ALTER SYSTEM RESET synchronous_standby_names")
-        server.sql("SELECT pg_reload_conf()")
 
 
 async def _wait_until_known(store: PostgresStore) -> None:

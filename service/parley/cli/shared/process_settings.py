@@ -3,15 +3,25 @@
 import json
 import pickle
 from dataclasses import asdict
+from pathlib import Path
 
 from parley.backends.llama_cpp import launch
 from parley.config import Config, LlamaCppBackend
 from parley.supervisor import environment
+from parley.supervisor.configuration_metrics import ConfigurationFile
 from parley.supervisor.plan import ProcessSettings
 
 
-def process_settings(config: Config) -> ProcessSettings:
-    """Returns the settings of the processes. Raises ConfigError if the file of a model cannot be used."""
+def process_settings(config: Config, path: Path | None) -> ProcessSettings:
+    """Returns the settings of the processes.
+
+    Args:
+        config: The configuration.
+        path: Its file; None for the default configuration.
+
+    Raises:
+        ConfigError: The file of a model cannot be used.
+    """
     return ProcessSettings(
         worker=pickle.dumps(config),
         configuration=json.dumps(asdict(config), default=str),
@@ -19,6 +29,7 @@ def process_settings(config: Config) -> ProcessSettings:
         models={name: launch.settings(backend) for name, backend in model_backends(config).items()},
         tls=tls_settings(config),
         files=config.files,
+        file=ConfigurationFile.read(path),
     )
 
 

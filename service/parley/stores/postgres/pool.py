@@ -241,7 +241,8 @@ class Pool:
                 continue
             if self._opener is None and self._capacity.allows_one_more(self._open):
                 self._opener = self.spawn(self._open_more())
-            await self._wait(ends - _now())
+            if not await self._wait(ends - _now()):
+                await self._require_unavailable(attempts)
 
     async def _open_more(self) -> None:
         """Opens connections one after another while calls wait; a call uses the first that is free."""
@@ -281,17 +282,27 @@ class Pool:
         self._availability.record_success(_now())
         return connection
 
-    async def _wait(self, seconds: float) -> None:
+    async def _require_unavailable(self, attempts: Attempts[Any]) -> None:
+        """Raises StoreUnavailable after a wait in vain for a connection, unless the server turns out to be at fault."""
+        cause = f"all {self._size} connections have been busy for too long"
+        self._availability.suspect(cause)
+        await self._availability.wait_verified()
+        if self._availability.is_available(writes=attempts.writes):
+            raise self.database.unavailable(cause)
+
+    async def _wait(self, seconds: float) -> bool:
+        """Waits for a connection; returns whether there may be one."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
         try:
             async with asyncio.timeout(seconds):
                 await waiter
         except TimeoutError:
-            raise self.database.unavailable(f"all {self._size} connections have been busy for too long") from None
+            return False
         finally:
             with suppress(ValueError):
                 self._waiting.remove(waiter)
+        return True
 
     def release(self, connection: Connection) -> None:
         """Returns a connection to the pool."""
