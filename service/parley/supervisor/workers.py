@@ -11,7 +11,7 @@ from pathlib import Path
 from parley.supervisor import child_signals
 from parley.supervisor.errors import CommandError
 from parley.supervisor.liveness import HangLimits
-from parley.supervisor.process import Child, spawn
+from parley.supervisor.process import Child, describe_end, spawn
 from parley.supervisor.worker import ALIVE, DRAIN_SECONDS, WorkerSpec, command
 
 
@@ -93,8 +93,8 @@ class Worker(Child):
         if answer == "ready":
             self._bound = text
             return
-        await process.wait()
-        raise CommandError(text or f"it ended before it served (exit code {process.returncode}); see its log")
+        end = describe_end(await process.wait())
+        raise CommandError(text or f"it ended before it served ({end}); see its log")
 
     def on_serving(self) -> None:
         """Publishes the address to Envoy."""

@@ -27,9 +27,7 @@ def listener(request: pytest.FixtureRequest) -> Iterator[tuple[str, bool]]:
 def test_a_listener_without_health_or_service(listener: tuple[str, bool]) -> None:
     """The message says what is missing, and what to name instead."""
     address, has_health = listener
-    wanted = (
-        "leave --service out" if has_health else "it has no health checks of gRPC: name the gRPC listener"
-    )
+    wanted = "leave --service out" if has_health else "it has no health checks of gRPC: name the gRPC listener"
     with pytest.raises(CommandError, match=wanted):
         command(address, service="unknown.Service")
 
