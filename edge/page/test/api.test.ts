@@ -5,6 +5,7 @@ import { test } from "node:test";
 import { Lines, events } from "../src/api/events";
 import { messageOf } from "../src/api/http";
 import { append, newAnswer } from "../src/playground/answer";
+import { abilitiesOf } from "../src/playground/model_select";
 import { indented } from "../src/playground/json";
 import { EMPTY, readSetup } from "../src/playground/setup";
 import { snippets } from "../src/playground/snippets";
@@ -88,4 +89,8 @@ test("JSON is laid out, unless it is deep or long: its indents would grow by the
   assert.notEqual(brackets, indented(brackets));
   const long = JSON.stringify(Array(60_000).fill(1));
   assert.equal(long, indented(long));
+});
+
+test("what is known of a model cannot change the direction of the text behind it", () => {
+  assert.equal("a\ufffdb · 1,000 tokens", abilitiesOf({ id: "m", description: "a\u202eb", context_length: 1000 }));
 });

@@ -101,6 +101,20 @@ def test_nothing_is_wider_than_the_screen(reader: Visitor, upstream: ScriptedUps
     reader.ask("Wide")
     reader.finished()
     expect(reader.page.get_by_role("table")).to_be_visible()
-    for width in (390, 600, 900, 1440):
+    for width in (320, 390, 600, 900, 1440):
         reader.page.set_viewport_size({"width": width, "height": 844})
         assert reader.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), width
+
+
+def test_a_low_screen_can_be_scrolled(reader: Visitor) -> None:
+    """At four times the size (WCAG 1.4.10) no part covers another, with two chats too; the field can be reached."""
+    reader.page.set_viewport_size({"width": 320, "height": 256})
+    for count in (1, 2):
+        last, composer = reader.page.locator(".turns").last, reader.page.locator(".composer")
+        end, start = (one.bounding_box() for one in (last, composer))
+        assert end
+        assert start
+        assert end["y"] + end["height"] <= start["y"] + 1, count
+        assert end["height"] > 50, count
+        reader.page.get_by_label("Message", exact=True).click()
+        reader.page.get_by_role("button", name="Compare two models").click()

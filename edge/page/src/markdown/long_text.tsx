@@ -7,6 +7,14 @@ import { withoutOverrides } from "./links";
 const PART = 4_000;
 const SHOWN = 50;
 
+/** A longer text is shown in parts. */
+const MAX_TEXT = 20_000;
+
+/** Text as it is, in parts if it is long. */
+export function PlainText({ text }: { text: string }) {
+  return text.length > MAX_TEXT ? <LongText text={text} /> : <>{withoutOverrides(text)}</>;
+}
+
 export function LongText({ text }: { text: string }) {
   const [shown, show] = useState(SHOWN);
   const count = Math.ceil(text.length / PART);

@@ -2,7 +2,8 @@
 
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { CodeBlock } from "../markdown/code";
-import { withoutOverrides } from "../markdown/links";
+import { withoutDirections } from "../markdown/links";
+import { PlainText } from "../markdown/long_text";
 import { Markdown } from "../markdown/markdown";
 import { texts } from "../texts";
 import { CopyButton } from "../ui/copy";
@@ -35,7 +36,7 @@ export function AnswerView({ answer, number, isBusy, onRetry, onSnippets }: Prop
   const isLive = answer.state === "streaming";
   return (
     <article ref={article} class="answer" aria-label={texts.answer.of(answer.model)} aria-busy={isLive}>
-      <h3>{answer.model}</h3>
+      <h3>{withoutDirections(answer.model)}</h3>
       <ChoiceView choice={answer} live={isLive} shaded={detail === "probabilities"} />
       {answer.others.map((choice, index) => (
         <section key={index} class="choice" aria-label={texts.answer.choice(index + 2)}>
@@ -88,7 +89,7 @@ function ChoiceView({ choice, live, shaded }: ChoiceProps) {
     <>
       <Reasoning text={choice.reasoning} live={live && !choice.text} />
       {shaded ? <Logprobs tokens={choice.logprobs} /> : <Content choice={choice} live={live} />}
-      {choice.refusal && <Notice kind="info">{withoutOverrides(choice.refusal)}</Notice>}
+      {choice.refusal && <Notice kind="info"><PlainText text={choice.refusal} /></Notice>}
       {choice.images.map((url, index) => (
         <Picture key={index} url={url} text={texts.answer.image} />
       ))}

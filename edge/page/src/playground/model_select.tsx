@@ -1,6 +1,7 @@
 // The choice of a model, with what it can do.
 
 import type { Model } from "../api/types";
+import { withoutDirections } from "../markdown/links";
 import { texts } from "../texts";
 import { Field } from "../ui/field";
 
@@ -29,7 +30,7 @@ export function ModelSelect({ label, models, value, disabled, onChange }: Props)
           >
             {models.map((model) => (
               <option key={model.id} value={model.id}>
-                {model.name ? `${model.name} (${model.id})` : model.id}
+                {withoutDirections(model.name ? `${model.name} (${model.id})` : model.id)}
               </option>
             ))}
           </select>
@@ -61,7 +62,7 @@ export function abilitiesOf({ description, architecture, context_length: length,
   const { input_modalities: reads, output_modalities: writes } = architecture ?? {};
   const { supported_parameters: parameters = [], top_provider: limits, pricing } = model;
   const parts = [
-    description,
+    description && withoutDirections(description),
     reads?.length && words.reads(reads),
     writes?.some((kind) => kind !== "text") && words.writes(writes),
     length && words.context(length),

@@ -59,7 +59,7 @@ function Panes({ credential, models, id, grpcPort, onFailure }: PanesProps) {
     for (const conversation of shown) void conversation.send([question(text, images)], setup);
   };
   return (
-    <div class={isSetupOpen ? "playground with-setup" : "playground"}>
+    <div class={`playground${isSetupOpen ? " with-setup" : ""}${isComparing ? " comparing" : ""}`}>
       <Toolbar
         isComparing={isComparing}
         isSetupOpen={isSetupOpen}

@@ -2,8 +2,7 @@
 
 import { useState } from "preact/hooks";
 import type { Message } from "../api/types";
-import { withoutOverrides } from "../markdown/links";
-import { LongText } from "../markdown/long_text";
+import { PlainText } from "../markdown/long_text";
 import { texts } from "../texts";
 import { TextField } from "../ui/field";
 import { Picture } from "../ui/picture";
@@ -12,9 +11,6 @@ import { AnswerView } from "./answer_view";
 import type { Turn } from "./conversation";
 import { imagesOf, question, textOf } from "./images";
 import { ToolResultsForm } from "./tool_results";
-
-/** A longer question is shown in parts. */
-const MAX_TEXT = 20_000;
 
 interface Props {
   turn: Turn;
@@ -72,8 +68,7 @@ function QuestionView({ messages, isBusy, onReplace }: QuestionProps) {
 }
 
 function Text({ text }: { text: string }) {
-  if (!text) return null;
-  return text.length > MAX_TEXT ? <LongText text={text} /> : <p>{withoutOverrides(text)}</p>;
+  return text ? <div class="text"><PlainText text={text} /></div> : null;
 }
 
 interface EditProps {
