@@ -5,6 +5,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from random import Random
 from typing import Any
 
 import pytest
@@ -186,7 +187,7 @@ def test_a_new_level_holds_for_the_loggers_in_use() -> None:
 
 @pytest.mark.parametrize("human", [False, True], ids=["json", "terminal"])
 def test_the_latest_lines_of_calls_are_kept(capfdbinary: pytest.CaptureFixture[bytes], *, human: bool) -> None:
-    """The latest 1,000 lines that name a request are kept as JSON, whatever is written, without secrets."""
+    """Lines that name a request are kept as JSON, whatever is written, without secrets."""
     recent = RecentLines()
     logs.configure(human=human, output=Output(1), recent=recent)
     logger = structlog.get_logger()
@@ -197,7 +198,7 @@ def test_the_latest_lines_of_calls_are_kept(capfdbinary: pytest.CaptureFixture[b
     logger.debug("call", fields={"request_id": "id-8", "status": "below the level"})
     logger.info("call", fields={"request_id": "id-9", "error": "x" * LONGEST})
     assert ["id-7", "id-1000", "id-999"] == [line.request_id for line in recent.find("", 3)]
-    assert 1_000 == len(recent.find("", 2_000))
+    assert 1_002 == len(recent.find("", 2_000))
     latest, first = recent.find("id-7", 5)
     found = json.loads(latest.line)
     assert (CONTROLS, "Bearer …", latest.time) == (found["model"], found["error"], found["timestamp"])
@@ -206,3 +207,15 @@ def test_the_latest_lines_of_calls_are_kept(capfdbinary: pytest.CaptureFixture[b
     assert human or latest.line in capfdbinary.readouterr().out
     assert "OK" == json.loads(first.line)["status"]
     structlog.reset_defaults()
+
+
+def test_the_lines_that_are_kept_have_a_size() -> None:
+    """New lines replace the oldest ones, also where they differ in length; those that are left are complete."""
+    recent, random = RecentLines(), Random(1)
+    kept = [(f"id-{number}", "now", b"x" * random.randrange(2_000)) for number in range(4_000)]
+    for place, line in enumerate(kept):
+        recent.append(line)
+        if place in {10, 800, 3_999}:
+            found = recent.find("", 5_000)
+            assert kept[place::-1][: len(found)] == found
+            assert min(place + 1, 600) <= len(found) <= 900
