@@ -124,14 +124,22 @@ async def test_a_forwarded_header_takes_the_place_of_parleys(upstream: ScriptedU
 
 async def test_no_error_repeats_a_secret(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     """Words of the backend reach neither the log nor the caller with a secret of the key, headers, query or path."""
-    secrets = ["key-number-1", "key-number-2", "header-value-1", "query-value-22", "segment-of-the-path", "hunter2"]
+    secrets = [
+        "key-number+1",
+        "key-number+1-and-more",
+        "header-value-1",
+        "query-value/22",
+        "segment-of-the-path",
+        "hunter2",
+    ]
+    secrets += ["key-number%2B1", "query-value%2F22"]
     upstream.default = Json({"error": {"message": " ".join(secrets)}}, 401)
-    settings = "api_keys: [key-number-1, key-number-2], path: /segment-of-the-path, query: {b: query-value-22}"
+    settings = "api_keys: [key-number+1, key-number+1-and-more], path: /segment-of-the-path, query: {b: query-value/22}"
     settings += ", headers: {x-a: header-value-1, x-auth: Token hunter2}"
     with pytest.raises(UpstreamMisconfigured) as caught:
         await sent(settings, upstream, tmp_path)
     texts = f"{caught.value.message} {caught.value.cause} {caught.value.detail}"
-    assert [] == [secret for secret in secrets if secret in texts]
+    assert [] == [secret for secret in (*secrets, "and-more") if secret in texts]
 
 
 async def test_proxy_of_a_backend(upstream: ScriptedUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

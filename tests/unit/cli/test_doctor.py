@@ -177,6 +177,17 @@ def test_an_invalid_configuration(folder: Path) -> None:
     assert {"ok"} == {one["status"] for one in findings(folder, "permissions")}
 
 
+def test_each_key_in_the_file_is_a_risk(upstream: ScriptedUpstream, folder: Path) -> None:
+    """A key of several is one too; a reference to a file is none."""
+    (folder / "key").write_text("from-a-file")
+    file = configure(folder, upstream.url)
+    keys = f'api_keys: ["{KEY}", "file:{folder}/key", "${{file:{folder}/key}}"]'
+    file.write_text(file.read_text().replace('api_key: "${UP_KEY}"', keys))
+    file.chmod(0o600)
+    found = findings(folder, "configuration", "--no-calls")
+    assert [f"{file}:1: backends.up.api_keys[0] has the secret itself"] == [one["message"] for one in found[1:]]
+
+
 def test_risks_of_a_valid_configuration(upstream: ScriptedUpstream, folder: Path) -> None:
     """A key in the file, a file that others can read or change, and an unused backend are warnings."""
     file = configure(folder, upstream.url)

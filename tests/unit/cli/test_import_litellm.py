@@ -279,6 +279,37 @@ model_list:
         assert part in found, part
 
 
+def test_a_key_in_a_header_and_a_word_for_no_key(tmp_path: Path) -> None:
+    """A header takes the place of the vendor's key; a vendor whose servers need a key gets its variable."""
+    text = """\
+model_list:
+  - model_name: a
+    litellm_params: {model: groq/m, extra_headers: {Authorization: os.environ/GATEWAY, x-team: " blue "}}
+  - {model_name: b, litellm_params: {model: groq/n, api_key: none}}
+  - {model_name: c, litellm_params: {model: groq/o, api_key: none, api_base: "http://gateway:4000/v1"}}
+  - model_name: d
+    litellm_params: {model: azure/p, api_base: "https://me.openai.azure.com", api_key: dummy}
+  - model_name: e
+    litellm_params: {model: os.environ/M, api_base: "http://h/v1", input_cost_per_token: 1, organization: "file:/a"}
+"""
+    config, lines = translated(text, tmp_path)
+    groq, own, gateway, azure, other = config["backends"].values()
+    assert {"Authorization": "${GATEWAY}", "x-team": "blue"} == {
+        "Authorization": groq["headers"]["authorization"],
+        "x-team": groq["headers"]["x-team"],
+    }
+    assert [None, "${GROQ_API_KEY}", None, "${AZURE_API_KEY}", None] == [
+        one.get("api_key") for one in (groq, own, gateway, azure, other)
+    ]
+    assert {"openai-organization": "${OPENAI_ORGANIZATION}"} == other["headers"]  # no reference to a file
+    assert "prices" not in config
+    assert ["config.yaml:9: model_list[4].litellm_params.model: its prices need the name itself"] == [
+        line.partition(" in place")[0] for line in lines if "prices" in line
+    ]
+    filled = re.sub(r"\$\{\w+\}", "value", yaml.safe_dump(config))
+    assert 5 == len(parse(filled, "parley.yaml").models)
+
+
 def test_what_is_known_of_a_model(tmp_path: Path) -> None:
     """Lengths and abilities become metadata of the model, dropped parameters those of the target."""
     text = """\

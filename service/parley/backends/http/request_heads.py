@@ -68,7 +68,9 @@ class RequestHeads:
         proxy = URL(self._settings.proxy or "")
         values = (*secret_values(self._settings.headers), *secret_values(self._settings.parameters))
         segments = filter(may_be_secret, URL(self._url).path.split("/"))
-        return (*self._settings.keys, *values, *segments, *filter(None, [proxy.password]))
+        secrets = {*self._settings.keys, *values, *segments, *filter(None, [proxy.password])}
+        as_in_urls = {quote(one, safe="") for one in secrets}  # which errors may quote
+        return sorted(secrets | as_in_urls, key=len, reverse=True)  # one may begin with another
 
     def of(self, call: UpstreamCall) -> tuple[URL, str]:
         """Returns the URL of a call, and the line of its key; the line is empty if `headers` has the key.

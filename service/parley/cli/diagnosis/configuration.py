@@ -11,7 +11,8 @@ from parley.config.loader import load, located_error
 from parley.config.source import FieldPath, Source, format_path
 
 _CHECK = "configuration"
-_SECRETS = ("api_key", "secret")
+_SECRETS = ("api_key", "api_keys", "secret")
+_REFERENCES = ("${", "file:")
 _REMEDY = "correct the file; docs/configuration.md describes every key"
 
 
@@ -59,7 +60,11 @@ def _secrets_in_clear(value: object, path: FieldPath) -> Iterator[FieldPath]:
         items = value.items() if isinstance(value, dict) else enumerate(value)
         for key, item in items:
             yield from _secrets_in_clear(item, (*path, key))
-    elif isinstance(value, str) and path[-1] in _SECRETS and not value.startswith("${"):
+    elif (
+        isinstance(value, str)
+        and next(one for one in reversed(path) if isinstance(one, str)) in _SECRETS
+        and not value.startswith(_REFERENCES)
+    ):
         yield path
 
 

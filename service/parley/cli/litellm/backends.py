@@ -4,11 +4,13 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
+from urllib.parse import urlsplit
 
 from parley.cli.litellm import headers, tables
 from parley.cli.litellm.source import Remarks, text, variable
 from parley.cli.litellm.vendors import OTHER_ADDRESS, OTHER_NAME, VENDORS
 from parley.cli.shared.vendors import OTHER, Vendor
+from parley.config import VENDORS as PRESETS
 from parley.config.source import FieldPath
 
 _MAX_NAME = 32
@@ -54,9 +56,10 @@ class Backends:
             return None
         if vendor.kind == "any_llm":
             self.remarks.add((*path, "model"), _PACKAGE)
-        backend = vendor.backend(base, self._key(params, provider, vendor, path))
+        key = self._key(params, provider, vendor, path, is_needed=_needs_key(vendor, base))
+        backend = vendor.backend(base, key)
         backend |= self._version(params, path) if provider == "azure" else {}
-        backend |= self._headers(params, vendor, path)
+        backend |= self._headers(params, vendor, path, has_key=bool(key))
         return {"backend": self._name(provider, backend), "model": model}
 
     def _version(self, params: dict[str, Any], path: FieldPath) -> dict[str, Any]:
@@ -71,12 +74,12 @@ class Backends:
             return {}
         return {"api_version": str(version)} | ({"rename": {}} if str(version) < _NEW_LIMIT_SINCE else {})
 
-    def _headers(self, params: dict[str, Any], vendor: Vendor, path: FieldPath) -> dict[str, Any]:
+    def _headers(self, params: dict[str, Any], vendor: Vendor, path: FieldPath, *, has_key: bool) -> dict[str, Any]:
         if vendor.kind == "any_llm":
             for name in params.keys() & {"headers", "extra_headers", "organization"}:
                 self.remarks.add((*path, name), "any-llm-sdk sends no further headers; left out")
             return {}
-        found = headers.translated(params, path, self.remarks, self._hidden)
+        found = headers.translated(params, path, self.remarks, self._hidden, has_key=has_key)
         return {"headers": found} if found else {}
 
     def _base_url(self, params: dict[str, Any], provider: str, vendor: Vendor) -> str:
@@ -90,15 +93,18 @@ class Backends:
         suffix = tables.SUFFIXES.get(provider, "")
         return url if url.endswith(suffix) else url + suffix
 
-    def _key(self, params: dict[str, Any], provider: str, vendor: Vendor, path: FieldPath) -> str:
-        """Returns the environment variable with the key; "" for none. A key in the clear gets a variable."""
+    def _key(self, params: dict[str, Any], provider: str, vendor: Vendor, path: FieldPath, *, is_needed: bool) -> str:
+        """Returns the environment variable with the key; "" for none. A key in the clear gets a variable.
+
+        Without a key, that of the vendor is used, unless the key is in a header, or a word stands for no key.
+        """
         given = params.get("api_key")
-        if vendor.kind == "any_llm" or (given is None and not vendor.key):
+        if vendor.kind == "any_llm":
             return ""
-        if given is None or (name := variable(given)):
-            return vendor.key if given is None else name
-        if not str(given).strip() or str(given).strip().lower() in tables.PLACEHOLDERS:
-            return ""
+        if name := variable(given):
+            return name
+        if given is None or str(given).strip().lower() in {"", *tables.PLACEHOLDERS}:
+            return "" if headers.have_key(params) or (given is not None and not is_needed) else vendor.key
         return self._hidden(str(given), vendor.key or _upper(provider), (*path, "api_key"))
 
     def _hidden(self, secret: str, wanted: str, path: FieldPath) -> str:
@@ -141,6 +147,12 @@ def split_model(params: dict[str, Any]) -> tuple[str, str]:
         if re.fullmatch(pattern, model):
             return vendor, model
     return _at_address(params), model
+
+
+def _needs_key(vendor: Vendor, base: str) -> bool:
+    """Returns whether the vendor's own servers are called, and refuse calls without a key."""
+    preset = PRESETS.get(vendor.preset)
+    return preset is not None and bool(preset.key) and (not base or preset.has_host(urlsplit(base).hostname or ""))
 
 
 def _at_address(params: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from parley.cli.litellm import model_info, tables
 from parley.cli.litellm.backends import Backends
-from parley.cli.litellm.source import Remarks, number
+from parley.cli.litellm.source import Remarks, number, variable
 from parley.config.source import FieldPath
 from parley.config.targets import target_name
 
@@ -132,8 +132,11 @@ class Groups:
         values = {**deployment.info, **deployment.params}
         known = {ours: number(values.get(name)) for name, ours in tables.PRICES.items()}
         price = {ours: _short(value * _MILLION) for ours, value in known.items() if value}
-        if price:
-            name = target_name(target["backend"], target["model"])
+        name = target_name(target["backend"], target["model"])
+        if price and variable(target["model"]):
+            path = (*deployment.path, "litellm_params", "model")
+            self.remarks.add(path, "its prices need the name itself in place of the variable; left out")
+        elif price:
             self.prices[name] = {"prompt": 0, "completion": 0} | price
 
     def _remark(self, deployment: Deployment, path: FieldPath) -> None:
