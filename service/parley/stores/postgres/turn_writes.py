@@ -140,8 +140,14 @@ async def end(db: Connection, endings: Sequence[Ending], now: Now) -> list[bool]
     return [ending.session_id in ended for ending in endings]
 
 
-async def is_ended(db: Connection, ending: Ending) -> bool:
-    """Returns whether the turn is completed with this answer, as after an `end` with an unknown outcome."""
+async def end_again(db: Connection, endings: Sequence[Ending], now: Now) -> list[bool]:
+    """Does the same after an `end` with an unknown outcome, which may have ended the turns."""
+    ended = await end(db, endings, now)
+    return [one or await _is_ended(db, ending) for one, ending in zip(ended, endings, strict=True)]
+
+
+async def _is_ended(db: Connection, ending: Ending) -> bool:
+    """Returns whether the turn is completed with this answer."""
     answer = [row[0] for row in ending.answer.rows]
     if ending.end.state != "completed" or not answer:
         return False

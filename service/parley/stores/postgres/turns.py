@@ -54,7 +54,7 @@ class Turns:
         self._statistics = statistics
         self._created: Batches[Addition, None] = self._batches(turn_writes.create, turn_writes.create_again)
         self._leased: Batches[Addition, asyncpg.Record | None] = self._batches(turn_writes.lease, turn_writes.lease)
-        self._ended: Batches[Ending, bool] = self._batches(turn_writes.end, turn_writes.end)
+        self._ended: Batches[Ending, bool] = self._batches(turn_writes.end, turn_writes.end_again)
 
     async def begin(self, begin: TurnBegin, lease_seconds: float) -> Turn:
         """Leases the session and adds the turn, in one round trip for a new session, otherwise in two.
@@ -107,8 +107,7 @@ class Turns:
             StoreUnavailable: The server is unavailable; the end may or may not have been committed.
         """
         ending = Ending(turn, end, serialize(end.answer))
-        # The end may have been repeated after the loss of a connection.
-        if not await self._end(ending) and not await self._pool.read(lambda db: turn_writes.is_ended(db, ending)):
+        if not await self._end(ending):
             raise TurnLost
         self._windows.end(turn, ending.answer, completed=end.state == "completed")
 
@@ -123,7 +122,10 @@ class Turns:
         async def work(db: Connection) -> bool:
             return (await turn_writes.end(db, [ending], self._clock()))[0]
 
-        return await self._pool.run(work, work)
+        async def again(db: Connection) -> bool:
+            return (await turn_writes.end_again(db, [ending], self._clock()))[0]
+
+        return await self._pool.run(work, again)
 
     def forget(self, session_id: str) -> None:
         """Removes a deleted session from memory."""
