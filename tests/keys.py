@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from time import time
 from typing import Any
 
+from parley.config import DEFAULT_PLANS
 from parley.core.administration import Keys, KeySettings, Rules
 from parley.core.messages.ids import event_id
 from parley.core.ports import ApiKey, AuditEvent, KeyStore, Origin
@@ -13,7 +14,7 @@ ORIGIN = Origin("user:tester", "cli")
 
 def rules(models: Sequence[str] = ()) -> Rules:
     """Returns rules with these models, and the plans of the default configuration."""
-    return Rules(models, ("free", "pro"), "pro")
+    return Rules(models, DEFAULT_PLANS, "pro")
 
 
 async def create_key(

@@ -19,7 +19,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from parley.admin.v1 import accounts_pb2, audit_pb2, keys_pb2, operations_pb2, usage_pb2
 from parley.config.admin import AdminConfig
 from parley.config.loader import parse
-from parley.core.administration import os_user
+from parley.core.administration import Rules, os_user
 from parley.core.ports import AuditFilter
 from parley.core.routing.router import Router
 from parley.rpc.admin import AdminSockets, admin_servers
@@ -94,7 +94,7 @@ def _operations(folder: Path) -> Operations:
 
 @asynccontextmanager
 async def administering(
-    folder: Path, *, remote: bool = False, operations: Operations | None = None
+    folder: Path, *, remote: bool = False, operations: Operations | None = None, chosen: Rules | None = None
 ) -> AsyncIterator[Admin]:
     """Serves the admin services of a store, on the owner's socket or on that of the admin listener."""
     store = SqliteStore(folder / "parley.db")
@@ -102,7 +102,12 @@ async def administering(
     socket = sockets.remote if remote else sockets.local
     async with (
         admin_servers(
-            sockets, store, rules(["m1", "m2"]), ACCESS, operations or _operations(folder), on_alive=lambda: None
+            sockets,
+            store,
+            chosen or rules(["m1", "m2"]),
+            ACCESS,
+            operations or _operations(folder),
+            on_alive=lambda: None,
         ),
         grpc.aio.insecure_channel(f"unix:{socket}") as channel,
     ):
@@ -284,3 +289,18 @@ async def test_the_admin_listener_requires_a_key(tmp_path: Path) -> None:
         await _change_everything(admin, (("authorization", f"Bearer {KEY}"), forwarded))
         events, _ = await admin.store.list_audit_events(AuditFilter(), page_size=9, page_token=None)
         assert {("admin-key:ops", "192.0.2.7")} == {(event.actor, event.source) for event in events}
+
+
+async def test_the_plans_have_the_limits_of_their_accounts(tmp_path: Path) -> None:
+    """Each plan has its own limits and those of `limits.account`, so that the limits of an account can be shown."""
+    config = parse(
+        "backends: {a: {kind: llama_cpp}}\nmodels: [{id: m, targets: [{backend: a}]}]\nlimits: {account: {requests_per_minute: 5, cost_per_month: 7}}\n"
+        "plans: {pro: {limits: {requests_per_minute: 60}}, free: {api: false}}\n",
+        "test.yaml",
+    )
+    async with administering(tmp_path, chosen=Rules.of(config)) as admin:
+        account = {"requests_per_minute": 5, "cost_per_month": 7}
+        assert [
+            {"name": "free", "limits": account},
+            {"name": "pro", "api": True, "limits": {**account, "requests_per_minute": 60}, "default": True},
+        ] == (await admin.call("ListPlans"))["plans"]

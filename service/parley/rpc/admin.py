@@ -107,7 +107,7 @@ def _server(
 ) -> grpc.aio.Server:
     server = grpc.aio.server(interceptors=[interceptor])
     add_KeysServicer_to_server(KeysServicer(Keys(store, rules)), server)
-    add_AccountsServicer_to_server(AccountsServicer(Accounts(store, rules)), server)
+    add_AccountsServicer_to_server(AccountsServicer(Accounts(store, rules), rules), server)
     add_AuditLogServicer_to_server(AuditLogServicer(store), server)
     add_UsageServicer_to_server(UsageServicer(store), server)
     add_OperationsServicer_to_server(operations, server)

@@ -46,6 +46,11 @@ def account(found: ports.Account) -> accounts_pb2.Account:
     )
 
 
+def plan(name: str, found: config.Plan, *, is_default: bool) -> accounts_pb2.Plan:
+    """Returns the message of a plan."""
+    return accounts_pb2.Plan(name=name, api=found.api, limits=_limits(found.limits), default=is_default)
+
+
 def audit_event(found: ports.AuditEvent) -> audit_pb2.AuditEvent:
     """Returns the message of an event."""
     return audit_pb2.AuditEvent(

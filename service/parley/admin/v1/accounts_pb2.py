@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eparley/admin/v1/accounts.proto\x12\x0fparley.admin.v1\x1a google/protobuf/field_mask.proto\"\xcf\x01\n\x07\x41\x63\x63ount\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n\x04plan\x18\x02 \x01(\tR\x04plan\x12<\n\x06limits\x18\x03 \x03(\x0b\x32$.parley.admin.v1.Account.LimitsEntryR\x06limits\x12!\n\tsuspended\x18\x04 \x01(\rH\x00R\tsuspended\x88\x01\x01\x1a-\n\x0bLimitsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x0c\n\n_suspended\"z\n\x13ListAccountsRequest\x12!\n\tpage_size\x18\x01 \x01(\rH\x00R\tpage_size\x88\x01\x01\x12#\n\npage_token\x18\x02 \x01(\tH\x01R\npage_token\x88\x01\x01\x42\x0c\n\n_page_sizeB\r\n\x0b_page_token\"\x8f\x01\n\x14ListAccountsResponse\x12\x34\n\x08\x61\x63\x63ounts\x18\x01 \x03(\x0b\x32\x18.parley.admin.v1.AccountR\x08\x61\x63\x63ounts\x12-\n\x0fnext_page_token\x18\x02 \x01(\tH\x00R\x0fnext_page_token\x88\x01\x01\x42\x12\n\x10_next_page_token\"\'\n\x11GetAccountRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\"J\n\x14\x43reateAccountRequest\x12\x32\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0b\x32\x18.parley.admin.v1.AccountR\x07\x61\x63\x63ount\"\x88\x01\n\x14UpdateAccountRequest\x12\x32\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0b\x32\x18.parley.admin.v1.AccountR\x07\x61\x63\x63ount\x12<\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskR\x0bupdate_mask\"+\n\x15SuspendAccountRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\"*\n\x14ResumeAccountRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name2\xfd\x03\n\x08\x41\x63\x63ounts\x12[\n\x0cListAccounts\x12$.parley.admin.v1.ListAccountsRequest\x1a%.parley.admin.v1.ListAccountsResponse\x12J\n\nGetAccount\x12\".parley.admin.v1.GetAccountRequest\x1a\x18.parley.admin.v1.Account\x12P\n\rCreateAccount\x12%.parley.admin.v1.CreateAccountRequest\x1a\x18.parley.admin.v1.Account\x12P\n\rUpdateAccount\x12%.parley.admin.v1.UpdateAccountRequest\x1a\x18.parley.admin.v1.Account\x12R\n\x0eSuspendAccount\x12&.parley.admin.v1.SuspendAccountRequest\x1a\x18.parley.admin.v1.Account\x12P\n\rResumeAccount\x12%.parley.admin.v1.ResumeAccountRequest\x1a\x18.parley.admin.v1.AccountBS\n\x0fparley.admin.v1B\rAccountsProtoP\x01Z\x1dparley/admin/v1;parleyadminv1\xaa\x02\x0fParley.Admin.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eparley/admin/v1/accounts.proto\x12\x0fparley.admin.v1\x1a google/protobuf/field_mask.proto\"\xcf\x01\n\x07\x41\x63\x63ount\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n\x04plan\x18\x02 \x01(\tR\x04plan\x12<\n\x06limits\x18\x03 \x03(\x0b\x32$.parley.admin.v1.Account.LimitsEntryR\x06limits\x12!\n\tsuspended\x18\x04 \x01(\rH\x00R\tsuspended\x88\x01\x01\x1a-\n\x0bLimitsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x0c\n\n_suspended\"z\n\x13ListAccountsRequest\x12!\n\tpage_size\x18\x01 \x01(\rH\x00R\tpage_size\x88\x01\x01\x12#\n\npage_token\x18\x02 \x01(\tH\x01R\npage_token\x88\x01\x01\x42\x0c\n\n_page_sizeB\r\n\x0b_page_token\"\x8f\x01\n\x14ListAccountsResponse\x12\x34\n\x08\x61\x63\x63ounts\x18\x01 \x03(\x0b\x32\x18.parley.admin.v1.AccountR\x08\x61\x63\x63ounts\x12-\n\x0fnext_page_token\x18\x02 \x01(\tH\x00R\x0fnext_page_token\x88\x01\x01\x42\x12\n\x10_next_page_token\"\'\n\x11GetAccountRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\"J\n\x14\x43reateAccountRequest\x12\x32\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0b\x32\x18.parley.admin.v1.AccountR\x07\x61\x63\x63ount\"\x88\x01\n\x14UpdateAccountRequest\x12\x32\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0b\x32\x18.parley.admin.v1.AccountR\x07\x61\x63\x63ount\x12<\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskR\x0bupdate_mask\"+\n\x15SuspendAccountRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\"*\n\x14ResumeAccountRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\"\x12\n\x10ListPlansRequest\"@\n\x11ListPlansResponse\x12+\n\x05plans\x18\x01 \x03(\x0b\x32\x15.parley.admin.v1.PlanR\x05plans\"\xb0\x01\n\x04Plan\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n\x03\x61pi\x18\x02 \x01(\x08R\x03\x61pi\x12\x39\n\x06limits\x18\x03 \x03(\x0b\x32!.parley.admin.v1.Plan.LimitsEntryR\x06limits\x12\x18\n\x07\x64\x65\x66\x61ult\x18\x04 \x01(\x08R\x07\x64\x65\x66\x61ult\x1a-\n\x0bLimitsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x32\xd1\x04\n\x08\x41\x63\x63ounts\x12[\n\x0cListAccounts\x12$.parley.admin.v1.ListAccountsRequest\x1a%.parley.admin.v1.ListAccountsResponse\x12J\n\nGetAccount\x12\".parley.admin.v1.GetAccountRequest\x1a\x18.parley.admin.v1.Account\x12P\n\rCreateAccount\x12%.parley.admin.v1.CreateAccountRequest\x1a\x18.parley.admin.v1.Account\x12P\n\rUpdateAccount\x12%.parley.admin.v1.UpdateAccountRequest\x1a\x18.parley.admin.v1.Account\x12R\n\x0eSuspendAccount\x12&.parley.admin.v1.SuspendAccountRequest\x1a\x18.parley.admin.v1.Account\x12P\n\rResumeAccount\x12%.parley.admin.v1.ResumeAccountRequest\x1a\x18.parley.admin.v1.Account\x12R\n\tListPlans\x12!.parley.admin.v1.ListPlansRequest\x1a\".parley.admin.v1.ListPlansResponseBS\n\x0fparley.admin.v1B\rAccountsProtoP\x01Z\x1dparley/admin/v1;parleyadminv1\xaa\x02\x0fParley.Admin.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,6 +35,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\017parley.admin.v1B\rAccountsProtoP\001Z\035parley/admin/v1;parleyadminv1\252\002\017Parley.Admin.V1'
   _globals['_ACCOUNT_LIMITSENTRY']._loaded_options = None
   _globals['_ACCOUNT_LIMITSENTRY']._serialized_options = b'8\001'
+  _globals['_PLAN_LIMITSENTRY']._loaded_options = None
+  _globals['_PLAN_LIMITSENTRY']._serialized_options = b'8\001'
   _globals['_ACCOUNT']._serialized_start=86
   _globals['_ACCOUNT']._serialized_end=293
   _globals['_ACCOUNT_LIMITSENTRY']._serialized_start=234
@@ -53,6 +55,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SUSPENDACCOUNTREQUEST']._serialized_end=864
   _globals['_RESUMEACCOUNTREQUEST']._serialized_start=866
   _globals['_RESUMEACCOUNTREQUEST']._serialized_end=908
-  _globals['_ACCOUNTS']._serialized_start=911
-  _globals['_ACCOUNTS']._serialized_end=1420
+  _globals['_LISTPLANSREQUEST']._serialized_start=910
+  _globals['_LISTPLANSREQUEST']._serialized_end=928
+  _globals['_LISTPLANSRESPONSE']._serialized_start=930
+  _globals['_LISTPLANSRESPONSE']._serialized_end=994
+  _globals['_PLAN']._serialized_start=997
+  _globals['_PLAN']._serialized_end=1173
+  _globals['_PLAN_LIMITSENTRY']._serialized_start=234
+  _globals['_PLAN_LIMITSENTRY']._serialized_end=279
+  _globals['_ACCOUNTS']._serialized_start=1176
+  _globals['_ACCOUNTS']._serialized_end=1769
 # @@protoc_insertion_point(module_scope)

@@ -67,6 +67,11 @@ class AccountsStub:
                 request_serializer=parley_dot_admin_dot_v1_dot_accounts__pb2.ResumeAccountRequest.SerializeToString,
                 response_deserializer=parley_dot_admin_dot_v1_dot_accounts__pb2.Account.FromString,
                 _registered_method=True)
+        self.ListPlans = channel.unary_unary(
+                '/parley.admin.v1.Accounts/ListPlans',
+                request_serializer=parley_dot_admin_dot_v1_dot_accounts__pb2.ListPlansRequest.SerializeToString,
+                response_deserializer=parley_dot_admin_dot_v1_dot_accounts__pb2.ListPlansResponse.FromString,
+                _registered_method=True)
 
 
 class AccountsServicer:
@@ -118,6 +123,13 @@ class AccountsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListPlans(self, request, context):
+        """Lists the plans of the configuration, in the order of their names.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AccountsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -150,6 +162,11 @@ def add_AccountsServicer_to_server(servicer, server):
                     servicer.ResumeAccount,
                     request_deserializer=parley_dot_admin_dot_v1_dot_accounts__pb2.ResumeAccountRequest.FromString,
                     response_serializer=parley_dot_admin_dot_v1_dot_accounts__pb2.Account.SerializeToString,
+            ),
+            'ListPlans': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPlans,
+                    request_deserializer=parley_dot_admin_dot_v1_dot_accounts__pb2.ListPlansRequest.FromString,
+                    response_serializer=parley_dot_admin_dot_v1_dot_accounts__pb2.ListPlansResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -317,6 +334,33 @@ class Accounts:
             '/parley.admin.v1.Accounts/ResumeAccount',
             parley_dot_admin_dot_v1_dot_accounts__pb2.ResumeAccountRequest.SerializeToString,
             parley_dot_admin_dot_v1_dot_accounts__pb2.Account.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPlans(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.admin.v1.Accounts/ListPlans',
+            parley_dot_admin_dot_v1_dot_accounts__pb2.ListPlansRequest.SerializeToString,
+            parley_dot_admin_dot_v1_dot_accounts__pb2.ListPlansResponse.FromString,
             options,
             channel_credentials,
             insecure,

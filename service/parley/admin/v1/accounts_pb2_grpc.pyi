@@ -50,6 +50,8 @@ class AccountsStub:
     """
     ResumeAccount: _grpc.UnaryUnaryMultiCallable[_accounts_pb2.ResumeAccountRequest, _accounts_pb2.Account]
     """Ends the suspension of an account."""
+    ListPlans: _grpc.UnaryUnaryMultiCallable[_accounts_pb2.ListPlansRequest, _accounts_pb2.ListPlansResponse]
+    """Lists the plans of the configuration, in the order of their names."""
 
 @_typing.type_check_only
 class AccountsAsyncStub(AccountsStub):
@@ -73,6 +75,8 @@ class AccountsAsyncStub(AccountsStub):
     """
     ResumeAccount: _aio.UnaryUnaryMultiCallable[_accounts_pb2.ResumeAccountRequest, _accounts_pb2.Account]  # type: ignore[assignment]
     """Ends the suspension of an account."""
+    ListPlans: _aio.UnaryUnaryMultiCallable[_accounts_pb2.ListPlansRequest, _accounts_pb2.ListPlansResponse]  # type: ignore[assignment]
+    """Lists the plans of the configuration, in the order of their names."""
 
 class AccountsServicer(metaclass=_abc_1.ABCMeta):
     """Creates, lists and changes accounts, which own sessions and keys. A running service applies every change within a second, in
@@ -129,5 +133,13 @@ class AccountsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_accounts_pb2.Account, _abc.Awaitable[_accounts_pb2.Account]]:
         """Ends the suspension of an account."""
+
+    @_abc_1.abstractmethod
+    def ListPlans(
+        self,
+        request: _accounts_pb2.ListPlansRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_accounts_pb2.ListPlansResponse, _abc.Awaitable[_accounts_pb2.ListPlansResponse]]:
+        """Lists the plans of the configuration, in the order of their names."""
 
 def add_AccountsServicer_to_server(servicer: AccountsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

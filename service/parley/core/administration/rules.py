@@ -5,7 +5,17 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self, get_args
 
-from parley.config import LIMIT_NAMES, STORAGE_LIMITS, UNLIMITED, WILDCARD, Config, Limits, default_plan
+from parley.config import (
+    LIMIT_NAMES,
+    STORAGE_LIMITS,
+    UNLIMITED,
+    WILDCARD,
+    Config,
+    Limits,
+    Plan,
+    default_plan,
+    merged,
+)
 from parley.core.errors import InvalidRequest
 from parley.core.ports import Scope
 
@@ -51,19 +61,21 @@ class Rules:
 
     Attributes:
         models: The ids of the models, wildcards with their `*`, and aliases.
-        plans: The names of the plans.
+        plans: The plans by name, with all limits that apply to their accounts.
         default_plan: The plan of a new account.
     """
 
     models: Collection[str]
-    plans: Collection[str]
+    plans: Mapping[str, Plan]
     default_plan: str
 
     @classmethod
     def of(cls, config: Config) -> Self:
         """Returns the rules of a configuration."""
         ids = [found for model in config.models for found in (model.id, *(alias.id for alias in model.aliases))]
-        return cls(ids, list(config.plans), default_plan(config.plans))
+        limits = config.limits.account
+        plans = {name: Plan(api=one.api, limits=merged(limits, one.limits)) for name, one in config.plans.items()}
+        return cls(ids, plans, default_plan(config.plans))
 
     def require_models(self, models: Sequence[str]) -> tuple[str, ...]:
         """Returns the ids without duplicates. Raises InvalidRequest for an unknown one.

@@ -2,7 +2,7 @@
 
 from parley.admin.v1 import accounts_pb2 as messages
 from parley.admin.v1 import accounts_pb2_grpc as services
-from parley.core.administration import Accounts, AccountSettings
+from parley.core.administration import Accounts, AccountSettings, Rules
 from parley.rpc import admin_messages
 from parley.rpc.call import origin
 from parley.rpc.interceptors import Context
@@ -14,8 +14,9 @@ _FIELDS = ("plan", "limits")
 class AccountsServicer(services.AccountsServicer):
     """Serves the accounts of the store."""
 
-    def __init__(self, accounts: Accounts) -> None:
+    def __init__(self, accounts: Accounts, rules: Rules) -> None:
         self._accounts = accounts
+        self._rules = rules
 
     async def ListAccounts(
         self, request: messages.ListAccountsRequest, context: Context
@@ -46,3 +47,12 @@ class AccountsServicer(services.AccountsServicer):
     async def ResumeAccount(self, request: messages.ResumeAccountRequest, context: Context) -> messages.Account:
         """Ends the suspension of an account."""
         return admin_messages.account(await self._accounts.resume(request.name, origin()))
+
+    async def ListPlans(self, request: messages.ListPlansRequest, context: Context) -> messages.ListPlansResponse:
+        """Lists the plans of the configuration, in the order of their names."""
+        default = self._rules.default_plan
+        plans = [
+            admin_messages.plan(name, plan, is_default=name == default)
+            for name, plan in sorted(self._rules.plans.items())
+        ]
+        return messages.ListPlansResponse(plans=plans)
