@@ -1,6 +1,6 @@
 // Builds the page: `node build.mjs FOLDER` writes its files, `node build.mjs --check FOLDER` compares them with a new build.
 //
-// Every file but index.html has the hash of its content in its name, and is compressed: browsers keep it forever. The check
+// Every file but those of HTML has the hash of its content in its name, and is compressed: browsers keep it forever. The check
 // compares what the compressed files contain, because versions of zlib compress differently.
 
 import { build } from "esbuild";
@@ -11,12 +11,14 @@ import { gunzipSync, gzipSync } from "node:zlib";
 
 const URL_PREFIX = "/page/";
 const SOURCES = new URL("./src/", import.meta.url);
+/** The page of the REST listener, and that of the admin listener. */
+const PAGES = ["index.html", "console.html"];
 
 /** Returns the content of each file of the page by its name. */
 async function bundle() {
   const { outputFiles, metafile } = await build({
     absWorkingDir: new URL(".", import.meta.url).pathname,
-    entryPoints: ["src/main.tsx", "src/styles/page.css", "src/icon.svg"],
+    entryPoints: ["src/main.tsx", "src/styles/page.css", "src/console.tsx", "src/styles/console.css", "src/icon.svg"],
     entryNames: "[name]-[hash]",
     chunkNames: "[name]-[hash]",
     outdir: "out",
@@ -34,7 +36,7 @@ async function bundle() {
   const notices = await licenses(metafile);
   const name = `licenses-${createHash("sha256").update(notices).digest("hex").slice(0, 8).toUpperCase()}.txt`;
   files.set(name, Buffer.from(notices));
-  files.set("index.html", Buffer.from(await index(metafile, name)));
+  for (const page of PAGES) files.set(page, Buffer.from(await html(page, metafile, name)));
   return files;
 }
 
@@ -50,28 +52,28 @@ async function licenses({ inputs }) {
   return (await Promise.all(texts)).join(`\n${"-".repeat(80)}\n\n`);
 }
 
-/** Returns index.html with the names of the files that it refers to. */
-async function index(metafile, notices) {
+/** Returns a page with the names of the files that it refers to. */
+async function html(page, metafile, notices) {
   const names = new Map([["licenses.txt", URL_PREFIX + notices]]);
   for (const [path, output] of Object.entries(metafile.outputs)) {
     if (output.entryPoint) names.set(basename(output.entryPoint), URL_PREFIX + basename(path));
     else if (path.endsWith(".svg")) names.set("icon.svg", URL_PREFIX + basename(path));
   }
-  const html = await readFile(new URL("index.html", SOURCES), "utf8");
-  return html.replace(/%([a-z.]+)%/g, (_, name) => {
-    if (!names.has(name)) throw new Error(`src/index.html refers to ${name}, which is not built`);
+  const text = await readFile(new URL(page, SOURCES), "utf8");
+  return text.replace(/%([a-z.]+)%/g, (_, name) => {
+    if (!names.has(name)) throw new Error(`src/${page} refers to ${name}, which is not built`);
     return names.get(name);
   });
 }
 
 /** Returns the name of a file in the folder. */
-const stored = (name) => (name === "index.html" ? name : `${name}.gz`);
+const stored = (name) => (PAGES.includes(name) ? name : `${name}.gz`);
 
 async function write(folder, files) {
   await rm(folder, { recursive: true, force: true });
   await mkdir(folder, { recursive: true });
   for (const [name, content] of files) {
-    await writeFile(join(folder, stored(name)), name === "index.html" ? content : gzipSync(content, { level: 9 }));
+    await writeFile(join(folder, stored(name)), PAGES.includes(name) ? content : gzipSync(content, { level: 9 }));
   }
 }
 
@@ -81,7 +83,7 @@ async function isFresh(folder, files) {
   if (present.join() !== [...files.keys()].map(stored).sort().join()) return false;
   for (const [name, content] of files) {
     const found = await readFile(join(folder, stored(name)));
-    if (!content.equals(name === "index.html" ? found : gunzipSync(found))) return false;
+    if (!content.equals(PAGES.includes(name) ? found : gunzipSync(found))) return false;
   }
   return true;
 }

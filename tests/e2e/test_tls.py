@@ -5,7 +5,9 @@ import signal
 import socket
 import ssl
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from http.client import HTTPSConnection
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +119,29 @@ def test_the_certificate_of_an_administrator(secured: Secured) -> None:
     wrong_key = (("authorization", f"Bearer {secured.parley.key}"),)
     assert grpc.StatusCode.UNAUTHENTICATED == secured.list_keys(secured.admins.issue_cert("ops.internal"), wrong_key)
     assert grpc.StatusCode.UNAVAILABLE == secured.list_keys(secured.clients.issue_cert("ops.internal"))
+
+
+def test_the_console_knows_of_certificates(secured: Secured) -> None:
+    """A browser is offered to use its certificate, which counts as over gRPC, and only for pages of the same origin."""
+    port = int(json.loads((secured.parley.folder / "ready.json").read_text())["admin"].rpartition(":")[2])
+    context = ssl.create_default_context()
+    secured.authority.configure_trust(context)
+    secured.admins.issue_cert("ops.internal").configure_cert(context)
+
+    def request(method: str, path: str, **headers: str) -> tuple[int, Any]:
+        with closing(HTTPSConnection("localhost", port, context=context, timeout=PATIENCE)) as connection:
+            given = {name.replace("_", "-"): value for name, value in headers.items()}
+            connection.request(method, path, "{}", {"content-type": "application/json", **given})
+            response = connection.getresponse()
+            return response.status, json.loads(response.read())
+
+    assert (200, {"certificates": True}) == request("GET", "/console/settings.json")
+    path = "/parley.admin.v1.Keys/ListKeys"
+    status, answer = request("POST", path, sec_fetch_site="same-origin", parley_client_name="dev.internal")
+    assert (200, ["first key"]) == (status, [key["name"] for key in answer["keys"]])
+    assert 403 == request("POST", path, sec_fetch_site="cross-site")[0]
+    assert 415 == request("POST", path, content_type="text/plain")[0]
+    assert 405 == request("OPTIONS", path, origin="https://other.example.com")[0]
 
 
 def test_private_keys_stay_private(secured: Secured) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -294,7 +294,8 @@ async def test_the_admin_listener_requires_a_key(tmp_path: Path) -> None:
 async def test_the_plans_have_the_limits_of_their_accounts(tmp_path: Path) -> None:
     """Each plan has its own limits and those of `limits.account`, so that the limits of an account can be shown."""
     config = parse(
-        "backends: {a: {kind: llama_cpp}}\nmodels: [{id: m, targets: [{backend: a}]}]\nlimits: {account: {requests_per_minute: 5, cost_per_month: 7}}\n"
+        "backends: {a: {kind: llama_cpp}}\nmodels: [{id: m, targets: [{backend: a}]}]\n"
+        "limits: {account: {requests_per_minute: 5, cost_per_month: 7}}\n"
         "plans: {pro: {limits: {requests_per_minute: 60}}, free: {api: false}}\n",
         "test.yaml",
     )
@@ -304,3 +305,13 @@ async def test_the_plans_have_the_limits_of_their_accounts(tmp_path: Path) -> No
             {"name": "free", "limits": account},
             {"name": "pro", "api": True, "limits": {**account, "requests_per_minute": 60}, "default": True},
         ] == (await admin.call("ListPlans"))["plans"]
+
+
+async def test_a_call_is_logged_by_the_name_of_its_method(
+    tmp_path: Path, log: Callable[[str, int], list[dict[str, Any]]]
+) -> None:
+    """The name of an admin method has no suffix that stands for a form of the answer."""
+    async with administering(tmp_path) as admin:
+        await admin.call("ListAuditEvents", (("x-request-id", "audited"),))
+        [line] = log("audited", 1)
+        assert ("ListAuditEvents", None) == (line["method"], line.get("form"))

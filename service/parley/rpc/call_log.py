@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # loaded only where a cache is configured
 
 _log = structlog.get_logger("parley")
 # REST has methods of its own for some operations, named after the operation with one of these suffixes.
-_OPERATION = re.compile(r"(?P<name>\w+?)(?P<form>Json|Events)?")
+_OPERATION = re.compile(r"(?P<name>\w+?)(?P<form>Json|(?<=Completion)Events)?")
 # The level of a failed call by its gRPC status; `info` for what the caller can correct (docs/logs.md).
 _LEVELS = {
     "INTERNAL": "error",

@@ -16,6 +16,9 @@ from parley.supervisor.edge_settings import SignIn
 FOLDER = "page/built"
 """The folder of the files, in the folder of `envoy.yaml`."""
 _INDEX = "index.html"
+_CONSOLE = "/console"
+_CONSOLE_PATHS = rf"{_CONSOLE}/settings\.json|/page/[^?]+"
+_READ = {"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}
 _PREFIX = "/page/"
 _PATHS = ("/", "/page/[^?]+")
 _SETTINGS = "/page/settings.json"
@@ -48,6 +51,30 @@ def add(resources: Mapping[str, Any], edge_dir: Path, sign_in: Sequence[SignIn],
     edge_files.add(resources, _PATHS, routes)
 
 
+def add_console(resources: Mapping[str, Any], edge_dir: Path, *, certificates: bool) -> None:
+    """Adds the console to the admin listener, which passes requests for its files on, as the REST listener does.
+
+    The REST listener does not pass on its two paths, and has the other files for the page.
+
+    Args:
+        resources: The static resources, with the page.
+        edge_dir: The folder of `envoy.yaml`.
+        certificates: Whether administrators may have certificates instead of keys.
+    """
+    index = next(_files(edge_dir / FOLDER, _policy(()), f"{_CONSOLE}/index.html", "console.html"))
+    told = {"inline_string": json.dumps({"certificates": certificates})}
+    settings = _route(f"{_CONSOLE}/settings.json", None, told, {"cache-control": edge_files.CHECKED})
+    edge_files.add(resources, (), [index, settings])
+    [listener] = [one for one in resources["listeners"] if one["name"] == "admin"]
+    [host] = edge_files.manager_of(listener)["route_config"]["virtual_hosts"]
+    route = {"cluster": edge_files.LISTENER, "timeout": "30s", "idle_timeout": "5s", "flush_timeout": "5s"}
+    host["routes"] = [
+        {"match": {"path": "/", "headers": [_READ]}, "route": {**route, "prefix_rewrite": index["match"]["path"]}},
+        {"match": {"safe_regex": {"regex": _CONSOLE_PATHS}, "headers": [_READ]}, "route": route},
+        *host["routes"],
+    ]
+
+
 def _policy(sign_in: Sequence[SignIn]) -> str:
     """Returns the Content-Security-Policy: the page calls this server, and the issuers."""
     origins = sorted({origin for one in sign_in for origin in (_origin(one.issuer), *one.origins)})
@@ -59,7 +86,7 @@ def _origin(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _files(folder: Path, policy: str) -> Iterator[dict[str, Any]]:
+def _files(folder: Path, policy: str, path: str = "/", index: str = _INDEX) -> Iterator[dict[str, Any]]:
     """Yields the route of each file."""
     shown = {
         "cache-control": edge_files.CHECKED,
@@ -67,7 +94,7 @@ def _files(folder: Path, policy: str) -> Iterator[dict[str, Any]]:
         "cross-origin-opener-policy": "same-origin",
         "permissions-policy": "camera=(), geolocation=(), microphone=()",
     }
-    yield _route("/", _INDEX, {"filename": f"{FOLDER}/{_INDEX}"}, shown)
+    yield _route(path, index, {"filename": f"{FOLDER}/{index}"}, shown)
     for file in sorted(folder.glob("*.gz")):
         headers = {"cache-control": edge_files.KEPT, "content-encoding": "gzip"}
         yield _route(f"{_PREFIX}{file.stem}", file.stem, {"filename": f"{FOLDER}/{file.name}"}, headers)

@@ -84,6 +84,10 @@ def render(
     _apply_endpoints(resources["clusters"], endpoints)
     if settings.page:
         edge_page.add(resources, edge_dir(), settings.sign_in, grpc_port=grpc[1], docs=docs)
+    if settings.page and settings.admin:
+        edge_page.add_console(
+            resources, edge_dir(), certificates=settings.tls is not None and settings.tls.admin_ca is not None
+        )
     if settings.site:
         edge_site.add(resources, edge_dir())
     if settings.tracing is not None:

@@ -22,13 +22,14 @@ class Visitor:
     """A page in a browser context of its own, and what went wrong in it.
 
     `fails` is set by tests of failures: the browser's console then reports the status of the failed request.
-    `may_call` has the origins of issuers.
+    `may_call` has the origins of issuers, `origin` is that of the page.
     """
 
     def __init__(self, page: Page, parley: Parley) -> None:
         self.page, self.parley = page, parley
         self.fails = False
         self.may_call: tuple[str, ...] = ()
+        self.origin = parley.http
         self.problems: list[str] = []
         page.set_default_timeout(PATIENCE * 1000)
         page.on("console", self._note)
@@ -65,14 +66,14 @@ class Visitor:
 
     def _note(self, message: ConsoleMessage) -> None:
         is_status = message.text.startswith("Failed to load resource")
-        if not self.page.url.startswith(self.parley.http):
+        if not self.page.url.startswith(self.origin):
             return
         if message.type in {"error", "warning"} and not (self.fails and is_status):
             self.problems.append(message.text)
 
     def _check(self, request: Request) -> None:
-        is_own = request.url.startswith((self.parley.http, "data:", *self.may_call))
-        if request.frame.url.startswith(self.parley.http) and not is_own and not request.is_navigation_request():
+        is_own = request.url.startswith((self.origin, "data:", *self.may_call))
+        if request.frame.url.startswith(self.origin) and not is_own and not request.is_navigation_request():
             self.problems.append(f"a request to {request.url}")
 
 

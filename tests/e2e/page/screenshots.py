@@ -3,6 +3,7 @@
 Each is taken in light and dark, 390 and 1440 pixels wide. `--docs` in place of the folder renews those of docs/page.md.
 """
 
+import json
 import shutil
 import sys
 import tempfile
@@ -16,11 +17,12 @@ from tests.e2e import vendor
 from tests.e2e.page.conftest import OPTIONS
 from tests.e2e.page.test_playground import PIXEL, TOKENS
 from tests.processes import Parley, started
-from tests.upstream import Cut, Delay, Events, ScriptedUpstream, chunk, chunks, ending
+from tests.upstream import Cut, Delay, Events, ScriptedUpstream, Stall, chunk, chunks, ending
 
 WIDTHS = {390: 844, 1440: 900}
 DOCS = Path(__file__).parents[3] / "docs" / "images"
-SHOWN = ("answer-light-1440", "compare-dark-1440", "sessions-light-1440", "answer-dark-390")
+SHOWN = ("answer-light-1440", "compare-dark-1440", "sessions-light-1440", "answer-dark-390", "console-live-light-1440")
+ADMIN_KEY = "0123456789abcdef0123456789abcdef"
 CONFIG = """\
 backends: {{large: {{kind: openai, base_url: "{url}"}}, small: {{kind: openai, base_url: "{url}"}}}}
 models:
@@ -29,6 +31,7 @@ models:
     retries: {{attempts: 1}}
     metadata: {{context_length: 131072, max_output: 16384, modalities: [text, image], tools: true}}
   - {{id: small, targets: [{{backend: small, model: small-2}}], retries: {{attempts: 1}}}}
+plans: {{pro: {{limits: {{tokens_per_day: 20000, cost_per_month: 100}}}}}}
 prices: {{large/large-2: {{prompt: 2, completion: 8}}, small/small-2: {{prompt: 0.1, completion: 0.4}}}}
 """
 ANSWER = """\
@@ -94,6 +97,32 @@ def _tour(page: Page, parley: Parley, upstream: ScriptedUpstream, folder: Path, 
     shoot("sessions")
     page.get_by_role("button", name="Edit title and labels").first.click()
     shoot("rename")
+    _show_console(page, parley, upstream, shoot)
+
+
+def _show_console(page: Page, parley: Parley, upstream: ScriptedUpstream, shoot: Callable[[str], None]) -> None:
+    """Shows each view of the console, while a call runs and a breaker is open."""
+    page.on("dialog", lambda dialog: dialog.accept())
+    upstream.answer(Events([*chunks("Hello"), Stall()]))
+    body = json.dumps({"model": "large", "stream": True, "messages": [{"role": "user", "content": "Hi"}]})
+    with parley.connection() as connection:
+        connection.request("POST", "/v1/chat/completions", body, parley.headers(parley.key))
+        connection.getresponse().read(6)
+        page.goto(f"http://{json.loads((parley.folder / 'ready.json').read_text())['admin']}")
+        page.get_by_label("Admin key").wait_for()
+        shoot("console-sign-in")
+        page.get_by_label("Admin key").fill(ADMIN_KEY)
+        page.get_by_role("button", name="Use this key").click()
+        page.get_by_role("button", name="Open the breaker of small/small-2").click()
+        page.get_by_text("Open (operator)").wait_for()
+        page.get_by_role("main").get_by_role("button", name="Close", exact=True).click()  # the notice
+        shoot("console-live")
+        page.get_by_role("button", name="Close the breakers of small/small-2").click()
+        page.get_by_text("Open (operator)").wait_for(state="detached")
+        for view in ("Usage", "Keys", "Accounts", "Log", "Changes"):
+            page.get_by_role("link", name=view, exact=True).click()
+            page.get_by_role("table").first.wait_for()
+            shoot(f"console-{view.lower()}")
 
 
 def _show_answers(page: Page, upstream: ScriptedUpstream, shoot: Callable[[str], None]) -> None:
@@ -159,7 +188,10 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=OPTIONS)
         config = Path(made, "parley.yaml")
         config.write_text(CONFIG.format(url=upstream.url))
-        with started("--config", str(config)) as parley:
+        key = Path(made, "admin-key")
+        key.write_text(ADMIN_KEY)
+        options = ("--config", str(config), "--admin", "127.0.0.1:0", "--admin-key-file", str(key))
+        with started(*options, folder=Path(made)) as parley:
             pictures(browser, parley, upstream, folder)
         browser.close()
 

@@ -73,9 +73,9 @@ export function explain(error: unknown): string {
   return Number(retryAfter) > 0 ? texts.errors.later(message, Number(retryAfter)) : message;
 }
 
-/** Returns the message of an error's JSON, null if it has none. */
+/** Returns the message of an error's JSON, null if it has none. That of the admin API has it at the top. */
 export function messageOf(body: unknown): string | null {
-  const error = (body as { error?: unknown } | null)?.error;
+  const error = (body as { error?: unknown } | null)?.error ?? body;
   if (typeof error === "string") return error;
   const message = (error as { message?: unknown } | undefined)?.message;
   return typeof message === "string" ? message : null;

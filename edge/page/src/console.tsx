@@ -1,0 +1,6 @@
+// Starts the console, the page of the admin listener.
+
+import { render } from "preact";
+import { Console } from "./console/app";
+
+render(<Console />, document.getElementById("page")!);

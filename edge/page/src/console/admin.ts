@@ -1,0 +1,37 @@
+// Calls of the admin API, which the listener of the console serves as JSON.
+
+import { read, type Credential } from "../api/http";
+
+/** Calls a method such as `Keys/ListKeys`. Throws ApiError. */
+export type Call = <T>(method: string, request?: object) => Promise<T>;
+
+export function caller(credential: Credential): Call {
+  return <T>(method: string, request: object = {}) =>
+    read<T>(credential, `/parley.admin.v1.${method}`, { method: "POST", body: request });
+}
+
+/** What the edge tells the console. */
+export interface Settings {
+  /** Whether administrators may have a certificate instead of a key. */
+  certificates: boolean;
+}
+
+export function readSettings(): Promise<Settings> {
+  return read<Settings>(null, "/console/settings.json");
+}
+
+const PAGE_SIZE = 1000;
+const MOST = 10_000;
+
+/** Reads all pages of a list, up to 10,000 entries. */
+export async function all<T>(call: Call, method: string, field: string, request: object = {}): Promise<T[]> {
+  const found: T[] = [];
+  let token: string | undefined;
+  do {
+    const paged = { ...request, page_size: PAGE_SIZE, ...(token && { page_token: token }) };
+    const page = await call<Record<string, unknown>>(method, paged);
+    found.push(...((page[field] ?? []) as T[]));
+    token = page["next_page_token"] as string | undefined;
+  } while (token && found.length < MOST);
+  return found;
+}

@@ -1,0 +1,38 @@
+// What an account has used today and this month, beside its limits.
+
+import type { Limits, UsageRow } from "./types";
+
+export const NANOS = 1e9;
+
+export interface Budget {
+  /** The name of the limit. */
+  name: string;
+  used: number;
+  /** Undefined without a limit. */
+  limit: number | undefined;
+}
+
+const BUDGETS = ["tokens_per_day", "tokens_per_month", "cost_per_day", "cost_per_month"] as const;
+
+/** Returns the tokens of the prompts and answers. */
+export function tokensOf(row: UsageRow): number {
+  return Number(row.prompt_tokens ?? 0) + Number(row.completion_tokens ?? 0);
+}
+
+export function costOf(row: UsageRow): number {
+  return Number(row.cost_nanos ?? 0) / NANOS;
+}
+
+/**
+ * Returns the budgets that have a limit, and what is used this month without one.
+ *
+ * `usage` has the days of this month in UTC by account.
+ */
+export function budgetsOf(account: string, limits: Limits, usage: UsageRow[], today: string): Budget[] {
+  const own = usage.filter((row) => row.account === account);
+  return BUDGETS.map((name) => {
+    const rows = name.endsWith("day") ? own.filter((row) => row.day === today) : own;
+    const value = name.startsWith("cost") ? costOf : tokensOf;
+    return { name, used: rows.reduce((sum, row) => sum + value(row), 0), limit: limits[name] };
+  }).filter(({ name, used, limit }) => limit !== undefined || (used > 0 && name.endsWith("month")));
+}

@@ -1,0 +1,52 @@
+// The sums and series of the console.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { budgetsOf } from "../src/console/budgets";
+import { limitsOf, textsOf } from "../src/console/limit_fields";
+import { seriesOf } from "../src/console/usage_series";
+
+test("the days of a report are stacked, the largest sum first", () => {
+  const rows = [
+    { day: "2026-02-28", model: "a", prompt_tokens: "1", completion_tokens: "2", calls: "1" },
+    { day: "2026-03-02", model: "b", prompt_tokens: "10", calls: "4", cost_nanos: "2500000000" },
+    { day: "2026-03-02", model: "a", completion_tokens: "4", calls: "1", errors: "1" },
+  ];
+  const { days, stacked, sums } = seriesOf(rows, "model", "2026-02-28", "2026-03-02", "tokens");
+  assert.deepEqual([0, 1, 2].map((day) => Date.UTC(2026, 1, 28 + day) / 1000), days);
+  assert.deepEqual(["b", "a"], sums.map(({ name }) => name));
+  assert.deepEqual([[0, 0, 10], [3, 0, 14]], stacked);
+  assert.deepEqual([[0, 0, 2.5], [0, 0, 2.5]], seriesOf(rows, "model", "2026-02-28", "2026-03-02", "cost").stacked);
+});
+
+test("more sums than colours share the last one", () => {
+  const rows = Array.from({ length: 12 }, (_, index) => ({ day: "2026-03-02", key: `key_${index}`, calls: String(index + 1) }));
+  const { stacked, sums } = seriesOf(rows, "key", "2026-03-02", "2026-03-02", "calls");
+  assert.deepEqual([0, 1, 2, 3, 4, 5, 6, 7, 7, 7, 7, 7], sums.map(({ place }) => place));
+  assert.deepEqual([8, [78]], [stacked.length, stacked.at(-1)]);
+});
+
+test("a report without rows is empty", () => {
+  assert.deepEqual({ days: [Date.UTC(2026, 2, 2) / 1000], stacked: [], sums: [] }, seriesOf([], "model", "2026-03-02", "2026-03-02", "calls"));
+});
+
+test("budgets have what the account has used today and this month", () => {
+  const usage = [
+    { day: "2026-03-01", account: "acme", prompt_tokens: "5", cost_nanos: "1000000000" },
+    { day: "2026-03-02", account: "acme", completion_tokens: "7", cost_nanos: "500000000" },
+    { day: "2026-03-02", account: "other", prompt_tokens: "100" },
+  ];
+  const limits = { tokens_per_day: 10, requests_per_minute: 3 };
+  assert.deepEqual(
+    [
+      { name: "tokens_per_day", used: 7, limit: 10 },
+      { name: "tokens_per_month", used: 12, limit: undefined },
+      { name: "cost_per_month", used: 1.5, limit: undefined },
+    ],
+    budgetsOf("acme", limits, usage, "2026-03-02"),
+  );
+});
+
+test("an empty field is no limit", () => {
+  assert.deepEqual({ concurrent: 5, cost_per_day: 0.5 }, limitsOf({ ...textsOf({ concurrent: 5 }), cost_per_day: "0.5", tokens_per_day: " " }));
+});
