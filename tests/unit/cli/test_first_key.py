@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from parley.cli.shared import first_key
 from parley.config.loader import load
 from parley.supervisor.addresses import Address
+from tests.pages import ROOT
 
 HTTP, GRPC = Address("127.0.0.1", 8080), Address("127.0.0.1", 50051)
 
@@ -70,6 +72,14 @@ def test_the_page_is_among_the_addresses() -> None:
     assert [lines[0], *lines[2:]] == first_key.greeting(HTTP, GRPC, None, load(None), page=False).splitlines()
     with_docs = first_key.greeting(HTTP, GRPC, None, load(None), docs=True).splitlines()
     assert [*lines[:4], "Docs  http://127.0.0.1:8080/docs/", *lines[4:]] == with_docs
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/first-minutes.md"])
+def test_the_documentation_shows_the_greeting(page: str) -> None:
+    """README.md and the first minutes show what a first start prints."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    [key] = set(re.findall(r"sk-[A-Za-z0-9_-]{43}", text))
+    assert first_key.greeting(HTTP, GRPC, key, load(None), docs=True) in text
 
 
 def test_a_later_run_shows_how_to_create_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
