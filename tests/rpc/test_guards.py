@@ -428,6 +428,14 @@ def test_unknown_fields_and_images_of_an_answer(
     pieces = chunks("See", "")
     pieces[1].choices[0].delta.extra_json = drawn.choices[0].message.extra_json
     answers(worker, pieces)
+    sound = chunks("", "")[:2]
+    for piece in sound:
+        piece.choices[0].delta.ClearField("content")
+        piece.choices[0].delta.audio.data = "AAAA"
+    answers(worker, [*sound, asyncio.Event()])
+    call = chat.StreamChatCompletion(chat_request(model="kept"), metadata=ada, timeout=20)
+    assert "content_filter" in [one.finish_reason for chunk in call for one in chunk.choices], "without its end"
+    answers(worker, pieces)
     assert "content_filter" == list(chat.StreamChatCompletion(chat_request(model="kept"), metadata=ada))[-2].choices[
         0
     ].finish_reason  # fmt: skip

@@ -78,7 +78,7 @@ class Guard(Strict):
         return self.media == "refuse" or (self.media is None and self.on_failure == "closed")
 
 
-_OF_SERVICE = ("tls", "ca", "client_certificate", "client_key", "headers", "deadline")
+_OF_SERVICE = ("tls", "ca", "client_certificate", "client_key", "headers", "deadline", "history")
 _OF_PATTERNS = ("patterns", "secrets", "action", "replacement")
 _DEFAULTS = {one.name: getattr(Guard(), one.name) for one in fields(Guard)}
 

@@ -29,6 +29,7 @@ def load(guard: str, names: str = "[g]") -> Config:
         ('{address: "x:1", action: refuse}', "guards.g.action: has no meaning for a guard with a service; remove it"),
         ("{secrets: true, tls: true}", f"guards.g.tls: {OWN}"),
         ("{secrets: true, deadline: 2s}", f"guards.g.deadline: {OWN}"),
+        ("{secrets: true, history: 2}", f"guards.g.history: {OWN}"),
         ('{patterns: ["a", "b*"]}', "guards.g.patterns[1]: matches the empty text; require at least one character"),
         (
             '{patterns: ["(?=a)"]}',

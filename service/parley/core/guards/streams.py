@@ -96,7 +96,8 @@ class GuardedStream:
             others = [chunk for chunk in batch if self._hold(chunk)]
         passed: list[ChatCompletionChunk] = []
         for index, windows in self._windows.items():
-            if windows.is_due and index not in self._refused:
+            is_due = windows.is_due or (windows.has_media and self._config.refuses_media)
+            if is_due and index not in self._refused:
                 passed += await self._advance(index, last=windows.is_finished)
         return passed + others
 
