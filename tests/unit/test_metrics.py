@@ -1,11 +1,22 @@
 """The counters and histograms of calls."""
 
+from prometheus_client import generate_latest
+
 from parley.config import Timeouts
 from parley.core.call import CallOutcome
 from parley.core.errors import RateLimited
 from parley.core.ports import UpstreamCall
 from parley.core.usage.attempts import AttemptKind, AttemptRecord
 from parley.metrics.calls import DIALECTS, CallMetrics
+from parley.metrics.prometheus import (
+    Collector,
+    CollectorRegistry,
+    GaugeMetricFamily,
+    GCCollector,
+    Metric,
+    ProcessCollector,
+    text_of,
+)
 from parley.metrics.series import MAX_COUNTERS, Counter, Histogram
 from parley.supervisor import edge_settings
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
@@ -89,3 +100,18 @@ def test_a_rejected_call_counts_under_its_limit_and_what_is_limited() -> None:
         metrics.observe("ListModels", None, "RESOURCE_EXHAUSTED", error, CallOutcome(), 0.1)
     found = {sample.labels["subject"]: sample.value for each in metrics.rejections.collect() for sample in each.samples}
     assert {"key": 1, "account": 1, "address": 1} == found
+
+
+def test_the_text_is_that_of_prometheus_client() -> None:
+    """The metrics have the same text as from the library, whose servers a worker does not import."""
+    calls = CallMetrics({"b": "openai"})
+    calls.observe("CreateChatCompletion", None, "OK", None, CallOutcome(model_id="m"), 0.1)
+    gauge = GaugeMetricFamily("a", 'A "b"\\\n', labels=["z", "name"])
+    gauge.add_metric(['"quoted"', "back\\slash\nline"], float("inf"))
+    found = [*calls.collect(), *GCCollector(CollectorRegistry()).collect(), *ProcessCollector(registry=None).collect()]
+
+    class Fixed(Collector):
+        def collect(self) -> list[Metric]:
+            return [*found, gauge]
+
+    assert generate_latest(Fixed()).decode() == text_of(Fixed()).decode()

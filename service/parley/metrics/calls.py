@@ -10,12 +10,11 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from prometheus_client.core import Metric
-
 from parley.config import target_name
 from parley.core.call import CallOutcome
 from parley.core.errors import LimitExceeded, ParleyError
 from parley.core.usage.attempts import AttemptOutcome, AttemptRecord
+from parley.metrics.prometheus import Metric
 from parley.metrics.series import Counter, Histogram
 from parley.v1.error_reason_pb2 import ErrorReason
 

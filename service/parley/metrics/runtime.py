@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-
 from parley.core.ports import Backend, Store
 from parley.core.ports.statistics import SECONDS, SIZES, StoreStatistics
 from parley.core.routing.router import Router
@@ -14,6 +12,7 @@ from parley.core.routing.targets import LiveTarget
 from parley.core.sessions.store_monitor import StoreMonitor
 from parley.core.sessions.turns import Turns
 from parley.core.usage.budgets import BudgetMonitor
+from parley.metrics.prometheus import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from parley.metrics.series import MAX_HISTOGRAMS, add_histogram
 
 if TYPE_CHECKING:  # loaded only where a cache is configured

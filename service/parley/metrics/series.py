@@ -8,8 +8,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
-from prometheus_client.utils import floatToGoString
+from parley.metrics.prometheus import CounterMetricFamily, HistogramMetricFamily, floatToGoString
 
 MAX_COUNTERS, MAX_HISTOGRAMS = 1_000, 250
 """The most label sets of one family. What is beyond counts under `other`, so that a scrape stays bounded."""

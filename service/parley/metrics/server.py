@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, generate_latest
+from parley.metrics.prometheus import CollectorRegistry, text_of
 
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\nConnection: close\r\n\r\n"
 _REQUEST_SECONDS = 5.0
@@ -36,7 +36,7 @@ async def serving(
             else:
                 async with at_a_time:
                     prepare()
-                    text = await asyncio.to_thread(generate_latest, registry)
+                    text = await asyncio.to_thread(text_of, registry)
                 writer.write(_HEAD + text)
             await writer.drain()
         except (OSError, EOFError, TimeoutError, asyncio.LimitOverrunError):

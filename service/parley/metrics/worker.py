@@ -7,13 +7,17 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
-from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
-
 from parley.config import Config
 from parley.core.background import PeriodicTask
 from parley.metrics.calls import CallMetrics
+from parley.metrics.prometheus import (
+    Collector,
+    CollectorRegistry,
+    GaugeMetricFamily,
+    GCCollector,
+    Metric,
+    ProcessCollector,
+)
 from parley.metrics.runtime import Runtime
 from parley.metrics.series import Histogram
 from parley.metrics.server import serving

@@ -1,5 +1,6 @@
 """The settings of the edge, as options of `parley up` and in Envoy's configuration."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 import yaml
 
 from parley.supervisor import envoy, limits
+from parley.supervisor.addresses import Address
 from parley.supervisor.edge_settings import (
     DEFAULT_EDGE,
     EdgeSettings,
@@ -23,8 +25,13 @@ ANYWHERE = ("127.0.0.1", 0)
 
 def rendered(settings: EdgeSettings) -> Any:
     """Returns Envoy's configuration with these settings."""
+    return yaml.safe_load(text_of(settings))
+
+
+def text_of(settings: EdgeSettings) -> str:
+    """Returns the text of Envoy's configuration with these settings."""
     paths: dict[str, Any] = {"endpoints": Path("/run/workers.yaml"), "admin": Path("/run/admin.sock")}
-    return yaml.safe_load(envoy.render(http=ANYWHERE, grpc=ANYWHERE, **paths, settings=settings))
+    return envoy.render(http=ANYWHERE, grpc=ANYWHERE, **paths, settings=settings)
 
 
 @pytest.mark.parametrize(
@@ -110,6 +117,16 @@ def test_the_file_has_the_default_settings() -> None:
         for host in manager["route_config"]["virtual_hosts"]:
             host["routes"] = [route for route in host["routes"] if "runtime_fraction" not in route["match"]]
         assert chains == listener["filter_chains"]
+
+
+def test_the_ports_of_a_rendered_configuration_can_be_changed() -> None:
+    """Each listener with an address gets the port of its name; without one, its port and everything else stay."""
+    text = text_of(EdgeSettings(admin=Address("127.0.0.1", 1)))
+    changed = json.loads(envoy.with_ports(text, {"http": 2, "grpc": 3}))["static_resources"]["listeners"]
+    for name, port in (("http", 2), ("grpc", 3), ("admin", 1)):
+        [listener] = [one for one in changed if one["name"] == name]
+        assert port == listener["address"]["socket_address"]["port_value"]
+    assert json.loads(text) == json.loads(envoy.with_ports(text, {}))
 
 
 def scripts_of(listener: Any) -> Any:

@@ -39,6 +39,7 @@ _SERVICE = {
     "yarl",
 }
 _VALIDATION = {"pydantic", "pydantic_core", "annotated_types", "parley.config.loader"}
+_SERVERS = {"prometheus_client.exposition", "wsgiref", "http.server", "http.client", "urllib.request"}
 _LIBRARIES = {"ssl", "_ssl", "hashlib", "_hashlib"}  # of OpenSSL
 
 
@@ -52,7 +53,7 @@ def loaded(program: str) -> set[str]:
     ("program", "unwanted", "most"),
     [
         (_SUPERVISOR, _COMMANDS | _OPTIONAL | _SERVICE | _LIBRARIES, 230),
-        (_WORKER, _COMMANDS | _OPTIONAL | _VALIDATION, 790),
+        (_WORKER, _COMMANDS | _OPTIONAL | _VALIDATION | _SERVERS, 765),
     ],
     ids=["supervisor", "worker"],
 )

@@ -1,8 +1,9 @@
 """Selects the proxy for an address from the environment: http_proxy, https_proxy, all_proxy and no_proxy."""
 
 import ipaddress
+import os
+import sys
 from contextlib import suppress
-from urllib.request import getproxies, proxy_bypass
 
 from yarl import URL
 
@@ -21,6 +22,10 @@ def proxy_for(url: URL, setting: str | None = None) -> URL | None:
     """
     if setting is not None:
         return None if setting == "off" else URL(setting)
+    if sys.platform == "linux" and not any(name.lower().endswith("_proxy") for name in os.environ):
+        return None
+    from urllib.request import getproxies  # with the clients of HTTP that it imports, a MB
+
     proxies = getproxies()
     address = proxies.get(url.scheme) or proxies.get("all")
     if not address or url.host is None or _is_excepted(url.host, url.port, proxies):
@@ -36,6 +41,8 @@ def proxy_for(url: URL, setting: str | None = None) -> URL | None:
 
 def _is_excepted(host: str, port: int | None, proxies: dict[str, str]) -> bool:
     """Returns whether no_proxy matches: a name, a domain, an address with or without port, `*`, or a CIDR network."""
+    from urllib.request import proxy_bypass
+
     if proxy_bypass(host) or proxy_bypass(f"{host}:{port}"):
         return True
     with suppress(ValueError):
