@@ -68,4 +68,4 @@ def text_of(registry: Collector) -> bytes:
 def _line(sample: Sample) -> str:
     """Returns the line of a sample, which has no timestamp."""
     labels = ",".join(f'{name}="{value.translate(_ESCAPED_LABEL)}"' for name, value in sorted(sample.labels.items()))
-    return f"{sample.name}{f'{{{labels}}}' if labels else ''} {floatToGoString(sample.value)}\n"
+    return f"{sample.name}{f'{{{labels}}}' if labels else ''} {floatToGoString(sample.value)}\n"  # type: ignore[no-untyped-call]
