@@ -1,6 +1,7 @@
 """Sessions of callers' own: their ids, titles, labels, searches, added messages, exports and imports."""
 
 import json
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 from google.api.httpbody_pb2 import HttpBody
 from google.protobuf.json_format import ParseDict
 
+from parley.core.offload import LARGE_BYTES
+from parley.rpc import validation
 from parley.v1 import sessions_pb2 as messages
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from parley.v1.sessions_pb2_grpc import SessionsStub
@@ -175,6 +178,24 @@ async def test_added_messages_are_history(service: Service) -> None:
     found = await service.call("ListSessionMessages", chatSessionId="s")
     assert {"by": "ann"} == dict(found.messages[1].metadata)
     assert ["completed"] * 2 == [one.state for one in found.messages[:2]]
+
+
+async def test_large_added_messages_do_not_hold_up_other_calls(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Large messages are validated in a thread, as those of a completion are."""
+    threads: list[int] = []
+    validate = validation.validate
+
+    def recording(*args: Any, **options: Any) -> None:
+        threads.append(threading.get_ident())
+        validate(*args, **options)
+
+    monkeypatch.setattr(validation, "validate", recording)
+    for text in ("q", "q" * LARGE_BYTES):
+        added = [{"role": "user", "content": text}]
+        await service.call("AddSessionMessages", chatSessionId="s", model="own", messages=added)
+    assert [True, False] == [thread == threading.get_ident() for thread in threads]
 
 
 async def test_added_messages_keep_the_order_of_keys(service: Service) -> None:

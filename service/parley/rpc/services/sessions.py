@@ -13,6 +13,7 @@ from parley.core.errors import InvalidRequest, ModelNotFound
 from parley.core.messages.ids import canonical_session_id
 from parley.core.messages.ids import session_id as new_session_id
 from parley.core.messages.proto_json import dumps, from_message
+from parley.core.offload import offload
 from parley.core.ports import Caller, Claim, SessionFilter, StorageLimits, Store
 from parley.core.routing.catalogue import ModelCatalogue
 from parley.core.sessions import access, account_export, account_import, export
@@ -162,7 +163,7 @@ class SessionsServicer(services.SessionsServicer):
     ) -> messages.AddSessionMessagesResponse:
         """Adds messages to a session without asking a model."""
         request.session_id = canonical_session_id(request.session_id)
-        added_messages.validate(request)
+        await offload(added_messages.validate, request)
         storage = self._storage_limits(caller())
 
         async def write(claim: Claim | None) -> messages.AddSessionMessagesResponse:

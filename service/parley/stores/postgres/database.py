@@ -117,12 +117,11 @@ class Database:
     def __repr__(self) -> str:
         return f"Database({self.name!r})"
 
-    async def connect(self, *, check: bool = True, limited: bool = True) -> Connection:
+    async def connect(self, *, check: bool = True) -> Connection:
         """Opens a connection to a writable server.
 
         Args:
             check: Whether to check the version of the schema.
-            limited: Whether a statement ends at the timeout of calls. The server has that limit in any case.
 
         Raises:
             StoreUnavailable: The server cannot be reached or is read-only, or the schema has another version.
@@ -132,7 +131,7 @@ class Database:
                 connection = await hosts.connect(
                     self._url,
                     timeout=self.timeouts.connect,
-                    command_timeout=self.timeouts.command if limited else None,
+                    command_timeout=self.timeouts.command,
                     statement_cache_size=0 if self.pooled else 100,
                     server_settings={"application_name": "parley"},
                 )

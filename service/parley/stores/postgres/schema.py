@@ -14,6 +14,7 @@ _LOCK = "SELECT pg_advisory_xact_lock(7012640071583061)"
 LOCK_SECONDS = 2.0
 """How long a migration waits for a table: calls that need the table queue behind it meanwhile."""
 LOCK_TRIES = 60
+_UNLIMITED = 30 * 86400.0  # of a migration, in seconds; None would be the timeout of calls
 _LOCK_PAUSE = 1.0  # between two tries, for the calls that have queued
 _LOCKED = "a table is in use for too long: end the transaction that has locked it (pg_stat_activity), and upgrade again"
 # The check of a new foreign key, by a join, must not read the table that it refers to.
@@ -92,7 +93,7 @@ async def _migrate_when_unlocked(database: Database) -> tuple[int, asyncpg.Recor
 
 async def _connect_and_migrate(database: Database, *, only_new: bool) -> tuple[int, asyncpg.Record]:
     """Returns the version before, and the state after, see `STATE`."""
-    connection = await database.connect(check=False, limited=False)
+    connection = await database.connect(check=False)
     try:
         async with connection.transaction():
             return await _migrate(connection, database, only_new=only_new)
@@ -114,7 +115,7 @@ async def _migrate(connection: Connection, database: Database, *, only_new: bool
         state = await _row(connection, STATE)
         return state["version"], state
     await connection.execute(_SETTINGS)
-    await connection.execute(_LOCK)
+    await connection.execute(_LOCK, timeout=_UNLIMITED)
     await connection.execute(f"SET LOCAL lock_timeout = {round(LOCK_SECONDS * 1000)}")
     found = await _row(connection, _SCHEMA)
     if not found["made"]:
@@ -136,7 +137,7 @@ async def _apply(connection: Connection, version: int) -> None:
     await connection.execute(f"SET LOCAL parley.distributed = '{distributed}'")
     for step in pending[:1] if version else pending:
         await connection.execute(_ALTER)
-        await connection.execute(step.sql)
+        await connection.execute(step.sql, timeout=_UNLIMITED)
         await connection.execute(_STEP, step.number, step.oldest_worker)
 
 
