@@ -13,6 +13,8 @@ function envoy_on_request(handle)
     return handle:respond(refusals.headers(request.refusal), "")
   elseif request.too_large then
     return handle:respond({ [":status"] = "413" }, "")
+  elseif not kind then
+    return -- the body is bytes for the service
   end
   local path, dialect = handle:headers():get(":path"), known:get("parley.dialect").name
   local buffer = handle:body()

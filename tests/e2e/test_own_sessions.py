@@ -184,6 +184,23 @@ def _bulk() -> bytes:
     return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
 
 
+def _large_session(session: str, size: int) -> bytes:
+    """Returns a session as an export, of about so many bytes."""
+    properties = {"object": "chat.session", "id": session, "model": "own", "created": 1795790000, "updated": 1795790000}
+    message = {"role": "user", "content": "q" * 900, "turn": 1, "state": "completed", "created": 1795790000}
+    line = json.dumps(message).encode() + b"\n"
+    return json.dumps(properties).encode() + b"\n" + line * (size // len(line))
+
+
+@pytest.mark.parametrize("size", [8_400_000, 20_000_000])
+def test_an_import_that_is_too_large_is_refused(parleys: tuple[Parley, Parley], size: int) -> None:
+    """The edge discards a body that is too large, and does not answer for the rest of it as for an empty import."""
+    one, _ = parleys
+    status, answer = _import(one, _large_session("too large", size))
+    assert (413, b'{"error":"The request body is larger than 8 MiB"}') == (status, answer)
+    assert 404 == one.request("GET", _path("too large"))[0]
+
+
 def test_a_killed_worker_loses_nothing_of_an_import(parleys: tuple[Parley, Parley], tmp_path: Path) -> None:
     """Sessions that an import has stored survive the death of its worker complete, and a repetition adds the rest."""
     _, other = parleys

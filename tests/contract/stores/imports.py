@@ -131,6 +131,14 @@ class ImportContract:
         with pytest.raises(StorageLimitExceeded):
             await _import(store, [_SESSION | {"id": "t"}, _MESSAGE | more], storage=StorageLimits(bytes=2000))
 
+    async def test_byte_order_mark(self, store: Store) -> None:
+        """A file that an editor has saved with a byte order mark and other line ends is imported."""
+        counts = Counts()
+        text = "\ufeff" + "\r\n".join(map(json.dumps, [_SESSION, _MESSAGE]))
+        lines_sent = text.encode().splitlines(keepends=True)
+        await import_sessions(store, Caller("bob", "key"), lines_sent, UNLIMITED_STORAGE, counts)
+        assert ["q"] == [line["content"] for line in await _exported(store, "bob") if "role" in line]
+
     async def test_cut_file(self, store: Store) -> None:
         """A file that ends before the last turn of a session is refused; the complete one is imported afterwards."""
         await converse(store, "s1", "q", "a", new=True)

@@ -1,5 +1,6 @@
 """Import of the sessions of an export: JSON Lines as `account_export` writes them."""
 
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -127,7 +128,7 @@ def read(lines: Iterable[bytes]) -> Iterator[ImportedSession]:
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        data = _object(number, line)
+        data = _object(number, line.removeprefix(BOM_UTF8))  # some editors write it
         if "role" not in data and "message" not in data:
             if current is not None:
                 yield current
