@@ -277,6 +277,12 @@ def test_the_keyboard_alone_is_enough(reader: Visitor, upstream: ScriptedUpstrea
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement.textContent || document.activeElement.ariaLabel || ''"))
     assert {"Code", "Retry", "Edit", "Setup", "Compare", "New chat"} <= reached
+    page.get_by_role("button", name="Edit").press("Enter")
+    expect(page.get_by_label("Edit the question")).to_be_focused()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Edit")).to_be_focused()
     page.get_by_role("button", name="Code", exact=True).press("Enter")
     expect(page.get_by_role("dialog")).to_be_visible()
     page.keyboard.press("Escape")

@@ -5,6 +5,7 @@ import type { Message } from "../api/types";
 import { PlainText } from "../markdown/long_text";
 import { texts } from "../texts";
 import { TextField } from "../ui/field";
+import { useFocusAfter } from "../ui/focus";
 import { Picture } from "../ui/picture";
 import { callsOf } from "./answer";
 import { AnswerView } from "./answer_view";
@@ -41,6 +42,7 @@ type QuestionProps = Pick<Props, "isBusy" | "onReplace"> & { messages: Message[]
 
 function QuestionView({ messages, isBusy, onReplace }: QuestionProps) {
   const [isEdited, setEdited] = useState(false);
+  const edit = useFocusAfter(isEdited);
   const [first] = messages;
   if (!first) return null;
   if (isEdited) {
@@ -59,7 +61,7 @@ function QuestionView({ messages, isBusy, onReplace }: QuestionProps) {
         ))}
       </div>
       {first.role === "user" && (
-        <button type="button" class="quiet" disabled={isBusy} onClick={() => setEdited(true)}>
+        <button ref={edit} type="button" class="quiet" disabled={isBusy} onClick={() => setEdited(true)}>
           {texts.turn.edit}
         </button>
       )}
@@ -86,7 +88,7 @@ function EditForm({ text, isBusy, onSave, onCancel }: EditProps) {
   };
   return (
     <form class="question" onSubmit={submit}>
-      <TextField label={texts.turn.editLabel} value={value} onChange={setValue} />
+      <TextField label={texts.turn.editLabel} isFocused value={value} onChange={setValue} />
       <div class="row">
         <button type="submit" class="primary" disabled={isBusy || !value.trim()}>
           {texts.turn.send}

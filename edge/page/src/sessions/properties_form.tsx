@@ -5,6 +5,7 @@ import type { SessionChange } from "../api/server";
 import type { Session } from "../api/types";
 import { texts } from "../texts";
 import { Field, TextField } from "../ui/field";
+import { useFocus } from "../ui/focus";
 import { labelChange, labelLines, readLabels } from "./labels";
 
 /** The API permits so many characters. */
@@ -19,6 +20,7 @@ interface Props {
 export function PropertiesForm({ session: { title = "", labels = {} }, onSave, onCancel }: Props) {
   const { sessions: words } = texts;
   const [value, setValue] = useState(title);
+  const input = useFocus<HTMLInputElement>();
   const [lines, setLines] = useState(() => labelLines(labels));
   const wanted = readLabels(lines);
   const submit = (event: Event) => {
@@ -29,7 +31,7 @@ export function PropertiesForm({ session: { title = "", labels = {} }, onSave, o
     <form class="session" onSubmit={submit} onKeyDown={(event) => event.key === "Escape" && onCancel()}>
       <Field label={words.title}>
         {(id) => (
-          <input id={id} autofocus maxLength={MAX_TITLE} value={value} onInput={(event) => setValue(event.currentTarget.value)} />
+          <input ref={input} id={id} maxLength={MAX_TITLE} value={value} onInput={(event) => setValue(event.currentTarget.value)} />
         )}
       </Field>
       <TextField

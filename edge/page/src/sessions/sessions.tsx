@@ -8,6 +8,7 @@ import { withoutDirections } from "../markdown/links";
 import { addressOf } from "../routes";
 import { texts } from "../texts";
 import { Field } from "../ui/field";
+import { useFocusAfter } from "../ui/focus";
 import { PropertiesForm } from "./properties_form";
 import { treesOf, type Node } from "./tree";
 import { useSessions } from "./use_sessions";
@@ -78,6 +79,7 @@ function Nodes({ nodes, actions }: { nodes: Node[]; actions: Actions }) {
 function Row({ session, onChange, onExport, onDelete }: { session: Session } & Actions) {
   const { sessions: words } = texts;
   const [isEdited, setEdited] = useState(false);
+  const edit = useFocusAfter(isEdited);
   const name = session.title || words.untitled(session.model);
   if (isEdited) {
     const save = (change: SessionChange) => void onChange(session, change).then((isDone) => setEdited(!isDone));
@@ -90,7 +92,7 @@ function Row({ session, onChange, onExport, onDelete }: { session: Session } & A
       </a>
       <Properties session={session} />
       <div class="row">
-        <button type="button" class="quiet" aria-label={words.editOf(name)} onClick={() => setEdited(true)}>
+        <button ref={edit} type="button" class="quiet" aria-label={words.editOf(name)} onClick={() => setEdited(true)}>
           {words.edit}
         </button>
         <button type="button" class="quiet" aria-label={words.exportOf(name)} onClick={() => onExport(session)}>

@@ -2,6 +2,7 @@
 
 import type { ComponentChildren } from "preact";
 import { useId } from "preact/hooks";
+import { useFocus } from "./focus";
 
 interface FieldProps {
   label: string;
@@ -30,14 +31,18 @@ interface TextProps {
   error?: string | null;
   placeholder?: string;
   rows?: number;
+  /** Whether it has the focus when it appears. */
+  isFocused?: boolean;
 }
 
 /** A field for text of several lines. */
-export function TextField({ label, value, onChange, hint, error, placeholder, rows = 4 }: TextProps) {
+export function TextField({ label, value, onChange, hint, error, placeholder, rows = 4, isFocused = false }: TextProps) {
+  const area = useFocus<HTMLTextAreaElement>(isFocused);
   return (
     <Field label={label} {...(hint && { hint })} error={error ?? null}>
       {(id, describedBy) => (
         <textarea
+          ref={area}
           id={id}
           aria-describedby={describedBy}
           aria-invalid={error ? true : undefined}
