@@ -19,7 +19,7 @@ from parley.cli.chat.access import Access, address_of
 from parley.core.errors import UpstreamUnavailable
 from parley.supervisor.errors import CommandError
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
-from parley_client import UnavailableError
+from parley_client import RateLimitError, UnavailableError
 from tests.processes import COMMAND, PATIENCE, environment, until
 from tests.rpc.calling import Metadata, chat_request
 from tests.rpc.conftest import Worker
@@ -208,6 +208,18 @@ def test_an_error_of_the_connection_says_what_to_do(message: str, shown: str) ->
     """Messages of gRPC, which describe the connection, become what a user can do."""
     error = UnavailableError(message, grpc.StatusCode.UNAVAILABLE)
     assert shown == Access("h:1", "key", None).explain(error)
+
+
+def test_an_error_says_when_to_try_again() -> None:
+    """The delay of the service takes the place of `later`, unless the message names it."""
+    shown = {
+        "The model is busy; try again later": "The model is busy; try again in 70 s",
+        "2 of 2 calls a minute are made; try again in 12 s": "2 of 2 calls a minute are made; try again in 12 s",
+        "The key has too many calls": "The key has too many calls; try again in 70 s",
+    }
+    for message, expected in shown.items():
+        error = RateLimitError(message, grpc.StatusCode.RESOURCE_EXHAUSTED, retry_delay=69.5)
+        assert expected == Access("h:1", "key", None).explain(error)
 
 
 @pytest.mark.parametrize("address", ["", "localhost", "http://127.0.0.1:8080", "a b:1"])

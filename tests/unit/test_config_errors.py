@@ -223,6 +223,12 @@ def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
         ("targets: [{backend: local}]", "targets: local", "f:10: models[1].targets: must be a list"),
         ("targets: [{backend: local}]", "targets: []", "f:10: models[1].targets: must have at least 1 entry"),
         ("targets: [{backend: local}]", "targets: [local]", "f:10: models[1].targets[0]: must be a mapping"),
+        ("default_model: one", "prices: off", "f:12: prices: must be a mapping"),
+        (
+            "local: {kind: llama_cpp, slots: 2}",
+            "local: {kind: parley, target: 'h:1', health: off}",
+            "f:2: backends.local.health: must be a mapping; remove it, because it is off where it is absent",
+        ),
         ("    targets: [{backend: local}]\n", "", "f:9: models[1].targets: is required"),
         ("id: two", "id: 2", "f:9: models[1].id: must be text; put it in quotes"),
         ("id: two", "id: [two", "f:10: not valid YAML: column "),

@@ -58,6 +58,9 @@ def explain(item: Any, root: type[Strict]) -> tuple[FieldPath, str]:
         if code == "union_tag_invalid":
             return field_path, f"is unknown; {_suggestion(str(context['tag']), known)}"
         context = {"known": ", ".join(known)}
+    is_off = item.get("input") is False and getattr(owner, str(field_path[-1]), ...) is None  # `health: off`
+    if code == "dataclass_type" and is_off:
+        return field_path, "must be a mapping; remove it, because it is off where it is absent"
     return field_path, _MESSAGES[code].format(**context) if code in _MESSAGES else item["msg"]
 
 

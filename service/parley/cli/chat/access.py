@@ -1,6 +1,8 @@
 """The connection of `parley chat`: its key, its TLS, and the messages of its errors."""
 
+import math
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from parley_client.channel import Tls, is_secure, tls_credentials
 
 _ONCE = Retry(attempts=1)  # a user sees a failure at once, and decides
 _SIDE_SECONDS = 10.0
+_DELAY = re.compile(r"\d s\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ class Access:
 
     def explain(self, error: ParleyError) -> str:
         """Returns the message of an error, with the remedy where the service was not reached."""
-        text = error.message
+        text = _with_delay(error)
         if error.reason is None and error.code.name == "UNAVAILABLE":
             text = self._explain_unavailable(error.message)
         elif error.code.name == "UNAUTHENTICATED":
@@ -60,6 +63,13 @@ class Access:
         why = message.rpartition(": ")[2].strip("[]")  # the last of gRPC's list of attempts
         other = "--no-tls" if is_secure(self.address, self.tls) else "--tls"
         return f"nothing answers at {self.address} ({why}); start `parley up`, or give another --address, or {other}"
+
+
+def _with_delay(error: ParleyError) -> str:
+    """Returns the message of an error, with the seconds after which to try again unless it names them."""
+    if (error.retry_delay or 0) <= 0 or _DELAY.search(error.message):
+        return error.message
+    return f"{error.message.removesuffix('; try again later')}; try again in {math.ceil(error.retry_delay or 0)} s"
 
 
 def address_of(text: str) -> str:
