@@ -89,6 +89,7 @@ def test_the_socket_survives_its_worker(admin_stack: Parley) -> None:
 def test_the_listener_requires_an_admin_key(admin_stack: Parley) -> None:
     """The admin listener serves the API to callers with an admin key, whose address is in the audit log."""
     address = json.loads((admin_stack.folder / "ready.json").read_text())["admin"]
+    assert f"\nAdmin http://{address}/\n" in admin_stack.output
     protos, method = ("-protoset", str(BINPB)), "parley.admin.v1.Accounts/CreateAccount"
     request = ("-d", '{"account": {"name": "remote"}}')
     for authorization in ("", f"Bearer {admin_stack.key}"):

@@ -161,7 +161,9 @@ async def _greet(store: StoreStartup, serving: Serving, config: Config, paths: P
     key = await first_key.create(config, paths.state_dir)
     assert serving.http  # noqa: S101 - for the type checker
     page, docs = paths.edge.page, paths.edge.site and edge_site.is_built(envoy.edge_dir())
-    text = first_key.greeting(serving.http, serving.grpc, key, config, another=another, page=page, docs=docs)
+    text = first_key.greeting(
+        serving.http, serving.grpc, key, config, another=another, page=page, docs=docs, admin=serving.admin
+    )
     Output(1).write(text.encode())
 
 

@@ -57,7 +57,7 @@ async def _run_stack(
     plan: Plan, stack: Stack, prepared: Preparation, reloaded: Callable[[str], Coroutine[Any, Any, ProcessSettings]]
 ) -> None:
     async def ready() -> None:
-        prepared.send(Serving(stack.http, stack.grpc, stack.metrics))
+        prepared.send(Serving(stack.http, stack.grpc, stack.metrics, stack.admin))
         if plan.paths.http is not None:
             await prepared.wait_store()
             await prepared.wait_end()

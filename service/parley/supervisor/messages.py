@@ -61,11 +61,12 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """To the preparation: all processes serve, on these addresses; `metrics` is None without metrics."""
+    """To the preparation: all processes serve, on these addresses; an address is None without its listener."""
 
     http: Address | None
     grpc: Address
     metrics: Address | None
+    admin: Address | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,16 @@ def test_the_page_is_among_the_addresses() -> None:
     assert [*lines[:4], "Docs  http://127.0.0.1:8080/docs/", *lines[4:]] == with_docs
 
 
+@pytest.mark.parametrize(("page", "shown"), [(True, "Admin http://127.0.0.1:50052/"), (False, "Admin 127.0.0.1:50052")])
+def test_the_admin_listener_is_among_the_addresses(page: bool, shown: str) -> None:
+    """The admin listener is named where there is one; it has the Console unless there are no pages."""
+    without = first_key.greeting(HTTP, GRPC, None, load(None), page=page).splitlines()
+    admin = Address("127.0.0.1", 50052)
+    lines = first_key.greeting(HTTP, GRPC, None, load(None), page=page, admin=admin).splitlines()
+    place = without.index("gRPC  127.0.0.1:50051") + 1
+    assert [*without[:place], shown, *without[place:]] == lines
+
+
 @pytest.mark.parametrize("page", ["README.md", "docs/first-minutes.md"])
 def test_the_documentation_shows_the_greeting(page: str) -> None:
     """README.md and the first minutes show what a first start prints."""

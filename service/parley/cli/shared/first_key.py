@@ -60,6 +60,7 @@ def greeting(  # noqa: PLR0913 - one parameter a fact
     another: str = "parley keys create",
     page: bool = True,
     docs: bool = False,
+    admin: Address | None = None,
 ) -> str:
     """Returns the addresses; on the first run the key, or its file, and an example call; later how to create a key.
 
@@ -71,10 +72,13 @@ def greeting(  # noqa: PLR0913 - one parameter a fact
         another: The command that creates a key for this store.
         page: Whether the page is served.
         docs: Whether the documentation is served.
+        admin: The address of the admin listener; None without one.
     """
     url = f"{scheme(config)}://{http}"
     text = (f"\nPage  {url}/" if page else "") + f"\nREST  {url}\ngRPC  {grpc}\n"
     text += f"Docs  {url}/docs/\n" if docs else ""
+    if admin is not None:
+        text += f"Admin {scheme(config)}://{admin}/\n" if page else f"Admin {admin}\n"
     if isinstance(key, Path):
         header = f'"Authorization: Bearer $(cat {shlex.quote(str(key))})"'
         text += f"\nYour first API key is in {key}\n\nTry it:\n\n{_curl(http, header, config)}\n"
