@@ -112,9 +112,18 @@ STRICT: Mapping[str, Strict] = {
     "mistral": Strict(
         _CHAT,
         "mistralai/client-python, ChatCompletionRequest; mistralai/platform-docs-public#7: others are forbidden;"
-        " nomtek/mistralai_client_dart#44; charmbracelet/crush#1590",
+        " nomtek/mistralai_client_dart#44; charmbracelet/crush#1590; anomalyco/models.dev#1986: reasoning_effort",
         fields=(_COMMON - {"stream_options"})
-        | {"max_tokens", "random_seed", "presence_penalty", "frequency_penalty", "n", "prediction", "safe_prompt"},
+        | {
+            "reasoning_effort",
+            "max_tokens",
+            "random_seed",
+            "presence_penalty",
+            "frequency_penalty",
+            "n",
+            "prediction",
+            "safe_prompt",
+        },
         roles=ROLES,
         refused_of_messages=_BOTH | {"name"},
         answer=_mistral,

@@ -4,6 +4,7 @@ import json
 import re
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -133,10 +134,14 @@ def test_a_reload_reports_its_outcome(scripted_config: Path) -> None:
 def test_a_replaced_key_file_is_read_again(scripted_config: Path, upstream: ScriptedUpstream, tmp_path: Path) -> None:
     """The configuration is read again when the file of a key or of a header is replaced; no call fails meanwhile.
 
-    A header that the backend lists arrives from the caller, another one does not.
+    The key is replaced as Kubernetes does it: by a symbolic link to another folder. The file of the header is written
+    in place, and is empty for a moment. A header that the backend lists arrives from the caller, another one does not.
     """
-    key, team, draft = tmp_path / "key", tmp_path / "team", tmp_path / "draft"
-    key.write_text("first\n")
+    key, team, draft, data = tmp_path / "data" / "key", tmp_path / "team", tmp_path / "draft", tmp_path / "data"
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "key").write_text(f"{name}\n")
+    data.symlink_to("first")
     team.write_text("blue\n")
     fields = f'{{kind: openai, api_key: "file:{key}", headers: {{x-team: "team-${{file:{team}}}"}},'
     fields += " forward_headers: [x-tenant],"
@@ -155,13 +160,16 @@ def test_a_replaced_key_file_is_read_again(scripted_config: Path, upstream: Scri
         assert ("Bearer first", "team-blue") == sent()
         assert ("t-1", None) == tuple(upstream.requests[-1].headers.get(name) for name in ("x-tenant", "x-other"))
         with calls(parley) as answers:
-            for path, text in ((key, "second\n"), (team, "green\n")):
-                draft.write_text(text)
-                draft.replace(path)
+            team.write_text("")
+            time.sleep(0.7)  # longer than the pause between two looks at the files
+            team.write_text("green\n")
+            draft.symlink_to("second")
+            draft.replace(data)
             until(lambda: ("Bearer second", "team-green") == sent(), "the new key and the new header")
             parley.wait_for_log("the new configuration is in use (backend up changed)")
         assert {200} == set(answers)
-        assert "second" not in parley.log
+        teams = {request.headers["x-team"] for request in upstream.requests}
+        assert ({"team-blue", "team-green"}, False) == (teams, "second" in parley.log)
 
 
 def test_sighup_replaces_a_reconfigured_model_server(tmp_path: Path) -> None:
