@@ -17,7 +17,7 @@ Decide = Callable[[CheckRequest], Any]
 
 
 class GuardServer(GuardServicer):
-    """Answers with `decide(request)`: a response, its bytes, a status to abort with, or None for no message at all.
+    """Answers with `decide(request)`: a response, its bytes, a status to abort with, None for no message, or several.
 
     Attributes:
         requests: The requests so far.
@@ -50,7 +50,9 @@ class GuardServer(GuardServicer):
         answer = self.decide(request)
         if isinstance(answer, grpc.StatusCode):
             context.abort(answer, "words of the guard, of DNS and name resolution")
-        if answer is not None:
+        if isinstance(answer, Iterator):
+            yield from answer
+        elif answer is not None:
             assert isinstance(answer, CheckResponse | bytes)
             yield answer
 

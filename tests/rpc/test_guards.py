@@ -5,6 +5,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -543,6 +544,8 @@ def test_a_slow_guard_costs_its_deadline_and_then_a_breaker_spares_it(
     checks = len(guard.requests)
     assert "Hello" == exchange(chat, "quick-open", bob, is_stream=False)[0]
     assert checks + 2 == len(guard.requests)
+    guard.decide = lambda _: repeat(ALLOW)
+    assert {"timeout"} == {one.reason for one in exchange(chat, "quick-open", bob, is_stream=False)[1].guards}
 
 
 def test_a_dead_guard_is_not_called_again_at_once(
