@@ -413,7 +413,7 @@ export const consoleTexts = {
     levelSet: (level: string) => `The log level is ${level}.`,
     count: (count: number) => counted(count, "line", "lines"),
     none: "No worker has written a line about a call.",
-    noneOf: "No worker has a line of this request in memory, which has the latest 1,000 of each worker. The log itself has all that its level permits.",
+    noneOf: "No worker has a line of this request in memory. A call has its line when it ends, and each worker keeps its latest 1,000; the log itself has all that its level permits.",
     latest: "Latest lines",
     all: "All requests",
     administrators: "Show calls of administrators",
