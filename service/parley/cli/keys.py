@@ -1,7 +1,8 @@
 """`parley keys`: creates, lists and changes API keys, directly in the store, without a running service."""
 
+import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 from cyclopts import App, Parameter
 
@@ -47,7 +48,7 @@ ScopeOption = Annotated[
     "  parley keys create --name ada\n"
     "  parley keys create --name batch --account acme --model smollm2 --scope chat --expires 30d\n"
     "  parley keys create --name ci --limit requests_per_minute=60 --limit tokens_per_minute=100K\n"
-    "  KEY=$(parley keys create --name ci --json | jq -r .key)"
+    "  KEY=$(parley keys create --name ci)"
 )
 def create(  # noqa: PLR0913 - the command's options
     *,
@@ -203,7 +204,7 @@ def expire(
     help_epilogue="Examples:\n"
     "  parley keys rotate key_0123456789ab\n"
     "  parley keys rotate key_0123456789ab --keep 0     (the old secret has leaked)\n"
-    "  KEY=$(parley keys rotate key_0123456789ab --keep 7d --json | jq -r .key)"
+    "  KEY=$(parley keys rotate key_0123456789ab --keep 7d)"
 )
 def rotate(
     key_id: KeyId,
@@ -224,7 +225,7 @@ def rotate(
     _print_secret(key, secret, json=json)
     if not json:
         until = f"valid until {moment(key.previous_expires or 0)}" if seconds else "no longer valid"
-        _print_notice(f"The old secret is {until}.")
+        _print_notice(f"The old secret is {until}.", sys.stderr)
 
 
 @app.command(help_epilogue="Example:\n  parley keys revoke key_0123456789ab")
@@ -257,8 +258,9 @@ def _print_secret(key: ApiKey, secret: str, *, json: bool) -> None:
         print_json({"id": key.id, "key": secret} | key_fields(key))
     else:
         print(secret)
-        _print_notice(f'This is the only time that the key "{key.name}" ({key.id}) is shown: keep it now.')
+        _print_notice(f'This is the only time that the key "{key.name}" ({key.id}) is shown: keep it now.', sys.stderr)
 
 
-def _print_notice(text: str) -> None:
-    print(without_control_characters(text))
+def _print_notice(text: str, file: TextIO | None = None) -> None:
+    """Prints a line, to stdout by default; to stderr beside a secret, so that stdout has the secret alone."""
+    print(without_control_characters(text), file=file)

@@ -86,9 +86,9 @@ async def test_rotation(commands: Commands) -> None:
 
     first, second = commands.made["key"], commands.read("keys", "rotate", commands.id, "--overlap", "1h")["key"]
     assert [True, True] == [await is_valid(secret) for secret in (first, second)]
-    printed = commands.print("keys", "rotate", commands.id, "--keep", "0")
-    third = printed.splitlines()[0]
-    assert "The old secret is no longer valid." in printed
+    rotated = commands.run("keys", "rotate", commands.id, "--keep", "0")
+    [third] = rotated.stdout.splitlines()
+    assert "The old secret is no longer valid." in rotated.stderr
     assert [False, False, True] == [await is_valid(secret) for secret in (first, second, third)]
     await store.close()
 
