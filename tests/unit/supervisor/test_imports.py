@@ -25,6 +25,7 @@ _OPTIONAL = {
     "parley.core.guards",
     "parley.guard",
     "re2",
+    "opentelemetry",
 }
 _SERVICE = {
     "prometheus_client",
