@@ -235,11 +235,19 @@ def summary(seen: Seen) -> str:
 def table(phases: dict[str, Seen]) -> str:
     """Returns the table of the drill, as Markdown."""
     lines = [
-        "| phase | calls | refused at first | broken in flight | never acknowledged | median | slowest |",
-        "|---|---|---|---|---|---|---|",
+        "| phase | calls | failed at first | refused | broken | never acknowledged | median | slowest |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name, seen in phases.items():
         median = statistics.median(seen.seconds) if seen.seconds else 0.0
-        cells = (seen.calls, seen.refused, seen.broken, seen.given_up, f"{median:.2f} s", f"{seen.slowest:.1f} s")
+        cells = (
+            seen.calls,
+            seen.failed,
+            seen.refused,
+            seen.broken,
+            seen.given_up,
+            f"{median:.2f} s",
+            f"{seen.slowest:.1f} s",
+        )
         lines.append(f"| {name} | {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
