@@ -240,6 +240,8 @@ class Availability:
                 connection = await self._database.connect()
             except StoreUnavailable as error:
                 self._unavailable, self._needs_operator = error.cause or str(error), _needs_operator(error)
+                if self._needs_operator:
+                    self._report_change()
                 continue
             self._unavailable, self._last_success, self._needs_operator = None, _now(), False
             self._unwritable = self._cannot_write()
