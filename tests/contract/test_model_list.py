@@ -1,5 +1,6 @@
 """The lists of models of backends, which complete the metadata and the names of `/v1/models`."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,6 +73,31 @@ async def test_a_server_without_a_list_is_reported(upstream: ScriptedUpstream, a
         await made.list_models()
     await made.close()
     assert cause in str(raised.value.cause)
+
+
+async def test_a_list_is_read_at_once() -> None:
+    """A worker that a reload has started has the names of a wildcard before its first calls, not a second later."""
+
+    class Lists:
+        async def list_models(self) -> dict[str, Metadata]:
+            return {"m": Metadata()}
+
+    found = list[object]()
+    discovery = Discovery("b", Lists(), lambda _, models: found.append(list(models)))
+    discovery.start()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    await discovery.stop()
+    assert [["m"]] == found
+
+
+async def test_the_path_of_a_list_names_no_other_server(upstream: ScriptedUpstream) -> None:
+    """A path that begins with two slashes stays a path."""
+    made = OpenAI(upstream.url.replace("/v1", "//other.test/v1"))
+    upstream.answer(_LIST)
+    await made.list_models()
+    await made.close()
+    assert ["//other.test/v1/models"] == [request.path for request in upstream.requests]
 
 
 async def test_a_list_is_read_again_when_it_is_old_and_soon_after_a_failure(upstream: ScriptedUpstream) -> None:

@@ -75,6 +75,7 @@ ANY_LLM = "kind: any_llm, provider: mistral"
             f"{GROQ}, set: {{thinking.type: off}}",
             'set: "thinking.type" is a part of a parameter; name the whole parameter',
         ),
+        (f"{GROQ}, key_header: Content-Length", "key_header: is set by Parley itself; name another header"),
         (f"{GROQ}, default: {{a.b: 1}}", 'default: "a.b" is a part of a parameter; name the whole parameter'),
         (f"{GROQ}, drop: [messages.a.b]", 'drop: "messages.a.b" is a part of a parameter; name the whole parameter'),
         (f"{GROQ}, rename: {{seed: a.b}}", 'rename: "a.b" is a part of a parameter; name the whole parameter'),

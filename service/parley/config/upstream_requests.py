@@ -146,6 +146,8 @@ class UpstreamRequests(RemoteBackend):
             raise ValueError("api_keys: takes the place of `api_key`; remove one of them")
         if self.key_header is not None and self.key_parameter is not None:
             raise ValueError("key_parameter: takes the place of `key_header`; remove one of them")
+        if self.key_form.partition(":")[0].lower() in OWN_HEADERS:
+            raise ValueError("key_header: is set by Parley itself; name another header")
         super().__post_init__()
 
     @property

@@ -17,7 +17,15 @@ class PeriodicTask:
     A failure does not end the task. The first of several consecutive failures is logged, and so is the recovery.
     """
 
-    def __init__(self, name: str, work: Callable[[], Awaitable[None]], seconds: float, jitter: float = 0.0) -> None:
+    def __init__(
+        self,
+        name: str,
+        work: Callable[[], Awaitable[None]],
+        seconds: float,
+        jitter: float = 0.0,
+        *,
+        at_once: bool = False,
+    ) -> None:
         """Creates a task that is not started.
 
         Args:
@@ -25,16 +33,18 @@ class PeriodicTask:
             work: The function to run.
             seconds: The pause before each run.
             jitter: The fraction by which each pause is randomly longer or shorter, so that workers do not run in step.
+            at_once: Whether the first run has no pause before it.
         """
         self._name = name
         self._work = work
         self._seconds = seconds
         self._jitter = jitter
+        self._pauses = not at_once
         self._task: asyncio.Task[None] | None = None
         self._failing = False
 
     def start(self) -> None:
-        """Starts the task, which begins with a pause. Does nothing if it is running."""
+        """Starts the task. Does nothing if it is running."""
         if self._task is None:
             self._task = asyncio.create_task(self._run())
 
@@ -47,7 +57,9 @@ class PeriodicTask:
 
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(self._seconds * random.uniform(1 - self._jitter, 1 + self._jitter))  # noqa: S311
+            if self._pauses:
+                await asyncio.sleep(self._seconds * random.uniform(1 - self._jitter, 1 + self._jitter))  # noqa: S311
+            self._pauses = True
             try:
                 await self._work()
             except Exception as error:  # noqa: BLE001 - the next run may succeed

@@ -99,7 +99,8 @@ class RequestHeads:
 
     def beside(self, path: str, key: str) -> tuple[URL, str]:
         """Returns the URL of another path of the server, with the query of calls, and the line of its key as `of`."""
-        return self._with_query(URL(self._url).join(URL(path)), key), self._varying_line(key)
+        url = URL(f"{URL(self._url).origin()}{path}", encoded=True)  # joined, `//a` would name another server
+        return self._with_query(url, key), self._varying_line(key)
 
     def forwarded(self, headers: Iterable[tuple[str, str]]) -> str:
         """Returns the lines of those of a caller's headers that this backend receives."""

@@ -43,7 +43,7 @@ class Discovery:
         self._clock = clock
         self._due = float("-inf")
         self._failure: Exception | None = None
-        self._task = PeriodicTask(f"the list of models of {name}", self.read, _POLL_SECONDS, _JITTER)
+        self._task = PeriodicTask(f"the list of models of {name}", self.read, _POLL_SECONDS, _JITTER, at_once=True)
 
     def start(self) -> None:
         """Starts the task."""
