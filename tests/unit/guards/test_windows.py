@@ -42,7 +42,9 @@ def arguments(number: int, text: str, name: str = "") -> ChunkChoice:
 FINISH = ChunkChoice(index=0, finish_reason="stop")
 
 
-def run(chunks: Sequence[ChunkChoice], window: int, overlap: int) -> Iterator[list[ChunkChoice]]:
+def run(
+    chunks: Sequence[ChunkChoice], window: int, overlap: int, secret: re.Pattern[str] = SECRET
+) -> Iterator[list[ChunkChoice]]:
     """Yields what leaves after each chunk, with every secret of the checked windows replaced by X."""
     windows = ChoiceWindows(window, overlap)
     for chunk in chunks:
@@ -52,7 +54,7 @@ def run(chunks: Sequence[ChunkChoice], window: int, overlap: int) -> Iterator[li
             continue
         places, units = windows.units()
         spans = {
-            place: [Span(*found.span(), "X") for found in SECRET.finditer(unit.text)]
+            place: [Span(*found.span(), "X") for found in secret.finditer(unit.text)]
             for place, unit in zip(places, units, strict=True)
         }
         yield windows.release(spans, last=windows.is_finished)
@@ -183,6 +185,23 @@ def test_a_secret_across_interleaved_tool_calls_does_not_leave_whole() -> None:
     chunks = [arguments(0, "ab k", "one"), arguments(1, "xx", "two"), arguments(0, "12 c"), arguments(1, "yy"), FINISH]
     message = joined(list(run(chunks, 2, 6)))
     assert ["ab kX c", "xxyy"] == [call.function.arguments for call in message.tool_calls]
+
+
+def test_a_secret_in_pieces_of_mixed_tool_calls_is_held_back() -> None:
+    """Once tool calls go on after one another, the ends of all are held back: no more than a first piece leaves."""
+    pieces = [arguments(0, "ab k1", "one"), arguments(1, "x", "two")]
+    pieces += [arguments(number, text) for at in (2, 4, 6) for number, text in ((0, f"{at}{at + 1}"), (1, "x"))]
+    passed = list(run([*pieces, arguments(0, "8 c"), FINISH], 1, 12, re.compile("k[0-9]{8}")))
+    message = joined(passed)
+    assert ["ab k1X c", "xxxx"] == [call.function.arguments for call in message.tool_calls]
+
+
+def test_mixed_tool_calls_that_are_too_long_are_not_held_back() -> None:
+    """The text that waits for the end of another call is bounded."""
+    chunks = [arguments(0, "a", "one"), arguments(1, "b", "two"), arguments(0, "c")]
+    left = list(run([*chunks, *[arguments(1, "b" * 30_000)] * 4], 1, 8))
+    sizes = [sum(len(call.function.arguments) for one in some for call in one.delta.tool_calls) for some in left]
+    assert (2, True) == (sum(sizes[:5]), sum(sizes[5:]) > 65_000)
 
 
 def test_a_beginning_that_was_none_is_no_redaction() -> None:

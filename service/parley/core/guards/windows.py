@@ -40,6 +40,8 @@ class ChoiceWindows:
         self._left: dict[Place, str] = {}  # the end of texts that have left whole, and may go on
         self._tool_names: dict[Place, str] = {}
         self._current: Place | None = None  # the place of the latest text, which may go on
+        self._calls: set[Place] = set()  # tool calls that have begun
+        self._are_mixed = False  # whether tool calls go on after others have begun: then each may
         self._is_redacted = False
         self.is_finished = False
         self.has_media = False
@@ -64,13 +66,19 @@ class ChoiceWindows:
                 counted = place if place.is_joined else _OTHERS
                 self._new[counted] = self._new.get(counted, 0) + len(delta.text)
             if place is not None and place.is_joined:
-                self._current = place
+                self._begin_or_continue(place)
                 if name := delta.tool_name:
                     self._tool_names[place] = name
             if not self._held or not self._held[-1].try_append(delta):
                 self._held.append(delta)
         self.has_media = self.has_media or bool(choice.delta.audio.data) or has_media_fields(choice.delta.extra_json)
         self.is_finished = self.is_finished or choice.HasField("finish_reason")
+
+    def _begin_or_continue(self, place: Place) -> None:
+        if place.kind == guard.KIND_TOOL_ARGUMENTS and place != self._current:
+            self._are_mixed = self._are_mixed or place in self._calls
+            self._calls.add(place)
+        self._current = place
 
     @property
     def is_due(self) -> bool:
@@ -105,7 +113,8 @@ class ChoiceWindows:
         self.has_replaced = False
         texts = self._texts()
         spans = {place: _shifted(found, len(self._left.get(place, ""))) for place, found in spans.items()}
-        limits = {place: self._limit(place, text, spans.get(place, ()), last) for place, text in texts.items()}
+        may_go_on = set() if last else self._may_go_on(texts)
+        limits = {place: self._limit(text, spans.get(place, ()), place in may_go_on) for place, text in texts.items()}
         count, cuts = self._cut(limits)
         while broken := _broken(cuts, spans):
             limits |= broken
@@ -129,9 +138,14 @@ class ChoiceWindows:
                 parts.setdefault(delta.place, []).append(delta.text)
         return {place: "".join(found) for place, found in parts.items()}
 
-    def _limit(self, place: Place, text: str, spans: Sequence[Span], last: bool) -> int:
+    def _may_go_on(self, texts: Mapping[Place, str]) -> set[Place | None]:
+        """Returns the places whose texts may go on: the latest, and mixed tool calls, unless too much is held back."""
+        is_long = sum(map(len, texts.values())) > _MAX_HELD
+        return {self._current, *(self._calls if self._are_mixed and not is_long else ())}
+
+    def _limit(self, text: str, spans: Sequence[Span], may_go_on: bool) -> int:
         """Returns how many code points of a text may leave."""
-        if last or place != self._current:
+        if not may_go_on:
             return len(text)
         limit = max(0, len(text) - self._overlap)
         for span in spans:
