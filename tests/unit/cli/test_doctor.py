@@ -126,6 +126,22 @@ def test_a_backend_that_refuses(
     assert found["message"].startswith("up (tiny): ")
 
 
+def test_each_key_of_a_backend_is_called(upstream: ScriptedUpstream, folder: Path) -> None:
+    """A key that the vendor refuses is named by its number, though calls would go on with another one."""
+    file = configure(folder, upstream.url)
+    file.write_text(file.read_text().replace('api_key: "${UP_KEY}"', 'api_keys: ["${UP_KEY}", "${UP_KEY}-2"]'))
+    refused = f"Bearer {KEY}-2"
+    upstream.default = lambda request: (
+        Json({}, 401) if request.headers.get("authorization") == refused else Json(completion("OK"))
+    )
+    found = findings(folder, "backends")
+    assert ["ok", "failed"] == [one["status"] for one in found]
+    assert ["up (tiny), key 1 answered", "up (tiny), key 2: "] == [
+        found[0]["message"].partition(" in ")[0],
+        found[1]["message"][:18],
+    ]
+
+
 def test_a_backend_with_the_new_name_of_the_limit(upstream: ScriptedUpstream, folder: Path) -> None:
     """A model that demands `max_completion_tokens` gets it."""
     configure(folder, upstream.url)
