@@ -227,13 +227,13 @@ class Load:
                 await asyncio.sleep(0.5)
 
     async def _check_edges(self) -> None:
-        """Asks each Envoy for its readiness, as a load balancer does."""
+        """Asks each Envoy whether it serves, as a load balancer does."""
         assert self._session is not None
         while True:
             for edge in self._edges:
                 ready = False
                 with suppress(aiohttp.ClientError, TimeoutError, OSError):
-                    async with self._session.get(f"{edge}/readyz", timeout=aiohttp.ClientTimeout(total=2)) as response:
+                    async with self._session.get(f"{edge}/healthz", timeout=aiohttp.ClientTimeout(total=2)) as response:
                         ready = response.status == 200
                 self._edges[edge] = ready
             await asyncio.sleep(_CHECK_SECONDS)
