@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { Blocks } from "../src/markdown/blocks";
 import { Budget } from "../src/markdown/budget";
 import { highlight } from "../src/markdown/highlight";
-import { imageOf, linkOf, withoutDirections, withoutOverrides } from "../src/markdown/links";
+import { calledAddress, imageOf, linkOf, withoutDirections, withoutOverrides } from "../src/markdown/links";
 import { blockStarts, tokensOf } from "../src/markdown/parser";
 import { elementsOf } from "../src/markdown/render";
 
@@ -158,4 +158,9 @@ test("code with very many or very deep parts is not highlighted", () => {
   assert.ok(highlight("const a = `${b}`;", "js"));
   assert.equal(null, highlight(`${"`${".repeat(100)}x${"}`".repeat(100)}`, "js"));
   assert.equal(null, highlight("<a>".repeat(6_000), "html"));
+});
+
+test("the host of a link is shown as it is called", () => {
+  assert.equal("https://xn--pple-43d.example/a", calledAddress("https://\u0430pple.example/a"));
+  assert.equal("https://", calledAddress("https://"));
 });

@@ -70,7 +70,7 @@ def test_a_table_of_very_many_cells_is_text(reader: Visitor, upstream: ScriptedU
 
 
 def test_very_many_blocks_do_not_freeze_the_page(reader: Visitor, upstream: ScriptedUpstream) -> None:
-    """The text behind a thousand blocks is plain: a browser needs seconds for tens of thousands of formulas."""
+    """The text behind two thousand blocks is plain: a browser needs seconds for tens of thousands of formulas."""
     upstream.answer(Events([*chunks("# a\n---\n" * 5_000, "$$x$$\n\n" * 5_000, "The end."), *ending()]))
     reader.ask("Attack")
     reader.finished()

@@ -13,6 +13,15 @@ export function imageOf(address: string | null | undefined): string | null {
   return address && IMAGE.test(address) ? address : null;
 }
 
+/** Returns an address as the browser will call it: a host with letters of other scripts, which may look alike, as `xn--…`. */
+export function calledAddress(href: string): string {
+  try {
+    return new URL(href).href;
+  } catch {
+    return href;
+  }
+}
+
 const OVERRIDES = /[\u202d\u202e]/g;
 const DIRECTIONS = /[\u202a-\u202e\u2066-\u2069]/g;
 

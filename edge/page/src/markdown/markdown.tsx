@@ -12,7 +12,7 @@ import { elementsOf } from "./render";
 /** A longer block is plain text: the parser needs the square of its length where a block has many beginnings without an end. */
 const MAX_BLOCK = 50_000;
 /** The text behind so many blocks is plain text. */
-const MAX_BLOCKS = 1_000;
+const MAX_BLOCKS = 2_000;
 
 interface Props {
   source: string;

@@ -4,7 +4,7 @@ import type { Token } from "markdown-it";
 import { Fragment, h, type ComponentChild } from "preact";
 import { texts } from "../texts";
 import { CodeBlock } from "./code";
-import { imageOf, linkOf, withoutOverrides } from "./links";
+import { calledAddress, imageOf, linkOf, withoutOverrides } from "./links";
 import { Formula } from "./math";
 
 const HEADING = /^h[1-6]$/;
@@ -89,7 +89,7 @@ function Link({ address, children }: { address: string | null; children: Compone
   const href = linkOf(address);
   if (!href) return <>{children}</>;
   return (
-    <a href={href} target="_blank" rel="noopener noreferrer nofollow" title={href}>
+    <a href={href} target="_blank" rel="noopener noreferrer nofollow" title={calledAddress(href)}>
       {children}
     </a>
   );

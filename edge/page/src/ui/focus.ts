@@ -1,11 +1,11 @@
 // Where the focus goes when a form takes the place of the button that has opened it.
 
-import { useEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 
 /** Returns the reference of an element that is focused when it appears, if wanted. */
 export function useFocus<T extends HTMLElement>(isWanted = true) {
   const element = useRef<T>(null);
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (isWanted) element.current?.focus();
   }, []);
   return element;
@@ -15,7 +15,7 @@ export function useFocus<T extends HTMLElement>(isWanted = true) {
 export function useFocusAfter(isOpen: boolean) {
   const button = useRef<HTMLButtonElement>(null);
   const wasOpen = useRef(false);
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (wasOpen.current && !isOpen) button.current?.focus();
     wasOpen.current = isOpen;
   }, [isOpen]);
