@@ -296,7 +296,8 @@ def test_the_admin_listener_needs_a_key_to_start(tmp_path: Path, upstream: Scrip
     """`parley up --admin` without an admin key, or with a short one, does not start and names the remedy."""
     config = str(write_config(tmp_path, upstream))
     (tmp_path / "short").write_text("secret")
-    up = ("up", "--config", config, "--state-dir", str(tmp_path / "state"), "--admin", "127.0.0.1:0")
+    free = ("--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--admin", "127.0.0.1:0")
+    up = ("up", "--config", config, "--state-dir", str(tmp_path / "state"), *free)
     missing, short = run(*up), run(*up, "--admin-key-file", str(tmp_path / "short"))
     assert (1, 1) == (missing.returncode, short.returncode)
     assert "parley: --admin needs an admin key: set admin.keys in the configuration" in missing.stderr
