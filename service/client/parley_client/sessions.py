@@ -42,7 +42,7 @@ class SessionList(Iterator[sessions_pb2.Session]):
 
     def _read(self, pages: Iterator[sessions_pb2.ListSessionsResponse]) -> Iterator[sessions_pb2.Session]:
         for page in pages:
-            self.incomplete = page.incomplete
+            self.incomplete = self.incomplete or page.incomplete
             yield from page.sessions
 
     def __next__(self) -> sessions_pb2.Session:

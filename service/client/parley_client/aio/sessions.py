@@ -36,7 +36,7 @@ class AsyncSessionList(AsyncIterator[sessions_pb2.Session]):
         self, pages: AsyncIterator[sessions_pb2.ListSessionsResponse]
     ) -> AsyncIterator[sessions_pb2.Session]:
         async for page in pages:
-            self.incomplete = page.incomplete
+            self.incomplete = self.incomplete or page.incomplete
             for session in page.sessions:
                 yield session
 
