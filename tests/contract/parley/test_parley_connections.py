@@ -142,6 +142,15 @@ async def test_health_without_a_server() -> None:
     assert KEY not in f"{caught.value.cause}"
 
 
+async def test_an_address_that_cannot_be_resolved() -> None:
+    """The log has the cause, and the caller neither it nor the address."""
+    backend = other_parley("no://where", KEY)
+    with pytest.raises(UpstreamUnavailable) as caught:
+        await backend.complete(call())
+    await backend.close()
+    assert ("errors resolving" in (caught.value.cause or ""), "no://" in caught.value.message) == (True, False)
+
+
 async def test_tls(tmp_path: Path) -> None:
     """With `tls` the certificate is verified against `ca` and for the server's name."""
     key, _, rest = CERTIFICATE.partition("-----BEGIN CERTIFICATE-----")

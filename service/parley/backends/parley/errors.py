@@ -87,7 +87,14 @@ _NEAREST: dict[grpc.StatusCode, ErrorReason.ValueType] = {
 """The nearest reason of each gRPC status; other statuses have none."""
 # gRPC has no distinct status for these; only the details identify them.
 _BAD_TLS = ("SSL_ERROR_SSL", "verification check failed")
-_NOT_CONNECTED = (*_BAD_TLS, "failed to connect to", "connections to all backends failing", "name resolution", "DNS")
+_NOT_CONNECTED = (
+    *_BAD_TLS,
+    "failed to connect to",
+    "connections to all backends failing",
+    "errors resolving",
+    "name resolution",
+    "DNS",
+)
 _OF_THE_LIBRARY = (
     *_NOT_CONNECTED,
     "larger than max",
