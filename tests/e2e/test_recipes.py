@@ -5,11 +5,12 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 from base64 import b64encode
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stdout
+from contextlib import closing, contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -102,19 +103,33 @@ def output(command: list[str], folder: Path, stack: Parley) -> str:
 
 
 @pytest.fixture(autouse=True)
-def exchange(request: pytest.FixtureRequest, upstream: ScriptedUpstream, relays: tuple[Relay, Relay]) -> Iterator[None]:
-    """Scripts the model's answers, breaks the first stream of `retry`, and checks what the model has received."""
+def exchange(request: pytest.FixtureRequest, upstream: ScriptedUpstream, stack: Parley) -> Iterator[None]:
+    """Scripts the model's answers, and checks what the model has received."""
     upstream.default = model
     task = request.node.callspec.params["task"] if hasattr(request.node, "callspec") else ""
-    if task == "retry":
-        upstream.answer(Events([*chunks(BEGINNING), Gate()]))
-        for relay in relays:
-            relay.cut_after = BEGINNING.encode()
+    with broken(upstream, stack, request.getfixturevalue("relays")) if task == "retry" else nullcontext():
+        yield
+    if task:
+        CHECKS.get(task, lambda _: None)([received.json for received in upstream.requests])
+
+
+@contextmanager
+def broken(upstream: ScriptedUpstream, stack: Parley, relays: tuple[Relay, Relay]) -> Iterator[None]:
+    """Breaks the first stream, and checks that the attempts had one idempotency key."""
+    upstream.answer(Events([*chunks(BEGINNING), Gate()]))
+    for relay in relays:
+        relay.cut_after = BEGINNING.encode()
+    before = idempotency_keys(stack)
     yield
     for relay in relays:
         relay.cut_after = b""
-    if task:
-        CHECKS.get(task, lambda _: None)([received.json for received in upstream.requests])
+    assert 1 == len(idempotency_keys(stack) - before)
+
+
+def idempotency_keys(stack: Parley) -> set[str]:
+    """Returns the idempotency keys in the store."""
+    with closing(sqlite3.connect(f"file:{stack.folder}/state/parley.db?mode=ro", uri=True)) as database:
+        return {key for (key,) in database.execute("SELECT key FROM claims")}
 
 
 def check_session(requests: list[Any]) -> None:
