@@ -71,3 +71,21 @@ def test_a_process_imports_no_more_than_it_needs(program: str, unwanted: set[str
 def test_only_a_terminal_needs_what_draws(program: str) -> None:
     """Neither the list of commands nor `parley chat` in a pipe imports the libraries of a terminal."""
     assert set() == _DRAWING & loaded(program)
+
+
+def test_the_supervisor_collects_its_garbage_soon() -> None:
+    """Connections of scrapes leave cycles, which would grow by megabytes with the thresholds of the command line."""
+    program = """
+import asyncio, contextlib, gc, parley.cli.main
+from parley.supervisor import main
+main.preparation = None
+with contextlib.suppress(AttributeError):
+    asyncio.run(main.supervise([]))
+def cycle(): found = []; found.append(found)
+gc.collect()
+before = len(gc.get_objects())
+for _ in range(20_000): cycle()
+print(len(gc.get_objects()) - before)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 2_000
