@@ -112,6 +112,8 @@ def supervisor_events() -> dict[str, tuple[set[str], set[str]]]:
             if isinstance(node, ast.Dict)
             for key, value in zip(node.keys, node.values, strict=True)
         }
+        if "event" not in pairs:
+            continue  # it writes by another one
         fields = {key for key in pairs if key} - {"event", "level", "timestamp"}
         found[pairs["event"] or ""] = ({pairs["level"] or ""}, fields)
     return found
