@@ -48,6 +48,10 @@ class ModelIndex:
         """Returns the model with exactly this id in the configuration, also if it is a wildcard."""
         return self._exact.get(model_id)
 
+    def wildcard(self, pattern: str) -> Model | None:
+        """Returns the longest wildcard that has all names of an id with `*`; None if none has."""
+        return next((model for prefix, model in self._wildcards if pattern[:-1].startswith(prefix)), None)
+
     def _of_wildcard(self, model_id: str) -> Model | None:
         for prefix, model in self._wildcards:
             if model_id.startswith(prefix):

@@ -259,8 +259,10 @@ def test_a_key_may_list_wildcards_names_and_aliases(models: set[str], allowed: l
 
 
 def test_the_list_of_models_has_the_known_names_of_a_wildcard() -> None:
-    """They are those of the backend's list and of the caller's key; without any, the wildcard is listed."""
+    """They are those of the backend's list and of the key; without any, the wildcard or the key's part of it."""
     router = _Routes().router
+    narrow = Caller("ada", "key_1", frozenset({"b/meta/*", "a/meta/x*", "c/*"}))
+    assert ["a/meta/x*", "b/meta/*"] == [model.id for model in router.models(narrow)]
     assert ["a/*", "a/meta/*", "a/exact", "b/*", "named"] == [model.id for model in router.models(ANYONE)]
     router.listed("a", {"qwen": Metadata(), "hub-llama": Metadata(), "exact": Metadata()})
     listed = [model.id for model in router.models(ANYONE)]

@@ -44,7 +44,7 @@ class ModelCatalogue:
         """Returns the models that the caller may use, in the order of the configuration.
 
         In place of a wildcard stand the names that are known of it: those that its backends have listed, and those that
-        the caller's key lists. Without any, the wildcard itself is returned.
+        the caller's key lists. Without any, the wildcard itself is returned, or the key's part of it: `a/b*` of `a/*`.
         """
         found: list[Model] = []
         for model in self._models.values():
@@ -52,9 +52,7 @@ class ModelCatalogue:
                 found += [model] if _may_use(caller, model) else []
                 continue
             names = [name for name in self._known_names(model, caller) if caller.may_use(name)]
-            found += [model.named(name) for name in names]
-            if not names and caller.may_use(model.id):
-                found.append(model)
+            found += [model.named(name) for name in names or self._unknown_names(model, caller)]
         return found
 
     def model(self, caller: Caller, model_id: str | None, *, of_session: bool = False) -> Model:
@@ -102,6 +100,12 @@ class ModelCatalogue:
                 if name.startswith(start) and name.endswith(end)
             ]
         return [name for name in dict.fromkeys(names) if self._is_of(model, name)]
+
+    def _unknown_names(self, model: Model, caller: Caller) -> list[str]:
+        """Returns the ids with `*` that stand for all names of a wildcard that the caller may use."""
+        if caller.may_use(model.id):
+            return [model.id]
+        return [one for one in sorted(caller.models) if one.endswith(WILDCARD) and self._index.wildcard(one) is model]
 
     def _is_of(self, model: Model, name: str) -> bool:
         """Returns whether a name belongs to this wildcard, and to no model or longer wildcard."""
