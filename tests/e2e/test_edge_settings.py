@@ -38,6 +38,8 @@ CHOSEN = {
     "chipp.fastapi.test": "error",
     "fastapi.": "error",
     "[::1]:8080": "error",
+    f"{'a.' * 118}eu.example.com": "detail",  # 250 characters
+    f"{'a.' * 124}eu.example.com": "error",  # longer than names of DNS: one of all other hosts
 }
 """The keys of errors by the host, of which the longest name applies, and endings before beginnings."""
 

@@ -32,8 +32,8 @@ _PEER_NAMES: dict[SubjectName, str] = {
 }
 # The bytes of the heap for each byte of a body: the transcoder keeps several copies until the response has ended.
 _BODY_COPIES = 6
-# The most bytes of static files that clients may leave unread, and their largest part of the heap.
-_FILES_BYTES, _FILES_PART = 32 * 2**20, 5
+# The most bytes of static files that clients may leave unread in a thread, and the part of the heap for all threads.
+_FILES_BYTES, _FILES_PART = 16 * 2**20, 5
 _ADMIN = ("admin", "admin_workers")  # the admin listener and its cluster, which only exist if they are configured
 _REFLECTION = "/grpc.reflection."
 # The port of a listener in the rendered configuration.
@@ -212,7 +212,7 @@ def _files(settings: EdgeSettings) -> dict[str, int]:
 
     An address gets a third of them, so that a client that does not read keeps no others from their files.
     """
-    of_all = min(_FILES_BYTES, _heap(settings) // _FILES_PART) // _threads(settings.threads)
+    of_all = min(_FILES_BYTES, _heap(settings) // (_FILES_PART * _threads(settings.threads)))
     return {"of_all": of_all, "of_caller": of_all // 3}
 
 

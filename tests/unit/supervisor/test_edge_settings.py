@@ -204,6 +204,16 @@ def test_large_requests_in_progress_fill_half_of_the_heap() -> None:
     assert [(30 * 2**20, 30 * 2**20)] == limits_of(EdgeSettings(max_heap=2**26, max_body=30 * 2**20))
 
 
+@pytest.mark.parametrize(("threads", "heap", "sent"), [(2, 160, 16), (16, 2048, 16), (16, 160, 2)])
+def test_the_files_of_an_address_fit_into_the_heap(threads: int, heap: int, sent: int) -> None:
+    """An address may load the page and the documentation at once, however many threads there are; sizes in MiB."""
+    config = rendered(EdgeSettings(threads=threads, max_heap=heap * 2**20))
+    manager = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][-1]["typed_config"]
+    [host] = manager["route_config"]["virtual_hosts"]
+    limit = host["metadata"]["filter_metadata"]["arrival"]["files"]
+    assert {"of_all": sent * 2**20, "of_caller": sent * 2**20 // 3} == limit
+
+
 @pytest.mark.parametrize(
     ("memory", "max_body", "heap"),
     [(512, 8, 160), (2048, 8, 256), (65536, 8, 2048), (512, 30, 600), (2048, 30, 600), (65536, 20, 2048)],
