@@ -7,7 +7,8 @@ STAMP := .venv/.installed
 RUN_STAMP := .venv/.run
 # The documentation at /docs/, which Envoy serves. It is generated, and part of the wheel.
 SITE := edge/site/index.json
-SITE_SOURCES = README.md CHANGELOG.md edge/parley.binpb $(wildcard docs/*.md docs/images/* docs/recipes/*.md docs/recipes/*/* docs/site/* docs/site/*/* */*/README.md)
+SITE_SOURCES = README.md CHANGELOG.md edge/parley.binpb $(filter-out %/__pycache__ %.pyc,\
+	$(wildcard docs/*.md docs/images/* docs/recipes/*.md docs/recipes/*/* docs/site/* docs/site/*/* */*/README.md))
 PROTOS = $(sort $(wildcard protos/parley/*/*.proto protos/parley/*/*/*.proto))
 GENERATED = service/parley/v1 service/parley/admin service/parley/guard
 # The number of test processes. Most tests wait for other processes, so two of them share a core.

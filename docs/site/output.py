@@ -51,8 +51,12 @@ def write(site: Path, target: Path) -> None:
             entries.append(_write_file(name, file.read_bytes(), draft))
     index = {"styles": _bundled_styles(site), "files": entries}
     (draft / INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
-    shutil.rmtree(target, ignore_errors=True)
-    draft.replace(target)
+    former = target.with_name(f"{target.name}.old")
+    shutil.rmtree(former, ignore_errors=True)
+    if target.exists():
+        target.rename(former)  # at once, since another process may be copying it
+    draft.rename(target)
+    shutil.rmtree(former, ignore_errors=True)
 
 
 def _write_file(name: str, content: bytes, folder: Path) -> dict[str, Any]:

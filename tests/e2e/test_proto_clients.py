@@ -206,6 +206,7 @@ JAVA_PACKAGES = (
     "libgrpc-java",
     "libnetty-java",
     "libperfmark-java",
+    "libprotobuf-java",
     "protobuf-compiler",
     "protobuf-compiler-grpc-java-plugin",
 )

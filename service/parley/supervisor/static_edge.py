@@ -104,7 +104,7 @@ def write(folder: Path, listeners: Listeners, workers: WorkerList, settings: Edg
         draft.write_text(text, encoding="utf-8")
         draft.replace(config)
     except OSError as error:
-        raise CommandError(f"{folder} cannot be written ({error.strerror}); name another folder") from error
+        raise CommandError(f"{folder} cannot be written ({error.strerror or error}); name another folder") from error
     return config
 
 
