@@ -3,19 +3,23 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
 
+import parley.stores.postgres
 from parley.config import PostgresConfig
+from parley.core.background import PeriodicTask
 from parley.core.errors import StoreUnavailable
+from parley.core.sessions.reaper import Reaper
 from parley.stores.open import open_existing_store, open_store
-from parley.stores.postgres import PostgresStore, Timeouts, availability, turn_writes
+from parley.stores.postgres import PostgresStore, Timeouts, availability, limits, turn_writes
 from parley.stores.postgres.database import Connection
 from tests.contract.postgres_outage.recovery import back, without_its_standby
-from tests.contract.stores import all_messages, begin, charge, complete, converse, hold, key
+from tests.contract.stores import LEASE, Clock, all_messages, begin, charge, complete, converse, hold, key
 from tests.keys import event
 from tests.postgres import Server
 
@@ -189,6 +193,48 @@ async def test_connections_lost_in_a_turn(url: str, monkeypatch: pytest.MonkeyPa
     await converse(store, "s", "q", "a", new=True)
     assert _STORED == await all_messages(store, "s")
     await store.close()
+
+
+async def test_an_outage_longer_than_the_leases(server: Server, url: str) -> None:
+    """Reapers end no turn whose worker runs, even if all leases have expired, and later that of a dead worker."""
+    clock, times = Clock(), replace(_PATIENT, lease_grace=1.0)
+    first, second = [await PostgresStore.open(url, 8, clock=clock, timeouts=times) for _ in range(2)]
+    running = [await begin(first, f"s{number}", "q", new=True) for number in range(3)]
+    await hold(first, charge(1), call_id="running")
+    await begin(first, "dead", "q", new=True)
+    await hold(first, charge(1), call_id="dead")
+
+    async def renew() -> None:
+        await first.renew_leases(running, [], LEASE)
+        await first.renew_calls(["running"], LEASE)
+
+    tasks = [PeriodicTask("renewals", renew, 0.2), *(Reaper(store, None, 0.02) for store in (first, second))]
+    for task in tasks:
+        task.start()
+    with _away(server):
+        await _until_waiting(first, 1)
+        clock.advance(LEASE + 1)
+    async with asyncio.timeout(30):
+        while [("q", 1, "in_progress", None)] == await all_messages(second, "dead"):
+            await asyncio.sleep(0.05)
+        while "running" != server.sql("SELECT string_agg(id, ' ') FROM parley.running_calls", "parley"):
+            await asyncio.sleep(0.05)
+    for turn in running:
+        await complete(first, turn, "a")
+    for task in tasks:
+        await task.stop()
+    for store in (first, second):
+        await store.close()
+
+
+async def test_a_renewal_that_loses_its_connection(patient: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The renewal of leases is repeated: it may be executed twice."""
+    turn = await begin(patient, "s", "q", new=True)
+    await hold(patient, charge(1))
+    for module, name in ((parley.stores.postgres, "renew_turns"), (limits, "renew")):
+        monkeypatch.setattr(module, name, _losing_once(getattr(module, name), committed=True))
+    await patient.renew_leases([turn], [], LEASE)
+    await patient.renew_calls(["call"], LEASE)
 
 
 def _losing_once(

@@ -132,6 +132,7 @@ class PostgresStore(ChangeMethods, PostgresKeyStore, UsageMethods, AlertMethods,
         except StoreUnavailable as error:
             if not allow_unavailable or isinstance(error, WrongSchema):
                 raise
+            store._pool.start_lease_grace()
             return store
         if allow_unavailable:  # set for a service, which acknowledges turns, and not for a command
             await warn_of_asynchronous_standbys(store._database)
@@ -160,7 +161,7 @@ class PostgresStore(ChangeMethods, PostgresKeyStore, UsageMethods, AlertMethods,
                 await renew_claims(db, some_claims, self._clock(), lease_seconds)
 
         if held or keys_held:
-            await self._pool.run(work)
+            await self._pool.run(work, work)
 
     async def wait_for_release(self, session_id: str, seconds: float) -> None:
         """Waits for the database's notification that the session is free."""
@@ -233,9 +234,10 @@ class PostgresStore(ChangeMethods, PostgresKeyStore, UsageMethods, AlertMethods,
         """Clears what has expired, each kind in a transaction of its own.
 
         Deletes nothing by age while the clocks of this process and the database differ, because one of them is wrong.
+        Ends no lease for a time after an outage: its holder may run, and have been unable to renew it.
         """
-        crashed = await self._pool.run(lambda db: reaper.reap_crashed(db, self._clock(), limit))
-        await self._pool.run(lambda db: limits.end_expired(db, self._clock(), limit))
+        crashed = await self._end_expired(lambda db: reaper.reap_crashed(db, self._clock(), limit))
+        await self._end_expired(lambda db: limits.end_expired(db, self._clock(), limit))
         if not await self._clocks_agree():
             return Reaped(crashed)
         old = 0
@@ -270,7 +272,11 @@ class PostgresStore(ChangeMethods, PostgresKeyStore, UsageMethods, AlertMethods,
     async def renew_calls(self, call_ids: Iterable[str], lease_seconds: float) -> None:
         """Extends the leases of running calls."""
         ids = list(call_ids)
-        await self._pool.run(lambda db: limits.renew(db, ids, self._clock(), lease_seconds))
+
+        async def work(db: Connection) -> None:
+            await limits.renew(db, ids, self._clock(), lease_seconds)
+
+        await self._pool.run(work, work)
 
     async def check(self) -> None:
         """Checks that the server is available, with a write every few seconds. Raises StoreUnavailable."""
@@ -310,6 +316,15 @@ class PostgresStore(ChangeMethods, PostgresKeyStore, UsageMethods, AlertMethods,
             )
         self._skewed = differs
         return not differs
+
+    async def _end_expired(self, end: Callable[[Connection], Awaitable[int]]) -> int:
+        """Ends expired leases unless their holders may still renew them; returns their number."""
+
+        async def work(db: Connection) -> int:
+            # Here and not before, because an outage may end while the call waits for a connection.
+            return 0 if self._pool.lease_grace() else await end(db)
+
+        return await self._pool.run(work, waits=False)
 
     async def _purge(self, session_id: str, cursor: PurgeCursor) -> PurgeCursor | None:
         return await self._pool.run(lambda db: deletion.purge_batch(db, session_id, cursor))

@@ -55,6 +55,9 @@ class Availability:
 
     Calls may wait for the end of an outage, such as a failover: `Timeouts.wait` bounds the time of each, `_MAX_WAITING`
     their number. An outage that needs the operator, such as a wrong password, and a long one fail all calls at once.
+
+    During an outage, leases expire although their holders run. For `Timeouts.lease_grace` afterwards, no call ends
+    them.
     """
 
     def __init__(self, database: Database, connections: Connections, statistics: StoreStatistics) -> None:
@@ -70,6 +73,7 @@ class Availability:
         self._verification: asyncio.Task[None] | None = None
         self._prober: asyncio.Task[None] | None = None
         self._last_success = 0.0
+        self._recovered = -inf
         self._closed = False
 
     @property
@@ -112,6 +116,14 @@ class Availability:
                     raise StoreUnavailable(cause)
                 await asyncio.wait({self._next_change()}, timeout=min(ends, self._long_at()) - _now())
         return True
+
+    def lease_grace(self) -> float:
+        """Returns the remaining seconds in which expired leases must not be ended, because of an outage; 0 if none."""
+        return max(0.0, self._recovered + self._database.timeouts.lease_grace - _now())
+
+    def start_lease_grace(self) -> None:
+        """Records the end of an outage, or that there is or may have been one."""
+        self._recovered = _now()
 
     async def wait_verified(self) -> None:
         """Waits for a running verification, which ends sooner than a call to a hanging server."""
@@ -253,6 +265,7 @@ class Availability:
                     raise
             else:
                 self._unavailable = self._unwritable = None
+                self.start_lease_grace()
                 self._connections.add(connection)
                 self._report_change()
                 return

@@ -10,6 +10,7 @@ from typing import TypeAlias
 import asyncpg
 
 from parley.core.errors import StoreMisconfigured, StoreUnavailable
+from parley.core.sessions.idempotency import LEASE_SECONDS
 from parley.stores.known import KNOWN_STORES
 from parley.stores.migrations import migrations, mismatch
 from parley.stores.postgres import hosts
@@ -72,6 +73,7 @@ class Timeouts:
         probe: The average pause between two probes while the server is unavailable.
         verify: The maximum time of each probe after a call that timed out.
         wait: The maximum time for which a call waits for an unavailable server.
+        lease_grace: The time after an outage in which no expired lease is ended, because its holder may still renew it.
     """
 
     connect: float = 3.0
@@ -79,6 +81,7 @@ class Timeouts:
     probe: float = 0.25
     verify: float = 1.0
     wait: float = 0.0
+    lease_grace: float = LEASE_SECONDS
 
 
 class WrongSchema(StoreMisconfigured):

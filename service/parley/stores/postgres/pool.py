@@ -127,6 +127,14 @@ class Pool:
         """Waits until the server completes writes, for up to `Timeouts.wait`. Raises StoreUnavailable."""
         await self._availability.wait(self._wait_ends(), writes=True)
 
+    def lease_grace(self) -> float:
+        """Returns the remaining seconds in which expired leases must not be ended, because of an outage; 0 if none."""
+        return self._availability.lease_grace()
+
+    def start_lease_grace(self) -> None:
+        """Lets the holders of expired leases renew them, as after an outage."""
+        self._availability.start_lease_grace()
+
     async def check(self) -> None:
         """Writes to the server and checks the schema's version, at most every `CHECK_SECONDS`.
 
