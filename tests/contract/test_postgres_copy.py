@@ -106,7 +106,7 @@ class TestCopy:
         alerts = [await store.take_alert(10) for store in (source, target)]
         assert alerts[0] == alerts[1] is not None
         turns = [await begin(store, "s0001", "next") for store in (source, target)]
-        assert turns[0] == turns[1]
+        assert turns[0] == replace(turns[1], fence=turns[0].fence)
         assert ["be brief", "π \0", "a of s0001", "q2", "a2"] == [one.content.string_value for one in turns[1].history]
         await source.close()
         await target.close()

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import asyncpg
@@ -13,13 +14,14 @@ import pytest
 import parley.stores.postgres
 from parley.config import PostgresConfig
 from parley.core.background import PeriodicTask
-from parley.core.errors import StoreUnavailable
+from parley.core.errors import KeyInUse, SessionBusy, StoreUnavailable
+from parley.core.ports import Claim, Window
 from parley.core.sessions.reaper import Reaper
 from parley.stores.open import open_existing_store, open_store
-from parley.stores.postgres import PostgresStore, Timeouts, availability, limits, turn_writes
+from parley.stores.postgres import PostgresStore, Timeouts, availability, claims, limits, turn_writes
 from parley.stores.postgres.database import Connection
 from tests.contract.postgres_outage.recovery import back, without_its_standby
-from tests.contract.stores import LEASE, Clock, all_messages, begin, charge, complete, converse, hold, key
+from tests.contract.stores import LEASE, Clock, all_messages, begin, charge, complete, converse, hold, key, texts
 from tests.keys import event
 from tests.postgres import Server
 
@@ -186,13 +188,45 @@ async def test_a_write_of_unknown_outcome(patient: PostgresStore) -> None:
 
 @pytest.mark.parametrize("committed", [True, False])
 async def test_connections_lost_in_a_turn(url: str, monkeypatch: pytest.MonkeyPatch, *, committed: bool) -> None:
-    """A turn whose beginning and end have lost their connections is stored once, whether or not they were committed."""
-    for name in ("create", "end"):
-        monkeypatch.setattr(turn_writes, name, _losing_once(getattr(turn_writes, name), committed=committed))
+    """Turns whose beginning and end have lost their connections are stored once, whether or not they were committed."""
+    lost = [_lose_once(monkeypatch, turn_writes, name, committed=committed) for name in ("create", "end", "lease")]
     store = await PostgresStore.open(url, 8, timeouts=_PATIENT)
     await converse(store, "s", "q", "a", new=True)
     assert _STORED == await all_messages(store, "s")
+    for number, window in enumerate((Window(), Window(), Window(max_messages=2)), 2):
+        lost[-1].is_lost = False
+        turn = await begin(store, "s", f"q{number}", window=window)
+        assert (number, "a") == (turn.number, texts(turn.history)[-1])
+        await complete(store, turn, "a")
+        assert all(one.is_lost for one in lost)
+    assert {"completed"} == {state for _, _, state, _ in await all_messages(store, "s")}
     await store.close()
+
+
+async def test_another_turn_won_the_lease(url: str, patient: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A turn whose connection was lost does not take the lease of another turn with the same message for its own."""
+    await converse(patient, "s", "q", "a", new=True)
+    lost = _lose_once(monkeypatch, turn_writes, "lease", committed=False)
+    store = await PostgresStore.open(url, 8, timeouts=_PATIENT)
+    lost.before = lambda: begin(patient, "s", "q2")
+    with pytest.raises(SessionBusy):
+        await begin(store, "s", "q2")
+    assert lost.is_lost
+    await store.close()
+
+
+@pytest.mark.parametrize("committed", [True, False])
+async def test_a_connection_lost_in_a_claim(
+    patient: PostgresStore, monkeypatch: pytest.MonkeyPatch, *, committed: bool
+) -> None:
+    """A claim whose connection was lost holds the key, once, and gets its reply."""
+    _lose_once(monkeypatch, claims, "claim", committed=committed)
+    held = await patient.claim("ada", "m", "k", b"digest", LEASE)
+    assert isinstance(held, Claim)
+    with pytest.raises(KeyInUse):
+        await patient.claim("ada", "m", "k", b"digest", LEASE)
+    await patient.end_claim(held, b"reply")
+    assert b"reply" == await patient.claim("ada", "m", "k", b"digest", LEASE)
 
 
 async def test_an_outage_longer_than_the_leases(server: Server, url: str) -> None:
@@ -208,7 +242,10 @@ async def test_an_outage_longer_than_the_leases(server: Server, url: str) -> Non
         await first.renew_leases(running, [], LEASE)
         await first.renew_calls(["running"], LEASE)
 
-    tasks = [PeriodicTask("renewals", renew, 0.2), *(Reaper(store, None, 0.02) for store in (first, second))]
+    tasks: list[PeriodicTask | Reaper] = [
+        PeriodicTask("renewals", renew, 0.2),
+        *(Reaper(store, None, 0.02) for store in (first, second)),
+    ]
     for task in tasks:
         task.start()
     with _away(server):
@@ -231,25 +268,35 @@ async def test_a_renewal_that_loses_its_connection(patient: PostgresStore, monke
     """The renewal of leases is repeated: it may be executed twice."""
     turn = await begin(patient, "s", "q", new=True)
     await hold(patient, charge(1))
-    for module, name in ((parley.stores.postgres, "renew_turns"), (limits, "renew")):
-        monkeypatch.setattr(module, name, _losing_once(getattr(module, name), committed=True))
+    _lose_once(monkeypatch, parley.stores.postgres, "renew_turns", committed=True)
+    _lose_once(monkeypatch, limits, "renew", committed=True)
     await patient.renew_leases([turn], [], LEASE)
     await patient.renew_calls(["call"], LEASE)
 
 
-def _losing_once(
-    write: Callable[..., Coroutine[Any, Any, Any]], *, committed: bool
-) -> Callable[..., Coroutine[Any, Any, Any]]:
-    """Returns a write whose first execution loses the connection, before or after its commit."""
-    lost = False
+class _LosingOnce:
+    """A write whose first execution loses the connection, before or after its commit."""
 
-    async def run(*arguments: Any) -> Any:
-        nonlocal lost
-        if lost:
-            return await write(*arguments)
-        lost = True
-        if committed:
-            await write(*arguments)
+    def __init__(self, write: Callable[..., Coroutine[Any, Any, Any]], *, committed: bool) -> None:
+        self._write = write
+        self._committed = committed
+        self.is_lost = False
+        self.before: Callable[[], Coroutine[Any, Any, Any]] | None = None
+
+    async def __call__(self, *arguments: Any) -> Any:
+        """Writes, or loses the connection."""
+        if self.is_lost:
+            return await self._write(*arguments)
+        self.is_lost = True
+        if self.before is not None:
+            await self.before()
+        if self._committed:
+            await self._write(*arguments)
         raise _LOST
 
-    return run
+
+def _lose_once(monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str, *, committed: bool) -> _LosingOnce:
+    """Lets the next execution of a module's write lose its connection; stores that are opened later use it."""
+    write = _LosingOnce(getattr(module, name), committed=committed)
+    monkeypatch.setattr(module, name, write)
+    return write

@@ -1,5 +1,6 @@
 """The store in a PostgreSQL database, shared by any number of machines."""
 
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
@@ -49,6 +50,7 @@ __all__ = ["PostgresStore", "Timeouts", "upgrade"]
 T = TypeVar("T")
 _TIMEOUTS = Timeouts()
 _SKEW_SECONDS = 5.0
+_CALL_BYTES = 16
 
 _log = structlog.get_logger()
 
@@ -249,9 +251,10 @@ class PostgresStore(ChangeMethods, PostgresKeyStore, UsageMethods, AlertMethods,
 
     async def claim(self, account: str, method: str, key: str, digest: bytes, lease_seconds: float) -> Claim | bytes:
         """Claims a key, or returns its stored reply. Raises KeyInUse, KeyReused, ReplyDeleted."""
+        call = secrets.token_bytes(_CALL_BYTES)
 
         async def work(db: Connection) -> Claim | bytes:
-            return await claims.claim(db, account, method, key, digest, self._clock(), lease_seconds)
+            return await claims.claim(db, account, method, key, digest, self._clock(), lease_seconds, call)
 
         return await self._pool.run(work, work)
 

@@ -9,16 +9,18 @@ from parley.core.ports import Claim
 from parley.stores.postgres.database import Connection
 from parley.stores.postgres.rows import Now, now
 
+# Until a claim has a reply, its column contains the call that claims.
 _CLAIM = f"""
-INSERT INTO parley.claims AS claim (account, method, key, digest, updated, lease_expires)
-SELECT $2, $3, $4, $5, now, now + $6 FROM (SELECT {now(1)} AS now) AS clock
+INSERT INTO parley.claims AS claim (account, method, key, digest, updated, lease_expires, reply)
+SELECT $2, $3, $4, $5, now, now + $6, $7 FROM (SELECT {now(1)} AS now) AS clock
 ON CONFLICT (account, method, key) DO UPDATE
-SET fence = nextval('parley.claim_fences'), updated = excluded.updated, lease_expires = excluded.lease_expires
+SET fence = nextval('parley.claim_fences'), updated = excluded.updated, lease_expires = excluded.lease_expires,
+  reply = excluded.reply
 WHERE claim.digest = excluded.digest AND claim.lease_expires <= excluded.updated
 RETURNING fence
 """
 _FIND = f"""
-SELECT digest, lease_expires, lease_expires - {now(4)} AS lease_remaining, session_id, reply
+SELECT digest, fence, lease_expires, lease_expires - {now(4)} AS lease_remaining, session_id, reply
 FROM parley.claims WHERE account = $1 AND method = $2 AND key = $3
 """
 # A statement of its own, because a distributed database has the session and the claim in different shards.
@@ -39,13 +41,29 @@ _MAX_TRIES = 10
 
 
 async def claim(  # noqa: PLR0913, PLR0917 - the port's arguments
-    db: Connection, account: str, method: str, key: str, digest: bytes, now: Now, lease_seconds: float
+    db: Connection, account: str, method: str, key: str, digest: bytes, now: Now, lease_seconds: float, call: bytes
 ) -> Claim | bytes:
-    """Claims the key, or returns its stored reply. Raises KeyInUse, KeyReused, ReplyDeleted."""
+    """Claims the key, or returns its stored reply.
+
+    Args:
+        db: The connection.
+        account: The account.
+        method: The called method.
+        key: The key.
+        digest: The digest of the request.
+        now: The current time.
+        lease_seconds: The duration of the lease.
+        call: Random bytes by which a repetition after an unknown outcome recognizes its own claim.
+
+    Raises:
+        KeyInUse: Another call holds the key.
+        KeyReused: The key was used with a different request.
+        ReplyDeleted: The reply was deleted with its session.
+    """
     full_key = (account, method, key)
     remaining = 0.0
     for _ in range(_MAX_TRIES):
-        fence = await db.fetchval(_CLAIM, now, *full_key, digest, lease_seconds)
+        fence = await db.fetchval(_CLAIM, now, *full_key, digest, lease_seconds, call)
         if fence is not None:
             return Claim(*full_key, fence)
         if (found := await db.fetchrow(_FIND, *full_key, now)) is None:
@@ -54,6 +72,8 @@ async def claim(  # noqa: PLR0913, PLR0917 - the port's arguments
             raise KeyReused
         if found["lease_expires"] is None:
             return await _stored(db, found)
+        if found["reply"] == call:
+            return Claim(*full_key, found["fence"])
         remaining = found["lease_remaining"]
         if remaining > 0:
             break

@@ -63,17 +63,28 @@ CREATE_ABSENT = f"""
 )
 SELECT id FROM leased
 """
+
+
+def _history() -> str:
+    """Returns the column of the messages from the turn `first` on of the session `id`; null if `first` is."""
+    return """CASE WHEN first IS NOT NULL THEN ARRAY(
+  SELECT message FROM parley.messages JOIN parley.turns USING (session_id)
+  WHERE session_id = id AND number = turn AND turn >= first AND number >= first AND state = 'completed' AND NOT system
+  ORDER BY turn, position
+) END AS history"""
+
+
 # Writes nothing of a turn if the session has changed since `STATE` was read, so that the decisions based on it remain
 # valid. The time of the latest turn tells it from one with the same fence that replaced it after a failover.
 LEASE = f"""
 WITH sent AS MATERIALIZED (
   SELECT *, {now(1)} AS now
   FROM unnest($2::text[], $3::text[], $4::float8[], {_TURN_COLUMNS}, $12::float8[], $13::bigint[], $14::float8[],
-    $15::integer[])
-  AS sent (id, account, lease, {_TURN_NAMES}, last, fence, expires, first)
+    $15::bigint[], $16::integer[])
+  AS sent (id, account, lease, {_TURN_NAMES}, last, fence, expires, new_fence, first)
 ), leased AS (
   UPDATE parley.sessions AS session
-  SET updated = now, turn_count = turn_count + 1, lease_fence = lease_fence + 1, lease_expires = now + lease,
+  SET updated = now, turn_count = turn_count + 1, lease_fence = new_fence, lease_expires = now + lease,
     bytes = session.bytes + size
   FROM sent
   WHERE session.id = sent.id AND session.account = sent.account AND session.updated = last AND lease_fence = fence
@@ -88,16 +99,18 @@ WITH sent AS MATERIALIZED (
   SELECT id, turn_count, 'in_progress', now, asked, messages, tokens, bytes, continues, metadata FROM leased
 ), added AS (
   INSERT INTO parley.messages (session_id, turn, position, message, system)
-  SELECT part.id, turn_count, position, message, system FROM {_messages(16)} JOIN leased USING (id)
+  SELECT part.id, turn_count, position, message, system FROM {_messages(17)} JOIN leased USING (id)
 )
-SELECT id, turn_count, lease_fence, now, CASE WHEN first IS NOT NULL THEN ARRAY(
-  SELECT message FROM parley.messages JOIN parley.turns USING (session_id)
-  WHERE session_id = id AND number = turn AND turn >= first AND number >= first AND state = 'completed' AND NOT system
-  ORDER BY turn, position
-) END AS history
-FROM leased
+SELECT id, turn_count, lease_fence, now, {_history()} FROM leased
 """
 LEASE_ONE = _alone(LEASE)
+# The result of an earlier `LEASE`, if that lease is still held: no other lease has its fence.
+LEASED = f"""
+SELECT id, turn_count, lease_fence, now, {_history()} FROM (
+  SELECT id, turn_count, lease_fence, updated AS now, $4::integer AS first FROM parley.sessions
+  WHERE id = $1 AND account = $2 AND lease_fence = $3 AND lease_expires IS NOT NULL
+) AS held
+"""
 HISTORY = """
 SELECT message FROM parley.messages JOIN parley.turns USING (session_id)
 WHERE session_id = $1 AND number = turn AND turn BETWEEN $2 AND $3 AND number BETWEEN $2 AND $3

@@ -1,8 +1,9 @@
 """The statements that begin and end turns, each for several turns at once."""
 
+import random
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from typing import Any, NamedTuple, TypeAlias
 
@@ -23,6 +24,11 @@ from parley.v1.message_pb2 import Message
 _Row: TypeAlias = tuple[Any, ...]
 _Messages: TypeAlias = tuple[str, int, Serialized]
 """Messages of a turn: the session, the position of the first one, and the messages."""
+_MAX_FENCE_STEP = 2**24  # so that the fences of 2**39 turns fit into a bigint
+
+
+def _fence_step() -> int:
+    return random.randint(1, _MAX_FENCE_STEP)  # noqa: S311 - no secret
 
 
 class Version(NamedTuple):
@@ -44,6 +50,8 @@ class Addition:
         lease_seconds: The duration of the lease.
         version: The state of the session that the decisions about the turn are based on; None for a new session.
         first: The number of the oldest turn whose messages are read; None for none.
+        fence_step: The difference between the session's fence and that of the new lease. It is random, so that after a
+            lease with an unknown outcome the fence tells it from the lease of another call.
     """
 
     begin: TurnBegin
@@ -52,6 +60,7 @@ class Addition:
     lease_seconds: float
     version: Version | None = None
     first: int | None = None
+    fence_step: int = field(default_factory=lambda: _fence_step())  # noqa: PLW0108 - tests replace the function
 
     @property
     def session_id(self) -> str:
@@ -62,6 +71,11 @@ class Addition:
     def size(self) -> int:
         """The bytes of the messages."""
         return self.added.bytes
+
+    @property
+    def fence(self) -> int:
+        """The fence of the lease."""
+        return self.version.fence + self.fence_step if self.version else 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +121,23 @@ async def create_absent(db: Connection, addition: Addition, now: Now) -> bool:
 
 async def lease(db: Connection, additions: Sequence[Addition], now: Now) -> list[asyncpg.Record | None]:
     """Leases sessions and adds a turn to each; the result is None where the session has another version."""
-    rows = [(*_turn_row(one), *(one.version or ()), one.first) for one in additions]
+    rows = [(*_turn_row(one), *(one.version or ()), one.fence, one.first) for one in additions]
     alone, values = _parameters(rows, [(one.session_id, 0, one.added) for one in additions])
     found = await db.fetch(statements.LEASE_ONE if alone else statements.LEASE, now, *values)
     leased = {row["id"]: row for row in found}
     return [leased.get(addition.session_id) for addition in additions]
+
+
+async def lease_again(db: Connection, additions: Sequence[Addition], now: Now) -> list[asyncpg.Record | None]:
+    """Does the same after a `lease` with an unknown outcome, which may have leased the sessions."""
+    leased = await lease(db, additions, now)
+    return [row or await _leased(db, one) for one, row in zip(additions, leased, strict=True)]
+
+
+async def _leased(db: Connection, addition: Addition) -> asyncpg.Record | None:
+    """Returns the result of an earlier `lease`, or None if the session is not leased to this turn."""
+    begin = addition.begin
+    return await db.fetchrow(statements.LEASED, begin.session_id, begin.account, addition.fence, addition.first)
 
 
 async def end(db: Connection, endings: Sequence[Ending], now: Now) -> list[bool]:

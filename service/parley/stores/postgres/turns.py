@@ -1,7 +1,7 @@
 """Turns. No lock is held over a round trip: each statement is a transaction of its own, except for limited accounts."""
 
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import asyncpg
 
@@ -29,6 +29,7 @@ _FIRST_SIZES = 64
 _GROWTH = 8
 _UNLIMITED = 2**40
 
+Leased: TypeAlias = asyncpg.Record | None
 BatchWrite = Callable[[Connection, Sequence[Any], Now], Coroutine[Any, Any, list[Any]]]
 Write = Callable[[Connection, Sequence[Addition], Now], Coroutine[Any, Any, list[Any]]]
 
@@ -53,7 +54,9 @@ class Turns:
         self._windows = WindowCache()
         self._statistics = statistics
         self._created: Batches[Addition, None] = self._batches(turn_writes.create, turn_writes.create_again)
-        self._leased: Batches[Addition, asyncpg.Record | None] = self._batches(turn_writes.lease, turn_writes.lease)
+        self._leased: Batches[Addition, asyncpg.Record | None] = self._batches(
+            turn_writes.lease, turn_writes.lease_again
+        )
         self._ended: Batches[Ending, bool] = self._batches(turn_writes.end, turn_writes.end_again)
 
     async def begin(self, begin: TurnBegin, lease_seconds: float) -> Turn:
