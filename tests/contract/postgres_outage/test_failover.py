@@ -126,6 +126,24 @@ async def test_the_wait_is_bounded(server: Server, url: str, monkeypatch: pytest
     await store.close()
 
 
+async def test_unknown_keys_do_not_take_all_places(
+    server: Server, patient: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lookups of keys, whose callers are not known, wait in smaller numbers than other calls."""
+    monkeypatch.setattr(availability, "_MAX_WAITING_LOOKUPS", 2)
+    with _away(server):
+        lookups = [asyncio.create_task(patient.find_key(bytes([number]) * 32)) for number in range(5)]
+        call = asyncio.create_task(begin(patient, "s", "q", new=True))
+        await _until_waiting(patient, 3)
+        async with asyncio.timeout(10):
+            while 3 != sum(one.done() for one in lookups):
+                await asyncio.sleep(0.01)
+        assert not call.done()
+    found = await asyncio.gather(*lookups, return_exceptions=True)
+    assert [None, None, *[StoreUnavailable] * 3] == [one and type(one) for one in sorted(found, key=bool)]
+    assert 1 == (await call).number
+
+
 async def test_a_cancelled_caller_writes_nothing(server: Server, patient: PostgresStore) -> None:
     """A caller whose deadline passes while it waits has neither a turn nor a key."""
     with _away(server):

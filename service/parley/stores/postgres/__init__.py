@@ -332,9 +332,9 @@ class PostgresStore(ChangeMethods, PostgresKeyStore, UsageMethods, AlertMethods,
     async def _purge(self, session_id: str, cursor: PurgeCursor) -> PurgeCursor | None:
         return await self._pool.run(lambda db: deletion.purge_batch(db, session_id, cursor))
 
-    async def _read(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+    async def _read(self, work: Callable[[Connection], Awaitable[T]], *, is_lookup: bool = False) -> T:
         began = time.perf_counter()
-        result = await self._pool.read(work)
+        result = await self._pool.read(work, is_lookup=is_lookup)
         self.statistics.record_read(time.perf_counter() - began)
         return result
 

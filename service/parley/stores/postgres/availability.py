@@ -14,6 +14,7 @@ from parley.stores.postgres.database import Connection, Database, LostSchema, ou
 T = TypeVar("T")
 
 _MAX_WAITING = 1000
+_MAX_WAITING_LOOKUPS = 100  # of keys: anyone can cause them
 # An outage that has lasted this many times `Timeouts.wait` is no failover: calls no longer wait for its end.
 _LONG_OUTAGE = 3
 _MAX_PROBE_SECONDS = 15.0  # a hanging write probe is aborted after this time and repeated
@@ -54,7 +55,8 @@ class Availability:
     the server: it starts a verification, and the server is unavailable only if the verification fails too.
 
     Calls may wait for the end of an outage, such as a failover: `Timeouts.wait` bounds the time of each, `_MAX_WAITING`
-    their number. An outage that needs the operator, such as a wrong password, and a long one fail all calls at once.
+    their number, `_MAX_WAITING_LOOKUPS` that of the lookups of keys among them. An outage that needs the operator, such
+    as a wrong password, and a long one fail all calls at once.
 
     During an outage, leases expire although their holders run. For `Timeouts.lease_grace` afterwards, no call ends
     them.
@@ -74,6 +76,7 @@ class Availability:
         self._prober: asyncio.Task[None] | None = None
         self._last_success = 0.0
         self._recovered = -inf
+        self._lookups = 0
         self._closed = False
 
     @property
@@ -95,12 +98,13 @@ class Availability:
         if (cause := self._cause(writes=writes)) is not None:
             raise StoreUnavailable(cause)
 
-    async def wait(self, ends: float, *, writes: bool) -> bool:
+    async def wait(self, ends: float, *, writes: bool, is_lookup: bool = False) -> bool:
         """Waits until the server is available.
 
         Args:
             ends: The latest time of the event loop's clock until which the call waits.
             writes: Whether the server must complete writes.
+            is_lookup: Whether the call looks up a key, so that its caller is not known.
 
         Returns:
             Whether the server was unavailable.
@@ -110,9 +114,9 @@ class Availability:
         """
         if self._cause(writes=writes) is None:
             return False
-        with self._counted():
+        with self._counted(is_lookup=is_lookup):
             while (cause := self._cause(writes=writes)) is not None:
-                if not self._may_wait(ends):
+                if not self._may_wait(ends, is_lookup=is_lookup):
                     raise StoreUnavailable(cause)
                 await asyncio.wait({self._next_change()}, timeout=min(ends, self._long_at()) - _now())
         return True
@@ -205,18 +209,22 @@ class Availability:
     def _begin_outage(self, error: Exception | None) -> None:
         self._since, self._needs_operator = _now(), _needs_operator(error)
 
-    def _may_wait(self, ends: float) -> bool:
+    def _may_wait(self, ends: float, *, is_lookup: bool) -> bool:
         """Returns whether a call, which is counted already, may wait for a change."""
         is_lasting = self._closed or self._needs_operator or _now() >= self._long_at()
-        return not is_lasting and _now() < ends and self._statistics.waiting <= _MAX_WAITING
+        has_place = self._statistics.waiting <= _MAX_WAITING
+        if is_lookup:
+            has_place = has_place and self._lookups <= _MAX_WAITING_LOOKUPS
+        return has_place and not is_lasting and _now() < ends
 
     def _long_at(self) -> float:
         return self._since + _LONG_OUTAGE * self._database.timeouts.wait
 
     @contextmanager
-    def _counted(self) -> Iterator[None]:
+    def _counted(self, *, is_lookup: bool) -> Iterator[None]:
         """Counts a call that waits, and whether the server was available at its end."""
         self._statistics.waiting += 1
+        self._lookups += is_lookup
         try:
             yield
             self._statistics.waits_ended += 1
@@ -225,6 +233,7 @@ class Availability:
             raise
         finally:
             self._statistics.waiting -= 1
+            self._lookups -= is_lookup
 
     def _next_change(self) -> asyncio.Future[None]:
         """Returns the future of the next change of the availability."""

@@ -21,11 +21,11 @@ class PostgresKeyStore(ABC):
     _pool: Pool
 
     @abstractmethod
-    async def _read(self, work: Callable[[Connection], Awaitable[T]]) -> T: ...
+    async def _read(self, work: Callable[[Connection], Awaitable[T]], *, is_lookup: bool = False) -> T: ...
 
     async def find_key(self, digest: bytes) -> ApiKey | None:
         """Reads the key with this digest."""
-        return await self._read(lambda db: keys.find_key(db, digest))
+        return await self._read(lambda db: keys.find_key(db, digest), is_lookup=True)
 
     async def find_keys(self, digests: Collection[bytes]) -> list[ApiKey]:
         """Reads the keys with these digests."""

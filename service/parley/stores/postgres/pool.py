@@ -48,6 +48,7 @@ class Attempts(Generic[T]):
         again: The form of the work that may follow an execution whose outcome is unknown; None if there is none.
         wait_ends: The time of the event loop's clock until which the call waits for an unavailable server.
         writes: Whether the work writes.
+        is_lookup: Whether the work looks up a key, so that its caller is not known.
         is_cancelled: Whether the caller was cancelled: after a wait for the server, no further attempt is made.
         count: The number of attempts.
     """
@@ -56,6 +57,7 @@ class Attempts(Generic[T]):
     again: Work[T] | None
     wait_ends: float
     writes: bool
+    is_lookup: bool = False
     is_cancelled: bool = False
     count: int = 0
 
@@ -95,11 +97,19 @@ class Pool:
         """Whether the server completes writes, as far as it answers at all."""
         return self._availability.is_writable
 
-    async def read(self, work: Work[T]) -> T:
-        """Runs work that only reads, and repeats it if the connection was lost. Raises StoreUnavailable."""
+    async def read(self, work: Work[T], *, is_lookup: bool = False) -> T:
+        """Runs work that only reads, and repeats it if the connection was lost.
+
+        Args:
+            work: The work.
+            is_lookup: Whether the work looks up a key, so that its caller is not known. Fewer of these calls wait.
+
+        Raises:
+            StoreUnavailable: The server is unavailable.
+        """
         ends = self._wait_ends()
-        await self._availability.wait(ends, writes=False)
-        return await self._shielded(Attempts(work, None, ends, writes=False))
+        await self._availability.wait(ends, writes=False, is_lookup=is_lookup)
+        return await self._shielded(Attempts(work, None, ends, writes=False, is_lookup=is_lookup))
 
     async def run(self, work: Work[T], again: Work[T] | None = None, *, waits: bool = True) -> T:
         """Runs work that writes.
@@ -234,7 +244,7 @@ class Pool:
         """Returns an idle connection, opens one, or waits for one."""
         ends = _now() + self.database.timeouts.command
         while True:
-            if await self._availability.wait(attempts.wait_ends, writes=attempts.writes):
+            if await self._availability.wait(attempts.wait_ends, writes=attempts.writes, is_lookup=attempts.is_lookup):
                 if attempts.is_cancelled:
                     raise StoreUnavailable("its caller was cancelled")
                 ends = _now() + self.database.timeouts.command
