@@ -236,6 +236,34 @@ def test_an_unsupported_function_is_rejected_by_its_own_name(
         assert "functions" == dict(error.trailing_metadata())["parley-error-param"]
 
 
+@pytest.mark.parametrize(
+    ("sent", "named", "text"),
+    [
+        (
+            "messages[2].content[1].type",
+            "messages[0].content[1].type",
+            "`messages[0].content[1].type` is not supported",
+        ),
+        ("messages.3.content", "messages.1.content", "`messages.1.content` is not supported"),
+        ("messages[1].content", "", "`the history's messages[1].content` is not supported"),
+        ("messages", "messages", "`messages` is not supported"),
+    ],
+)
+def test_an_error_counts_the_messages_of_the_caller(
+    worker: Worker, chat: ChatCompletionsStub, ada: Metadata, sent: str, named: str, text: str
+) -> None:
+    """A target also counts the messages of the session, which the request does not have."""
+    session = chat.CreateChatCompletion(chat_request(), metadata=ada).session_id
+    worker.backend.answer = lambda _: UnsupportedParameter(f"`{sent}` is not supported", param=sent)
+    question = {"role": "user", "content": "Q"}
+    request = chat_request(messages=[question, question], chatSessionId=session)
+    for method in (chat.CreateChatCompletion, lambda *a, **k: list(chat.StreamChatCompletion(*a, **k))):
+        with pytest.raises(grpc.RpcError) as caught:
+            method(request, metadata=ada)
+        error: Any = caught.value
+        assert (text, named) == (error.details(), dict(error.trailing_metadata()).get("parley-error-param", ""))
+
+
 def test_null_equals_an_absent_field(worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
     """Null in a field of several types is not sent to the backend."""
     chat.CreateChatCompletion(chat_request(stop=None, tool_choice=None, function_call=None), metadata=ada)

@@ -296,6 +296,8 @@ class Chat:
         """Records the failure. Waits for the write while the caller is connected, because it may retry at once."""
         if isinstance(error, UnsupportedParameter) and call.uses_functions:
             functions.use_function_names(error)
+        if isinstance(error, ParleyError) and call.execution is not None:
+            call.execution.use_caller_positions(error)
         reason = self._reason(error, call)
         is_connected = isinstance(error, Exception)
         await self._turns.fail(call.lease, reason, call.accumulated(), call.outcome.receipt, wait=is_connected)

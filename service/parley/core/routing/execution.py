@@ -8,6 +8,7 @@ from typing import Any
 
 from parley.config import Model
 from parley.core.errors import DeadlineExceeded, ParleyError, UnsupportedParameter
+from parley.core.messages import positions
 from parley.core.messages.text_completion import TextCompletion
 from parley.core.offload import is_large, offload
 from parley.core.ports import UpstreamCall
@@ -61,6 +62,12 @@ class Execution:
     def attempts(self) -> Sequence[Attempt]:
         """The records of the attempts so far."""
         return self._retry_state.attempts
+
+    def use_caller_positions(self, error: ParleyError) -> None:
+        """Changes the error of an attempt to count the messages of the caller's request only."""
+        for attempt in self.attempts:
+            if attempt.error is error and not attempt.is_continuation:
+                positions.use_caller_positions(error, self._builder.added_messages(attempt.call.request))
 
     @property
     def delivered_size(self) -> int:

@@ -91,6 +91,10 @@ class RequestBuilder:
             candidate.parameters,
         )
 
+    def added_messages(self, sent: CreateChatCompletionRequest) -> int:
+        """Returns the number of messages that a request has before those of the caller."""
+        return len(sent.messages) - len(self.request.messages)
+
     def _needs_copy(self, answering: Model) -> bool:
         """Returns whether the request to the answering model differs from the caller's."""
         return bool(
