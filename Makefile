@@ -153,6 +153,11 @@ define name
 $(BIN)/python -m protos.openapi.fields "$(1)" "$(2)"
 endef
 
+# $(call name_admin,the descriptor,file for the names of the fields of the admin API's requests)
+define name_admin
+$(BIN)/python -m protos.openapi.admin_fields "$(1)" "$(2)"
+endef
+
 # $(call catalogue,file for the errors of the edge)
 define catalogue
 $(BIN)/python -m protos.openapi.error_catalogue "$(1)"
@@ -175,6 +180,7 @@ gen: install ## Regenerate code, edge/{*.binpb,openapi.json,lua/…}, docs/{conf
 	@$(call generate_client,service/client)
 	@$(call describe,edge/parley.binpb,edge/openapi.json)
 	@$(call name,edge/parley.binpb,edge/lua/fields.lua)
+	@$(call name_admin,edge/parley.binpb,edge/lua/admin_fields.lua)
 	@$(call catalogue,edge/lua/error_catalogue.lua)
 	@$(call refer,docs/configuration.md)
 	@$(call list_vendors,docs/vendors.md)
@@ -250,7 +256,8 @@ check-containers: install
 check-protos: install
 	@new=$$(mktemp -d) && trap 'rm -rf "$$new"' EXIT && mkdir "$$new/code" && \
 	{ $(call generate,$$new/code,$$new/parley.binpb); } && { $(call generate_client,$$new/client); } && { $(call describe,$$new/parley.binpb,$$new/openapi.json); } && \
-	{ $(call uncomment,$$new/transcoder.binpb); } && { $(call name,$$new/parley.binpb,$$new/fields.lua); } && { $(call catalogue,$$new/error_catalogue.lua); } && \
+	{ $(call uncomment,$$new/transcoder.binpb); } && { $(call name,$$new/parley.binpb,$$new/fields.lua); } && \
+	{ $(call name_admin,$$new/parley.binpb,$$new/admin_fields.lua); } && { $(call catalogue,$$new/error_catalogue.lua); } && \
 	{ $(lint); } && { $(breaking); } && { $(fresh); }
 
 define lint
@@ -276,7 +283,7 @@ find service/parley -name '*_pb2*.py*' -not -path '*/__pycache__/*' | sed 's|^se
 (cd "$$new/code" && find . -type f | sed 's|^\./||' | LC_ALL=C sort) > "$$new/want" && \
 { diff "$$new/have" "$$new/want" && cmp "$$new/parley.binpb" edge/parley.binpb && cmp "$$new/transcoder.binpb" edge/transcoder.binpb && \
 	cmp "$$new/openapi.json" edge/openapi.json && cmp "$$new/fields.lua" edge/lua/fields.lua && \
-	cmp "$$new/error_catalogue.lua" edge/lua/error_catalogue.lua && \
+	cmp "$$new/admin_fields.lua" edge/lua/admin_fields.lua && cmp "$$new/error_catalogue.lua" edge/lua/error_catalogue.lua && \
 	(while read -r file; do diff -q "$$new/code/$$file" "service/$$file" || exit; done < "$$new/want"); } || \
 { echo "generated files are stale: run 'make gen' and commit the changes" >&2; exit 1; }
 endef

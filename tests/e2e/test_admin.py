@@ -135,9 +135,12 @@ def test_the_listener_serves_json(admin_stack: Parley) -> None:
         ("Keys/ListKeys", "{}", {"sec_fetch_site": "cross-site"}, 403, "pages of other origins may not call"),
         ("Keys/ListKeys", "{}", {"sec_fetch_site": "same-site"}, 403, "pages of other origins may not call"),
         ("Keys/ListKeys", "{}", {"content_type": "text/plain"}, 415, "the content type must be application/json"),
-        ("Keys/ListKeys", "{", {}, 400, "Unexpected end"),
-        ("Keys/Nothing", "{}", {}, 404, "Could not resolve"),
-        ("../parley.v1.Models/ListModels", "{}", {}, 404, "Could not resolve"),
+        ("Keys/ListKeys", "{", {}, 400, "The body must be a JSON object"),
+        ("Keys/ListKeys", "[]", {}, 400, "The body must be a JSON object"),
+        ("Keys/ListKeys", f'{{"account": {"[" * 200}', {}, 400, "nested too deeply"),
+        ("Keys/Nothing", "{}", {}, 404, "Unknown method"),
+        ("Keys/ListKeys/", "{}", {}, 404, "Unknown method"),
+        ("../parley.v1.Models/ListModels", "{}", {}, 404, "Unknown method"),
         ("Keys/ListKeys?other=a", "{}", {}, 400, "Could not find field"),
     ],
 )
@@ -148,6 +151,32 @@ def test_the_listener_refuses_other_json(
     found, error = _post(admin_stack, f"/parley.admin.v1.{path}", body, **headers)
     assert status == found
     assert message in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "member", "rule"),
+    [
+        ("CreateKey", '{"key": {"account": "acme", "scope": ["models"]}}', "key.scope", 'did you mean "scopes"?'),
+        ("CreateKey", r'{"key": {"name": "a", "\u0073cop\u00e9": []}}', "key.scop\u00e9", 'did you mean "scopes"?'),
+        ("UpdateKey", '{"key": {"id": "a"}, "updateMask": "limits"}', "updateMask", 'did you mean "update_mask"?'),
+        ("UpdateKey", '{"key": {"limit": {"a": 1}}, "update_mask": "limits"}', "key.limit", 'did you mean "limits"?'),
+        ("RevokeKey", '{"id": "a", "because": {"id": []}}', "because", "use one of: id"),
+        ("CreateKey", '{"key": [{"": 1}]}', "key[0].", "use one of: account, created,"),
+        ("GetKey", '{"id": "a", "id": "b"}', "id", "is given twice"),
+        ("GetKey", f'{{"{"long" * 99}": 1}}', f"{'long' * 16}…", "use one of: id"),
+    ],
+)
+def test_the_listener_refuses_unknown_members(
+    admin_stack: Parley, method: str, body: str, member: str, rule: str
+) -> None:
+    """A misspelt member is refused with its path and the nearest name; ignored, it would grant or clear more."""
+    status, error = _post(admin_stack, f"/parley.admin.v1.Keys/{method}", body)
+    assert (400, 3) == (status, error["code"])
+    assert error["message"].startswith(f"`{member}`")
+    assert rule in error["message"]
+    info, violations = error["details"]
+    assert ("INVALID_REQUEST", "parley") == (info["reason"], info["domain"])
+    assert [{"field": member, "description": error["message"]}] == violations["fieldViolations"]
 
 
 def test_no_other_listener_serves_it(admin_stack: Parley) -> None:
