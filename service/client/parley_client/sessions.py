@@ -36,17 +36,22 @@ class SessionList(Iterator[sessions_pb2.Session]):
             finds more.
     """
 
-    def __init__(self, pages: Iterator[sessions_pb2.ListSessionsResponse]) -> None:
+    def __init__(self, pages: Generator[sessions_pb2.ListSessionsResponse, None, None]) -> None:
         self.incomplete = False
-        self._sessions = self._read(pages)
+        self._pages, self._sessions = pages, self._read(pages)
 
-    def _read(self, pages: Iterator[sessions_pb2.ListSessionsResponse]) -> Iterator[sessions_pb2.Session]:
+    def _read(self, pages: Iterator[sessions_pb2.ListSessionsResponse]) -> Generator[sessions_pb2.Session, None, None]:
         for page in pages:
             self.incomplete = self.incomplete or page.incomplete
             yield from page.sessions
 
     def __next__(self) -> sessions_pb2.Session:
         return next(self._sessions)
+
+    def close(self) -> None:
+        """Ends the list before its end: no further page is read."""
+        self._sessions.close()
+        self._pages.close()
 
 
 class Sessions:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -50,6 +51,25 @@ def test_sessions_are_listed_over_pages(client: Any, monkeypatch: pytest.MonkeyP
     client.chat.create("More", session_id=made[0])
     messages = [one.message.content.string_value for one in client.sessions.messages(made[0])]
     assert ["Question 0", "Hello", "More", "Hello"] == messages
+
+
+def test_a_list_is_closed_before_its_end(worker: Worker) -> None:
+    """A closed list reads no further page: it has ended, as a generator."""
+    target, key = worker.address, worker.keys["ada"]
+
+    async def read() -> list[str]:
+        async with AsyncClient(target, key=key) as client:
+            listed = client.sessions.list()
+            await anext(listed)
+            await listed.aclose()
+            return [session.id async for session in listed]
+
+    with Client(target, key=key) as client:
+        client.chat.create("Question", model="kept")
+        with closing(client.sessions.list()) as listed:
+            next(listed)
+        assert [] == list(listed)
+    assert [] == asyncio.run(read())
 
 
 def test_a_page_above_the_longest_message_is_read_in_smaller_ones(worker: Worker) -> None:

@@ -28,13 +28,13 @@ class AsyncSessionList(AsyncIterator[sessions_pb2.Session]):
             finds more.
     """
 
-    def __init__(self, pages: AsyncIterator[sessions_pb2.ListSessionsResponse]) -> None:
+    def __init__(self, pages: AsyncGenerator[sessions_pb2.ListSessionsResponse, None]) -> None:
         self.incomplete = False
-        self._sessions = self._read(pages)
+        self._pages, self._sessions = pages, self._read(pages)
 
     async def _read(
         self, pages: AsyncIterator[sessions_pb2.ListSessionsResponse]
-    ) -> AsyncIterator[sessions_pb2.Session]:
+    ) -> AsyncGenerator[sessions_pb2.Session, None]:
         async for page in pages:
             self.incomplete = self.incomplete or page.incomplete
             for session in page.sessions:
@@ -42,6 +42,11 @@ class AsyncSessionList(AsyncIterator[sessions_pb2.Session]):
 
     async def __anext__(self) -> sessions_pb2.Session:
         return await anext(self._sessions)
+
+    async def aclose(self) -> None:
+        """Ends the list before its end: no further page is read."""
+        await self._sessions.aclose()
+        await self._pages.aclose()
 
 
 class AsyncSessions:
