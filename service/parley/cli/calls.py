@@ -84,7 +84,7 @@ def log(
     if not lines:
         raise CommandError(
             f'no worker has a log line of the request "{request_id}" in memory, which has the latest '
-            "1,000 of each worker; the log itself has all that its level permits"
+            "768 KiB of each worker, and no line of more than 16 KiB; the log itself has all that its level permits"
         )
     if json:
         print_json(lines)
