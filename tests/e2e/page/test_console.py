@@ -133,8 +133,10 @@ def test_targets_and_running_calls_are_steered(operator: Operator, parley: Parle
     operator.reports("The breaker of up/scripted-1 is open.")
     expect(target).to_contain_text("Open (operator)")
     assert 2 == len(operator.asked)
-    target.get_by_role("button", name="Close the breakers").click()
+    expect(target.get_by_role("button", name="Close the breakers")).to_be_focused()
+    page.keyboard.press("Enter")
     expect(target).to_contain_text("Closed")
+    expect(target.get_by_role("button", name="Open the breaker")).to_be_focused()
     target.get_by_role("button", name="Set weight of").click()
     page.get_by_role("spinbutton", name="Weight").fill("0.5")
     page.get_by_role("dialog").get_by_role("button", name="Set weight").click()
@@ -149,6 +151,7 @@ def test_targets_and_running_calls_are_steered(operator: Operator, parley: Parle
         call.get_by_role("button", name="Cancel the call").click()
         assert b"call_cancelled" in response.read()
     expect(page.get_by_text("No call runs at this moment.")).to_be_visible()
+    expect(page.get_by_role("heading", name="0 running calls")).to_be_focused()
 
 
 def test_the_life_of_a_key(operator: Operator, parley: Parley, upstream: ScriptedUpstream) -> None:

@@ -4,6 +4,7 @@ import { useState } from "preact/hooks";
 import { consoleTexts, texts } from "../texts";
 import { Dialog } from "../ui/dialog";
 import { NumberField } from "../ui/field";
+import { useFocusKept } from "../ui/focus";
 import { logOf } from "./routes";
 import { Silent } from "./silent";
 import { Table, Text, type Column } from "./table";
@@ -32,6 +33,7 @@ export function Live({ call, onFailure, change }: ViewProps) {
   const { live: words } = consoleTexts;
   const { value, reload } = useLoaded(() => readState(call), [call], onFailure, EVERY_MS);
   const [weighed, setWeighed] = useState<Target | null>(null);
+  const [ofTargets, ofCalls] = [useFocusKept<HTMLElement>(), useFocusKept<HTMLElement>()];
   if (!value) return <p class="loading">{texts.loading}</p>;
   const steer = (question: string, method: string, request: object, done: string) =>
     void change(question, () => call(`Operations/${method}`, request), done).then(reload);
@@ -55,12 +57,12 @@ export function Live({ call, onFailure, change }: ViewProps) {
   return (
     <>
       <Silent workers={value.silent} />
-      <section aria-labelledby="targets">
-        <h2 id="targets">{words.targets}</h2>
+      <section aria-labelledby="targets" {...ofTargets}>
+        <h2 id="targets" tabIndex={-1}>{words.targets}</h2>
         <Table label={words.targets} columns={targets} rows={value.targets} keyOf={({ name }) => name} empty={words.noTargets} />
       </section>
-      <section aria-labelledby="calls">
-        <h2 id="calls">{words.running(value.calls.length)}</h2>
+      <section aria-labelledby="calls" {...ofCalls}>
+        <h2 id="calls" tabIndex={-1}>{words.running(value.calls.length)}</h2>
         <Calls calls={value.calls} onCancel={(id) => steer(words.cancelQuestion(id), "CancelCall", { request_id: id }, words.cancelled(id))} />
       </section>
       {weighed && (

@@ -21,3 +21,24 @@ export function useFocusAfter(isOpen: boolean) {
   }, [isOpen]);
   return button;
 }
+
+/**
+ * Returns the reference of an element and its listener, for a part of a page whose buttons disappear when they have done their work.
+ * Where the focused one has disappeared, the focus moves to the first button of its row, or else to the heading.
+ */
+export function useFocusKept<T extends HTMLElement>() {
+  const part = useRef<T>(null);
+  const focused = useRef<{ element: Element; row: Element | null } | null>(null);
+  useLayoutEffect(() => {
+    const lost = focused.current;
+    if (!lost || lost.element.isConnected) return;
+    focused.current = null;
+    if (document.activeElement !== document.body) return;
+    const next = (lost.row?.isConnected && lost.row.querySelector("button")) || part.current?.querySelector("h2");
+    next?.focus({ preventScroll: true });
+  });
+  const onFocusIn = ({ target }: FocusEvent) => {
+    if (target instanceof Element) focused.current = { element: target, row: target.closest("tr") };
+  };
+  return { ref: part, onFocusIn };
+}
