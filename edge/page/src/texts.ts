@@ -347,8 +347,6 @@ export const consoleTexts = {
     scopesHint: "None chosen: everything.",
     models: "Models",
     modelsHint: "An id in each line. Empty: all models.",
-    /** The fields that a change replaces. */
-    mask: "name,models,scopes,limits,expires",
     edit: "Edit",
     editOf: (name: string) => `Edit ${name}`,
     changeQuestion: (name: string) => `Change the key ${name}?`,

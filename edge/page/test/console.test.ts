@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { budgetsOf } from "../src/console/budgets";
+import { changeOf, expiryOf } from "../src/console/key_change";
 import { limitsOf, textsOf } from "../src/console/limit_fields";
 import { seriesOf } from "../src/console/usage_series";
 
@@ -49,4 +50,26 @@ test("budgets have what the account has used today and this month", () => {
 
 test("an empty field is no limit", () => {
   assert.deepEqual({ concurrent: 5, cost_per_day: 0.5 }, limitsOf({ ...textsOf({ concurrent: 5 }), cost_per_day: "0.5", tokens_per_day: " " }));
+});
+
+const EXPIRED = Date.UTC(2026, 2, 2, 9) / 1000;
+const KEY = { id: "key_1", name: "ci", account: "acme", scopes: ["models", "chat"], limits: { concurrent: 5 }, state: "KEY_STATE_EXPIRED", expires: EXPIRED } as const;
+const SETTINGS = { name: "ci", account: "acme", models: [], scopes: ["chat", "models"], limits: { concurrent: 5 }, expires: EXPIRED };
+
+test("the expiry of a key is the known second until another day is chosen", () => {
+  assert.equal(EXPIRED, expiryOf("2026-03-02", EXPIRED));
+  assert.equal(Date.UTC(2026, 2, 3, 23, 59, 59) / 1000, expiryOf("2026-03-03", EXPIRED));
+  assert.equal(Date.UTC(2026, 2, 2, 23, 59, 59) / 1000, expiryOf("2026-03-02", undefined));
+  assert.deepEqual([undefined, undefined], [expiryOf("", EXPIRED), expiryOf("", undefined)]);
+});
+
+test("only what was changed of a key is sent", () => {
+  const known = { ...KEY, scopes: [...KEY.scopes] };
+  assert.equal(null, changeOf(known, SETTINGS));
+  assert.deepEqual({ key: { id: "key_1", name: "cd" }, update_mask: "name" }, changeOf(known, { ...SETTINGS, name: "cd" }));
+  const { expires: _, ...unlimited } = SETTINGS;
+  assert.deepEqual(
+    { key: { id: "key_1", limits: {}, expires: undefined }, update_mask: "limits,expires" },
+    changeOf(known, { ...unlimited, limits: {} }),
+  );
 });

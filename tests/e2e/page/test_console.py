@@ -177,6 +177,11 @@ def test_the_life_of_a_key(operator: Operator, parley: Parley, upstream: Scripte
     expect(row).to_contain_text("chatRequests a minute: 5Dec 31, 2099")
     row.get_by_role("button", name="Edit").click()
     expect(dialog.get_by_label("Expires")).to_have_value("2099-12-31")
+    dialog.get_by_label("Name", exact=True).fill(f"{HOSTILE}2")
+    with page.expect_request("**/UpdateKey") as renamed:
+        dialog.get_by_role("button", name="Save").click()
+    assert "name" == renamed.value.post_data_json["update_mask"]
+    row.get_by_role("button", name="Edit").click()
     dialog.get_by_label("Expires").fill("")
     dialog.get_by_label("Requests a minute").fill("")
     dialog.get_by_role("button", name="Save").click()
@@ -185,7 +190,7 @@ def test_the_life_of_a_key(operator: Operator, parley: Parley, upstream: Scripte
     row.get_by_role("button", name="Revoke").click()
     expect(row).to_contain_text("Revoked")
     assert 0 == row.get_by_role("button").count()
-    assert f"Revoke the key {HOSTILE}? Its running calls end. This cannot be undone." == operator.asked[-1]
+    assert f"Revoke the key {HOSTILE}2? Its running calls end. This cannot be undone." == operator.asked[-1]
 
 
 def test_accounts_show_their_limits_and_what_is_used(

@@ -4,24 +4,11 @@ import { useState } from "preact/hooks";
 import { consoleTexts, texts } from "../texts";
 import { Field } from "../ui/field";
 import { Notice } from "../ui/notice";
+import { dayOf, expiryOf, type KeySettings } from "./key_change";
 import { KEY_LIMITS, LimitFields, limitsOf, textsOf } from "./limit_fields";
-import type { Key, Limits } from "./types";
+import type { Key } from "./types";
 
 const SCOPES = ["chat", "sessions:read", "sessions:write", "models"] as const;
-
-export interface KeySettings {
-  name: string;
-  account: string;
-  models: string[];
-  scopes: string[];
-  limits: Limits;
-  expires?: number;
-}
-
-/** Returns the end of a day in UTC in Unix seconds. */
-function endOf(day: string): number {
-  return Date.parse(`${day}T23:59:59Z`) / 1000;
-}
 
 /** Splits lines of text. */
 function linesOf(text: string): string[] {
@@ -39,14 +26,15 @@ export function KeyForm({ known, onSave }: Props) {
   const [account, setAccount] = useState(known?.account ?? "default");
   const [models, setModels] = useState((known?.models ?? []).join("\n"));
   const [scopes, setScopes] = useState<string[]>(known?.scopes ?? []);
-  const [day, setDay] = useState(known?.expires ? new Date(1000 * known.expires).toISOString().slice(0, 10) : "");
+  const [day, setDay] = useState(dayOf(known?.expires));
   const [limits, setLimits] = useState(textsOf(known?.limits));
   const [refusal, setRefusal] = useState<string | null>(null);
   const submit = (event: Event) => {
     event.preventDefault();
+    const expires = expiryOf(day, known?.expires);
     const settings = { name, account, models: linesOf(models), scopes, limits: limitsOf(limits) };
     setRefusal(null);
-    onSave(day ? { ...settings, expires: endOf(day) } : settings, setRefusal);
+    onSave(expires === undefined ? settings : { ...settings, expires }, setRefusal);
   };
   const toggle = (scope: string, isChosen: boolean) =>
     setScopes(SCOPES.filter((one) => (one === scope ? isChosen : scopes.includes(one))));

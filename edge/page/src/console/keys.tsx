@@ -6,7 +6,8 @@ import { CopyButton } from "../ui/copy";
 import { Dialog } from "../ui/dialog";
 import { Field } from "../ui/field";
 import { all } from "./admin";
-import { KeyForm, type KeySettings } from "./key_form";
+import { changeOf, type KeySettings } from "./key_change";
+import { KeyForm } from "./key_form";
 import { Table, Text, type Column } from "./table";
 import type { Key } from "./types";
 import { useLoaded } from "./use_loaded";
@@ -23,9 +24,11 @@ export function Keys({ call, onFailure, change }: ViewProps) {
   if (!value) return <p class="loading">{texts.loading}</p>;
   const reveal = ({ key, secret }: { key: Key; secret: string }) => setOpen({ kind: "secret", name: key.name, secret });
   const save = async (key: Key | null, settings: KeySettings, onRefused: (reason: string) => void) => {
+    const changed = key && changeOf(key, settings);
+    if (key && !changed) return setOpen(null);
     const question = key ? words.changeQuestion(key.name) : words.createQuestion(settings.name, settings.account);
     const action = async () => {
-      if (key) return call("Keys/UpdateKey", { key: { id: key.id, ...settings }, update_mask: words.mask });
+      if (changed) return call("Keys/UpdateKey", changed);
       return call<{ key: Key; secret: string }>("Keys/CreateKey", { key: settings }).then(reveal);
     };
     if (!(await change(question, action, key ? words.changed(key.name) : words.created(settings.name), onRefused))) return;
