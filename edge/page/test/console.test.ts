@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { all } from "../src/console/admin";
 import { budgetsOf } from "../src/console/budgets";
 import { changeOf, expiryOf } from "../src/console/key_change";
 import { limitsOf, textsOf } from "../src/console/limit_fields";
@@ -32,20 +33,17 @@ test("a report without rows is empty", () => {
 });
 
 test("budgets have what the account has used today and this month", () => {
-  const usage = [
-    { day: "2026-03-01", account: "acme", prompt_tokens: "5", cost_nanos: "1000000000" },
-    { day: "2026-03-02", account: "acme", completion_tokens: "7", cost_nanos: "500000000" },
-    { day: "2026-03-02", account: "other", prompt_tokens: "100" },
-  ];
-  const limits = { tokens_per_day: 10, requests_per_minute: 3 };
+  const today = { account: "acme", completion_tokens: "7", cost_nanos: "500000000" };
+  const month = { account: "acme", prompt_tokens: "5", completion_tokens: "7", cost_nanos: "1500000000" };
   assert.deepEqual(
     [
       { name: "tokens_per_day", used: 7, limit: 10 },
       { name: "tokens_per_month", used: 12, limit: undefined },
       { name: "cost_per_month", used: 1.5, limit: undefined },
     ],
-    budgetsOf("acme", limits, usage, "2026-03-02"),
+    budgetsOf({ tokens_per_day: 10, requests_per_minute: 3 }, today, month),
   );
+  assert.deepEqual([{ name: "tokens_per_day", used: 0, limit: 10 }], budgetsOf({ tokens_per_day: 10 }));
 });
 
 test("an empty field is no limit", () => {
@@ -72,4 +70,11 @@ test("only what was changed of a key is sent", () => {
     { key: { id: "key_1", limits: {}, expires: undefined }, update_mask: "limits,expires" },
     changeOf(known, { ...unlimited, limits: {} }),
   );
+});
+
+test("a list that is too long says that it is cut", async () => {
+  let calls = 0;
+  const call = async () => ({ keys: [++calls], next_page_token: calls < 12 ? "more" : undefined });
+  assert.deepEqual({ found: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10], isCut: true }, await all(call as never, "Keys/ListKeys", "keys"));
+  assert.deepEqual({ found: [11, 12], isCut: false }, await all(call as never, "Keys/ListKeys", "keys"));
 });

@@ -5,33 +5,53 @@ import { consoleTexts, texts } from "../texts";
 import { Dialog } from "../ui/dialog";
 import { Field } from "../ui/field";
 import { Notice } from "../ui/notice";
-import { all, type Call } from "./admin";
+import { all, type Call, type Listed } from "./admin";
 import { budgetsOf, type Budget } from "./budgets";
+import { Cut } from "./cut";
 import { ACCOUNT_LIMITS, LimitFields, limitsOf, textsOf } from "./limit_fields";
 import { Table, Text, type Column } from "./table";
 import type { Account, Limits, Plan, UsageRow } from "./types";
 import { useLoaded } from "./use_loaded";
 import type { ViewProps } from "./view";
 
-const EVERY_MS = 5_000;
+const EVERY_MS = 15_000;
+
+/** What each account has used. */
+interface Used {
+  today: UsageRow[];
+  month: UsageRow[];
+  /** Why it is not known. */
+  failure?: string;
+}
 
 interface State {
-  accounts: Account[];
+  accounts: Listed<Account>;
   plans: Plan[];
-  /** Of this month, by day and account. */
-  usage: UsageRow[];
-  today: string;
+  used: Used;
+}
+
+async function readUsed(call: Call): Promise<Used> {
+  const until = new Date().toISOString().slice(0, 10);
+  const read = (since: string) => call<{ rows?: UsageRow[] }>("Usage/QueryUsage", { since, until, by: ["account"] });
+  try {
+    const [{ rows: today = [] }, { rows: month = [] }] = await Promise.all([read(until), read(`${until.slice(0, 8)}01`)]);
+    return { today, month };
+  } catch (error) {
+    return { today: [], month: [], failure: error instanceof Error ? error.message : String(error) };
+  }
 }
 
 async function readState(call: Call): Promise<State> {
-  const today = new Date().toISOString().slice(0, 10);
-  const request = { since: `${today.slice(0, 8)}01`, by: ["day", "account"] };
-  const [accounts, { plans = [] }, { rows = [] }] = await Promise.all([
+  const [accounts, { plans = [] }, used] = await Promise.all([
     all<Account>(call, "Accounts/ListAccounts", "accounts"),
     call<{ plans?: Plan[] }>("Accounts/ListPlans"),
-    call<{ rows?: UsageRow[] }>("Usage/QueryUsage", request),
+    readUsed(call),
   ]);
-  return { accounts, plans, usage: rows, today };
+  return { accounts, plans, used };
+}
+
+function byAccount(rows: UsageRow[]): Map<string | undefined, UsageRow> {
+  return new Map(rows.map((row) => [row.account, row]));
 }
 
 export function Accounts({ call, onFailure, change }: ViewProps) {
@@ -55,7 +75,7 @@ export function Accounts({ call, onFailure, change }: ViewProps) {
     const action = () => call(`Accounts/${suspended ? "Resume" : "Suspend"}Account`, { name });
     void change(question, action, suspended ? words.resumed(name) : words.suspended(name)).then(reload);
   };
-  const found = value.accounts.filter(({ name }) => name.toLowerCase().includes(filter.toLowerCase()));
+  const found = value.accounts.found.filter(({ name }) => name.toLowerCase().includes(filter.toLowerCase()));
   return (
     <>
       <div class="row bar">
@@ -66,6 +86,8 @@ export function Accounts({ call, onFailure, change }: ViewProps) {
           {words.create}
         </button>
       </div>
+      <Cut is={value.accounts.isCut} text={words.cut} />
+      {value.used.failure && <Notice kind="error">{words.noUsage(value.used.failure)}</Notice>}
       <p role="status">{words.count(found.length)}</p>
       <Table label={consoleTexts.views.accounts} columns={columnsOf(value, setOpen, suspend)} rows={found} keyOf={({ name }) => name} empty={words.none} />
       {open && (
@@ -79,6 +101,7 @@ export function Accounts({ call, onFailure, change }: ViewProps) {
 
 function columnsOf(state: State, onEdit: (account: Account) => void, onSuspend: (account: Account) => void): Column<Account>[] {
   const { accounts: words } = consoleTexts;
+  const [today, month] = [byAccount(state.used.today), byAccount(state.used.month)];
   const planLimits = (name: string): Limits => state.plans.find((plan) => plan.name === name)?.limits ?? {};
   const limitsOfAccount = ({ plan, limits }: Account): Limits => ({ ...planLimits(plan), ...limits });
   return [
@@ -91,7 +114,10 @@ function columnsOf(state: State, onEdit: (account: Account) => void, onSuspend: 
     { name: words.limits, show: (account) => <small>{consoleTexts.limits.list(limitsOfAccount(account))}</small> },
     {
       name: words.used,
-      show: (account) => <Budgets of={account.name} budgets={budgetsOf(account.name, limitsOfAccount(account), state.usage, state.today)} />,
+      show: (account) => {
+        const { name } = account;
+        return state.used.failure ? null : <Budgets of={name} budgets={budgetsOf(limitsOfAccount(account), today.get(name), month.get(name))} />;
+      },
     },
     {
       name: consoleTexts.actions,

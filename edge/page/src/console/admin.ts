@@ -21,17 +21,23 @@ export function readSettings(): Promise<Settings> {
 }
 
 const PAGE_SIZE = 1000;
-const MOST = 10_000;
+const MOST_PAGES = 10;
 
-/** Reads all pages of a list, up to 10,000 entries. */
-export async function all<T>(call: Call, method: string, field: string, request: object = {}): Promise<T[]> {
+export interface Listed<T> {
+  found: T[];
+  /** Whether the list has more entries. */
+  isCut: boolean;
+}
+
+/** Reads the first pages of a list, up to 10,000 entries. */
+export async function all<T>(call: Call, method: string, field: string): Promise<Listed<T>> {
   const found: T[] = [];
   let token: string | undefined;
-  do {
-    const paged = { ...request, page_size: PAGE_SIZE, ...(token && { page_token: token }) };
-    const page = await call<Record<string, unknown>>(method, paged);
+  for (let pages = 0; pages < MOST_PAGES; pages++) {
+    const page = await call<Record<string, unknown>>(method, { page_size: PAGE_SIZE, ...(token && { page_token: token }) });
     found.push(...((page[field] ?? []) as T[]));
     token = page["next_page_token"] as string | undefined;
-  } while (token && found.length < MOST);
-  return found;
+    if (!token) break;
+  }
+  return { found, isCut: Boolean(token) };
 }

@@ -23,16 +23,10 @@ export function costOf(row: UsageRow): number {
   return Number(row.cost_nanos ?? 0) / NANOS;
 }
 
-/**
- * Returns the budgets that have a limit, and what is used this month without one.
- *
- * `usage` has the days of this month in UTC by account.
- */
-export function budgetsOf(account: string, limits: Limits, usage: UsageRow[], today: string): Budget[] {
-  const own = usage.filter((row) => row.account === account);
+/** Returns the budgets that have a limit, and what is used this month without one. */
+export function budgetsOf(limits: Limits, today: UsageRow = {}, month: UsageRow = {}): Budget[] {
   return BUDGETS.map((name) => {
-    const rows = name.endsWith("day") ? own.filter((row) => row.day === today) : own;
     const value = name.startsWith("cost") ? costOf : tokensOf;
-    return { name, used: rows.reduce((sum, row) => sum + value(row), 0), limit: limits[name] };
+    return { name, used: value(name.endsWith("day") ? today : month), limit: limits[name] };
   }).filter(({ name, used, limit }) => limit !== undefined || (used > 0 && name.endsWith("month")));
 }

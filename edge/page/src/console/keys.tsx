@@ -6,6 +6,7 @@ import { CopyButton } from "../ui/copy";
 import { Dialog } from "../ui/dialog";
 import { Field } from "../ui/field";
 import { all } from "./admin";
+import { Cut } from "./cut";
 import { changeOf, type KeySettings } from "./key_change";
 import { KeyForm } from "./key_form";
 import { Table, Text, type Column } from "./table";
@@ -41,7 +42,7 @@ export function Keys({ call, onFailure, change }: ViewProps) {
   };
   const revoke = (key: Key) =>
     void change(words.revokeQuestion(key.name), () => call("Keys/RevokeKey", { id: key.id }), words.revoked(key.name)).then(reload);
-  const found = value.filter((key) => [key.id, key.name, key.account].some((text) => text.toLowerCase().includes(filter.toLowerCase())));
+  const found = value.found.filter((key) => [key.id, key.name, key.account].some((text) => text.toLowerCase().includes(filter.toLowerCase())));
   const actions = { onEdit: (key: Key) => setOpen({ kind: "form", key }), onRotate: rotate, onRevoke: revoke };
   return (
     <>
@@ -53,6 +54,7 @@ export function Keys({ call, onFailure, change }: ViewProps) {
           {words.create}
         </button>
       </div>
+      <Cut is={value.isCut} text={words.cut} />
       <p role="status">{words.count(found.length)}</p>
       <Table label={consoleTexts.views.keys} columns={columnsOf(actions)} rows={[...found].reverse()} keyOf={({ id }) => id} empty={words.none} />
       {open?.kind === "form" && (
