@@ -13,7 +13,6 @@ import pytest
 
 import parley.stores.postgres
 from parley.config import PostgresConfig
-from parley.core.background import PeriodicTask
 from parley.core.errors import KeyInUse, SessionBusy, StoreUnavailable
 from parley.core.ports import Claim, Window
 from parley.core.sessions.reaper import Reaper
@@ -248,27 +247,39 @@ async def test_a_connection_lost_in_a_claim(
 
 
 async def test_an_outage_longer_than_the_leases(server: Server, url: str) -> None:
-    """Reapers end no turn whose worker runs, even if all leases have expired, and later that of a dead worker."""
+    """No turn and no key of a running worker is lost, even if all leases expired; those of a dead worker are freed."""
     clock, times = Clock(), replace(_PATIENT, lease_grace=1.0)
     first, second = [await PostgresStore.open(url, 8, clock=clock, timeouts=times) for _ in range(2)]
     running = [await begin(first, f"s{number}", "q", new=True) for number in range(3)]
-    await hold(first, charge(1), call_id="running")
+    held, _ = [await first.claim("ada", "m", name, b"", LEASE) for name in ("running", "dead")]
+    assert isinstance(held, Claim)
     await begin(first, "dead", "q", new=True)
-    await hold(first, charge(1), call_id="dead")
+    for name in ("running", "dead"):
+        await hold(first, charge(1), call_id=name)
 
     async def renew() -> None:
-        await first.renew_leases(running, [], LEASE)
+        await first.renew_leases(running, [held], LEASE)
         await first.renew_calls(["running"], LEASE)
 
-    tasks: list[PeriodicTask | Reaper] = [
-        PeriodicTask("renewals", renew, 0.2),
-        *(Reaper(store, None, 0.02) for store in (first, second)),
-    ]
+    tasks = [Reaper(store, None, 0.02) for store in (first, second)]
     for task in tasks:
         task.start()
     with _away(server):
+        calls: list[Coroutine[Any, Any, Any]] = [
+            begin(second, "s0", "q2"),
+            second.claim("ada", "m", "running", b"", LEASE),
+            second.delete_session("ada", "s1"),
+        ]
+        rivals = [asyncio.create_task(call) for call in calls]
+        release = asyncio.create_task(first.wait_for_release("dead", 30))
         await _until_waiting(first, 1)
+        await _until_waiting(second, 3)
         clock.advance(LEASE + 1)
+    results = await asyncio.gather(*rivals, return_exceptions=True)
+    assert [SessionBusy, KeyInUse, SessionBusy] == [type(result) for result in results]
+    await renew()
+    await release
+    assert first._pool.lease_grace() < 0.5  # noqa: SLF001 - the wait did not end at once
     async with asyncio.timeout(30):
         while [("q", 1, "in_progress", None)] == await all_messages(second, "dead"):
             await asyncio.sleep(0.05)
@@ -276,6 +287,8 @@ async def test_an_outage_longer_than_the_leases(server: Server, url: str) -> Non
             await asyncio.sleep(0.05)
     for turn in running:
         await complete(first, turn, "a")
+    await first.end_claim(held, b"reply")
+    assert isinstance(await second.claim("ada", "m", "dead", b"", LEASE), Claim)
     for task in tasks:
         await task.stop()
     for store in (first, second):

@@ -224,7 +224,12 @@ class PostgresStore(ChangeMethods, PostgresKeyStore, UsageMethods, AlertMethods,
         """Deletes a session without a turn in progress. Raises SessionNotFound, SessionBusy, TurnLost."""
         require_valid_id(session_id)
         self._turns.forget(session_id)
-        await self._pool.run(lambda db: deletion.mark_deleted(db, account, session_id, self._clock(), claim, reply))
+
+        async def work(db: Connection) -> None:
+            grace = self._pool.lease_grace()
+            await deletion.mark_deleted(db, account, session_id, self._clock(), grace, claim, reply)
+
+        await self._pool.run(work)
         with suppress(StoreUnavailable):  # the session is deleted; `purge` removes the rest
             await purge_session(lambda cursor: self._purge(session_id, cursor), time.monotonic() + self._purge_seconds)
 
@@ -254,7 +259,8 @@ class PostgresStore(ChangeMethods, PostgresKeyStore, UsageMethods, AlertMethods,
         call = secrets.token_bytes(_CALL_BYTES)
 
         async def work(db: Connection) -> Claim | bytes:
-            return await claims.claim(db, account, method, key, digest, self._clock(), lease_seconds, call)
+            grace = self._pool.lease_grace()
+            return await claims.claim(db, account, method, key, digest, self._clock(), lease_seconds, call, grace)
 
         return await self._pool.run(work, work)
 

@@ -123,7 +123,10 @@ class Availability:
 
     def lease_grace(self) -> float:
         """Returns the remaining seconds in which expired leases must not be ended, because of an outage; 0 if none."""
-        return max(0.0, self._recovered + self._database.timeouts.lease_grace - _now())
+        seconds = self._database.timeouts.lease_grace
+        if not self.is_available(writes=True):
+            return seconds  # reads succeed before writes do
+        return max(0.0, self._recovered + seconds - _now())
 
     def start_lease_grace(self) -> None:
         """Records the end of an outage, or that there is or may have been one."""

@@ -16,7 +16,7 @@ SELECT $2, $3, $4, $5, now, now + $6, $7 FROM (SELECT {now(1)} AS now) AS clock
 ON CONFLICT (account, method, key) DO UPDATE
 SET fence = nextval('parley.claim_fences'), updated = excluded.updated, lease_expires = excluded.lease_expires,
   reply = excluded.reply
-WHERE claim.digest = excluded.digest AND claim.lease_expires <= excluded.updated
+WHERE claim.digest = excluded.digest AND claim.lease_expires <= excluded.updated AND $8::float8 <= 0
 RETURNING fence
 """
 _FIND = f"""
@@ -41,7 +41,15 @@ _MAX_TRIES = 10
 
 
 async def claim(  # noqa: PLR0913, PLR0917 - the port's arguments
-    db: Connection, account: str, method: str, key: str, digest: bytes, now: Now, lease_seconds: float, call: bytes
+    db: Connection,
+    account: str,
+    method: str,
+    key: str,
+    digest: bytes,
+    now: Now,
+    lease_seconds: float,
+    call: bytes,
+    grace: float,
 ) -> Claim | bytes:
     """Claims the key, or returns its stored reply.
 
@@ -54,6 +62,7 @@ async def claim(  # noqa: PLR0913, PLR0917 - the port's arguments
         now: The current time.
         lease_seconds: The duration of the lease.
         call: Random bytes by which a repetition after an unknown outcome recognizes its own claim.
+        grace: The seconds for which also an expired claim is held, see `Pool.lease_grace`.
 
     Raises:
         KeyInUse: Another call holds the key.
@@ -63,7 +72,7 @@ async def claim(  # noqa: PLR0913, PLR0917 - the port's arguments
     full_key = (account, method, key)
     remaining = 0.0
     for _ in range(_MAX_TRIES):
-        fence = await db.fetchval(_CLAIM, now, *full_key, digest, lease_seconds, call)
+        fence = await db.fetchval(_CLAIM, now, *full_key, digest, lease_seconds, call, grace)
         if fence is not None:
             return Claim(*full_key, fence)
         if (found := await db.fetchrow(_FIND, *full_key, now)) is None:
@@ -74,7 +83,7 @@ async def claim(  # noqa: PLR0913, PLR0917 - the port's arguments
             return await _stored(db, found)
         if found["reply"] == call:
             return Claim(*full_key, found["fence"])
-        remaining = found["lease_remaining"]
+        remaining = max(found["lease_remaining"], grace)
         if remaining > 0:
             break
     raise KeyInUse(remaining)

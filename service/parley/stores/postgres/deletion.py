@@ -11,7 +11,8 @@ from parley.stores.purging import BATCH_ROWS, END, PurgeCursor, batch_end
 # The new fence prevents writes by a worker that was suspended past its lease.
 _MARK = f"""
 WITH found AS MATERIALIZED (
-  SELECT id, coalesce(lease_expires - {now(3)}, 0) AS lease_remaining
+  SELECT id, CASE WHEN lease_expires IS NULL THEN 0 ELSE greatest(lease_expires - {now(3)}, $4::float8) END
+    AS lease_remaining
   FROM parley.sessions WHERE id = $1 AND account = $2 AND deleted IS NULL FOR UPDATE
 ), marked AS (
   UPDATE parley.sessions SET deleted = {now(3)}, lease_fence = lease_fence + 1, lease_expires = NULL
@@ -48,9 +49,18 @@ _REMOVE_SESSION = "DELETE FROM parley.sessions WHERE id = $1"
 
 
 async def mark_deleted(  # noqa: PLR0913, PLR0917 - the port's arguments
-    db: Connection, account: str, session_id: str, now: Now, claim: Claim | None, reply: bytes
+    db: Connection, account: str, session_id: str, now: Now, grace: float, claim: Claim | None, reply: bytes
 ) -> None:
     """Hides the session from all readers, removes its kept answers and stores the reply.
+
+    Args:
+        db: The connection.
+        account: The account.
+        session_id: The session.
+        now: The current time.
+        grace: The seconds for which also an expired lease is held, see `Pool.lease_grace`.
+        claim: The claim of the call's idempotency key; None for none.
+        reply: The reply.
 
     Raises:
         SessionNotFound: The account has no such session.
@@ -58,14 +68,14 @@ async def mark_deleted(  # noqa: PLR0913, PLR0917 - the port's arguments
         TurnLost: The claim is no longer held.
     """
     async with db.transaction():
-        await _mark(db, account, session_id, now)
+        await _mark(db, account, session_id, now, grace)
         await remove_of_sessions(db, [session_id])
         if claim is not None:
             await end_claim(db, claim, reply, now)
 
 
-async def _mark(db: Connection, account: str, session_id: str, now: Now) -> None:
-    found = await db.fetchrow(_MARK, session_id, account, now)
+async def _mark(db: Connection, account: str, session_id: str, now: Now, grace: float) -> None:
+    found = await db.fetchrow(_MARK, session_id, account, now, grace)
     if found is None:
         raise SessionNotFound(session_id)
     if found["lease_remaining"] > 0:

@@ -20,9 +20,11 @@ _MIN_WAIT = 0.01
 _AWAIT = f"""
 WITH clock AS MATERIALIZED (SELECT {now(2)} AS now, set_config('synchronous_commit', 'off', true)), marked AS (
   UPDATE parley.sessions SET awaited = lease_fence FROM clock
-  WHERE id = $1 AND lease_expires > now AND awaited IS DISTINCT FROM lease_fence RETURNING id
+  WHERE id = $1 AND (lease_expires > now OR lease_expires IS NOT NULL AND $3::float8 > 0)
+  AND awaited IS DISTINCT FROM lease_fence RETURNING id
 )
-SELECT lease_expires - now FROM clock, parley.sessions WHERE id = $1 AND lease_expires > now
+SELECT greatest(lease_expires - now, $3::float8) FROM clock, parley.sessions
+WHERE id = $1 AND (lease_expires > now OR lease_expires IS NOT NULL AND $3::float8 > 0)
 """
 
 
@@ -59,7 +61,9 @@ class LeaseWaiters:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(session_id, set()).add(waiter)
         try:
-            lease = await self._pool.read(lambda db: db.fetchval(_AWAIT, session_id, self._clock()))
+            lease = await self._pool.read(
+                lambda db: db.fetchval(_AWAIT, session_id, self._clock(), self._pool.lease_grace())
+            )
             if lease is not None:
                 poll = _POLL_LISTENING if self._listening else _POLL_NOT_LISTENING
                 await asyncio.wait([waiter], timeout=min(poll, max(lease, _MIN_WAIT)))

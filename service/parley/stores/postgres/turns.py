@@ -84,7 +84,7 @@ class Turns:
         sizes = _first_sizes(begin.window)
         for _ in range(_MAX_TRIES):
             try:
-                state = await self._pool.read(lambda db, sizes=sizes: _read_state(db, begin, self._clock(), sizes))  # type: ignore[misc]
+                state = await self._pool.read(lambda db, sizes=sizes: self._read_state(db, begin, sizes))  # type: ignore[misc]
             except SessionNotFound:
                 if not begin.may_create:
                     raise
@@ -133,6 +133,9 @@ class Turns:
     def forget(self, session_id: str) -> None:
         """Removes a deleted session from memory."""
         self._windows.discard(session_id)
+
+    async def _read_state(self, db: Connection, begin: TurnBegin, sizes: int | None) -> asyncpg.Record:
+        return await _read_state(db, begin, self._clock(), sizes, self._pool.lease_grace())
 
     async def _create(self, begin: TurnBegin, lease_seconds: float) -> Turn:
         addition = Addition(begin, begin.messages, serialize(begin.messages), lease_seconds)
@@ -240,8 +243,14 @@ async def renew_turns(db: Connection, turns: Sequence[Turn], now: Now, lease_sec
     )
 
 
-async def _read_state(db: Connection, begin: TurnBegin, now: Now, sizes: int | None) -> asyncpg.Record:
-    """Reads the state of the session before a turn. Raises SessionNotFound, SessionOfOtherModel, SessionBusy."""
+async def _read_state(db: Connection, begin: TurnBegin, now: Now, sizes: int | None, grace: float) -> asyncpg.Record:
+    """Reads the state of the session before a turn. Also an expired lease is held for `grace` seconds.
+
+    Raises:
+        SessionNotFound: The account has no such session.
+        SessionOfOtherModel: The session belongs to another model.
+        SessionBusy: Another turn holds the lease.
+    """
     compared = len(begin.messages) if not begin.append and resent_history.may_repeat(begin.messages) else 0
     max_bytes, max_messages = begin.window.load_bytes or _UNLIMITED, begin.window.load_messages or _UNLIMITED
     values = (begin.session_id, begin.account, now, compared, sizes, max_bytes, max_messages + 1)
@@ -250,8 +259,8 @@ async def _read_state(db: Connection, begin: TurnBegin, now: Now, sizes: int | N
         raise SessionNotFound(begin.session_id)
     if state["model"] != begin.model:
         raise SessionOfOtherModel(begin.session_id, state["model"])
-    if state["lease_remaining"] > 0:
-        raise SessionBusy(begin.session_id, state["lease_remaining"])
+    if state["lease_expires"] is not None and (remaining := max(state["lease_remaining"], grace)) > 0:
+        raise SessionBusy(begin.session_id, remaining)
     storage.require_session_space(begin.storage, state["session_bytes"], 0)
     for read in ("system_messages", "stored", "first", "latest"):
         if state[read]:
