@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,7 +18,7 @@ from parley.core.errors import KeyInUse, SessionBusy, StoreUnavailable
 from parley.core.ports import Claim, Window
 from parley.core.sessions.reaper import Reaper
 from parley.stores.open import open_existing_store, open_store
-from parley.stores.postgres import PostgresStore, Timeouts, availability, claims, limits, turn_writes
+from parley.stores.postgres import PostgresStore, Timeouts, availability, claims, limits, reaper, turn_writes
 from parley.stores.postgres.database import Connection
 from tests.contract.postgres_outage.recovery import back, without_its_standby
 from tests.contract.stores import LEASE, Clock, all_messages, begin, charge, complete, converse, hold, key, texts
@@ -293,6 +294,31 @@ async def test_an_outage_longer_than_the_leases(server: Server, url: str) -> Non
         await task.stop()
     for store in (first, second):
         await store.close()
+
+
+async def test_a_server_that_stops_before_it_reaps(server: Server, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reaper's statement that a suspended server executes later ends no turn: all leases have expired by then."""
+    store = await PostgresStore.open(url, 8, timeouts=replace(_PATIENT, command=1.0, verify=0.2))
+    turn = await begin(store, "s", "q", new=True)
+    await store.reap(session_age=None, claim_age=inf, limit=9)  # prepares the statement
+    await store.renew_leases([turn], [], 1.0)
+    fetch = asyncpg.Connection.fetch
+
+    async def fetch_while_suspended(db: Connection, statement: str, *values: Any) -> list[asyncpg.Record]:
+        if statement == reaper._CRASHED:  # noqa: SLF001 - the statement before which the server is suspended
+            server.freeze()
+        return await fetch(db, statement, *values)
+
+    monkeypatch.setattr(asyncpg.Connection, "fetch", fetch_while_suspended)
+    try:
+        with pytest.raises(StoreUnavailable):
+            await store.reap(session_age=None, claim_age=inf, limit=9)
+        await asyncio.sleep(0.3)
+    finally:
+        server.thaw()
+    await back(store)
+    await complete(store, turn, "a")
+    await store.close()
 
 
 async def test_a_renewal_that_loses_its_connection(patient: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> None:

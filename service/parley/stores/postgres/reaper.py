@@ -40,7 +40,10 @@ async def reap_crashed(db: Connection, now: Now, limit: int) -> int:
 
     The new fence prevents late writes by their workers.
     """
-    return len(await db.fetch(_CRASHED, now, limit))
+    # A suspended server executes the statement when it continues. By then all leases have expired, and the connection
+    # is closed: the transaction is never committed.
+    async with db.transaction():
+        return len(await db.fetch(_CRASHED, now, limit))
 
 
 async def reap_claims(db: Connection, age: float, now: Now, limit: int) -> int:
