@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from parley.stores.postgres import PostgresStore
-from tests.contract.postgres_outage.recovery import SHORT
+from tests.contract.postgres_outage.recovery import PATIENT, SHORT
 from tests.postgres import Server, serving
 
 
@@ -26,5 +26,13 @@ def url(server: Server) -> str:
 async def store(url: str) -> AsyncIterator[PostgresStore]:
     """A store with short timeouts."""
     new_store = await PostgresStore.open(url, 8, timeouts=SHORT)
+    yield new_store
+    await new_store.close()
+
+
+@pytest.fixture
+async def patient(url: str) -> AsyncIterator[PostgresStore]:
+    """A store whose calls wait."""
+    new_store = await PostgresStore.open(url, 8, timeouts=PATIENT)
     yield new_store
     await new_store.close()

@@ -10,6 +10,7 @@ from tests.postgres import Server
 from tests.processes import until
 
 SHORT = Timeouts(connect=1.0, command=1.0, probe=0.05)
+PATIENT = Timeouts(connect=1.0, command=5.0, probe=0.05, wait=20.0)
 
 
 async def back(store: PostgresStore) -> None:
