@@ -170,7 +170,7 @@ class PostgresCluster:
         primary, standby = self.primary(), self.standby()
         assert primary is not None
         config = str(primary.folder / "postgres" / "patroni.json")
-        command = ["patronictl", "-c", config, "switchover", "--force", "--master", primary.name]
+        command = ["patronictl", "-c", config, "switchover", "--force", "--primary", primary.name]
         inside = ["ip", "netns", "exec", primary.machine.name, *command, "--candidate", standby.name]
         done = subprocess.run(inside, capture_output=True, text=True, timeout=PATIENCE, check=False)
         with self._log.open("a") as log:

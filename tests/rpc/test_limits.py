@@ -58,15 +58,18 @@ async def test_a_stream_has_the_limits_before_its_first_chunk(limited: Limited, 
 
 
 async def test_a_comment_before_the_answer_sends_the_limits(tmp_path: Path, log_file: Path) -> None:
-    """The first keep-alive comment of a silent stream sends the headers."""
+    """The first keep-alive comment of a silent stream sends the headers, with the session of the chunks."""
     gate = asyncio.Event()
     async with serving_limited(tmp_path, keep_alive_seconds=0.01) as limited:
         limited.worker.backend.answer = lambda _: [gate, *chunks("late")]
         bodies = aiter(call := limited.chat.StreamChatCompletionEvents(chat_request(), metadata=limited.ada))
         assert KEEP_ALIVE == (await anext(bodies)).data
-        assert "5" == rate_limit_headers(await call.initial_metadata())["remaining-requests"]
+        sent = await call.initial_metadata()
+        assert "5" == rate_limit_headers(sent)["remaining-requests"]
         gate.set()
-        assert [body async for body in bodies][-1].data.endswith(b"data: [DONE]\n\n")
+        answer = b"".join([body.data async for body in bodies])
+        assert answer.endswith(b"data: [DONE]\n\n")
+        assert dict(sent)["x-chat-session-id"].encode() in answer
 
 
 async def test_a_limit_of_requests_rejects(limited: Limited) -> None:

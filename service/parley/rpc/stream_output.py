@@ -152,8 +152,16 @@ class StreamOutput(ABC):
 
     async def _send_headers(self) -> None:
         if not self._call.headers_sent:
-            await headers.send_with_answer(self._call, self._context, self._first.session_id if self._first else None)
+            session_id = self._first.session_id if self._first else self._known_session()
+            await headers.send_with_answer(self._call, self._context, session_id)
             self._first = None
+
+    def _known_session(self) -> str | None:
+        """Returns the id of the call's session before its first chunk; None without one, or if it is not known yet."""
+        running = self._call.outcome.running
+        if running is None:
+            return None
+        return running.lease.session_id or (running.request.session_id if running.execution is None else None)
 
     async def _write(self, message: bytes) -> None:
         """Writes a message."""
@@ -189,8 +197,14 @@ class EventOutput(StreamOutput):
         self._add(sse.error_event(error, form))
 
     def add_keep_alive(self) -> None:
-        """Adds a keep-alive comment, unless the call may still be rejected, which needs the headers unsent."""
-        if self._call.outcome.rate_limits is not None:
+        """Adds a keep-alive comment, unless the headers must not be sent yet.
+
+        The call may still be rejected, or the id of a new session, which is in the headers, is not known.
+        """
+        outcome = self._call.outcome
+        if outcome.rate_limits is None or outcome.running is None:
+            return
+        if outcome.running.execution is not None or outcome.running.request.session_id:
             self._add(sse.KEEP_ALIVE)
 
     def _encode(self, chunks: Sequence[ChatCompletionChunk]) -> Iterable[bytes]:
