@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.alerts.site import Site
 from tests.processes import until
-from tests.upstream import Delay, Events, Gate, Json, chunks, ending
+from tests.upstream import Answer, Delay, Events, Gate, Json, Received, Script, chunks, completion, ending
 
 Cause = Callable[[Site], Any]
 """A context manager in which the fault lasts."""
@@ -70,6 +70,27 @@ def unpaid(site: Site) -> Iterator[None]:
     """The answers are those of OpenAI without credit."""
     error = {"message": "You exceeded your current quota", "type": "insufficient_quota", "code": "insufficient_quota"}
     with _answering(site, Json({"error": error}, status=429)), site.callers("fallback", 2):
+        yield
+
+
+@fault("ParleyBackendKeysLeftOut", "a vendor refuses one of two keys")
+def refused_key(site: Site) -> Iterator[None]:
+    """Calls go on with the other key."""
+
+    def refuse_first(request: Received) -> Answer:
+        is_refused = request.headers["authorization"] == "Bearer first"
+        return Json({"error": {"message": "wrong key"}}, status=401) if is_refused else Json(completion())
+
+    with site.callers("keyed", 2):
+        with _answering(site, refuse_first):
+            yield
+        until(lambda: not site.prometheus.query('parley_backend_keys{state="left_out"} > 0'), "a key that works again")
+
+
+@fault("ParleyGuardFailsOpen", "the service of a guard with on_failure: open is down")
+def unchecked(site: Site) -> Iterator[None]:
+    """Texts pass without the check."""
+    with site.callers("guarded"):
         yield
 
 
@@ -246,6 +267,16 @@ def killed(site: Site) -> Iterator[None]:
     yield
 
 
+@fault("ParleyEdgeRestarts", "Envoy is killed three times")
+def envoy_killed(site: Site) -> Iterator[None]:
+    """Each time, Parley starts another."""
+    for _ in range(3):
+        until(lambda: site.prometheus.query("envoy_server_uptime > 2"), "an Envoy that runs for a while")
+        os.kill(next(pid for pid, line in site.parley.children().items() if "envoy" in line), signal.SIGKILL)
+        until(lambda: site.prometheus.query("envoy_server_uptime < 2"), "another Envoy")
+    yield
+
+
 @fault("ParleyEdgeWithoutWorkers", "the workers are killed again and again")
 def crashing(site: Site) -> Iterator[None]:
     """No worker lives long enough to serve."""
@@ -282,7 +313,7 @@ def down(site: Site) -> Iterator[None]:
 
 
 @contextmanager
-def _answering(site: Site, answer: Json | Events) -> Iterator[None]:
+def _answering(site: Site, answer: Script) -> Iterator[None]:
     """Has the faulty upstream give this answer."""
     upstream = site.upstreams["faulty"]
     before, upstream.default = upstream.default, answer

@@ -26,12 +26,17 @@ backends:
   faulty: {{kind: openai, base_url: "{faulty}"}}
   slots: {{kind: openai, base_url: "{slots}"}}
   narrow: {{kind: openai, base_url: "{narrow}", connections: 1}}
+  keyed: {{kind: openai, base_url: "{faulty}", api_keys: [first, second]}}
+guards:
+  down: {{address: "127.0.0.1:1", on_failure: open}}
 models:
   - {{id: answers, targets: [{{backend: answers}}]}}
   - {{id: faulty, targets: [{{backend: faulty}}]}}
   - {{id: fallback, targets: [{{backend: faulty}}], fallbacks: [answers]}}
   - {{id: slots, targets: [{{backend: slots, max_concurrent: 1, max_queued: 8}}]}}
   - {{id: narrow, targets: [{{backend: narrow}}]}}
+  - {{id: keyed, targets: [{{backend: keyed}}]}}
+  - {{id: guarded, targets: [{{backend: answers}}], guards: [down]}}
 default_model: answers
 """
 _LOG_LINES = 40  # that a failed drill prints

@@ -17,7 +17,7 @@ from tests.upstream import Json, ScriptedUpstream
 WINDOW = "30s"
 CONFIG = """\
 backends:
-  up: {{kind: openai, base_url: "{url}"}}
+  up: {{kind: openai, base_url: "{url}", api_keys: [first, second]}}
   wrong-key: {{kind: openai, base_url: "{refusing}"}}
 models:
   - id: scripted

@@ -12,7 +12,9 @@ import yaml
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
+from grpc import StatusCode
 
+from parley.rpc.error_catalogue import SERVICE, reason_name
 from parley.v1.error_reason_pb2 import ErrorReason
 from tests.alerts.__main__ import CERTIFICATE, rules
 from tests.alerts.faults import FAULTS
@@ -22,6 +24,7 @@ FOLDER = RULES.parent
 GROUPS = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
 ALERTS = [rule for group in GROUPS for rule in group["rules"] if "alert" in rule]
 RUNBOOK = (EDGE.parent / "docs" / "runbook.md").read_text(encoding="utf-8")
+PARAGRAPHS = dict(re.findall(r"^### (\w+)\n(.*?)(?=^##|\Z)", RUNBOOK, re.MULTILINE | re.DOTALL))
 
 
 def promtool(*arguments: str) -> str:
@@ -52,14 +55,13 @@ def test_each_alert_has_a_unit_test_in_which_it_fires_and_is_silent() -> None:
 
 def test_each_alert_has_a_severity_a_summary_and_a_paragraph_in_the_runbook() -> None:
     """The link of an alert leads to its own heading, below which there are causes or panels, and what to do."""
-    paragraphs = dict(re.findall(r"^### (\w+)\n(.*?)(?=^##|\Z)", RUNBOOK, re.MULTILINE | re.DOTALL))
-    assert {alert["alert"] for alert in ALERTS} == paragraphs.keys()
+    assert {alert["alert"] for alert in ALERTS} == PARAGRAPHS.keys()
     for alert in ALERTS:
         name, annotations = alert["alert"], alert["annotations"]
         assert alert["labels"]["severity"] in {"critical", "warning", "info"}
         assert annotations["summary"]
         assert f"docs/runbook.md#{name.lower()}" == annotations["runbook_url"]
-        assert {"Look at", "Do"} <= set(re.findall(r"^- ([\w ]+):", paragraphs[name], re.MULTILINE)), name
+        assert {"Look at", "Do"} <= set(re.findall(r"^- ([\w ]+):", PARAGRAPHS[name], re.MULTILINE)), name
 
 
 def test_the_drill_has_a_fault_for_each_alert() -> None:
@@ -84,6 +86,16 @@ def test_the_reasons_of_the_rules_and_the_runbook_exist() -> None:
     assert selected
     assert {f"ERROR_REASON_{name}" for name in selected} <= set(ErrorReason.keys())
     assert selected <= set(re.findall(r"`(\w+)`", RUNBOOK))
+
+
+def test_the_alert_on_failed_calls_counts_every_reason_that_is_not_the_callers() -> None:
+    """It counts each reason that the service has for UNAVAILABLE and INTERNAL, and the runbook lists what it counts."""
+    [counting] = [rule for rule in GROUPS[0]["rules"] if rule["record"].startswith("job:parley_call_failures:")]
+    counted = set(re.findall(r'reason=~"([^"]+)"', counting["expr"])[0].split("|"))
+    of_service = {StatusCode.UNAVAILABLE, StatusCode.INTERNAL}
+    assert {reason_name(reason) for reason, error in SERVICE.items() if error.grpc_status in of_service} <= counted
+    rows = re.findall(r"^\| (`\w+`.*?) \|", PARAGRAPHS["ParleyCallsFail"], re.MULTILINE)
+    assert counted == set(re.findall(r"`(\w+)`", " ".join(rows)))
 
 
 def test_the_dashboard_has_the_schema_of_grafana() -> None:
