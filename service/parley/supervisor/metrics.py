@@ -19,7 +19,7 @@ _TYPE = "Content-Type: text/plain; version=0.0.4; charset=utf-8"
 
 
 class Listener:
-    """Answers requests, one scrape at a time: further ones wait, and cost no more memory.
+    """Answers requests. Metrics are collected once at a time; requests that arrive meanwhile share the next collection.
 
     Attributes:
         address: The bound address; None without metrics.
@@ -32,6 +32,7 @@ class Listener:
         self.collect: Callable[[], Awaitable[bytes]] = _nothing
         self.check: Callable[[], Awaitable[tuple[bool, str]]] = _starting
         self._lock = asyncio.Lock()
+        self._next: asyncio.Task[bytes] | None = None
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answers the one request of a connection."""
@@ -51,9 +52,18 @@ class Listener:
             is_ready, lines = await self.check()
             body = (lines if query == b"verbose" else lines.splitlines(keepends=True)[-1]).encode()
             return _response("200 OK" if is_ready else "503 Service Unavailable", body, has_body=method == b"GET")
+        return _response("200 OK", await self.scrape(), has_body=method == b"GET")
+
+    async def scrape(self) -> bytes:
+        """Returns metrics that are collected after this call, which calls that wait share."""
+        if self._next is None:
+            self._next = asyncio.create_task(self._collect_next())
+        return await asyncio.shield(self._next)
+
+    async def _collect_next(self) -> bytes:
         async with self._lock:
-            body = await self.collect()
-        return _response("200 OK", body, has_body=method == b"GET")
+            self._next = None  # a request from now on needs a later collection
+            return await self.collect()
 
 
 async def _nothing() -> bytes:

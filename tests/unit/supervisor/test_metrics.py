@@ -37,3 +37,25 @@ def test_without_the_default_address_there_are_no_metrics(
         assert asyncio.run(listen()) is None
     expected = f"parley: there are no metrics, because {taken} is in use; choose another address with --metrics\n"
     assert expected == capfd.readouterr().err
+
+
+async def test_scrapes_that_wait_share_a_collection() -> None:
+    """Requests during a collection get the next one: no result is older than its request, and none waits for two."""
+    listener, may_end, begun = metrics.Listener(), asyncio.Event(), 0
+
+    async def collect() -> bytes:
+        nonlocal begun
+        begun += 1
+        own = begun
+        await may_end.wait()
+        return b"%d" % own
+
+    listener.collect = collect
+    first = asyncio.create_task(listener.scrape())
+    await asyncio.wait({first}, timeout=0.01)
+    later = [asyncio.create_task(listener.scrape()) for _ in range(5)]
+    await asyncio.wait(later, timeout=0.01)
+    later[0].cancel()  # its client has left
+    may_end.set()
+    assert [b"1", *[b"2"] * 4] == await asyncio.gather(first, *later[1:])
+    assert b"3" == await listener.scrape()
