@@ -47,7 +47,7 @@ _EDGE = (
     ("x-correlation-id", "7df96f36-e7c5-406c-8079-61849692df27"),
     ("parley-client-address", "127.0.0.1"),
 )
-_REST = (("parley-nulls", "openai"),)
+_REST = (("parley-nulls", "openai"), ("parley-dialect", "openai"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,6 +154,16 @@ async def test_a_receipt_is_readable_on_request(caller: Caller, method: str, fai
     assert [not fails, not fails] == [receipt.HasField("usage"), receipt.HasField("cost")]
 
 
+async def test_a_call_of_rest_has_no_receipt(caller: Caller, log: Log) -> None:
+    """The edge would not pass the receipt of a call of REST on; its log line is like any other."""
+    caller.backend.answer = lambda call: second_answers(call, completion("Hi"))
+    rest = (("x-request-id", "rest"), ("parley-dialect", "openai"))
+    trailing, _ = await caller.call("CreateChatCompletion", *rest)
+    assert {"x-request-id", "x-correlation-id"} == trailing.keys()
+    [line] = await asyncio.to_thread(log, "rest", 1)
+    assert ("scripted/two", COST, 2) == (line["target"], line["cost"], line["attempts"])
+
+
 async def test_a_stream_that_ends_with_an_error_event(caller: Caller) -> None:
     """A stream that ends with an error event has its receipt."""
     caller.backend.answer = lambda call: [chunks("Hi")[0], StreamBroken("broke off")] if call.model == "one" else SLOW

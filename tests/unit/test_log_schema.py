@@ -17,7 +17,7 @@ CALLS = {
     "rpc/interceptors.py": ("intercept_service",),
     "rpc/admin_access.py": ("_set_origin",),
     "rpc/services/chat_completions.py": ("_record_answer",),
-    "rpc/metadata/receipts.py": ("fields",),
+    "rpc/metadata/receipts.py": ("add_fields",),
     "supervisor/refused_calls.py": ("_call",),
     "logs/configuration.py": ("process",),
 }

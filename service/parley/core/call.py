@@ -15,6 +15,7 @@ from parley.core.sessions.idempotency import Key
 from parley.core.streaming.accumulator import BoundedAccumulator, CompletionAccumulator
 from parley.core.streaming.plain_text import PlainText
 from parley.core.streaming.shaper import StreamShaper, stamp
+from parley.core.usage import receipts
 from parley.core.usage.admission import RateLimitStatus
 from parley.core.usage.attempts import AttemptRecord
 from parley.core.usage.tokens import estimate_tokens
@@ -64,8 +65,10 @@ class CallOutcome:
         rate_limits: The caller's limits, set when the call is admitted or rejected, before the first chunk of a
             stream; None until then. Empty without configured limits.
         replayed: Whether the answer is the stored one of the `Idempotency-Key`. It costs nothing.
-        receipt: The attempts and their cost, set when the call ends; None if it ends before the routing.
-        attempts: The records of the receipt's attempts, which also have the internal causes of their failures.
+        attempts: The records of the attempts, set when the call ends.
+        cost: The cost of all attempts; None if it is not known.
+        duration_ms: Milliseconds from the start of the first attempt to the end of the last; None if the call ended
+            before the routing.
         is_access_revoked: Whether the call was cancelled because its caller has lost access.
         running: What is known of the answer while the call runs; None for calls without one.
         model_id: The id in the configuration of the model that the request resolves to; empty before, and if there is
@@ -78,8 +81,9 @@ class CallOutcome:
 
     rate_limits: Sequence[RateLimitStatus] | None = None
     replayed: bool = False
-    receipt: Receipt | None = None
     attempts: Sequence[AttemptRecord] = ()
+    cost: float | None = None
+    duration_ms: int | None = None
     is_access_revoked: bool = False
     running: "ChatCall | None" = None
     model_id: str = ""
@@ -87,15 +91,27 @@ class CallOutcome:
     answer: ChatCompletion | None = None
     guards: "Sequence[GuardRecord]" = ()
     cache: "CacheUse | None" = None
+    _receipt: Receipt | None = None
 
     def record_guards(self, records: "Sequence[GuardRecord]") -> None:
-        """Records what guards have decided, also in the receipt."""
+        """Records what guards have decided."""
         self.guards = [record for record in records if record.checks]
-        if not self.guards:
-            return
-        self.receipt = self.receipt or Receipt(duration_ms=0)
-        for record in self.guards:
-            record.add_to(self.receipt)
+
+    def receipt(self) -> Receipt | None:
+        """Returns the receipt of a call that has ended, the same message at each call.
+
+        Most calls need none, so it is made only where it is stored or sent.
+
+        Returns:
+            None for a call that ended before its first attempt and before a guard or the cache was asked.
+        """
+        if self._receipt is None and (self.duration_ms is not None or self.guards or self.cache is not None):
+            self._receipt = receipts.receipt(self.attempts, self.cost, self.duration_ms or 0)
+            for record in self.guards:
+                record.add_to(self._receipt)
+            if self.cache is not None:
+                self._receipt.cache = self.cache.result
+        return self._receipt
 
 
 @dataclass(slots=True, eq=False)
@@ -202,22 +218,15 @@ class ChatCall:
         """Returns the answer as a message: complete, or of a stream what is kept so far."""
         return self.accumulated() or as_message(self.completion)
 
-    def record_receipt(self) -> None:
+    def record_end(self) -> None:
         """Writes the attempts to the outcome, and the answer if the trace captures content."""
-        trace = self.options.trace
+        outcome, trace = self.outcome, self.options.trace
         if trace is not None and trace.captures_content:
-            self.outcome.answer = self.answer()
-        if self.execution:
-            self.outcome.receipt = self.execution.receipt()
-            self.outcome.attempts = self.execution.attempts
+            outcome.answer = self.answer()
+        if self.execution is not None:
+            outcome.attempts = attempts = self.execution.attempts
+            outcome.cost, outcome.duration_ms = receipts.settle(attempts)
         if self.guards is not None:
-            self.outcome.record_guards(self.guards.records)
-        if self.outcome.cache is not None:
-            self._record_cache(self.outcome.cache)
-
-    def _record_cache(self, use: "CacheUse") -> None:
-        """Adds to the receipt how the call has used the cache."""
-        self.outcome.receipt = self.outcome.receipt or Receipt(duration_ms=0)
-        self.outcome.receipt.cache = use.result
-        if use.is_hit:
-            self.outcome.receipt.cost = 0.0
+            outcome.record_guards(self.guards.records)
+        if outcome.cache is not None and outcome.cache.is_hit:
+            outcome.cost = 0.0

@@ -257,13 +257,13 @@ class Chat:
         admission, failed = call.lease.admission, True
         is_reserved = admission is not UNLIMITED_CALL
         try:
-            call.record_receipt()
+            call.record_end()
             if is_reserved:
-                admission.record_receipt(call.outcome.receipt)
+                admission.record_cost(call.outcome.cost)
             if error is not None:
                 await self._fail(call, error)
             elif call.lease.is_persisted:
-                await self._turns.commit(call.lease, call.answer(), call.outcome.receipt)
+                await self._turns.commit(call.lease, call.answer(), call.outcome.receipt())
             failed = error is not None
         finally:
             self._usage.record(call.caller, call.model.label, call.outcome.attempts, failed=failed)
@@ -300,7 +300,7 @@ class Chat:
             call.execution.use_caller_positions(error)
         reason = self._reason(error, call)
         is_connected = isinstance(error, Exception)
-        await self._turns.fail(call.lease, reason, call.accumulated(), call.outcome.receipt, wait=is_connected)
+        await self._turns.fail(call.lease, reason, call.accumulated(), call.outcome.receipt(), wait=is_connected)
 
     def _reason(self, error: BaseException, call: ChatCall) -> str:
         """Returns the reason that an incomplete turn is stored with."""

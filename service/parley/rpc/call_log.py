@@ -51,8 +51,7 @@ def write(call: Call, milliseconds: float) -> None:
         fields["replayed"] = True
     if call.outcome.cache is not None:
         _add_cache(fields, call.outcome.cache)
-    if call.outcome.receipt is not None:
-        fields.update(receipts.fields(call.outcome.receipt, call.outcome.attempts, call.outcome.guards))
+    receipts.add_fields(fields, call.outcome)
     if call.failure is not None:
         _add_failure(fields, call.failure)
     logger = _log.bind()  # the proxy itself looks methods up with an exception

@@ -14,7 +14,7 @@ import grpc
 
 from parley.core.errors import DeadlineExceeded, ParleyError
 from parley.core.ports import Tracer
-from parley.metrics.calls import CallMetrics
+from parley.metrics.calls import DIALECTS, CallMetrics
 from parley.rpc import call_log, errors
 from parley.rpc.admission import COMPLETIONS, Admission, require_scope
 from parley.rpc.authentication import CLIENT_ADDRESS
@@ -220,5 +220,6 @@ def _printable_id(text: str | None) -> str | None:
 
 def _ids_and_receipt(call: Call) -> tuple[tuple[str, str | bytes], ...]:
     ids = (("x-request-id", call.request_id), ("x-correlation-id", call.correlation_id))
-    receipt = call.outcome.receipt
-    return (*ids, *receipts.metadata(receipt, call.metadata.get(receipts.FORM))) if receipt is not None else ids
+    if call.metadata.get(_DIALECT) in DIALECTS:  # the edge would not pass a receipt on to a caller of REST
+        return ids
+    return (*ids, *receipts.metadata(call.outcome.receipt(), call.metadata.get(receipts.FORM)))

@@ -7,6 +7,7 @@ import pytest
 from google.protobuf.json_format import ParseDict
 
 from parley.config import Timeouts
+from parley.core.call import CallOutcome
 from parley.core.errors import UpstreamUnavailable
 from parley.core.ports import UpstreamCall
 from parley.core.usage.attempts import AttemptKind, AttemptOutcome, AttemptRecord
@@ -39,6 +40,7 @@ def records(receipt: Receipt, cause: str | None = None) -> list[AttemptRecord]:
             call=request,
             kind=AttemptKind(one.kind),
             started=0.0,
+            ended=one.duration_ms / 1000,
             outcome=AttemptOutcome(one.outcome),
             error=UpstreamUnavailable("down", cause=cause) if one.outcome == "failed" else None,
         )
@@ -102,6 +104,15 @@ def test_cost_details_of_a_vendor_are_cut() -> None:
     assert (9, False) == ((got := sent(made(usage=usage)).usage).total_tokens, got.HasField("cost_details"))
 
 
+def logged(receipt: Receipt, cause: str | None = None) -> dict[str, Any]:
+    """Returns the fields of the log line of a call with this receipt."""
+    attempts = records(receipt, cause)
+    cost = receipt.cost if receipt.HasField("cost") else None
+    fields: dict[str, Any] = {}
+    receipts.add_fields(fields, CallOutcome(attempts=attempts, cost=cost, duration_ms=receipt.duration_ms))
+    return fields
+
+
 @pytest.mark.parametrize(
     ("receipt", "expected"),
     [
@@ -113,13 +124,12 @@ def test_cost_details_of_a_vendor_are_cut() -> None:
 )
 def test_the_log_fields_of_a_successful_call(receipt: Receipt, expected: dict[str, Any]) -> None:
     """The log line of a successful call has the target, the cost and the duration, and no attempts."""
-    assert expected == receipts.fields(receipt, records(receipt))
+    assert expected == logged(receipt)
 
 
 def test_the_log_fields_of_a_failed_call() -> None:
     """The log line of a failed call has each attempt with its reason, and the cause, which only the operator sees."""
     lost = {"kind": "hedge", "outcome": "cancelled", "duration_ms": 5}
-    receipt = made(FAILED, DONE, lost)
     assert {
         "target": "b/x",
         "upstream_ms": 34,
@@ -135,6 +145,6 @@ def test_the_log_fields_of_a_failed_call() -> None:
             },
             {"target": "a", "kind": "hedge", "outcome": "cancelled", "ms": 5},
         ],
-    } == receipts.fields(receipt, records(receipt, "10.0.0.5 refused"))
-    failed = receipts.fields(made(FAILED), records(made(FAILED)))
+    } == logged(made(FAILED, DONE, lost), "10.0.0.5 refused")
+    failed = logged(made(FAILED))
     assert ("target" in failed, failed["attempts"]) == (False, 1)

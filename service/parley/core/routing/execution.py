@@ -56,7 +56,8 @@ class Execution:
 
     def receipt(self) -> Receipt:
         """Returns the receipt of a call that has ended."""
-        return receipts.receipt(self._retry_state.attempts)
+        attempts = self._retry_state.attempts
+        return receipts.receipt(attempts, *receipts.settle(attempts))
 
     @property
     def attempts(self) -> Sequence[Attempt]:

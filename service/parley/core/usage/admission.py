@@ -12,7 +12,6 @@ from parley.core.ports.limits import CONCURRENT, REQUESTS, TOKEN_KINDS
 from parley.core.usage.tokens import charged_size, estimate_tokens
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
 from parley.v1.message_pb2 import Message, Usage
-from parley.v1.receipt_pb2 import Receipt
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +97,9 @@ class Admission:
         for choice in answer.choices:
             self._answer_size += charged_size(choice.message if isinstance(answer, ChatCompletion) else choice.delta)  # type: ignore[union-attr]
 
-    def record_receipt(self, receipt: Receipt | None) -> None:
-        """Records the cost of all attempts, also of a call that failed."""
-        self._cost = receipt.cost if receipt is not None else 0.0
+    def record_cost(self, cost: float | None) -> None:
+        """Records the cost of all attempts, also of a call that failed; None if it is not known."""
+        self._cost = cost or 0.0
 
     def used_tokens(self) -> int:
         """Returns the tokens to charge: as the backend reported, else an estimate; 0 without an answer.

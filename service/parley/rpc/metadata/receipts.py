@@ -2,18 +2,17 @@
 
 import json
 import re
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 from parley.config import target_name
-from parley.core.errors import ParleyError
+from parley.core.call import CallOutcome
 from parley.core.messages.proto_json import dumps, from_message
 from parley.core.usage.attempts import AttemptOutcome, AttemptRecord
+from parley.core.usage.receipts import milliseconds
+from parley.rpc.error_catalogue import reason_name
 from parley.v1.message_pb2 import Usage
 from parley.v1.receipt_pb2 import Attempt, Receipt
-
-if TYPE_CHECKING:  # loaded only where guards are configured
-    from parley.core.guards.records import GuardRecord
 
 # Every gRPC client accepts 8 KiB of trailing metadata. The receipt is sent as base64, beside the longest error.
 _MAX_SIZE = 2048  # bytes
@@ -42,34 +41,28 @@ def metadata(receipt: Receipt | None, form: str | None = None) -> tuple[tuple[st
     return ((_KEY, data),)
 
 
-def fields(receipt: Receipt, attempts: Sequence[AttemptRecord], guards: "Sequence[GuardRecord]" = ()) -> dict[str, Any]:
-    """Returns the receipt's fields of the log line.
+def add_fields(fields: dict[str, Any], outcome: CallOutcome) -> None:
+    """Adds what the receipt says to the fields of the log line.
 
-    Args:
-        receipt: The receipt.
-        attempts: The records of its attempts.
-        guards: The records of its guards.
-
-    Returns:
-        `target`, which has answered; `cost`; `upstream_ms`; `attempts`, if there are several; `tried`, the attempts
-        that did not complete; `guards`, if the call had any.
+    These are `target`, which has answered; `cost`; `upstream_ms`; `attempts`, if there are several; `tried`, the
+    attempts that did not complete; `guards`, if the call had any.
     """
-    done = [attempt for attempt in attempts if attempt.outcome is _DONE]
-    fields: dict[str, Any] = {}
-    if done:
-        fields["target"] = target_name(done[-1].backend, done[-1].target_model)
-    if receipt.HasField("cost"):
-        fields["cost"] = round(receipt.cost, _PLACES)
+    attempts, tried = outcome.attempts, []
+    for attempt in attempts:
+        if attempt.outcome is _DONE:
+            fields["target"] = target_name(attempt.backend, attempt.target_model)
+        else:
+            tried.append(_tried(attempt))
+    if outcome.cost is not None:
+        fields["cost"] = round(outcome.cost, _PLACES)
     if attempts:
-        fields["upstream_ms"] = receipt.duration_ms
-    if len(attempts) > 1 or len(attempts) > len(done):
+        fields["upstream_ms"] = outcome.duration_ms
+    if tried or len(attempts) > 1:
         fields["attempts"] = len(attempts)
-    if len(attempts) > len(done):
-        pairs = zip(receipt.attempts, attempts, strict=False)
-        fields["tried"] = [_tried(one, record.error) for one, record in pairs if record.outcome is not _DONE]
-    if guards:
-        fields["guards"] = [record.log_fields() for record in guards]
-    return fields
+    if tried:
+        fields["tried"] = tried
+    if outcome.guards:
+        fields["guards"] = [record.log_fields() for record in outcome.guards]
 
 
 def _json(receipt: Receipt) -> str:
@@ -105,15 +98,16 @@ def _drop_unknown(usage: Usage) -> None:
             getattr(usage, name).ClearField("extra_json")
 
 
-def _tried(attempt: Attempt, error: ParleyError | None) -> dict[str, Any]:
+def _tried(attempt: AttemptRecord) -> dict[str, Any]:
     tried: dict[str, Any] = {
         "target": target_name(attempt.backend, attempt.target_model),
         "kind": attempt.kind,
-        "outcome": attempt.outcome,
+        "outcome": attempt.outcome or "",
     }
-    if attempt.HasField("reason"):
-        tried["reason"] = attempt.reason
-    tried["ms"] = attempt.duration_ms
+    error = attempt.error
+    if error is not None:
+        tried["reason"] = reason_name(error.reason)
+    tried["ms"] = milliseconds(attempt.started, attempt.ended)
     if error is not None and error.cause:
         tried["cause"] = error.cause
     return tried
