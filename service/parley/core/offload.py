@@ -21,6 +21,8 @@ LARGE_MESSAGES = 250
 
 _SWITCH_SECONDS = 0.0005
 _is_large: ContextVar[bool] = ContextVar("is_large", default=False)
+is_large: Callable[[], bool] = _is_large.get
+"""Returns whether the call of this task is large. It is no function of Python's, since each call uses it many times."""
 _executor = ThreadPoolExecutor(1, thread_name_prefix="parley-large-calls")
 
 
@@ -30,17 +32,12 @@ def record_size(*, size: int = 0, messages: int = 0) -> None:
         _is_large.set(True)
 
 
-def is_large() -> bool:
-    """Returns whether the call of this task is large."""
-    return _is_large.get()
-
-
 async def offload(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Returns the function's result; runs the function in the thread if this task's call is large.
 
     Cancelling the caller does not stop the function.
     """
-    if not _is_large.get():
+    if not is_large():
         return function(*args, **kwargs)
     return await in_thread(function, *args, **kwargs)
 

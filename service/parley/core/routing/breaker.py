@@ -32,6 +32,7 @@ INITIAL_PERMIT = 1
 CONSECUTIVE_FAILURES = 5
 WINDOW = 20
 WINDOW_SECONDS = 30.0
+_UNKNOWN = float("-inf")
 
 
 class Breaker:
@@ -44,12 +45,16 @@ class Breaker:
     Attributes:
         only_late: Whether the breaker is open only because first tokens are late. A call without an alternative may
             then be made anyway.
+        permit: The permit of the current state.
+        admits_until: Until when every call is admitted with `permit`, unless a failure or a hold is recorded; a time in
+            the past if that is not known.
     """
 
     def __init__(self, clock: Clock = time.monotonic, schedule: ProbeSchedule | None = None) -> None:
         self._clock = clock
         self._schedule = schedule or ProbeSchedule(InMemoryState())
-        self._permit = INITIAL_PERMIT - 1  # of the current state
+        self.permit = INITIAL_PERMIT - 1
+        self.admits_until = _UNKNOWN
         self._half_open = False
         self._opened_at: float | None = None  # None: closed
         self._cause: type[ParleyError] | None = None  # the type of the latest failure
@@ -72,7 +77,10 @@ class Breaker:
         now = self._clock()
         if self._schedule.is_held(now):
             return False
-        return self._opened_at is None or self.is_closed or (not self._half_open and now >= self._schedule.due())
+        if self._opened_at is None:
+            self.admits_until = self._schedule.fresh_until
+            return True
+        return self.is_closed or (not self._half_open and now >= self._schedule.due())
 
     def remaining_delay(self) -> float:
         """Returns after how many seconds a call may be admitted; 0 for now."""
@@ -88,6 +96,7 @@ class Breaker:
 
     def hold(self, seconds: float, cause: type[ParleyError]) -> None:
         """Rejects all calls for `seconds`, as the target has requested with a failure of type `cause`."""
+        self.admits_until = _UNKNOWN
         self._schedule.hold(self._clock(), seconds, limited=issubclass(cause, UpstreamRateLimited))
 
     def try_acquire_permit(self) -> int | None:
@@ -95,27 +104,27 @@ class Breaker:
         if self._schedule.is_held(self._clock()):
             return None
         if self._opened_at is None or self.is_closed:
-            return self._permit
+            return self.permit
         if self._half_open or not self._schedule.try_acquire_probe(self._clock()):
             return None
         self._half_open = True
-        self._permit += 1
-        return self._permit
+        self.permit += 1
+        return self.permit
 
     def is_probe(self, permit: int) -> bool:
         """Returns whether this is the permit of the running probe."""
-        return self._half_open and permit == self._permit
+        return self._half_open and permit == self.permit
 
     def record_first_token(self, permit: int) -> int:
         """Records a first token, with which a probe succeeds. Returns the permit for the call's result."""
         if self.is_probe(permit):
             self._recover()
-            return self._permit
+            return self.permit
         return permit
 
     def record_success(self, permit: int) -> None:
         """Records that the target answered, even if it rejected the request."""
-        if permit != self._permit:
+        if permit != self.permit:
             return
         if self._half_open:
             self._recover()
@@ -125,12 +134,12 @@ class Breaker:
 
     def record_failure(self, permit: int, cause: type[ParleyError] | None = None) -> None:
         """Records a failure of the target. Its type is the breaker's cause while the breaker is open."""
-        if permit == self._permit:
+        if permit == self.permit:
             self._record_failure(cause, only_late=False, suffices=self._confirms_other())
 
     def record_late(self, permit: int) -> None:
         """Records a late first token, which counts as a failure until the token arrives."""
-        if permit != self._permit:
+        if permit != self.permit:
             return
         self._late_calls += 1
         consecutive = self._consecutive_failures + 1
@@ -139,7 +148,7 @@ class Breaker:
 
     def clear_late(self, permit: int) -> None:
         """Records the first token of a late call: the late failure no longer counts, or an open breaker probes now."""
-        if permit == self._permit:
+        if permit == self.permit:
             self._consecutive_failures = self._late_calls = 0
             last = max((index for index, (_, failed) in enumerate(self._results) if failed), default=None)
             if last is not None:
@@ -205,8 +214,9 @@ class Breaker:
 
     def _open(self) -> None:
         self._opened_at = self._clock()
+        self.admits_until = _UNKNOWN
         self._half_open = False
-        self._permit += 1
+        self.permit += 1
 
     def _recover(self) -> None:
         self._schedule.recover(self._clock())
@@ -216,7 +226,7 @@ class Breaker:
         self._opened_at = None
         self._cause = None
         self._half_open = False
-        self._permit += 1
+        self.permit += 1
         self._consecutive_failures = self._late_calls = 0
         self.only_late = False
         self._results: deque[tuple[float, bool]] = deque(maxlen=WINDOW)

@@ -20,9 +20,12 @@ class RetryBudget:
         clock: Returns the time in seconds.
         model: The budget of all accounts of the model, which each retry is withdrawn from too; None for no such limit.
         size: Multiplies the free retries.
+
+    Attributes:
+        is_full: Whether a deposit adds nothing.
     """
 
-    __slots__ = ("_balance", "_clock", "_model", "_most", "_share", "_size", "_updated")
+    __slots__ = ("_balance", "_clock", "_model", "_most", "_share", "_size", "_updated", "is_full")
 
     def __init__(
         self, share: float, clock: Clock = time.monotonic, model: "RetryBudget | None" = None, size: int = 1
@@ -33,12 +36,14 @@ class RetryBudget:
         self._size = size
         self._balance = self._most = size * MAX_BALANCE
         self._updated = clock()
+        self.is_full = True
 
     def deposit(self) -> None:
         """Deposits the share of one call."""
-        if self._balance < self._most:
+        if not self.is_full:
             self._balance = min(self._most, self._balance + self._share)
-        if self._model is not None:
+            self.is_full = self._balance >= self._most
+        if self._model is not None and not self._model.is_full:
             self._model.deposit()
 
     def try_withdraw(self) -> bool:
@@ -46,6 +51,7 @@ class RetryBudget:
         if self._refill() < 1 or (self._model is not None and not self._model.try_withdraw()):
             return False
         self._balance -= 1
+        self.is_full = False
         return True
 
     def _refill(self) -> float:

@@ -100,12 +100,16 @@ class InMemoryState:
 
 
 class ProbeSchedule:
-    """The probe schedule of one target. `now` is the time of the clock that all sharing workers have in common."""
+    """The probe schedule of one target. `now` is the time of the clock that all sharing workers have in common.
+
+    Attributes:
+        fresh_until: Until when `is_held` does not read the shared state again.
+    """
 
     def __init__(self, state: SharedState) -> None:
         self._state = state
         self._cached = ProbeTimes()  # what `is_held` has read
-        self._cached_at = float("-inf")
+        self.fresh_until = float("-inf")
 
     def open(self, now: float, *, only_late: bool = False) -> None:
         """Starts the first interval unless one is running.
@@ -163,7 +167,7 @@ class ProbeSchedule:
 
     def reset(self, now: float) -> None:
         """Closes the breakers of all workers, and ends the hold."""
-        self._cached_at = float("-inf")
+        self.fresh_until = float("-inf")
         self._state.update(lambda _: ProbeTimes(recovered_at=now))
 
     def recovered_since(self, then: float) -> bool:
@@ -172,14 +176,14 @@ class ProbeSchedule:
 
     def hold(self, now: float, seconds: float, *, limited: bool) -> None:
         """Rejects all calls for `seconds`, at most `MAX_HOLD`. A longer hold that is running stays."""
-        self._cached_at = float("-inf")
+        self.fresh_until = float("-inf")
         until = now + min(seconds, MAX_HOLD)
         self._state.update(lambda old: old.held(now, until, limited=limited))
 
     def is_held(self, now: float) -> bool:
         """Returns whether all calls are rejected now."""
-        if not 0 <= now - self._cached_at < _REFRESH_SECONDS:
-            self._cached, self._cached_at = self._state.read(), now
+        if now >= self.fresh_until:
+            self._cached, self.fresh_until = self._state.read(), now + _REFRESH_SECONDS
         return 0 < self._cached.held_until - now <= MAX_HOLD
 
     def hold_remaining(self, now: float) -> tuple[float, bool]:

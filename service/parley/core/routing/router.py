@@ -58,6 +58,9 @@ class Router(ModelCatalogue):
         self._candidates = {model.id: self._own_candidates(model, config) for model in config.models}
         self._budgets = {model.id: ModelBudgets(model.retries.share, clock) for model in config.models}
         self._defaults = upstream_request.read_defaults(config)
+        # Most models have one target. Their calls need no list of candidates of their own.
+        single = (model for model in config.models if not (model.is_wildcard or model.fallbacks))
+        self._single = {one.id: self._candidates[one.id] for one in single if len(one.targets) == 1}
         # Those of wildcards depend on the request.
         self._fixed_chains = {model.id: self._chain(model) for model in config.models if not model.is_wildcard}
         self._prices = {name: self._highest_of(chain) for name, chain in self._fixed_chains.items()}
@@ -156,7 +159,7 @@ class Router(ModelCatalogue):
         Raises:
             UnsupportedParameter: No candidate accepts the request.
         """
-        candidates = self._ordered_candidates(model, session_id)
+        candidates = self._single.get(model.id) or self._ordered_candidates(model, session_id)
         for candidate in candidates:
             if candidate.is_selective or (candidate.is_bounded and len(candidates) > 1):
                 candidates = fitting(

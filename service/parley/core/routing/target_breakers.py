@@ -75,10 +75,11 @@ class TargetBreakers:
 
     def admits(self, origin: CallOrigin) -> bool:
         """Returns whether a call of this origin would be admitted now."""
-        if not self._own:
-            return self.shared.admits()
-        own = self._find(origin)
-        return self.shared.admits() and (own is None or own.admits())
+        shared = self.shared
+        if not (self._clock() < shared.admits_until or shared.admits()):
+            return False
+        own = self._find(origin) if self._own else None
+        return own is None or own.admits()
 
     def remaining_delay(self, origin: CallOrigin) -> float:
         """Returns after how many seconds a call of this origin may be admitted; 0 for now."""
@@ -93,18 +94,19 @@ class TargetBreakers:
         own = self._find(origin) if self._own else None
         if own is not None and not own.admits():
             return None
-        shared = self.shared.try_acquire_permit()
-        if shared is None:
+        shared = self.shared
+        permit = shared.permit if self._clock() < shared.admits_until else shared.try_acquire_permit()
+        if permit is None:
             return None
         if own is None:
-            if shared != self._latest_permit.shared:
-                self._latest_permit = Permit(shared)
+            if permit != self._latest_permit.shared:
+                self._latest_permit = Permit(permit)
             return self._latest_permit
-        permit = own.try_acquire_permit()
-        if permit is None:
-            self.shared.release(shared)
+        own_permit = own.try_acquire_permit()
+        if own_permit is None:
+            shared.release(permit)
             return None
-        return Permit(shared, permit)
+        return Permit(permit, own_permit)
 
     def record_first_token(self, origin: CallOrigin, permit: Permit) -> Permit:
         """Records a first token, with which a probe succeeds. Returns the permit for the call's result."""
