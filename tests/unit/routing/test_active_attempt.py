@@ -54,7 +54,7 @@ def narrow() -> Narrow:
 async def _complete(narrow: Narrow) -> None:
     attempt = await narrow.begin()
     async with attempt:
-        attempt.record_usage(await attempt.request_answer())
+        attempt.record_usage(await narrow.target.answer(attempt.record.call))
     if attempt.error:
         raise attempt.error
 

@@ -1,11 +1,11 @@
 """An attempt in progress: the only owner of its slot, its permit and its upstream stream. It records its result."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from enum import Enum, auto
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from parley.core.errors import ContentPolicy, ParleyError, UpstreamRejected
 from parley.core.messages.text_completion import TextCompletion, as_message
@@ -41,7 +41,6 @@ class ActiveAttempt:
 
     Attributes:
         record: The attempt as the receipt and the next decisions see it.
-        accepts_completion: Whether an answer without streaming may replace the stream if the target cannot stream.
         head: The chunks up to and including the first one with output or a finish reason.
         completion: The answer, if the attempt requests it without streaming. The only chunk then has its
             finish reasons and its usage.
@@ -54,7 +53,6 @@ class ActiveAttempt:
         "_holds_slot",
         "_retry_state",
         "_stream",
-        "accepts_completion",
         "completion",
         "error",
         "head",
@@ -65,7 +63,6 @@ class ActiveAttempt:
 
     def __init__(self, retry_state: RetryState, record: Attempt) -> None:
         self.record = record
-        self.accepts_completion = False
         self.head: Sequence[ChatCompletionChunk] = ()
         self.completion: ChatCompletion | None = None
         self.error: ParleyError | None = None
@@ -84,7 +81,6 @@ class ActiveAttempt:
         kind: AttemptKind,
         previous: Attempt | None = None,
         *,
-        accepts_completion: bool = False,
         non_streaming: bool = False,
     ) -> Self | None:
         """Acquires a slot, waiting for at most the model's connect timeout, and a permit.
@@ -95,7 +91,6 @@ class ActiveAttempt:
             call: The request.
             kind: Why the attempt is made.
             previous: The attempt that this one retries.
-            accepts_completion: See the attribute.
             non_streaming: Whether the answer is requested without streaming because the target cannot stream.
 
         Returns:
@@ -121,9 +116,7 @@ class ActiveAttempt:
             return None
         if non_streaming:
             record.non_streaming = True
-        attempt = cls(retry_state, record)
-        attempt.accepts_completion = accepts_completion
-        return attempt
+        return cls(retry_state, record)
 
     async def __aenter__(self) -> Self:
         """Returns the attempt, which the block ends."""
@@ -148,10 +141,6 @@ class ActiveAttempt:
             self._retry_state.completed(self.record)
             return False
         return self._record_result(error)
-
-    def request_answer(self) -> Coroutine[Any, Any, ChatCompletion | TextCompletion]:
-        """Requests the answer without streaming. Raises the errors of the backend."""
-        return self.record.candidate.target.answer(self.record.call)
 
     def record_usage(self, completion: ChatCompletion | TextCompletion) -> None:
         """Records the usage of an answer without streaming; estimates what the target does not report."""
@@ -225,9 +214,10 @@ class ActiveAttempt:
                 timer.cancel()
 
     async def _stream_completion(self) -> AsyncGenerator[ChatCompletionChunk, None]:
-        self.completion = as_message(await self.request_answer())
+        target = self.record.candidate.target
+        self.completion = as_message(await target.answer(self.record.call))
         self.record_usage(self.completion)
-        self.record.candidate.target.record_streams_unsupported()
+        target.record_streams_unsupported()
         end = ChatCompletionChunk(usage=self.completion.usage)
         for choice in self.completion.choices:
             end.choices.add(index=choice.index, finish_reason=choice.finish_reason)
@@ -264,7 +254,7 @@ class ActiveAttempt:
         """Returns the way of calling that the target rejects; None after the first token, and for other failures."""
         if self.record.first_token is not None or self.record.non_streaming:
             return None
-        if self.accepts_completion and cannot_stream(error):
+        if self._retry_state.accepts_completion and cannot_stream(error):
             return RejectedMode.STREAM
         is_rejection = isinstance(error, UpstreamRejected) and not isinstance(error, ContentPolicy)
         return RejectedMode.PREFILL if is_rejection and self.record.is_continuation else None

@@ -1,10 +1,9 @@
 """The execution of one call: tries one target after another until one answers, and continues a broken stream."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any
 
 from parley.config import Model
 from parley.core.errors import DeadlineExceeded, ParleyError, UnsupportedParameter
@@ -81,31 +80,29 @@ class Execution:
         Raises:
             ParleyError: No target has answered.
         """
-        if self._uses_stream():
+        mode = self._model.whole_answers
+        is_streamed = mode == "stream" or (mode == "auto" and self._retry_state.has_alternatives)
+        if is_streamed and may_be_streamed(self._builder.request):  # so that it can be hedged and continued
             return await self._accumulate()
         attempt = await self._start_next(AttemptKind.FIRST)
         while True:
+            record = attempt.record
             try:
-                completion = await attempt.request_answer()
+                completion = await record.candidate.target.answer(record.call)
                 attempt.record_usage(completion)
             except BaseException as error:
                 if not attempt.end_unstreamed(error):
                     raise
             else:
                 attempt.end_unstreamed(None)
-                self.model_id = attempt.record.model_id
+                self.model_id = record.model_id
                 return completion
             attempt = await self._next_attempt(attempt)
-
-    def _uses_stream(self) -> bool:
-        """Returns whether a non-streaming answer is requested as a stream, so that it can be hedged and continued."""
-        mode = self._model.whole_answers
-        is_wanted = self._retry_state.has_alternatives if mode == "auto" else mode == "stream"
-        return is_wanted and may_be_streamed(self._builder.request)
 
     async def _accumulate(self) -> ChatCompletion:
         """Returns the answer, accumulated from a stream."""
         self._accumulator = CompletionAccumulator(ChatCompletion(model=self._model.id))
+        self._retry_state.accepts_completion = True
         async with aclosing(self.stream()) as batches:
             async for batch in batches:
                 for chunk in batch:
@@ -208,7 +205,9 @@ class Execution:
         if previous.retry_delay is not None:
             await asyncio.sleep(previous.retry_delay)
             record = previous.record
-            retry = await self._start(record.candidate, record.call, AttemptKind.RETRY, record)
+            retry = await ActiveAttempt.start(
+                self._retry_state, record.candidate, record.call, AttemptKind.RETRY, record
+            )
             if retry is not None:
                 return retry
         return await self._start_next(AttemptKind.FALLBACK, stitched)
@@ -220,7 +219,7 @@ class Execution:
         non_streaming = rejected is RejectedMode.STREAM
         kind = AttemptKind.RETRY if non_streaming else self._restart_kind
         call = await offload(self._builder.build, candidate)
-        attempt = await self._start(candidate, call, kind, non_streaming=non_streaming)
+        attempt = await ActiveAttempt.start(self._retry_state, candidate, call, kind, non_streaming=non_streaming)
         return attempt or await self._start_next(AttemptKind.FALLBACK, stitched)
 
     @property
@@ -241,29 +240,9 @@ class Execution:
             non_streaming = self._accumulator is not None and not candidate.target.can_stream
             if stitched is not None:
                 call, kind = self._prepare_continuation(stitched, candidate, call, non_streaming=non_streaming)
-            attempt = await self._start(candidate, call, kind, non_streaming=non_streaming)
+            attempt = await ActiveAttempt.start(self._retry_state, candidate, call, kind, non_streaming=non_streaming)
             if attempt is not None:
                 return attempt
-
-    def _start(
-        self,
-        candidate: Candidate,
-        call: UpstreamCall,
-        kind: AttemptKind,
-        previous: Attempt | None = None,
-        *,
-        non_streaming: bool = False,
-    ) -> Coroutine[Any, Any, ActiveAttempt | None]:
-        accepts_completion = self._accumulator is not None
-        return ActiveAttempt.start(
-            self._retry_state,
-            candidate,
-            call,
-            kind,
-            previous,
-            accepts_completion=accepts_completion,
-            non_streaming=non_streaming,
-        )
 
     def _prepare_continuation(
         self, stitched: StitchedStream, candidate: Candidate, call: UpstreamCall, *, non_streaming: bool

@@ -56,6 +56,7 @@ class RetryState:
         attempts: All attempts in the order of their start.
         trace: The trace of the call; None without tracing.
         is_named_by_caller: Whether the requested model is a wildcard, so that the caller has chosen the target's name.
+        accepts_completion: Whether an answer without streaming may replace a stream if a target cannot stream.
     """
 
     __slots__ = (
@@ -70,6 +71,7 @@ class RetryState:
         "_origin",
         "_pending",
         "_slow_candidates",
+        "accepts_completion",
         "attempts",
         "has_alternatives",
         "is_named_by_caller",
@@ -101,7 +103,7 @@ class RetryState:
         self.has_alternatives = len(candidates) > 1
         self.attempts: list[Attempt] = []
         self.trace: CallTrace | None = None
-        self.is_named_by_caller = False
+        self.is_named_by_caller = self.accepts_completion = False
         budget.deposit()
 
     @property
