@@ -1,6 +1,7 @@
 """The state of the running call, from its first byte to its log line."""
 
 import asyncio
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -101,14 +102,11 @@ class Call:
 _current: ContextVar[Call] = ContextVar("call")
 
 
-def current() -> Call:
-    """Returns the call of this task."""
-    return _current.get()
+current: Callable[[], Call] = _current.get
+"""Returns the call of this task."""
 
-
-def set_current(call: Call) -> None:
-    """Sets the call of this task."""
-    _current.set(call)
+set_current: Callable[[Call], object] = _current.set
+"""Sets the call of this task."""
 
 
 def caller() -> Caller:

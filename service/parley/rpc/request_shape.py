@@ -4,8 +4,9 @@ To list the fields of a message takes longer than anything else that is done wit
 forms, the validation and the backend use the same list.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 from google.protobuf.descriptor import FieldDescriptor
 
@@ -15,6 +16,7 @@ from parley.v1.message_pb2 import Message
 
 MESSAGES = CreateChatCompletionRequest.DESCRIPTOR.fields_by_name["messages"]
 """The field with the messages."""
+_FIELD: Callable[[tuple[FieldDescriptor, Any]], FieldDescriptor] = itemgetter(0)
 _ROLE, _CONTENT = (Message.DESCRIPTOR.fields_by_name[name] for name in ("role", "content"))
 
 
@@ -37,7 +39,7 @@ def shape_of(request: CreateChatCompletionRequest) -> RequestShape:
     for field, value in fields:
         if field is MESSAGES:
             texts = _texts(value)
-    return RequestShape(frozenset([field for field, _ in fields]), texts)
+    return RequestShape(frozenset(map(_FIELD, fields)), texts)
 
 
 def _texts(messages: Iterable[Message]) -> Sequence[tuple[str, str]] | None:

@@ -43,7 +43,6 @@ MODEL_REQUIRED = Violation("model", "`model` is required and must be a string", 
 
 def validate(
     request: CreateChatCompletionRequest,
-    *,
     is_stream: bool,
     model_required: bool = False,
     found: Sequence[Violation] = (),

@@ -1,7 +1,6 @@
 """The `ChatCompletions` service: validates the request, calls the core, returns the answer."""
 
 from contextlib import aclosing
-from functools import partial
 from typing import Any, Literal
 
 import grpc
@@ -136,11 +135,11 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
         violations = call.metadata.get(_VIOLATIONS)
         found = errors.decode_violations(violations) if violations else ()
         shape, call.shape = call.shape, None  # its texts may be large, and a stream lasts long
-        check = partial(validate, request, is_stream=is_stream, model_required=model_required, found=found, shape=shape)
+        checked = (request, is_stream, model_required, found, shape)
         if is_large():
-            await offload(check)
+            await offload(validate, *checked)
         else:
-            check()
+            validate(*checked)
         return idempotency_key(call.metadata, COMPLETIONS)
 
     async def _write_events(
