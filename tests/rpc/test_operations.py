@@ -234,14 +234,14 @@ async def test_one_worker_lists_the_log_lines_of_all(tmp_path: Path) -> None:
     """The lines of a request, or of all, come from every worker, the latest first, and are bounded in number."""
     one, two = RecentLines(), RecentLines()
     for number in range(150):
-        for recent, name in ((one, "one"), (two, "two")):
-            recent.append((f"{name}-{number}", f"2026-11-26T14:00:{number:06}Z", b'{"event":"call"}'))
+        for recent, name in ((one, b"one"), (two, b"two")):
+            recent.append(b'{"request_id":"%b-%d","timestamp":"2026-11-26T14:00:%06dZ"}\n' % (name, number, number))
     async with _worker(tmp_path, 1, [], one) as (_, admin), _worker(tmp_path, 2, [], two):
         [line] = (await admin.call("ListCallLogLines", request_id="two-7"))["lines"]
         assert {
             "request_id": "two-7",
             "time": "2026-11-26T14:00:000007Z",
-            "line": '{"event":"call"}',
+            "line": '{"request_id":"two-7","timestamp":"2026-11-26T14:00:000007Z"}',
             "worker": "worker-2",
         } == line
         lines = (await admin.call("ListCallLogLines", max_lines=4))["lines"]

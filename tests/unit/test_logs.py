@@ -212,10 +212,14 @@ def test_the_latest_lines_of_calls_are_kept(capfdbinary: pytest.CaptureFixture[b
 def test_the_lines_that_are_kept_have_a_size() -> None:
     """New lines replace the oldest ones, also where they differ in length; those that are left are complete."""
     recent, random = RecentLines(), Random(1)
-    kept = [(f"id-{number}", "now", b"x" * random.randrange(2_000)) for number in range(4_000)]
+    kept = [
+        b'{"request_id":"id-%d","timestamp":"now","text":"%b"}' % (number, b"x" * random.randrange(2_000))
+        for number in range(4_000)
+    ]
     for place, line in enumerate(kept):
-        recent.append(line)
+        recent.append(line + b"\n")
         if place in {10, 800, 3_999}:
             found = recent.find("", 5_000)
-            assert kept[place::-1][: len(found)] == found
+            expected = [(f"id-{number}", "now", kept[number]) for number in range(place, place - len(found), -1)]
+            assert expected == found
             assert min(place + 1, 600) <= len(found) <= 900

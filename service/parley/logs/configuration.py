@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, MutableMapping
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, get_args
 
 import orjson
 
@@ -43,23 +43,49 @@ def configure(
     set_level(level)
     lines = _Lines(output or Output(sys.stdout.fileno()))
     structlog.configure(
-        processors=[_line(render if human else None, (recent or RecentLines()).append)],
+        processors=[_renderer(render if human else None, (recent or RecentLines()).append)],
         wrapper_class=_Logger,
         logger_factory=lambda *_names: lines,
         cache_logger_on_first_use=True,
     )
 
 
-class _Logger(structlog.make_filtering_bound_logger(logging.NOTSET)):  # type: ignore[misc] # a class made at run time
-    """The logger of this process. Loggers are cached, so that only their class can change their level."""
+class _Logger(structlog.BoundLoggerBase):
+    """The logger of this process, with a method for each level. Loggers are cached: only their class can be changed.
+
+    A line is rendered and written in one step. structlog's own methods copy the fields of an event several times, which
+    takes as long as the rest.
+    """
 
 
 def set_level(level: Level) -> None:
     """Sets the lowest level that is written, also for the loggers in use."""
-    methods = vars(structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]))
-    for name, method in methods.items():
-        if not name.startswith("__"):
-            setattr(_Logger, name, method)
+    numbers = logging.getLevelNamesMapping()
+    for name in get_args(Level):
+        is_written = numbers[name.upper()] >= numbers[level.upper()]
+        setattr(_Logger, name, _writer(name) if is_written else _ignore)
+
+
+def _writer(level: Level) -> Callable[..., None]:
+    """Returns the method of a level."""
+
+    def write(self: Any, event: str, *, fields: dict[str, Any] | None = None, **more: Any) -> None:
+        """Writes an event. `fields` are further fields, a mapping that belongs to the line from now on."""
+        if fields is None:
+            fields = self._context | more
+        elif more:
+            fields |= more
+        fields["event"] = event
+        try:  # noqa: SIM105 - `suppress` is three functions
+            self._logger.write(self._processors[0](self._logger, level, fields))
+        except structlog.DropEvent:  # of `structlog.testing`
+            pass
+
+    return write
+
+
+def _ignore(_logger: Any, _event: str, **_fields: Any) -> None:
+    """Is the method of the levels that are not written."""
 
 
 class _Lines:
@@ -69,57 +95,46 @@ class _Lines:
         self._write = output.write
         self._lock = threading.Lock()
 
-    def msg(self, line: bytes) -> None:
-        """Writes a line."""
+    def write(self, line: bytes) -> None:
+        """Writes a line with its line feed."""
         with self._lock:
-            self._write(line + b"\n")
-
-    debug = info = warning = error = critical = exception = msg
+            self._write(line)
 
 
-def _line(
-    render_event: Callable[[structlog.typing.EventDict], bytes] | None, keep: Callable[[tuple[str, str, bytes]], object]
+def _renderer(
+    render_event: Callable[[structlog.typing.EventDict], bytes] | None, keep: Callable[[bytes], object]
 ) -> Callable[[Any, str, structlog.typing.EventDict], bytes]:
     """Returns the only processor of structlog. A chain of processors costs a call twice as much.
 
     Args:
         render_event: Renders an event, which it may change; None for JSON.
-        keep: Keeps the request id, the time and the JSON of an event that names a request.
-
-    An event may have its fields as one mapping, `fields`: structlog copies every argument of an event several times.
+        keep: Keeps the JSON line of an event that names a request.
     """
 
     def process(logger: Any, level: str, event: structlog.typing.EventDict) -> bytes:
-        if "fields" in event:
-            fields = event.pop("fields")
-            fields |= event
-            event = fields
         event["level"] = level
-        event["timestamp"] = _timestamp()
+        now = time.time()
+        second = int(now)
+        event["timestamp"] = f"{_second(second)}.{int((now - second) * 1_000_000):06}Z"
         if "exc_info" in event:
             event = structlog.processors.format_exc_info(logger, level, event)
-        _strike(event)
+        if "error" in event or "cause" in event or "exception" in event:
+            _strike(event)
         for part in event.get("tried", ()):
             _strike(part)
         if render_event is not None and "request_id" not in event:
-            return render_event(event)
-        line = _json(event)
+            return render_event(event) + b"\n"
+        line = escape_controls(orjson.dumps(event, default=repr, option=orjson.OPT_APPEND_NEWLINE))
         if "request_id" in event and len(line) <= LONGEST:
-            keep((event["request_id"], event["timestamp"], line))
-        return line if render_event is None else render_event(event)
+            keep(line)
+        return line if render_event is None else render_event(event) + b"\n"
 
     return process
 
 
-def _timestamp() -> str:
-    """Returns the time in UTC, such as `2026-11-26T14:38:50.153802Z`."""
-    now = time.time()
-    second = int(now)
-    return f"{_second(second)}.{int((now - second) * 1_000_000):06}Z"
-
-
 @lru_cache(maxsize=1)  # formatting a time takes a fifth of a log line
 def _second(seconds: int) -> str:
+    """Returns a Unix time in UTC, such as `2026-11-26T14:38:50`."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
@@ -128,8 +143,3 @@ def _strike(part: MutableMapping[str, Any]) -> None:
     for name in _TEXTS:
         if name in part and isinstance(part[name], str):
             part[name] = strike(part[name])
-
-
-def _json(event: structlog.typing.EventDict) -> bytes:
-    """Renders an event as JSON that is safe to show on a terminal."""
-    return escape_controls(orjson.dumps(event, default=repr))

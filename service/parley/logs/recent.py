@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import NamedTuple
 
+import orjson
+
 BYTES = 768 * 1024
 """The size of all lines that are kept, about a thousand."""
 LONGEST = 16 * 1024
@@ -35,27 +37,29 @@ class RecentLines:
     def __init__(self) -> None:
         self._ring, self._end, self._lock = bytearray(), 0, threading.Lock()
 
-    def append(self, line: tuple[str, str, bytes]) -> None:
-        """Keeps a line, as the fields of a `RecentLine`, in place of the oldest ones."""
-        request_id, time, text = line
-        record = f"{request_id}\t{time}\t".encode() + text + b"\n"
+    def append(self, line: bytes) -> None:
+        """Keeps a line of JSON, with its line feed, in place of the oldest ones."""
         with self._lock:
-            start, end = self._end, self._end + len(record)
+            start, end = self._end, self._end + len(line)
             if end > BYTES:
                 del self._ring[start:]
-                start, end = 0, len(record)
-            self._ring[start:end] = record
+                start, end = 0, len(line)
+            self._ring[start:end] = line
             self._end = end
 
     def find(self, request_id: str, most: int) -> list[RecentLine]:
         """Returns the lines of a request, or of all requests for an empty id: at most so many, the latest first."""
-        return list(islice((line for line in self._all() if not request_id or line.request_id == request_id), most))
+        return list(islice(self._of(request_id), most))
 
-    def _all(self) -> Iterator[RecentLine]:
-        """Yields all lines, the latest first."""
+    def _of(self, request_id: str) -> Iterator[RecentLine]:
+        """Yields the lines of a request, or of all for an empty id, the latest first."""
         with self._lock:
             latest, oldest = bytes(self._ring[: self._end]), bytes(self._ring[self._end :])
-        records = [*oldest.split(b"\n")[1:-1], *latest.split(b"\n")[:-1]]  # the first has been overwritten in part
-        for record in reversed(records):
-            request_id, time, text = record.split(b"\t", 2)
-            yield RecentLine(request_id.decode(), time.decode(), text)
+        lines = [*oldest.split(b"\n")[1:-1], *latest.split(b"\n")[:-1]]  # the first has been overwritten in part
+        part = orjson.dumps(request_id)[1:-1]  # most other lines need no parsing
+        for line in reversed(lines):
+            if part not in line:
+                continue
+            event = orjson.loads(line)
+            if not request_id or event["request_id"] == request_id:
+                yield RecentLine(event["request_id"], event["timestamp"], line)

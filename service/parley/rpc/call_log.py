@@ -55,7 +55,8 @@ def write(call: Call, milliseconds: float) -> None:
     if call.failure is not None:
         _add_failure(fields, call.failure)
     logger = _log.bind()  # the proxy itself looks methods up with an exception
-    getattr(logger, _level(call))("call", fields=fields)
+    level = "info" if call.status == "OK" else _level(call)
+    getattr(logger, level)("call", fields=fields)
 
 
 def _add_failure(fields: dict[str, Any], failure: ParleyError) -> None:

@@ -101,8 +101,8 @@ def _drop_unknown(usage: Usage) -> None:
 def _tried(attempt: AttemptRecord) -> dict[str, Any]:
     tried: dict[str, Any] = {
         "target": target_name(attempt.backend, attempt.target_model),
-        "kind": attempt.kind,
-        "outcome": attempt.outcome or "",
+        "kind": str(attempt.kind),
+        "outcome": str(attempt.outcome or ""),
     }
     error = attempt.error
     if error is not None:
