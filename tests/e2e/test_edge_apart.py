@@ -28,6 +28,7 @@ from tests.upstream import Gate, Json, ScriptedUpstream, completion
 
 _HEADER = struct.Struct(">6H")  # of a DNS message: id, flags, and the numbers of questions and records
 _IS_ANSWER, _A = 0x8580, 1
+ADMIN_KEY = "0123456789abcdef0123456789abcdef"
 
 
 class Names:
@@ -70,9 +71,10 @@ def running(
 
 @dataclass(frozen=True)
 class Workers:
-    """Two workers with the same port on two addresses, and an API key."""
+    """Two workers with the same ports on two addresses, and an API key."""
 
     port: int
+    admin_port: int
     key: str
     first: subprocess.Popen[bytes]
     logs: tuple[Path, Path]
@@ -81,13 +83,19 @@ class Workers:
 @pytest.fixture(scope="module")
 def workers(the_upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
     """The workers at 127.0.0.2, which a test ends, and at 127.0.0.3."""
-    folder, port = tmp_path_factory.mktemp("apart"), reserved_port()
+    folder, port, admin_port = tmp_path_factory.mktemp("apart"), reserved_port(), reserved_port()
+    (folder / "admin-key").write_text(ADMIN_KEY)
     common = ["--config", str(write_config(folder, the_upstream)), "--state-dir", str(folder / "state")]
     key = json.loads(run_here("keys", "create", "--name", "apart", "--json", *common).stdout)["key"]
-    serve = [COMMAND, "serve", *common, "--behind-edge", "--hang-timeout", "0", "--metrics", "127.0.0.1:0", "--listen"]
+    serve = [COMMAND, "serve", *common, "--behind-edge", "--hang-timeout", "0", "--metrics", "127.0.0.1:0"]
+    serve += ["--admin-key-file", str(folder / "admin-key")]
+
+    def command(host: str) -> list[str]:
+        return [*serve, "--listen", f"{host}:{port}", "--admin", f"{host}:{admin_port}"]
+
     logs = folder / "first.log", folder / "second.log"
-    with running([*serve, f"127.0.0.2:{port}"], logs[0]) as first, running([*serve, f"127.0.0.3:{port}"], logs[1]):
-        yield Workers(port, key, first, logs)
+    with running(command("127.0.0.2"), logs[0]) as first, running(command("127.0.0.3"), logs[1]):
+        yield Workers(port, admin_port, key, first, logs)
 
 
 @pytest.fixture
@@ -120,9 +128,10 @@ def chat(port: int, key: str) -> int:
 
 def test_envoy_follows_the_addresses_of_its_workers(workers: Workers, tmp_path: Path, folder: Path) -> None:
     """With strict DNS, Envoy uses each address of a name; a worker is replaced by another one without a failed call."""
-    names, key, http, rpc = Names(), workers.key, reserved_port(), reserved_port()
+    names, key, http, rpc, admin = Names(), workers.key, reserved_port(), reserved_port(), reserved_port()
     options = ["--workers", f"dns:workers.test:{workers.port}"]
-    listeners = ["--http", f"127.0.0.1:{http}", "--grpc", f"127.0.0.1:{rpc}"]
+    options += ["--admin-workers", f"dns:workers.test:{workers.admin_port}"]
+    listeners = ["--http", f"127.0.0.1:{http}", "--grpc", f"127.0.0.1:{rpc}", "--admin", f"127.0.0.1:{admin}"]
     assert 0 == run_here("edge", "render", str(folder), *options, *listeners).returncode
     config = json.loads((folder / "envoy.yaml").read_text())
     config["typed_dns_resolver_config"] = _resolver(names.port)
@@ -131,7 +140,8 @@ def test_envoy_follows_the_addresses_of_its_workers(workers: Workers, tmp_path: 
         until(lambda: request(http, "/livez")[0] == 200, "Envoy serves, before it has workers")
         assert 503 == request(http, "/readyz")[0]
         names.addresses = ["127.0.0.2"]
-        until(lambda: request(http, "/readyz")[0] == 200, "the first worker is found")
+        # Two clusters, each of which resolves the name by itself.
+        until(lambda: {request(http, path)[0] for path in ("/readyz", "/healthz")} == {200}, "the worker is found")
         assert 200 == chat(http, key)
         _check_health(http, workers.port)
         with grpc.insecure_channel(f"127.0.0.1:{rpc}") as channel:
@@ -139,6 +149,7 @@ def test_envoy_follows_the_addresses_of_its_workers(workers: Workers, tmp_path: 
             (model,) = ModelsStub(channel).ListModels(ListModelsRequest(), metadata=metadata, timeout=PATIENCE).data
         assert "scripted" == model.id
         _check_credentials(http, workers.logs[0])
+        _check_admin(admin, http)
 
         names.addresses = ["127.0.0.2", "127.0.0.3"]
         until(lambda: chat(http, key) == 200 and "ChatCompletion" in workers.logs[1].read_text(), "both serve")
@@ -176,6 +187,23 @@ def _check_credentials(http: int, log: Path) -> None:
     status, answer = request(http, "/v1/chat/completions", f"sk-{'x' * 43}", body)
     assert (401, "Invalid API key") == (status, answer["error"]["message"])
     until(lambda: "127.0.0.1" in log.read_text(), "the log of the worker has the client's address")
+
+
+def _check_admin(admin: int, http: int) -> None:
+    """The admin listener serves what is in the store, with an admin key, and the Console without the other views."""
+    path = "/parley.admin.v1."
+    body = {"page_size": 9}
+    until(
+        lambda: request(admin, f"{path}Keys/ListKeys", ADMIN_KEY, body)[0] == 200, "the admin listener finds the worker"
+    )
+    _, answer = request(admin, f"{path}Keys/ListKeys", ADMIN_KEY, body)
+    assert ["apart"] == [key["name"] for key in answer["keys"]]
+    assert 401 == request(admin, f"{path}Keys/ListKeys", "wrong", body)[0]
+    status, answer = request(admin, f"{path}Operations/ListCalls", ADMIN_KEY, {"account": "default"})
+    assert (404, True) == (status, "call them there" in answer["message"])
+    assert "<title>" in request(admin, "/")[1]
+    assert {"certificates": False, "operations": False} == request(admin, "/console/settings.json")[1]
+    assert 404 == request(http, f"{path}Keys/ListKeys", ADMIN_KEY, body)[0]
 
 
 def _resolver(port: int) -> Any:

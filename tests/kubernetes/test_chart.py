@@ -121,6 +121,28 @@ def test_only_envoy_reaches_the_workers() -> None:
     assert policy["podSelector"]["matchLabels"].items() <= worker.items()
 
 
+def test_the_admin_listener_exists_only_if_requested() -> None:
+    """It has a Service within the cluster, whatever that for callers is; only Envoy reaches the workers' port."""
+    values = chart.values(chart.CHART / "ci" / "admin.yaml")
+    resources = chart.render({**values, "edge": {"service": {"type": "LoadBalancer"}}})
+    service = named(resources, "Service", "demo-parley-admin")["spec"]
+    assert ("ClusterIP", [50060]) == (service["type"], [one["port"] for one in service["ports"]])
+    worker, envoy = (container(resources, f"demo-parley-{name}") for name in ("worker", "edge"))
+    assert {"--admin=0.0.0.0:50060", "--admin-key-file=/etc/parley-admin/key"} <= set(worker["args"])
+    assert {"--admin=0.0.0.0:50060", "--admin-workers=dns:demo-parley-workers:50060"} <= set(envoy["args"])
+    of_workers, of_envoy = (
+        named(resources, "NetworkPolicy", f"demo-parley-{name}")["spec"] for name in ("worker", "edge")
+    )
+    [rule] = [one for one in of_workers["ingress"] if {"protocol": "TCP", "port": "admin"} in one["ports"]]
+    assert "edge" == rule["from"][0]["podSelector"]["matchLabels"]["app.kubernetes.io/component"]
+    [rule] = [one for one in of_envoy["ingress"] if {"protocol": "TCP", "port": "admin"} in one["ports"]]
+    assert values["networkPolicy"]["adminFrom"] == rule["from"]
+    assert 50060 in [port["port"] for port in of_envoy["egress"][0]["ports"]]
+    assert "admin" not in json.dumps(DEFAULTS).replace("administ", "")
+    closed = named(chart.render({"admin": {"enabled": True}}), "NetworkPolicy", "demo-parley-edge")["spec"]
+    assert not [one for one in closed["ingress"] if {"protocol": "TCP", "port": "admin"} in one["ports"]]
+
+
 def test_a_pod_is_given_the_time_that_its_drain_may_take() -> None:
     """The grace period is longer than the drain of Envoy, and than the running calls of a worker."""
     resources = chart.render({"worker": {"shutdownGrace": 600}, "edge": {"shutdownGrace": 300, "shutdownDelay": 10}})
@@ -198,6 +220,7 @@ def test_the_alerts_and_the_dashboard_are_those_of_the_files() -> None:
     [
         ({"worker": {"replica": 3}}, "replica"),
         ({"edge": {"trustedHops": -1}}, "trustedHops"),
+        ({"admin": {"enabled": True, "port": 80}}, "port"),
         ({"edge": {"service": {"type": "External"}}}, "External|one of"),
         ({"config": "store: {kind: sqlite}"}, "the workers share one database"),
         ({"config": "a: [b"}, "config is not YAML"),

@@ -30,6 +30,7 @@ from parley.stores.sqlite import SqliteStore
 from parley.v1 import models_pb2
 from parley.v1.models_pb2_grpc import ModelsStub
 from tests.keys import rules
+from tests.processes import reserved_port
 from tests.rpc.conftest import CONFIG, serving
 from tests.rpc.scripted import ScriptedBackend
 
@@ -94,22 +95,26 @@ def _operations(folder: Path) -> Operations:
 
 @asynccontextmanager
 async def administering(
-    folder: Path, *, remote: bool = False, operations: Operations | None = None, chosen: Rules | None = None
+    folder: Path,
+    *,
+    remote: bool = False,
+    address: str = "",
+    operations: Operations | None = None,
+    chosen: Rules | None = None,
 ) -> AsyncIterator[Admin]:
-    """Serves the admin services of a store, on the owner's socket or on that of the admin listener."""
+    """Serves the admin services of a store, on the owner's socket or on the address for the admin listener."""
     store = SqliteStore(folder / "parley.db")
-    sockets = AdminSockets(folder / "local.sock", folder / "remote.sock")
-    socket = sockets.remote if remote else sockets.local
+    local, of_listener = folder / "local.sock", address or f"unix:{folder}/remote.sock"
     async with (
         admin_servers(
-            sockets,
+            AdminSockets(local, of_listener),
             store,
             chosen or rules(["m1", "m2"]),
             ACCESS,
             operations or _operations(folder),
             on_alive=lambda: None,
         ),
-        grpc.aio.insecure_channel(f"unix:{socket}") as channel,
+        grpc.aio.insecure_channel(of_listener if remote else f"unix:{local}") as channel,
     ):
         yield Admin(channel, store)
     await store.close()
@@ -289,6 +294,19 @@ async def test_the_admin_listener_requires_a_key(tmp_path: Path) -> None:
         await _change_everything(admin, (("authorization", f"Bearer {KEY}"), forwarded))
         events, _ = await admin.store.list_audit_events(AuditFilter(), page_size=9, page_token=None)
         assert {("admin-key:ops", "192.0.2.7")} == {(event.actor, event.source) for event in events}
+
+
+async def test_an_envoy_of_another_machine_gets_what_is_in_the_store(tmp_path: Path) -> None:
+    """On an address of the network a key is required, too, and the state of one worker is not served."""
+    authorized = (("authorization", f"Bearer {KEY}"),)
+    async with administering(tmp_path, remote=True, address=f"127.0.0.1:{reserved_port()}") as admin:
+        assert "INVALID_ADMIN_KEY" == (await admin.fail("ListKeys"))[0]
+        assert {} == await admin.call("ListKeys", authorized)
+        of_worker = {name for name in METHODS if METHODS[name].containing_service.name == "Operations"}
+        for name in of_worker:
+            with pytest.raises(grpc.aio.AioRpcError) as failure:
+                await admin.call(name, authorized)
+            assert grpc.StatusCode.UNIMPLEMENTED is failure.value.code()
 
 
 async def test_the_plans_have_the_limits_of_their_accounts(tmp_path: Path) -> None:

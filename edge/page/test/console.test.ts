@@ -5,6 +5,7 @@ import { test } from "node:test";
 import { all } from "../src/console/admin";
 import { budgetsOf } from "../src/console/budgets";
 import { changeOf, expiryOf } from "../src/console/key_change";
+import { viewsOf } from "../src/console/routes";
 import { limitsOf, textsOf } from "../src/console/limit_fields";
 import { seriesOf } from "../src/console/usage_series";
 
@@ -77,4 +78,9 @@ test("a list that is too long says that it is cut", async () => {
   const call = async () => ({ keys: [++calls], next_page_token: calls < 12 ? "more" : undefined });
   assert.deepEqual({ found: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10], isCut: true }, await all(call as never, "Keys/ListKeys", "keys"));
   assert.deepEqual({ found: [11, 12], isCut: false }, await all(call as never, "Keys/ListKeys", "keys"));
+});
+
+test("a listener without operations has the views of what is stored", () => {
+  assert.deepEqual(["live", "usage", "keys", "accounts", "log", "changes"], viewsOf(true));
+  assert.deepEqual(["usage", "keys", "accounts", "changes"], viewsOf(false));
 });

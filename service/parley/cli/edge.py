@@ -77,6 +77,26 @@ MetricsOption = Annotated[
         help="Address of Envoy's statistics for Prometheus, at /metrics, HOST:PORT. Default: none.",
     ),
 ]
+AdminOption = Annotated[
+    Address | None,
+    options.ADDRESS_PARAMETER,
+    Parameter(
+        name="--admin",
+        env_var="PARLEY_EDGE_ADMIN",
+        help="Address of the admin API and the Console, HOST:PORT; needs --admin-workers. Default: none.",
+    ),
+]
+AdminWorkers = Annotated[
+    tuple[str, ...],
+    Parameter(
+        name="--admin-workers",
+        env_var="PARLEY_EDGE_ADMIN_WORKERS",
+        converter=_to_workers,
+        negative=(),
+        show_default=False,
+        help="As --workers, with the addresses of `parley serve --admin`; of a file, the cluster is `admin_workers`.",
+    ),
+]
 ThreadsOption = Annotated[
     int,
     Parameter(
@@ -142,6 +162,8 @@ class EdgeOptions:
     http: options.HttpOption = _HTTP
     grpc: options.GrpcOption = _GRPC
     metrics: MetricsOption = None
+    admin: AdminOption = None
+    admin_workers: AdminWorkers = ()
     tls_certificate: TlsCertificate = None
     tls_key: TlsKey = None
     client_ca: ClientCa = None
@@ -183,6 +205,7 @@ class EdgeOptions:
             self.tls(),
             self.trusted_hops,
             self.resource_metadata,
+            self.admin,
             reflection=not self.no_reflection,
             max_heap=self.max_heap or default_heap(self.max_body),
             threads=self.threads,
@@ -234,7 +257,10 @@ def _write(folder: Path, edge: EdgeOptions) -> Path:
     """Checks the options and writes the files of Envoy. Returns the configuration. Raises CommandError."""
     settings = edge.settings()
     if not (settings.tls or edge.insecure):
-        for address, option in ((edge.http, "--http"), (edge.grpc, "--grpc")):
-            require_private(address, option, "give --tls-certificate and --tls-key")
+        for address, option in ((edge.http, "--http"), (edge.grpc, "--grpc"), (edge.admin, "--admin")):
+            require_private(address or edge.http, option, "give --tls-certificate and --tls-key")
+    if bool(edge.admin) != bool(edge.admin_workers):
+        raise CommandError("give both --admin and --admin-workers, with the addresses of `parley serve --admin`")
     listeners = Listeners(edge.http, edge.grpc, edge.metrics)
-    return static_edge.write(folder, listeners, static_edge.parse_workers(edge.workers), settings)
+    workers, admin_workers = (static_edge.parse_workers(texts) for texts in (edge.workers, edge.admin_workers))
+    return static_edge.write(folder, listeners, workers, settings, admin_workers)

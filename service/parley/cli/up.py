@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from parley.cli.shared import connection, first_key, model_files, options, startup
+from parley.cli.shared.admin_key import with_admin_key
 from parley.cli.shared.checks import check_address, check_config, check_ready_file, require_private, tls_files
 from parley.cli.shared.edge_options import (
     CorsOriginOption,
@@ -27,10 +27,8 @@ from parley.cli.shared.edge_options import (
 )
 from parley.cli.shared.process_settings import process_settings, tls_settings
 from parley.cli.shared.sign_in import sign_in
-from parley.config import AdminConfig, Config
-from parley.config.file import with_files
+from parley.config import Config
 from parley.config.loader import load, located_error
-from parley.config.validation import validated
 from parley.logs.output import Output
 from parley.supervisor import edge_site, envoy, folders
 from parley.supervisor.addresses import Address
@@ -89,7 +87,7 @@ def up(  # noqa: PLR0913 - one parameter an option
     """
     supervisor = connection.supervisor()
     if isinstance(supervisor.first, Reload):
-        checked = _read_admin_key(admin, admin_key_file, _check_reload(config, supervisor.first.tls))
+        checked = with_admin_key(admin, admin_key_file, _check_reload(config, supervisor.first.tls))
         checked = model_files.fetched(checked, folders.state_dir(state_dir), None, quiet=quiet)
         supervisor.send(process_settings(checked, config))
         return
@@ -103,7 +101,7 @@ def up(  # noqa: PLR0913 - one parameter an option
     if not (checked.tls or insecure):
         for address, option in ((http, "--http"), (grpc, "--grpc"), (admin, "--admin")):
             require_private(address or http, option, "set `tls` in the configuration")
-    checked = _read_admin_key(admin, admin_key_file, checked)
+    checked = with_admin_key(admin, admin_key_file, checked)
     edge = EdgeSettings(
         cors_origin,
         max_body,
@@ -192,22 +190,3 @@ def _check_reload(file: Path | None, running_tls: str) -> Config:
         message = "tls: changes of `tls`, `auth.mtls` and `admin.mtls` need a restart; changed files do not"
         raise located_error(file, [message])
     return checked
-
-
-def _read_admin_key(address: Address | None, file: Path | None, config: Config) -> Config:
-    """Returns the configuration with the admin key of a file, as the key `admin`. Raises CommandError."""
-    keys = dict(config.admin.keys)
-    try:
-        if file is not None:
-            keys["admin"] = file.read_text(encoding="utf-8").strip()
-        admin: AdminConfig = validated(AdminConfig, {"keys": keys, "mtls": config.admin.mtls})
-    except OSError as error:
-        raise CommandError(f"{file} cannot be read ({error.strerror}); name another with --admin-key-file") from error
-    except ValueError as error:
-        message = f"{file}: an admin key must have at least 32 characters of ASCII, without spaces"
-        raise CommandError(message) from error
-    if address is not None and not keys and config.admin.mtls is None:
-        remedy = "set admin.keys in the configuration, or admin.mtls, or give --admin-key-file"
-        message = f"--admin needs an admin key: {remedy}"
-        raise CommandError(message)
-    return with_files(replace(config, admin=admin), config.files)

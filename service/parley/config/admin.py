@@ -34,7 +34,7 @@ class AdminCertificates(Strict):
 
 
 class AdminConfig(Strict):
-    """Access to the admin listener of `parley up --admin`. The Unix socket `admin.sock` in the state folder needs none.
+    """Access to the admin listener, `--admin`. `parley up` also has the Unix socket `admin.sock`, which needs none.
 
     Example:
         admin:

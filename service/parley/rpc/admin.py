@@ -34,20 +34,22 @@ _SERVICES = tuple(
     for module in (keys_pb2, accounts_pb2, audit_pb2, usage_pb2, operations_pb2)
     for service in module.DESCRIPTOR.services_by_name.values()
 )
+_UNIX = "unix:"
 _CHANNELZ = tuple(service.full_name for service in channelz_pb2.DESCRIPTOR.services_by_name.values())
 
 
 @dataclass(frozen=True, slots=True)
 class AdminSockets:
-    """The Unix sockets of the admin servers.
+    """Where the admin servers listen.
 
     Attributes:
-        local: For the owner of the socket.
-        remote: For Envoy's admin listener; None without one.
+        local: The Unix socket for its owner.
+        remote: The address for Envoy's admin listener: `unix:/path`, or HOST:PORT for an Envoy of another machine. None
+            without one.
     """
 
     local: Path
-    remote: Path | None = None
+    remote: str | None = None
 
 
 _ALIVE_SECONDS = 1.0  # between two calls to the worker's own server, and the longest time of one
@@ -63,20 +65,22 @@ async def admin_servers(  # noqa: PLR0913 - what the services serve
     *,
     on_alive: Callable[[], None],
 ) -> AsyncIterator[None]:
-    """Serves the admin services on Unix sockets with mode 0600.
+    """Serves the admin services. Unix sockets have the mode 0600.
 
-    The services are not on the worker's own address, because Envoy forwards every call that it gets there.
+    The services are not on the worker's own address, because Envoy forwards every call that it gets there. An Envoy of
+    another machine sends each call to any worker, so that it gets the services whose state is in the store, and not
+    that of the running service.
 
     Args:
-        sockets: The sockets to create, in a folder that others may not enter: their mode is set after they exist.
+        sockets: Where to listen. Others may not enter the folder of the sockets: their mode is set after they exist.
         store: Holds keys, accounts and the audit log.
         rules: What keys and accounts may name.
-        access: The admin keys and certificates, one of which every call of the remote socket must have.
+        access: The admin keys and certificates, one of which every call of the remote address must have.
         operations: The running service.
         on_alive: Called every second while calls of the local socket are answered.
 
     Raises:
-        RuntimeError: A socket cannot be bound.
+        RuntimeError: An address cannot be bound.
     """
     peers = Peers(sockets.local)
     servicer = OperationsServicer(operations, store, peers)
@@ -88,9 +92,10 @@ async def admin_servers(  # noqa: PLR0913 - what the services serve
     health_pb2_grpc.add_HealthServicer_to_server(healthy, local)
     add_reflection((*_SERVICES, *_CHANNELZ, health.SERVICE_NAME), local)
     async with AsyncExitStack() as running:
-        await running.enter_async_context(_serving(local, sockets.local))
+        await running.enter_async_context(_serving(local, f"unix:{sockets.local}"))
         if sockets.remote is not None:
-            remote = _server(store, rules, servicer, remote_interceptor(access))
+            own = servicer if sockets.remote.startswith(_UNIX) else None
+            remote = _server(store, rules, own, remote_interceptor(access))
             await running.enter_async_context(_serving(remote, sockets.remote))
         operations.start()
         check = asyncio.create_task(_check_alive(sockets.local, on_alive))
@@ -103,21 +108,23 @@ async def admin_servers(  # noqa: PLR0913 - what the services serve
 
 
 def _server(
-    store: Store, rules: Rules, operations: OperationsServicer, interceptor: grpc.aio.ServerInterceptor
+    store: Store, rules: Rules, operations: OperationsServicer | None, interceptor: grpc.aio.ServerInterceptor
 ) -> grpc.aio.Server:
     server = grpc.aio.server(interceptors=[interceptor])
     add_KeysServicer_to_server(KeysServicer(Keys(store, rules)), server)
     add_AccountsServicer_to_server(AccountsServicer(Accounts(store, rules), rules), server)
     add_AuditLogServicer_to_server(AuditLogServicer(store), server)
     add_UsageServicer_to_server(UsageServicer(store), server)
-    add_OperationsServicer_to_server(operations, server)
+    if operations is not None:
+        add_OperationsServicer_to_server(operations, server)
     return server
 
 
 @asynccontextmanager
-async def _serving(server: grpc.aio.Server, socket: Path) -> AsyncIterator[None]:
-    server.add_insecure_port(f"unix:{socket}")
-    await asyncio.to_thread(socket.chmod, 0o600)
+async def _serving(server: grpc.aio.Server, address: str) -> AsyncIterator[None]:
+    server.add_insecure_port(address)
+    if address.startswith(_UNIX):
+        await asyncio.to_thread(Path(address.removeprefix(_UNIX)).chmod, 0o600)
     await server.start()
     try:
         yield

@@ -51,7 +51,7 @@ def add(resources: Mapping[str, Any], edge_dir: Path, sign_in: Sequence[SignIn],
     edge_files.add(resources, _PATHS, routes)
 
 
-def add_console(resources: Mapping[str, Any], edge_dir: Path, *, certificates: bool) -> None:
+def add_console(resources: Mapping[str, Any], edge_dir: Path, *, certificates: bool, operations: bool) -> None:
     """Adds the console to the admin listener, which passes requests for its files on, as the REST listener does.
 
     The REST listener does not pass on its two paths, and has the other files for the page.
@@ -60,9 +60,10 @@ def add_console(resources: Mapping[str, Any], edge_dir: Path, *, certificates: b
         resources: The static resources, with the page.
         edge_dir: The folder of `envoy.yaml`.
         certificates: Whether administrators may have certificates instead of keys.
+        operations: Whether the listener serves the operations of the running service.
     """
     index = next(_files(edge_dir / FOLDER, _policy(()), f"{_CONSOLE}/index.html", "console.html"))
-    told = {"inline_string": json.dumps({"certificates": certificates})}
+    told = {"inline_string": json.dumps({"certificates": certificates, "operations": operations})}
     settings = _route(f"{_CONSOLE}/settings.json", None, told, {"cache-control": edge_files.CHECKED})
     edge_files.add(resources, (), [index, settings])
     [listener] = [one for one in resources["listeners"] if one["name"] == "admin"]

@@ -63,7 +63,8 @@ class EdgeSettings:
         trusted_hops: The number of proxies in front whose `x-forwarded-for` names the client.
         resource_metadata: The URL of the metadata of the protected resource (RFC 9728) in challenges, or its path,
             which the request's scheme and host complete; None if no access tokens are accepted.
-        admin: The address of the admin listener; None for no such listener.
+        admin: The address of the admin listener; None for no such listener. Of a worker without Envoy, its address for
+            the admin listener of another machine's Envoy.
         reflection: Whether gRPC reflection is served.
         max_heap: The limit of Envoy's heap in bytes; 0 for 160 MiB, or 20 bodies of the largest size.
         max_connections_per_address: The most connections of one client address; 0 for no limit.
@@ -72,6 +73,8 @@ class EdgeSettings:
         page: Whether the REST listener serves the page at `/`.
         sign_in: The issuers at which the page offers sign-in.
         site: Whether the REST listener serves the documentation at `/docs/`.
+        operations: Whether the admin listener serves the operations of the running service, which the workers of one
+            machine have in common.
     """
 
     cors_origins: tuple[str, ...] = ()
@@ -92,6 +95,7 @@ class EdgeSettings:
     page: bool = True
     sign_in: tuple[SignIn, ...] = ()
     site: bool = True
+    operations: bool = True
 
     @property
     def address_limit(self) -> int:

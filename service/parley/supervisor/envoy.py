@@ -36,6 +36,7 @@ _BODY_COPIES = 6
 _FILES_BYTES, _FILES_PART = 16 * 2**20, 5
 _ADMIN = ("admin", "admin_workers")  # the admin listener and its cluster, which only exist if they are configured
 _REFLECTION = "/grpc.reflection."
+_NO_OPERATIONS = "each worker has the operations of its own machine; call them there, on the admin socket of the worker"
 # The port of a listener in the rendered configuration.
 _PORT = re.compile(r'("name": "([a-z]+)", "address": \{"socket_address": \{"address": "[^"]*", "port_value": )(\d+)')
 _ONLY_TLS = {
@@ -87,10 +88,8 @@ def render(
     _apply_endpoints(resources["clusters"], endpoints)
     if settings.page:
         edge_page.add(resources, edge_dir(), settings.sign_in, grpc_port=grpc[1], docs=docs)
-    if settings.page and settings.admin:
-        edge_page.add_console(
-            resources, edge_dir(), certificates=settings.tls is not None and settings.tls.admin_ca is not None
-        )
+    if settings.admin:
+        _apply_admin(resources, settings)
     if settings.site:
         edge_site.add(resources, edge_dir())
     if settings.tracing is not None:
@@ -98,6 +97,20 @@ def render(
 
         edge_tracing.apply(config, settings.tracing)
     return json.dumps(config)
+
+
+def _apply_admin(resources: dict[str, Any], settings: EdgeSettings) -> None:
+    """Adds the console to the admin listener, and has the listener answer calls that no worker serves."""
+    from parley.supervisor import edge_page
+
+    if settings.page:
+        certificates = settings.tls is not None and settings.tls.admin_ca is not None
+        edge_page.add_console(resources, edge_dir(), certificates=certificates, operations=settings.operations)
+    if not settings.operations:
+        [listener] = [one for one in resources["listeners"] if one["name"] in _ADMIN]
+        [host] = manager_of(listener)["route_config"]["virtual_hosts"]
+        refusal = {"status": 404, "body": {"inline_string": _NO_OPERATIONS}}
+        host["routes"].insert(0, {"match": {"prefix": "/parley.admin.v1.Operations/"}, "direct_response": refusal})
 
 
 def _apply_endpoints(clusters: Iterable[dict[str, Any]], endpoints: Path) -> None:

@@ -225,7 +225,7 @@ class Stack:
                 address=f"unix:{socket}" if self._envoy else str(self.grpc),
                 admin=str(admin_socket(socket)),
                 metrics=str(metrics_socket(socket)) if self.metrics else None,
-                remote_admin=str(remote_admin_socket(socket)) if paths.edge.admin else None,
+                remote_admin=self._remote_admin(socket),
                 log_level=paths.log_level,
                 limits=None if self._envoy or paths.behind_edge else _server_limits(paths.edge),
                 grace=paths.shutdown.grace,
@@ -237,6 +237,13 @@ class Stack:
         return Worker(
             name, settings.environment, spec, self._publish, hang_limits=limits, folder=folder, spare=self._spare
         )
+
+    def _remote_admin(self, socket: Path) -> str | None:
+        """Returns where a worker serves Envoy's admin listener, by the socket of its calls."""
+        admin = self._paths.edge.admin
+        if admin is None:
+            return None
+        return f"unix:{remote_admin_socket(socket)}" if self._envoy else str(admin)
 
     async def scrape(self) -> bytes:
         """Returns the metrics of all processes. A replaced worker has a label of its own until it ends."""

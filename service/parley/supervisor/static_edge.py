@@ -8,7 +8,8 @@ import asyncio
 import json
 import shutil
 import sys
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -73,14 +74,22 @@ class Listeners:
     metrics: Address | None = None
 
 
-def write(folder: Path, listeners: Listeners, workers: WorkerList, settings: EdgeSettings) -> Path:
+def write(
+    folder: Path,
+    listeners: Listeners,
+    workers: WorkerList,
+    settings: EdgeSettings,
+    admin_workers: WorkerList = WorkerList(),
+) -> Path:
     """Writes everything that Envoy reads into a folder, which must be its working directory.
 
     Args:
         folder: The folder; created if it does not exist.
         listeners: The addresses of Envoy.
         workers: Where Envoy finds the workers.
-        settings: Settings of the listeners. The limit of an address has no effect: a supervisor counts connections.
+        settings: Settings of the listeners. The limit of an address has no effect: a supervisor counts connections. Nor
+            have operations: each worker only knows those of its own machine.
+        admin_workers: Where the admin listener finds the workers.
 
     Returns:
         The configuration, to be started with `envoy.command`.
@@ -99,7 +108,8 @@ def write(folder: Path, listeners: Listeners, workers: WorkerList, settings: Edg
             shutil.copy(envoy.edge_dir() / name, folder / name)
         if settings.tls is not None:
             certificates.publish_names(settings.tls, folder)
-        text = _render(folder, listeners, workers, settings)
+        lists = defaultdict(lambda: workers, admin_workers=admin_workers)
+        text = _render(folder, listeners, lists, settings)
         draft = config.with_name(f"{_CONFIG}.new")
         draft.write_text(text, encoding="utf-8")
         draft.replace(config)
@@ -128,13 +138,14 @@ def _copy_site(folder: Path, settings: EdgeSettings) -> None:
         shutil.copytree(built, folder / edge_site.FOLDER, dirs_exist_ok=True)
 
 
-def _render(folder: Path, listeners: Listeners, workers: WorkerList, settings: EdgeSettings) -> str:
-    unlimited = replace(settings, max_connections_per_address=0)
+def _render(folder: Path, listeners: Listeners, workers: Mapping[str, WorkerList], settings: EdgeSettings) -> str:
+    """Returns Envoy's configuration. `workers` has where each cluster finds its workers, by its name."""
+    unlimited = replace(settings, max_connections_per_address=0, operations=False)
     config = json.loads(envoy.render_in(folder, listeners.http, listeners.grpc, unlimited))
     resources = config["static_resources"]
     for cluster in resources["clusters"]:
         if "eds_cluster_config" in cluster:
-            _find_workers(cluster, workers)
+            _find_workers(cluster, workers[cluster["name"]])
     for listener in resources["listeners"]:
         if listener["name"] == "http":
             _apply_liveness(listener)

@@ -44,7 +44,7 @@ class WorkerSpec:
         address: The address to listen on: `unix:/path.sock` or `HOST:PORT`.
         admin: The path of the admin server's socket.
         metrics: The path of the socket for metrics; None for none.
-        remote_admin: The path of the socket for Envoy's admin listener; None without one.
+        remote_admin: The address for Envoy's admin listener, `unix:/path.sock` or `HOST:PORT`; None without one.
         log_level: The log level.
         limits: The limits of a worker without Envoy; None behind one.
         store_identity: The identity of the store; None if it is unknown yet.
@@ -126,7 +126,7 @@ def _run(spec: WorkerSpec, output: Output) -> None:
             store_identity=spec.store_identity,
             run_dir=Path(spec.run_dir),
             address=spec.address,
-            admin=AdminSockets(Path(spec.admin), Path(spec.remote_admin) if spec.remote_admin else None),
+            admin=AdminSockets(Path(spec.admin), spec.remote_admin),
             on_ready=lambda address: _report(output, f"ready {address}"),
             on_alive=lambda: _report(output, ALIVE),
             metrics=Path(spec.metrics) if spec.metrics else None,

@@ -122,6 +122,32 @@ def test_a_wrong_key_is_refused(chromium: Browser, parley: Parley, signed_in_ope
         assert 404 == parley.request("GET", path)[0]
 
 
+def test_without_operations_the_console_shows_what_is_stored(
+    chromium: Browser, parley: Parley, signed_in_operator: Operator
+) -> None:
+    """An Envoy apart from its workers serves no operations: the console has neither their views nor their calls."""
+    with opened(chromium, parley) as visitor:
+        visitor.origin = signed_in_operator.url
+        page, methods = visitor.page, list[str]()
+        page.route(
+            "**/console/settings.json", lambda route: route.fulfill(json={"certificates": False, "operations": False})
+        )
+        page.on("request", lambda request: methods.append(request.url.rpartition(".")[2]))
+        page.goto(f"{signed_in_operator.url}/#/live")
+        page.get_by_label("Admin key").fill(ADMIN_KEY)
+        page.get_by_role("button", name="Use this key").click()
+        expect(page.get_by_role("heading", name="Usage", level=1)).to_be_visible()
+        assert ["Usage", "Keys", "Accounts", "Changes"] == page.get_by_role("navigation").get_by_role(
+            "link"
+        ).all_inner_texts()
+        page.get_by_role("link", name="Changes", exact=True).click()
+        expect(page.get_by_role("heading", name="Audit log")).to_be_visible()
+        assert 0 == page.get_by_role("button", name="Reload").count()
+        assert "Accounts/ListPlans" in methods
+        assert not [method for method in methods if method.startswith("Operations")]
+        assert [] == visitor.problems
+
+
 def test_targets_and_running_calls_are_steered(operator: Operator, parley: Parley, upstream: ScriptedUpstream) -> None:
     """Breakers are opened and closed, weights set, and calls cancelled, each after a question; the view is live."""
     page = operator.page

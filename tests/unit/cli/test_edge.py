@@ -16,6 +16,7 @@ from parley.supervisor.edge_settings import EdgeSettings
 from parley.supervisor.errors import CommandError
 from tests.processes import run_here
 
+ADMIN = ("--admin", "127.0.0.1:50052", "--admin-workers", "dns:parley-workers:50052")
 CLUSTERS = ("workers", "checks", "storing_workers")
 
 
@@ -42,7 +43,7 @@ def test_envoy_accepts_every_option_without_a_warning(tmp_path: Path) -> None:
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     tls = ["--tls-certificate", str(tmp_path / "tls.pem"), "--tls-key", str(tmp_path / "tls.key")]
     clients = ["--client-ca", str(tmp_path / "ca.pem"), "--client-required", "--client-name", "san_uri"]
-    rendered(tmp_path, *tls, *clients, "--http", "0.0.0.0:8443", "--metrics", "0.0.0.0:9464")
+    rendered(tmp_path, *tls, *clients, "--http", "0.0.0.0:8443", "--metrics", "0.0.0.0:9464", *ADMIN)
     assert "configuration 'envoy.yaml' OK\n" == validate(tmp_path)
 
 
@@ -56,6 +57,33 @@ def test_each_address_of_a_name_is_a_worker(tmp_path: Path) -> None:
         assert ["parley-workers", "other"] == [one["address"] for one in addresses]
         assert "envoy.cluster.dns" == found[name]["cluster_type"]["name"]
         assert found[name]["health_checks"]
+
+
+def test_the_admin_listener_finds_the_workers_at_another_port(tmp_path: Path) -> None:
+    """With both options there is an admin listener, with a list of workers of its own; by default there is none."""
+    config = rendered(tmp_path / "with", *ADMIN)
+    [cluster] = [one for one in config["clusters"] if one["name"] == "admin_workers"]
+    [[endpoint]] = [group["lb_endpoints"] for group in cluster["load_assignment"]["endpoints"]]
+    socket = {"address": "parley-workers", "port_value": 50052}
+    assert socket == endpoint["endpoint"]["address"]["socket_address"]
+    assert "envoy.cluster.dns" == cluster["cluster_type"]["name"]
+    assert "admin" not in {one["name"] for one in rendered(tmp_path / "without")["listeners"]}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (ADMIN[:2], "give both --admin and --admin-workers"),
+        (ADMIN[2:], "give both --admin and --admin-workers"),
+        (("--admin", "0.0.0.0:50052", *ADMIN[2:]), "--admin: other machines reach 0.0.0.0:50052"),
+    ],
+)
+def test_the_options_of_the_admin_listener_belong_together(
+    tmp_path: Path, options: tuple[str, ...], message: str
+) -> None:
+    """An admin listener needs workers, and TLS if other machines reach it."""
+    done = run_here("edge", "render", str(tmp_path), "--workers", "dns:a:1", *options)
+    assert (1, True) == (done.returncode, message in done.stderr), done.stderr
 
 
 def test_threads_share_the_heap(tmp_path: Path) -> None:

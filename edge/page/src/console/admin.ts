@@ -14,6 +14,8 @@ export function caller(credential: Credential): Call {
 export interface Settings {
   /** Whether administrators may have a certificate instead of a key. */
   certificates: boolean;
+  /** Whether the listener serves the operations of the running service. */
+  operations: boolean;
 }
 
 export function readSettings(): Promise<Settings> {

@@ -7,13 +7,13 @@ import { consoleTexts as words, texts } from "../texts";
 import { ThemeButton } from "../theme";
 import { Notice } from "../ui/notice";
 import { Accounts } from "./accounts";
-import { caller, readSettings } from "./admin";
+import { caller, readSettings, type Settings } from "./admin";
 import { Changes } from "./changes";
 import { forget, load, save } from "./credential";
 import { Keys } from "./keys";
 import { Live } from "./live";
 import { Log } from "./log";
-import { useRoute, VIEWS, type View } from "./routes";
+import { useRoute, viewsOf, type View } from "./routes";
 import { SignIn } from "./sign_in";
 import { Usage } from "./usage";
 import type { ViewProps } from "./view";
@@ -28,12 +28,14 @@ const COMPONENTS: Record<View, FunctionComponent<ViewProps>> = {
 };
 
 export function Console() {
-  const { view, id } = useRoute();
+  const route = useRoute();
   const [credential, setCredential] = useState(load);
   const [reason, setReason] = useState<string | null>(null);
   const [problem, setProblem] = useState<string | null>(null);
   const [done, setDone] = useState<string | null>(null);
-  const hasCertificates = useCertificates();
+  const settings = useSettings();
+  const views = viewsOf(settings?.operations ?? true);
+  const view = views.includes(route.view) ? route.view : views[0]!;
   const signOut = (why: string | null) => {
     forget();
     setCredential(null);
@@ -68,21 +70,22 @@ export function Console() {
   }, [view, credential]);
   const Current = COMPONENTS[view];
   const isSignedIn = credential !== null;
+  if (!settings) return <p class="loading">{texts.loading}</p>;
   return (
     <>
       <a class="skip" href="#main" onClick={skip}>
         {texts.skip}
       </a>
-      <Head view={view} isSignedIn={isSignedIn} onSignOut={() => signOut(null)} />
+      <Head view={view} views={views} isSignedIn={isSignedIn} onSignOut={() => signOut(null)} />
       {isSignedIn ? (
         <main id="main" tabIndex={-1} class="console">
           <h1>{words.views[view]}</h1>
           {problem && <Closable kind="error" text={problem} onClose={() => setProblem(null)} />}
           {done && <Closable kind="info" text={done} onClose={() => setDone(null)} />}
-          <Current key={view} call={call} id={id} onFailure={onFailure} change={change} />
+          <Current key={view} call={call} id={route.id} operations={settings.operations} onFailure={onFailure} change={change} />
         </main>
       ) : (
-        <SignIn key={reason} hasCertificates={hasCertificates} failure={reason} onSignedIn={signIn} />
+        <SignIn key={reason} hasCertificates={settings.certificates} failure={reason} onSignedIn={signIn} />
       )}
     </>
   );
@@ -105,24 +108,32 @@ function skip(event: Event): void {
   document.getElementById("main")?.focus();
 }
 
-function useCertificates(): boolean {
-  const [hasCertificates, setCertificates] = useState(false);
+/** Reads what the edge tells the console; null until it is known. */
+function useSettings(): Settings | null {
+  const [settings, setSettings] = useState<Settings | null>(null);
   useEffect(() => {
     readSettings().then(
-      (settings) => setCertificates(settings.certificates),
-      () => undefined, // a key is accepted in any case
+      setSettings,
+      () => setSettings({ certificates: false, operations: true }), // a key is accepted in any case
     );
   }, []);
-  return hasCertificates;
+  return settings;
 }
 
-function Head({ view, isSignedIn, onSignOut }: { view: View; isSignedIn: boolean; onSignOut(): void }) {
+interface HeadProps {
+  view: View;
+  views: readonly View[];
+  isSignedIn: boolean;
+  onSignOut(): void;
+}
+
+function Head({ view, views, isSignedIn, onSignOut }: HeadProps) {
   return (
     <header class="head">
       <span class="name">{words.name}</span>
       {isSignedIn && (
         <nav aria-label={texts.navigation}>
-          {VIEWS.map((one) => (
+          {views.map((one) => (
             <a key={one} href={`#/${one}`} aria-current={one === view ? "page" : undefined}>
               {words.views[one]}
             </a>

@@ -17,7 +17,7 @@ interface Page {
   next_page_token?: string;
 }
 
-export function Changes({ call, onFailure, change }: ViewProps) {
+export function Changes({ call, operations, onFailure, change }: ViewProps) {
   const { changes: words } = consoleTexts;
   /** The events of the pages behind the first one. */
   const [later, setLater] = useState<Page | null>(null);
@@ -35,7 +35,7 @@ export function Changes({ call, onFailure, change }: ViewProps) {
     );
   return (
     <>
-      <Reload call={call} onFailure={onFailure} change={change} onDone={renew} />
+      {operations && <Reload call={call} onFailure={onFailure} change={change} onDone={renew} />}
       <section aria-labelledby="audit">
         <h2 id="audit">{words.audit}</h2>
         <Table label={words.audit} columns={COLUMNS} rows={[...(value.events ?? []), ...(later?.events ?? [])]} keyOf={({ id }) => id} empty={words.none} />

@@ -5,6 +5,13 @@ import { useEffect, useState } from "preact/hooks";
 export const VIEWS = ["live", "usage", "keys", "accounts", "log", "changes"] as const;
 export type View = (typeof VIEWS)[number];
 
+const OF_OPERATIONS: readonly View[] = ["live", "log"];
+
+/** Returns the views of a listener, which may not serve the operations of the running service. */
+export function viewsOf(operations: boolean): readonly View[] {
+  return operations ? VIEWS : VIEWS.filter((view) => !OF_OPERATIONS.includes(view));
+}
+
 export interface Route {
   view: View;
   id: string | null;

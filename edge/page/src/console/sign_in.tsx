@@ -22,7 +22,7 @@ export function SignIn({ hasCertificates, failure, onSignedIn }: Props) {
   const attempt = async (found: string) => {
     setBusy(true);
     setMessage(null);
-    const problem = await caller(found)("Operations/GetLogLevel").then(() => null, explain);
+    const problem = await caller(found)("Accounts/ListPlans").then(() => null, explain);
     if (problem === null) onSignedIn(found, isKept);
     else {
       setMessage(problem);

@@ -6,6 +6,8 @@ export interface ViewProps {
   call: Call;
   /** What the address names: for the log, a request. */
   id: string | null;
+  /** Whether the listener serves the operations of the running service. */
+  operations: boolean;
   onFailure(error: unknown): void;
   /**
    * Asks first, then makes a change and reports it. Returns whether it was made. A refusal is reported too, above the view, or to
