@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from parley.config import target_name
 from parley.core.call import CallOutcome
 from parley.core.errors import LimitExceeded, ParleyError
+from parley.core.messages.text_completion import TokenCounts
 from parley.core.usage.attempts import AttemptOutcome, AttemptRecord
 from parley.metrics.prometheus import Metric
 from parley.metrics.series import Counter, Histogram
@@ -213,9 +214,8 @@ class CallMetrics:
                     total[0] += tokens
                     sizes[bisect_left(_TOKENS, tokens)] += 1
                     sizes[-1] += tokens
-                if used.HasField("prompt_tokens_details"):
+                if not isinstance(used, TokenCounts):
                     series.cached[0] += used.prompt_tokens_details.cached_tokens
-                if used.HasField("completion_tokens_details"):
                     series.reasoning[0] += used.completion_tokens_details.reasoning_tokens
             if attempt.cost is not None:
                 series.cost[0] += attempt.cost

@@ -51,5 +51,7 @@ def test_the_message_is_made_once() -> None:
 
 
 def test_the_counts_are_the_usage() -> None:
-    """The counts and the usage as a message agree."""
-    assert Usage(prompt_tokens=3, completion_tokens=2, total_tokens=5) == TextCompletion("Hello", _COUNTS).usage
+    """The message has the counts as its usage."""
+    assert (
+        Usage(prompt_tokens=3, completion_tokens=2, total_tokens=5) == TextCompletion("Hello", _COUNTS).message().usage
+    )

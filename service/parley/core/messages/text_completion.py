@@ -35,7 +35,7 @@ class TextCompletion:
 
     Attributes:
         text: The content of its message.
-        usage: Its usage as a message; None for none.
+        usage: Its usage; None for none.
         system_fingerprint: None if the backend sends none.
         service_tier: None if the backend sends none.
         session_id: None without a session.
@@ -43,7 +43,6 @@ class TextCompletion:
 
     __slots__ = (
         "_message",
-        "_usage",
         "created",
         "id",
         "model",
@@ -57,8 +56,7 @@ class TextCompletion:
 
     def __init__(self, text: str, usage: TokenCounts | Usage | None) -> None:
         self.text = text
-        self._usage = usage
-        self.usage = _message(usage) if isinstance(usage, TokenCounts) else usage
+        self.usage = usage
         self.session_id: str | None = None
         self.id = self.object = self.model = ""
         self.created = 0
@@ -86,8 +84,8 @@ class TextCompletion:
         choice["finish_reason"] = "stop"
         data["id"], data["object"], data["created"], data["model"] = self.id, self.object, self.created, self.model
         data["choices"] = [choice]
-        if self._usage is not None:
-            data["usage"] = _usage_data(self._usage, nulls=nulls)
+        if self.usage is not None:
+            data["usage"] = _usage_data(self.usage, nulls=nulls)
         if self.system_fingerprint is not None:
             data["system_fingerprint"] = self.system_fingerprint
         if self.service_tier is not None:
@@ -98,7 +96,7 @@ class TextCompletion:
         message = ChatCompletion.FromString(_TEMPLATE)
         message.choices[0].message.content.string_value = self.text
         if self.usage is not None:
-            message.usage.CopyFrom(self.usage)
+            write_usage(message.usage, self.usage)
         if self.id:
             message.id, message.object, message.created, message.model = self.id, self.object, self.created, self.model
         if self.session_id is not None:
@@ -115,10 +113,12 @@ def as_message(answer: ChatCompletion | TextCompletion) -> ChatCompletion:
     return answer.message() if isinstance(answer, TextCompletion) else answer
 
 
-def _message(counts: TokenCounts) -> Usage:
-    usage = Usage()  # assignments take less time than arguments
-    usage.prompt_tokens, usage.completion_tokens, usage.total_tokens = counts
-    return usage
+def write_usage(to: Usage, usage: Usage | TokenCounts) -> None:
+    """Writes a usage into an empty message."""
+    if isinstance(usage, TokenCounts):
+        to.prompt_tokens, to.completion_tokens, to.total_tokens = usage
+    else:
+        to.CopyFrom(usage)
 
 
 def _usage_data(usage: TokenCounts | Usage, *, nulls: bool) -> Any:

@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 
 from parley.core.errors import ParleyError
+from parley.core.messages.text_completion import write_usage
 from parley.core.streaming.plain_text import plain_text
 from parley.core.streaming.prefix import Continue, DeliveredText, SkipPrefix, prefill_text
 from parley.core.usage import cost as usage_cost
 from parley.core.usage.attempts import AttemptOutcome, AttemptRecord
 from parley.core.usage.tokens import output_size
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk, CreateChatCompletionRequest
+from parley.v1.message_pb2 import Usage
 
 
 class StitchedStream:
@@ -75,7 +77,10 @@ class StitchedStream:
     def usage_chunk(self) -> ChatCompletionChunk:
         """Returns a chunk with the total usage of all attempts."""
         used = usage_cost.total([attempt.usage for attempt in self._attempts if attempt.usage is not None])
-        return ChatCompletionChunk(usage=used)
+        chunk = ChatCompletionChunk()
+        if used is not None:
+            write_usage(chunk.usage, used)
+        return chunk
 
     def _deliver(self, chunks: Sequence[ChatCompletionChunk]) -> Sequence[ChatCompletionChunk]:
         for chunk in chunks:
@@ -84,7 +89,7 @@ class StitchedStream:
 
     def _record_usage(self, attempt: AttemptRecord, chunk: ChatCompletionChunk) -> None:
         """Records the usage of the attempt; the caller receives the total of all attempts."""
-        attempt.usage = type(chunk.usage)()
-        attempt.usage.CopyFrom(chunk.usage)
+        attempt.usage = usage = Usage()
+        usage.CopyFrom(chunk.usage)
         if len(self._attempts) > 1:
             chunk.usage.CopyFrom(self.usage_chunk().usage)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from parley.core.errors import ParleyError
-from parley.core.messages.text_completion import TextCompletion
+from parley.core.messages.text_completion import TextCompletion, TokenCounts
 from parley.core.ports import Charge, Settlement
 from parley.core.ports.limits import CONCURRENT, REQUESTS, TOKEN_KINDS
 from parley.core.usage.tokens import charged_size, estimate_tokens
@@ -49,7 +49,7 @@ class Admission:
         self._prompt = 0
         self._history: Sequence[Message] = ()
         self._answer_size: int | None = None
-        self._usage: Usage | None = None
+        self._usage: Usage | TokenCounts | None = None
         self._cost = 0.0
 
     def hold(

@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from parley.config import Price
 from parley.core.errors import ParleyError
+from parley.core.messages.text_completion import TokenCounts
 from parley.core.ports import UpstreamCall
 from parley.v1.message_pb2 import Usage
 
@@ -73,7 +74,7 @@ class AttemptRecord:
     ended: float | None = None
     outcome: AttemptOutcome | None = None
     error: ParleyError | None = None
-    usage: Usage | None = None
+    usage: Usage | TokenCounts | None = None
     estimated: bool = False
     cost: float | None = None
     model_label: str = ""

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from google.protobuf.descriptor import FieldDescriptor
 
 from parley.config import Price
+from parley.core.messages.text_completion import TokenCounts, write_usage
 from parley.core.usage.tokens import estimate_tokens, message_tokens
 from parley.v1.message_pb2 import Message, Usage
 
@@ -18,16 +19,18 @@ def estimate(prompt: Iterable[Message], size: int) -> Usage:
     return with_total(usage)
 
 
-def is_complete(usage: Usage | None) -> bool:
+def is_complete(usage: Usage | TokenCounts | None) -> bool:
     """Reports whether a usage has the tokens of the prompt and of the answer."""
-    return usage is not None and usage.HasField("prompt_tokens") and usage.HasField("completion_tokens")
+    if usage is None or isinstance(usage, TokenCounts):
+        return usage is not None
+    return usage.HasField("prompt_tokens") and usage.HasField("completion_tokens")
 
 
-def with_estimates(reported: Usage | None, prompt: Iterable[Message], size: int) -> Usage:
+def with_estimates(reported: Usage | TokenCounts | None, prompt: Iterable[Message], size: int) -> Usage:
     """Returns the reported usage of an answer of `size` bytes, with estimates in place of missing counts."""
     usage = Usage()
     if reported is not None:
-        usage.CopyFrom(reported)
+        write_usage(usage, reported)
     guess = estimate(prompt, size)
     if not usage.HasField("prompt_tokens"):
         usage.prompt_tokens = guess.prompt_tokens
@@ -42,27 +45,34 @@ def with_total(usage: Usage) -> Usage:
     return usage
 
 
-def total(usages: Sequence[Usage]) -> Usage | None:
+def total(usages: Sequence[Usage | TokenCounts]) -> Usage | TokenCounts | None:
     """Returns the sum of usages, each detail added separately and capped at 2³²-1; None without usages.
 
     `cost_details` of a backend are dropped from a sum of several.
     """
     if len(usages) < 2:  # noqa: PLR2004 - one usage is its own sum
         return usages[0] if usages else None
-    added = Usage()
-    added.CopyFrom(usages[0])
+    added, *more = map(_message, usages)
     added.ClearField("cost_details")
-    for usage in usages[1:]:
+    for usage in more:
         _add(added, usage)
     return added
 
 
-def cost(usage: Usage, price: Price) -> float:
+def cost(usage: Usage | TokenCounts, price: Price) -> float:
     """Returns the price of a usage, in the currency of the configured prices per million tokens."""
-    cached = min(usage.prompt_tokens_details.cached_tokens, usage.prompt_tokens)
+    reported = 0 if isinstance(usage, TokenCounts) else usage.prompt_tokens_details.cached_tokens
+    cached = min(reported, usage.prompt_tokens)
     per_cached = price.prompt if price.cached_prompt is None else price.cached_prompt
     prompt = (usage.prompt_tokens - cached) * price.prompt + cached * per_cached
     return (prompt + usage.completion_tokens * price.completion) / _MILLION
+
+
+def _message(usage: Usage | TokenCounts) -> Usage:
+    """Returns a copy of a usage as a message."""
+    message = Usage()
+    write_usage(message, usage)
+    return message
 
 
 def _add(to: object, more: object) -> None:

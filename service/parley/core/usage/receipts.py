@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from parley.core.messages.text_completion import write_usage
 from parley.core.usage import cost as usage_cost
 from parley.core.usage.attempts import AttemptRecord
 from parley.v1.error_reason_pb2 import ErrorReason
@@ -44,7 +45,7 @@ def receipt(attempts: Sequence[AttemptRecord], cost: float | None, duration_ms: 
     result.duration_ms = duration_ms
     used = usage_cost.total([attempt.usage for attempt in attempts if attempt.usage is not None])
     if used is not None:
-        result.usage.CopyFrom(used)
+        write_usage(result.usage, used)
     return result
 
 
@@ -64,7 +65,7 @@ def _add(receipt: Receipt, attempt: AttemptRecord, start: float) -> None:
     result.started_ms = milliseconds(start, attempt.started)
     result.duration_ms = milliseconds(attempt.started, attempt.ended)
     if attempt.usage is not None:
-        result.usage.CopyFrom(attempt.usage)
+        write_usage(result.usage, attempt.usage)
     if attempt.estimated:
         result.estimated = True
     if attempt.error is not None:

@@ -6,14 +6,15 @@ about a second, and the time that the store was unavailable before.
 
 import time
 import uuid
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from typing import TypeAlias
 
 import structlog
 
 from parley.config import target_name
 from parley.core.background import PeriodicTask
 from parley.core.errors import ParleyError, StoreUnavailable
+from parley.core.messages.text_completion import TokenCounts
 from parley.core.ports import Caller, UsageCounts, UsageKey, UsageStore
 from parley.core.ports.usage import NANOS
 from parley.core.usage.attempts import AttemptOutcome, AttemptRecord
@@ -21,6 +22,7 @@ from parley.core.usage.attempts import AttemptOutcome, AttemptRecord
 _FLUSH_SECONDS = 1.0
 _DAY_SECONDS = 86400
 _COMPLETED = AttemptOutcome.COMPLETED
+_Key: TypeAlias = tuple[str, int, str, str, str]  # the fields of a UsageKey, which takes a function more to make
 
 _log = structlog.get_logger()
 
@@ -56,7 +58,7 @@ class UsageRecorder:
         self._clock = clock
         self._writer = uuid.uuid4().hex
         self._batch = 1
-        self._counts: defaultdict[UsageKey, UsageCounts] = defaultdict(UsageCounts)
+        self._counts: dict[_Key, UsageCounts] = {}
         self._writing: dict[UsageKey, UsageCounts] = {}
         self._task = PeriodicTask("usage", self.flush, flush_seconds, jitter=0.1)
 
@@ -73,19 +75,25 @@ class UsageRecorder:
             attempts: The call's attempts, with their costs; empty if it ended before the first one.
             failed: Whether the call failed or was cancelled.
         """
-        today = day(self._clock())
-        call = None
+        today, account, key_id = day(self._clock()), caller.account, caller.key_id
+        has_answered, row = False, None
         for attempt in attempts:
             target = attempt.usage_target or target_name(attempt.backend, attempt.target_model)
-            model = attempt.usage_model or attempt.model_id
-            row = self._counts[UsageKey(caller.account, today, caller.key_id, model, target)]
-            _add(row, attempt)
-            if call is None or attempt.outcome is _COMPLETED or call[1] is not _COMPLETED:
-                call = (row, attempt.outcome)
-        row = call[0] if call else self._counts[UsageKey(caller.account, today, caller.key_id, model_id, "")]
-        self._callers[caller.account, caller.key_id] = caller
+            key = account, today, key_id, attempt.usage_model or attempt.model_id, target
+            used = self._counts.get(key) or self._new_row(key)
+            _add(used, attempt)
+            if not has_answered or attempt.outcome is _COMPLETED:
+                has_answered, row = attempt.outcome is _COMPLETED, used
+        if row is None:
+            key = account, today, key_id, model_id, ""
+            row = self._counts.get(key) or self._new_row(key)
+        self._callers[account, key_id] = caller
         row.calls += 1
         row.errors += failed
+
+    def _new_row(self, key: _Key) -> UsageCounts:
+        self._counts[key] = row = UsageCounts()
+        return row
 
     async def flush(self) -> None:
         """Writes what was counted. A batch whose write failed is written again, before later counts.
@@ -94,7 +102,8 @@ class UsageRecorder:
             StoreUnavailable: The store cannot be reached; the counts are kept.
         """
         if not self._writing:
-            self._writing, self._counts = self._counts, defaultdict(UsageCounts)
+            self._writing = {UsageKey(*key): row for key, row in self._counts.items()}
+            self._counts = {}
             self._writing_callers, self._callers = self._callers, {}
         if not self._writing:
             return
@@ -126,9 +135,8 @@ def _add(row: UsageCounts, attempt: AttemptRecord) -> None:
     if usage is not None:
         row.prompt_tokens += usage.prompt_tokens
         row.completion_tokens += usage.completion_tokens
-        if usage.HasField("prompt_tokens_details"):
+        if not isinstance(usage, TokenCounts):
             row.cached_tokens += usage.prompt_tokens_details.cached_tokens
-        if usage.HasField("completion_tokens_details"):
             row.reasoning_tokens += usage.completion_tokens_details.reasoning_tokens
     if attempt.cost is not None:
         row.cost_nanos += round(attempt.cost * NANOS)
