@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from parley.config import Model
 from parley.core.messages import functions
 from parley.core.messages.text_completion import TextCompletion, as_message
-from parley.core.ports import Caller, CallTrace
+from parley.core.ports import Caller, CallTrace, RequestShape
 from parley.core.routing.catalogue import Retirement
 from parley.core.routing.execution import Execution
 from parley.core.sessions.call_lease import CallLease
@@ -40,8 +40,8 @@ class CallOptions(NamedTuple):
         key: The `Idempotency-Key`; None for a call without one.
         hops: The number of Parleys that the call has passed through before this one.
         trace: The trace of the call; None without tracing.
-        texts: The role and the text of each message of the request, if none has anything else; None otherwise, and for
-            streams and large requests, which would keep them for long.
+        shape: The shape of the request if it has texts; None otherwise, and for streams and large requests, which would
+            keep the texts for long.
         forwarded: The caller's headers that some backend may receive.
         request_id: The id of the call.
         cache_control: The request header `Cache-Control`; None without one.
@@ -51,7 +51,7 @@ class CallOptions(NamedTuple):
     key: Key | None = None
     hops: int = 0
     trace: CallTrace | None = None
-    texts: Sequence[tuple[str, str]] | None = None
+    shape: RequestShape | None = None
     forwarded: Sequence[tuple[str, str]] = ()
     request_id: str = ""
     cache_control: str | None = None

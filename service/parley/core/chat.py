@@ -237,7 +237,7 @@ class Chat:
             account=call.caller.account,
             hops=call.options.hops,
             trace=call.options.trace,
-            texts=None if call.uses_functions else call.options.texts,
+            shape=None if call.uses_functions else call.options.shape,
             forwarded=call.options.forwarded,
         )
         return call.execution
@@ -250,7 +250,7 @@ class Chat:
             call.request = await call.guards.check_request(request, self._store)
             call.guards.require_answer_checks()
             if call.request is not request:
-                call.options = options._replace(texts=None)
+                call.options = options._replace(shape=None)
 
     async def _end(self, call: ChatCall, error: BaseException | None) -> None:
         """Commits the answer, or records why there is none; then settles the limits and counts the usage."""

@@ -8,8 +8,7 @@ from typing import Any
 
 from parley.core.call import CallOutcome
 from parley.core.errors import CallCancelled, ParleyError, ShuttingDown
-from parley.core.ports import Caller, CallFacts, CallTrace, Credentials, Origin
-from parley.rpc.request_shape import RequestShape
+from parley.core.ports import Caller, CallFacts, CallTrace, Credentials, Origin, RequestShape
 
 
 @dataclass(slots=True, eq=False)

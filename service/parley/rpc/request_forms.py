@@ -1,10 +1,11 @@
 """Brings a request into the one form that the core reads, whatever forms the caller has chosen."""
 
 from parley.core.errors import InvalidRequest, Violation
+from parley.core.ports import RequestShape
 from parley.rpc import typed_forms, unknown_fields
 from parley.rpc.field_forms import STRUCT, TYPED, fields_with_forms, forms_in
 from parley.rpc.key_order import keep_key_order
-from parley.rpc.request_shape import MESSAGES, RequestShape, shape_of
+from parley.rpc.request_shape import MESSAGES, shape_of
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 
 _OTHERS = fields_with_forms(CreateChatCompletionRequest) - {MESSAGES}

@@ -6,10 +6,11 @@ forms, the validation and the backend use the same list.
 
 from collections.abc import Callable, Iterable, Sequence
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
 
+from parley.core.ports import RequestShape
 from parley.rpc.message_validation import TEXT_ROLES
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.message_pb2 import Message
@@ -18,19 +19,6 @@ MESSAGES = CreateChatCompletionRequest.DESCRIPTOR.fields_by_name["messages"]
 """The field with the messages."""
 _FIELD: Callable[[tuple[FieldDescriptor, Any]], FieldDescriptor] = itemgetter(0)
 _ROLE, _CONTENT = (Message.DESCRIPTOR.fields_by_name[name] for name in ("role", "content"))
-
-
-class RequestShape(NamedTuple):
-    """The shape of a request.
-
-    Attributes:
-        fields: The fields that the request sets.
-        texts: The role and the text of each message, if all are valid and have nothing else; None otherwise, and for a
-            request without messages.
-    """
-
-    fields: frozenset[FieldDescriptor]
-    texts: Sequence[tuple[str, str]] | None
 
 
 def shape_of(request: CreateChatCompletionRequest) -> RequestShape:

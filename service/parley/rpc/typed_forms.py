@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from parley.core.messages.json_values import to_value
+from parley.core.ports import RequestShape
 from parley.rpc.message_validation import Fault
-from parley.rpc.request_shape import RequestShape
 from parley.rpc.typed_parts import JsonParts, read_parts, with_members
 from parley.v1.chat_completions_pb2 import (
     AudioOutput,

@@ -16,6 +16,7 @@ from google.protobuf.struct_pb2 import Value
 
 from parley.core.errors import InvalidRequest, Violation
 from parley.core.messages import extra_fields, functions
+from parley.core.ports import RequestShape
 from parley.rpc.field_rules import (
     CHAT_RANGES,
     ENTRIES,
@@ -27,7 +28,7 @@ from parley.rpc.field_rules import (
     TOOL_CHOICES,
 )
 from parley.rpc.message_validation import CONTENT_TYPES, Fault, is_plain_text, message_faults, part_faults
-from parley.rpc.request_shape import RequestShape, shape_of
+from parley.rpc.request_shape import shape_of
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.message_pb2 import Message
 

@@ -60,6 +60,6 @@ def test_typed_texts_become_plain() -> None:
 def test_a_body_from_plain_texts_is_that_from_the_messages() -> None:
     """The body for the backend is the same with and without the texts."""
     request = _request(_USER, {"role": "assistant", "content": "Hello"}, _USER, temperature=0.5, stop=["x"], user="u")
-    plain = UpstreamCall(request, "t", Timeouts(), texts=shape_of(request).texts)
+    plain = UpstreamCall(request, "t", Timeouts(), shape=shape_of(request))
     assert body(UpstreamCall(request, "t", Timeouts()), stream=False) == body(plain, stream=False)
     assert "t" == body(plain, stream=False)["model"]

@@ -110,7 +110,7 @@ class OpenAI(AdaptiveBackend):
 
     def _content(self, call: UpstreamCall, *, stream: bool) -> dict[str, Any]:
         body = openai_request.body(call, stream=stream, policy=self._extra_body)
-        if call.texts is None:  # plain texts have no reasoning
+        if call.shape is None:  # plain texts have no reasoning
             self._reasoning.write(body["messages"], call.model)
         if stream and _OPTIONS in self._learned.get(call.model).rejected and not call.request.stream_options.extra_json:
             del body[_OPTIONS]

@@ -43,11 +43,13 @@ def body(call: UpstreamCall, *, stream: bool, policy: ExtraBodyPolicy = EVERYTHI
         UnsupportedParameter: If the policy does not allow a vendor parameter.
     """
     request = call.request
-    if call.texts is None:
+    if call.shape is None:
         sent: dict[str, Any] = _request(request)
     else:
-        sent = {"model": "", "messages": [{"role": role, "content": text} for role, text in call.texts]}
-        sent |= _parameters(request)
+        texts = call.shape.texts or ()
+        sent = {"model": "", "messages": [{"role": role, "content": text} for role, text in texts]}
+        if not call.shape.fields <= _NO_PARAMETERS:
+            sent |= _parameters(request)
     sent["model"] = call.model or request.model
     if stream:
         sent["stream"] = True
@@ -198,3 +200,6 @@ _CONVERTERS["parley.v1.Message"] = _message
 _stream_options = _converter(StreamOptions.DESCRIPTOR)
 _request = _converter(CreateChatCompletionRequest.DESCRIPTOR, NOT_SENT)
 _parameters = _converter(CreateChatCompletionRequest.DESCRIPTOR, NOT_SENT | {"messages"})
+_NO_PARAMETERS = {
+    CreateChatCompletionRequest.DESCRIPTOR.fields_by_name[name] for name in {"model", "messages"} | PARLEY_FIELDS
+}

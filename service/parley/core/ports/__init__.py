@@ -4,7 +4,7 @@ from typing import Protocol
 
 from parley.core.ports.alerts import Alert, AlertReceiver, AlertStore, ReceiverGoneError
 from parley.core.ports.audit import Audit, AuditEvent, AuditFilter, AuditStore, Origin
-from parley.core.ports.backends import HOPS, MAX_HOPS, Backend, UpstreamCall
+from parley.core.ports.backends import HOPS, MAX_HOPS, Backend, RequestShape, UpstreamCall
 from parley.core.ports.cache import CacheSize, CacheStore, KeptAnswer
 from parley.core.ports.claims import Claim, ClaimStore
 from parley.core.ports.documents import Document, Documents, DocumentUnavailable
@@ -68,6 +68,7 @@ __all__ = [
     "Origin",
     "Reaped",
     "ReceiverGoneError",
+    "RequestShape",
     "Reservation",
     "RunningCall",
     "Scope",

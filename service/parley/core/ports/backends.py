@@ -2,7 +2,9 @@
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from google.protobuf.descriptor import FieldDescriptor
 
 from parley.config import Metadata, Timeouts
 from parley.core.ports.parameters import TargetParameters
@@ -13,6 +15,19 @@ HOPS = "x-parley-hops"
 """The header, or metadata, with the number of Parleys that a call has passed through."""
 MAX_HOPS = 8
 """After so many Parleys a call is rejected: their backends lead to one another."""
+
+
+class RequestShape(NamedTuple):
+    """What a request has, read once.
+
+    Attributes:
+        fields: The fields that the request sets. Some may have been cleared since.
+        texts: The role and the text of each message, if all are valid and have nothing else; None otherwise, and for a
+            request without messages.
+    """
+
+    fields: frozenset[FieldDescriptor]
+    texts: Sequence[tuple[str, str]] | None
 
 
 @dataclass(slots=True)  # one an attempt; freezing would triple the time to make it
@@ -30,8 +45,7 @@ class UpstreamCall:
         hops: The number of Parleys that the call has passed through, this one included.
         coalesce: Seconds within which a stream may collect what arrives after its first token; 0 for none.
         trace: The trace context of the attempt; None without tracing.
-        texts: The role and the text of each message of `request`, if they have nothing else; None otherwise, or if that
-            is not known.
+        shape: The shape of `request` if it has texts; None otherwise, or if that is not known.
         forwarded: The caller's headers, in lower case, that any backend may receive.
         parameters: What the target changes in the parameters of the JSON body; None for nothing.
         key: The index of the backend's key that the latest request was sent with.
@@ -48,7 +62,7 @@ class UpstreamCall:
     hops: int = 1
     coalesce: float = 0.0
     trace: AttemptTrace | None = None
-    texts: Sequence[tuple[str, str]] | None = None
+    shape: RequestShape | None = None
     forwarded: Sequence[tuple[str, str]] = ()
     parameters: TargetParameters | None = None
     key: int = 0

@@ -254,5 +254,5 @@ class Execution:
             request = CreateChatCompletionRequest()
             request.CopyFrom(call.request)
             prefix.append_prefill(request, stitched.delivered)
-            return replace(call, request=request, has_prefill=True, texts=None), AttemptKind.CONTINUATION
+            return replace(call, request=request, has_prefill=True, shape=None), AttemptKind.CONTINUATION
         return call, self._restart_kind

@@ -11,7 +11,7 @@ from parley.core.errors import UnsupportedParameter
 from parley.core.messages import functions
 from parley.core.messages.instructions import with_instructions
 from parley.core.messages.typed_fields import json_fields
-from parley.core.ports import UpstreamCall
+from parley.core.ports import RequestShape, UpstreamCall
 from parley.core.ports.parameters import SAME_LIMIT
 from parley.core.routing.targets import Candidate
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
@@ -45,8 +45,7 @@ class RequestBuilder:
         messages: The conversation, including the messages stored in the session.
         deadline: The caller's deadline as a time of the event loop's clock; None for no deadline.
         hops: The number of Parleys before this one.
-        texts: The role and the text of each message of the request, if that has no functions and the messages have
-            nothing else.
+        shape: The shape of the request, if it has texts and no functions.
         forwarded: The caller's headers that some backend may receive.
     """
 
@@ -56,7 +55,7 @@ class RequestBuilder:
     messages: Sequence[Message]
     deadline: float | None
     hops: int = 0
-    texts: Sequence[tuple[str, str]] | None = None
+    shape: RequestShape | None = None
     forwarded: Sequence[tuple[str, str]] = ()
 
     def build(self, candidate: Candidate) -> UpstreamCall:
@@ -70,10 +69,10 @@ class RequestBuilder:
             message = f'`continue_final_message` is not supported by the model "{self.model.id}"'
             raise UnsupportedParameter(message, param="continue_final_message")
         added: Sequence[str] = ()
-        request, texts = self.request, self.texts
+        request, shape = self.request, self.shape
         if self._needs_copy(answering):
             request, added = self._copy(answering)
-            texts = None
+            shape = None
         name = target.model or answering.id
         coalesce = 0.0 if answering.coalesce == "off" else answering.coalesce
         return UpstreamCall(  # without keywords, which cost more than the rest of the constructor
@@ -86,7 +85,7 @@ class RequestBuilder:
             self.hops + 1,
             coalesce,
             None,
-            texts,
+            shape,
             self.forwarded,
             candidate.parameters,
         )
@@ -103,7 +102,7 @@ class RequestBuilder:
             or self.model.instructions
             or self.messages is not self.request.messages
             or self.request.model != self.model.id
-            or (self.texts is None and functions.has_functions(self.request))
+            or (self.shape is None and functions.has_functions(self.request))
         )
 
     def _copy(self, answering: Model) -> tuple[CreateChatCompletionRequest, Sequence[str]]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from parley.config import WILDCARD, Config, Metadata, Model, Price, target_name
 from parley.config.metadata import merged_metadata
 from parley.config.vendor_models import UNKNOWN, vendor_metadata
-from parley.core.ports import Backend, CallTrace
+from parley.core.ports import Backend, CallTrace, RequestShape
 from parley.core.routing import request as upstream_request
 from parley.core.routing.balancing import order_by_weight
 from parley.core.routing.breaker import Clock
@@ -138,7 +138,7 @@ class Router(ModelCatalogue):
         account: str = "",
         hops: int = 0,
         trace: CallTrace | None = None,
-        texts: Sequence[tuple[str, str]] | None = None,
+        shape: RequestShape | None = None,
         forwarded: Sequence[tuple[str, str]] = (),
     ) -> Execution:
         """Prepares the execution of one call.
@@ -152,8 +152,7 @@ class Router(ModelCatalogue):
             account: The caller's account.
             hops: The number of Parleys before this one.
             trace: The trace of the call; None without tracing.
-            texts: The role and the text of each message of the request, if that has no functions and the messages have
-                nothing else.
+            shape: The shape of the request, if it has texts and no functions.
             forwarded: The caller's headers that some backend may receive.
 
         Raises:
@@ -180,7 +179,7 @@ class Router(ModelCatalogue):
         retry_state.trace = trace
         if model.id != model.label:
             retry_state.is_named_by_caller = True
-        builder = RequestBuilder(self._defaults, model, request, messages, deadline, hops, texts, forwarded)
+        builder = RequestBuilder(self._defaults, model, request, messages, deadline, hops, shape, forwarded)
         return Execution(retry_state, model, builder)
 
     def _answer_tokens(self, model: Model, request: CreateChatCompletionRequest) -> int:

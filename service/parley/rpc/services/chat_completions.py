@@ -75,13 +75,13 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
     async def _complete(
         self, call: Call, request: CreateChatCompletionRequest, context: Context
     ) -> ChatCompletion | TextCompletion:
-        texts = call.shape.texts if call.shape is not None and not is_large() else None
+        shape = call.shape if call.shape is not None and call.shape.texts is not None and not is_large() else None
         key = await self._prepare(call, request, is_stream=False)
         names = self._forwarded_names
         passed = forwarded(call.metadata, names) if names else ()
         control = headers.cache_control(call, context)
         options = CallOptions(
-            remaining(context), key, hops(call.metadata), call.trace, texts, passed, call.request_id, control
+            remaining(context), key, hops(call.metadata), call.trace, shape, passed, call.request_id, control
         )
         completion = await self._chat.complete(request, call.known_caller, options, call.outcome)
         await headers.send_with_answer(call, context, completion.session_id)

@@ -8,7 +8,7 @@ from parley.core.errors import (
     UpstreamRejected,
 )
 from parley.core.messages.text_completion import as_message
-from parley.core.ports import UpstreamCall
+from parley.core.ports import RequestShape, UpstreamCall
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk, CreateChatCompletionRequest
 from parley.v1.message_pb2 import Delta, Usage
 from tests.rpc.scripted import USAGE, chunks
@@ -142,12 +142,13 @@ async def test_a_continuation_sends_the_prefill_beside_plain_texts(stack: Stack)
     request = CreateChatCompletionRequest(model="hedged")
     request.messages.add(role="user").content.string_value = "Where?"
     model = stack.router.model(ANYONE, "hedged")
+    shape = RequestShape(frozenset(), [("user", "Where?")])
     execution = stack.router.new_execution(
-        model, request, request.messages, session_id=None, deadline=None, texts=[("user", "Where?")]
+        model, request, request.messages, session_id=None, deadline=None, shape=shape
     )
     assert "The capital is Paris." == (await read_text(execution))[0]
     [first], [second] = stack.backends["a"].calls, stack.backends["b"].calls
-    assert ([("user", "Where?")], None) == (first.texts, second.texts)
+    assert (shape, None) == (first.shape, second.shape)
 
 
 async def test_a_model_may_forbid_continuation(stack: Stack) -> None:
