@@ -55,7 +55,7 @@ def expected(sent: Any) -> Any:
 @given(sent=lossless.with_members(lossless_data.ANSWER), nulls=st.booleans())
 def test_complete_answer(sent: Any, nulls: bool) -> None:
     """A complete answer is preserved when stored, and when replayed as a stream for its `Idempotency-Key`."""
-    answer = stamped(as_message(completion(lossless.write(sent).encode(), WANTED)))
+    answer = stamped(as_message(completion(lossless.write(sent).encode(), lambda: WANTED)))
     lossless.require_in(expected(sent), shown(answer, nulls=nulls))
     chunks = [chunk for together in replay.completion_to_chunks(answer) for chunk in together]
     reported = lossless.joined(events(chunks, nulls=nulls))
@@ -121,7 +121,7 @@ def test_large_numbers_and_deep_objects(path: tuple[str | int, ...]) -> None:
     for step in path:
         parent = parent[step]
     parent["x"] = LARGE
-    answer = stamped(as_message(completion(lossless.write(sent).encode(), WANTED)))
+    answer = stamped(as_message(completion(lossless.write(sent).encode(), lambda: WANTED)))
     lossless.require_in(expected(sent), shown(answer, nulls=False))
     chunks = [chunk for together in replay.completion_to_chunks(answer) for chunk in together]
     lossless.require_in(expected(sent), lossless.joined(events(chunks, nulls=False)))
@@ -133,5 +133,5 @@ def test_a_function_s_input_and_a_custom_tool_s_arguments_are_unknown() -> None:
     call = f'{{"id":"c","type":"function","function":{function}}}'
     message = f'{{"role":"assistant","content":null,"tool_calls":[{call}]}}'
     body = f'{{"choices":[{{"index":0,"message":{message},"finish_reason":"tool_calls"}}]}}'
-    [called] = as_message(completion(body.encode(), WANTED)).choices[0].message.tool_calls
+    [called] = as_message(completion(body.encode(), lambda: WANTED)).choices[0].message.tool_calls
     assert ('{"input":{"a":1}}', "{}") == (called.function.extra_json, called.function.arguments)

@@ -74,7 +74,7 @@ class AnyLLM:
             async with asyncio.timeout_at(deadlines.end):
                 answer = await self._provider.acompletion(**provider_arguments)
             expected_answer = ExpectedAnswer(call.request, has_prefill=call.has_prefill)
-            return as_message(openai_response.completion(_json(answer), expected_answer))
+            return as_message(openai_response.completion(_json(answer), lambda: expected_answer))
         except TimeoutError as error:
             raise deadlines.exceeded(error) from None
         except MalformedResponse as error:

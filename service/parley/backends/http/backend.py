@@ -90,7 +90,7 @@ class HttpBackend:
         response = None
         try:
             response = await self._endpoint.post(body, call, deadlines.end, compressed=True)
-            if not _can_be_read(response):
+            if not response.is_readable:
                 raise await self._response_error(response, call)
             data = response.take_complete()
             if data is None:
@@ -229,14 +229,14 @@ class HttpBackend:
         response = None
         try:
             response = await self._endpoint.post(body, call, deadlines.first_token)
-            if _can_be_read(response):
+            if response.is_readable:
                 response.expire_at(_NEVER)  # from here on the watchdog limits the silence
                 return response
             raise await self._response_error(response, call)
         except FAILURES as error:
             raise self._failure(error, call, deadlines) from None
         finally:
-            if response is not None and not _can_be_read(response):
+            if response is not None and not response.is_readable:
                 response.close()
 
     async def _response_error(self, response: Response, call: UpstreamCall) -> ParleyError:
@@ -306,7 +306,3 @@ async def _read(response: Response, limit: int, next_deadline: Callable[[], floa
         if next_deadline is not None:
             response.expire_at(next_deadline())
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-
-def _can_be_read(response: Response) -> bool:
-    return response.status == _OK and not response.unsupported_encoding

@@ -24,9 +24,10 @@ class Connection(asyncio.Protocol):
         released: When the latest exchange ended, on the monotonic clock.
         is_open: Whether a request can be sent.
         status: The status of the response; 0 until its head has arrived.
-        headers: The headers of the response, as they were received.
+        headers: The headers of the response, as they were received; of several with one name the last one.
         chunks: The parts of the body that were received and not yet read.
         is_complete: Whether the end of the response has arrived.
+        can_continue: Whether another request can follow on the connection; false until the response is complete.
         error: Why the exchange failed.
         hold_timer: Ends the time in which the body is collected; None if it is not.
     """
@@ -35,38 +36,38 @@ class Connection(asyncio.Protocol):
         self.opened = self.released = monotonic()
         self.is_open = False
         self.status = 0
-        self.headers: list[tuple[bytes, bytes]] = []
+        self.headers: dict[bytes, bytes] = {}
         self.chunks: list[bytes] = []
         self.is_complete = True
         self.error: Exception | None = None
-        self._can_continue = False
+        self.can_continue = False
         self._buffered = 0  # bytes received since the latest `take`, framing included
         self._is_paused = False
-        self._deadline = _NEVER
+        self._deadline = self._fires_at = _NEVER
         self._timer: asyncio.TimerHandle | None = None
         self._waiter: asyncio.Future[None] | None = None
         self.hold_timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
-        self.on_body = self.chunks.append  # the parser calls it without a Python frame for each chunk
+        self._received: dict[bytes, bytes] = {}  # headers, and then trailers
+        # The parser calls them without a Python frame for each header and chunk.
+        self.on_header = self._received.__setitem__
+        self.on_body = self.chunks.append
         self._parser = HttpResponseParser(self)
         self._parser.set_dangerous_leniencies(  # these lose nothing: servers send such heads and chunks
             lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
         )
 
-    @property
-    def is_reusable(self) -> bool:
-        """Whether another request can follow the response, which is complete."""
-        return self.is_open and self.is_complete and self._can_continue and self.error is None
-
     def send(self, request: bytes, deadline: float) -> None:
         """Sends a request; its response must be complete by the deadline, unless `expire_at` moves it."""
         self.status = 0
-        self.headers = []  # the previous list belongs to the previous response
+        self._received.clear()
         self.chunks.clear()
         self._buffered = 0
-        self.is_complete = self._can_continue = False
+        self.is_complete = self.can_continue = False
         self.error = None
-        self.expire_at(deadline)
+        self._deadline = deadline
+        if deadline < self._fires_at:
+            self._set_timer(deadline)
         self._transport.write(request)
 
     def expire_at(self, deadline: float) -> None:
@@ -75,10 +76,8 @@ class Connection(asyncio.Protocol):
         A timer that fires early is set again, so that an exchange rarely needs one of its own.
         """
         self._deadline = deadline
-        if self._timer is None or self._timer.when() > deadline:
-            self._stop_timer()
-            if deadline != _NEVER:
-                self._timer = self._loop.call_at(deadline, self._on_timer)
+        if deadline < self._fires_at:
+            self._set_timer(deadline)
 
     def wait(self) -> "asyncio.Future[None]":
         """Returns a future that is done when the state of the exchange may have changed."""
@@ -176,27 +175,21 @@ class Connection(asyncio.Protocol):
         if self.is_complete:
             raise MalformedBody("bytes after the response")
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Adds a header; trailers are ignored."""
-        if self.status:
-            return
-        if len(self.headers) >= _MAX_HEADERS:
-            raise MalformedHead("too many headers")
-        self.headers.append((name, value))
-
     def on_headers_complete(self) -> None:
-        """Makes the status known, unless it is a 1xx status."""
-        status = self._parser.get_status_code()
+        """Makes the status and the headers known, unless it is a 1xx status."""
+        status, received = self._parser.get_status_code(), self._received
+        if len(received) > _MAX_HEADERS:
+            raise MalformedHead("too many headers")
         if 100 <= status < 200:  # noqa: PLR2004 - informational
-            self.headers.clear()
+            received.clear()
         else:
-            self.status = status
+            self.status, self.headers = status, received.copy()
 
     def on_message_complete(self) -> None:
         """Ends the exchange, unless the response was a 1xx one."""
         if self.status:
             self.is_complete = True
-            self._can_continue = self._parser.should_keep_alive()
+            self.can_continue = self._parser.should_keep_alive()
 
     def _pause(self) -> None:
         """Stops receiving until the body is read. A head, a trailer or the size of a chunk is never that long."""
@@ -215,7 +208,7 @@ class Connection(asyncio.Protocol):
 
     def _has_framing(self) -> bool:
         """Returns whether the head says where the body ends (RFC 9112, 6.3)."""
-        names = {name.lower(): value.lower() for name, value in self.headers}
+        names = {name.lower(): value.lower() for name, value in self.headers.items()}
         encoding = names.get(b"transfer-encoding")
         return b"content-length" in names if encoding is None else encoding.rstrip().endswith(b"chunked")
 
@@ -237,13 +230,17 @@ class Connection(asyncio.Protocol):
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
+    def _set_timer(self, time: float) -> None:
+        self._stop_timer()
+        self._timer, self._fires_at = self._loop.call_at(time, self._on_timer), time
+
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
+            self._timer, self._fires_at = None, _NEVER
 
     def _on_timer(self) -> None:
-        self._timer = None
+        self._timer, self._fires_at = None, _NEVER
         if self.is_complete:
             self._deadline = _NEVER
         elif self._loop.time() + TICK >= self._deadline:

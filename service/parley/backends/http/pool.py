@@ -78,7 +78,8 @@ class Pool:
         """Takes back a connection, which is closed if it cannot be reused."""
         self._lent.discard(connection)
         now = connection.released = monotonic()
-        if connection.is_reusable and now - connection.opened < self._max_age and not self._is_closed:
+        is_reusable = connection.is_open and connection.can_continue
+        if is_reusable and now - connection.opened < self._max_age and not self._is_closed:
             self._idle.append(connection)
             if self._sweeper is None:
                 self._sweeper = asyncio.get_running_loop().call_later(_KEEP_ALIVE, self._sweep)

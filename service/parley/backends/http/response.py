@@ -12,6 +12,8 @@ from parley.backends.http.errors import FAILURES
 _LINGER = 0.25  # seconds that `release` waits for the end of a body before it closes the connection
 _NAME = re.compile(r"[a-z]{1,12}")
 _ENCODINGS = frozenset(ENCODINGS.split(", "))
+_LENGTH = len("content-encoding")
+_OK = 200
 
 
 class Response:
@@ -26,18 +28,22 @@ class Response:
     Attributes:
         status: The status code.
         unsupported_encoding: The content encoding if it cannot be decompressed, else None.
+        is_readable: Whether the status is 200 and the body can be decompressed.
     """
 
-    __slots__ = ("_connection", "_decoder", "_headers", "_on_released", "status", "unsupported_encoding")
+    __slots__ = ("_connection", "_decoder", "_headers", "_on_released", "is_readable", "status", "unsupported_encoding")
 
     def __init__(self, connection: Connection, on_released: Callable[[Connection], None]) -> None:
         self.status = connection.status
         self._connection = connection
         self._headers = connection.headers
         self._on_released: Callable[[Connection], None] | None = on_released
-        encoding = _encoding(connection.headers)
-        self._decoder = Decoder(encoding) if encoding is not None and encoding in _ENCODINGS else None
-        self.unsupported_encoding = encoding if self._decoder is None else None
+        self._decoder: Decoder | None = None
+        self.unsupported_encoding: str | None = None
+        for name in connection.headers:
+            if len(name) == _LENGTH and name.lower() == b"content-encoding":
+                self._set_encoding(connection.headers[name])
+        self.is_readable = self.status == _OK and self.unsupported_encoding is None
 
     @property
     def encoding_error(self) -> str:
@@ -48,12 +54,8 @@ class Response:
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers by name in lower case; the values of headers of one name are joined (RFC 9110, 5.3)."""
-        headers: dict[str, str] = {}
-        for raw_name, raw_value in self._headers:
-            name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
-            headers[name] = f"{headers[name]}, {value}" if name in headers else value
-        return headers
+        """The headers by name in lower case."""
+        return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in self._headers.items()}
 
     @property
     def at_end(self) -> bool:
@@ -124,6 +126,13 @@ class Response:
             on_released, self._on_released = self._on_released, None
             on_released(self._connection)
 
+    def _set_encoding(self, value: bytes) -> None:
+        encoding = value.decode("latin-1").strip().lower()
+        if encoding in _ENCODINGS:
+            self._decoder = Decoder(encoding)
+        elif encoding not in {"", "identity"}:
+            self.unsupported_encoding = encoding
+
     async def _read_raw(self) -> bytes:
         connection = self._connection
         while connection.hold_timer is not None or not connection.chunks:
@@ -151,11 +160,3 @@ class Response:
                 while not connection.is_complete and connection.error is None:
                     connection.take()
                     await connection.wait()
-
-
-def _encoding(headers: list[tuple[bytes, bytes]]) -> str | None:
-    for name, value in headers:
-        if len(name) == 16 and name.lower() == b"content-encoding":  # noqa: PLR2004 - the length of the name
-            encoding = value.decode("latin-1").strip().lower()
-            return None if encoding in {"", "identity"} else encoding
-    return None

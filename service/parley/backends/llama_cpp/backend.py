@@ -86,6 +86,8 @@ class LlamaCpp(OpenAI):
         if "n" in body or not body.keys().isdisjoint(_BY_TEMPLATE):
             self._server_capabilities().check(body, request)
         super()._check(body, request)
+        if body.get("logprobs") and not body.get("top_logprobs"):
+            body["top_logprobs"] = 1  # without an alternative token the server sends no logprobs
 
     def _server_capabilities(self) -> Capabilities:
         """Reads the capabilities file on each call, because the server may have restarted with another model."""
@@ -95,8 +97,3 @@ class LlamaCpp(OpenAI):
             return Capabilities()
         ignored = {name: no_op for name, (capability, no_op) in _BY_TEMPLATE.items() if not known.get(capability)}
         return Capabilities(ignored, ranges={"n": (1, known["slots"])} if "slots" in known else {})
-
-    def _adapt(self, body: dict[str, Any]) -> None:
-        """Requests one alternative token if the caller requests none: otherwise the server sends no logprobs."""
-        if body.get("logprobs") and not body.get("top_logprobs"):
-            body["top_logprobs"] = 1

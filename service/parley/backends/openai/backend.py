@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -102,10 +103,10 @@ class OpenAI(AdaptiveBackend):
         body = self._content(call, stream=stream)
         if call.parameters is not None:
             call.parameters.apply(body)
-        self._check(body, call.request)
+        if self.capabilities is not UNLIMITED or "tool_choice" in body:
+            self._check(body, call.request)
         if call.has_prefill:
             self._continue(body)
-        self._adapt(body)
         return dump_bytes(body)
 
     def _content(self, call: UpstreamCall, *, stream: bool) -> dict[str, Any]:
@@ -124,14 +125,11 @@ class OpenAI(AdaptiveBackend):
             body["messages"][-1][self._prefill] = True
 
     def _check(self, body: dict[str, Any], request: CreateChatCompletionRequest) -> None:
-        """Raises UnsupportedParameter for a parameter that this server ignores."""
+        """Adjusts the body to this server. Raises UnsupportedParameter for a parameter that the server ignores."""
         self.capabilities.check(body, request)
 
-    def _adapt(self, body: dict[str, Any]) -> None:
-        """Adjusts the body to this server's variant of the API."""
-
     def _completion(self, data: bytes, call: UpstreamCall) -> ChatCompletion | TextCompletion:
-        return openai_response.completion(data, self._expected(call, _delivered_text(call)))
+        return openai_response.completion(data, partial(self._expected, call), is_continued=call.has_prefill)
 
     def _reader(self, call: UpstreamCall) -> StreamReader:
         delivered = _delivered_text(call)
@@ -139,10 +137,10 @@ class OpenAI(AdaptiveBackend):
             delivered = ""  # streams rarely repeat the prefix, and a continuation may start with the same text
         return StreamReader(self._expected(call, delivered))
 
-    def _expected(self, call: UpstreamCall, delivered: str) -> ExpectedAnswer:
+    def _expected(self, call: UpstreamCall, delivered: str | None = None) -> ExpectedAnswer:
         return ExpectedAnswer(
             call.request,
-            delivered,
+            _delivered_text(call) if delivered is None else delivered,
             call.has_prefill,
             lambda field: self._reasoning.record_field(call.model, field),
             self.hidden_fields,

@@ -4,7 +4,7 @@ Servers differ in their details; `choice` parses one choice, in streams and in c
 optional data (usage, log probabilities, annotations) is omitted.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import orjson
@@ -33,8 +33,15 @@ _USUAL_FIELDS = frozenset({"id", "object", "created", "model", "choices", "usage
 _USUAL_FIELDS_AND_METADATA = _USUAL_FIELDS | frozenset(METADATA_FIELDS)
 
 
-def completion(data: bytes, expected_answer: ExpectedAnswer) -> ChatCompletion | TextCompletion:
+def completion(
+    data: bytes, expect: Callable[[], ExpectedAnswer], *, is_continued: bool = False
+) -> ChatCompletion | TextCompletion:
     """Parses a complete response.
+
+    Args:
+        data: The body.
+        expect: Returns the properties of the call, which most answers do not need.
+        is_continued: Whether the answer may repeat text that the caller already has.
 
     Raises:
         MalformedResponse: If the body is not a valid answer.
@@ -44,16 +51,15 @@ def completion(data: bytes, expected_answer: ExpectedAnswer) -> ChatCompletion |
         try:
             answer = orjson.loads(data)
         except orjson.JSONDecodeError:
-            return _completion(lenient_json.repaired(data), Source(data), expected_answer, is_repaired=True)
-        source = Source(data)
-        if not expected_answer.delivered and (read := _text_answer(answer, source)) is not None:
+            return _completion(lenient_json.repaired(data), Source(data), expect(), is_repaired=True)
+        if not is_continued and (read := _text_answer(answer, data)) is not None:
             return read
-        return _completion(answer, source, expected_answer)
+        return _completion(answer, Source(data), expect())
     except SHAPE_ERRORS as error:
         raise shape_error(error) from None
 
 
-def _text_answer(answer: Any, source: Source) -> TextCompletion | None:
+def _text_answer(answer: Any, data: bytes) -> TextCompletion | None:
     """Fast path: returns an answer that is one choice, with text only, and a complete usage; else None."""
     if answer.__class__ is not dict or not answer.keys() <= _USUAL_FIELDS_AND_METADATA or answer.get("moderation"):
         return None
@@ -62,7 +68,7 @@ def _text_answer(answer: Any, source: Source) -> TextCompletion | None:
         return None
     used: TokenCounts | Usage | None = usual_counts(answer.get("usage"))
     if used is None:
-        used = usage(answer.get("usage"), source, "usage")
+        used = usage(answer.get("usage"), Source(data), "usage")
         if used is None or not (used.prompt_tokens and used.completion_tokens):
             return None
     read = TextCompletion(text, used)

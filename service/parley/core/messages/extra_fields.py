@@ -4,9 +4,9 @@ A message has them as text in `extra_json`. Integers of any size and the digits 
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import orjson
@@ -104,11 +104,6 @@ def dumps(data: Any) -> str:
     return dump_bytes(data).decode()
 
 
-def dump_bytes(data: Any) -> bytes:
-    """Writes JSON as UTF-8; see `dumps`."""
-    return orjson.dumps(data, default=_exact, option=orjson.OPT_PASSTHROUGH_SUBCLASS)
-
-
 def merge(into: dict[str, Any], more: Mapping[str, Any]) -> None:
     """Merges members of a later chunk: arrays are appended, objects are merged, other values are replaced."""
     for name, value in more.items():
@@ -156,5 +151,7 @@ def _refuse(text: str) -> None:
     raise ValueError(text)
 
 
+dump_bytes: Callable[[Any], bytes] = partial(orjson.dumps, default=_exact, option=orjson.OPT_PASSTHROUGH_SUBCLASS)
+"""Writes JSON as UTF-8; see `dumps`."""
 _decode_strictly = json.JSONDecoder(parse_int=_int, parse_float=_decimal, parse_constant=_refuse).decode
 _decode = json.JSONDecoder(parse_int=_int, parse_float=_decimal, parse_constant=lambda _: None, strict=False).decode

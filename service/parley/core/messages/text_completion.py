@@ -84,8 +84,12 @@ class TextCompletion:
         choice["finish_reason"] = "stop"
         data["id"], data["object"], data["created"], data["model"] = self.id, self.object, self.created, self.model
         data["choices"] = [choice]
-        if self.usage is not None:
-            data["usage"] = _usage_data(self.usage, nulls=nulls)
+        used = self.usage
+        if isinstance(used, TokenCounts):
+            prompt, produced, total = used
+            data["usage"] = {"prompt_tokens": prompt, "completion_tokens": produced, "total_tokens": total}
+        elif used is not None:
+            data["usage"] = from_message(used, nulls=nulls)
         if self.system_fingerprint is not None:
             data["system_fingerprint"] = self.system_fingerprint
         if self.service_tier is not None:
@@ -119,7 +123,3 @@ def write_usage(to: Usage, usage: Usage | TokenCounts) -> None:
         to.prompt_tokens, to.completion_tokens, to.total_tokens = usage
     else:
         to.CopyFrom(usage)
-
-
-def _usage_data(usage: TokenCounts | Usage, *, nulls: bool) -> Any:
-    return usage._asdict() if isinstance(usage, TokenCounts) else from_message(usage, nulls=nulls)

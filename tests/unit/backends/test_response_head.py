@@ -1,0 +1,69 @@
+"""The headers of a response: those of its head only, and for as long as the response lasts."""
+
+import asyncio
+from collections.abc import Callable
+from typing import cast
+
+import pytest
+
+from parley.backends.http.connection import Connection
+from parley.backends.http.errors import MalformedHead
+from parley.backends.http.response import Response
+
+_NEVER = float("inf")
+
+
+class Idle(asyncio.Transport):
+    """A transport that sends nothing."""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Drops the bytes."""
+
+    def abort(self) -> None:
+        """Does nothing."""
+
+
+async def _receive(*parts: str) -> Connection:
+    connection = Connection()
+    connection.connection_made(Idle())
+    connection.send(b"", _NEVER)
+    for part in parts:
+        connection.data_received(part.encode())
+    return connection
+
+
+def _response(connection: Connection) -> Response:
+    return Response(connection, cast("Callable[[Connection], None]", lambda _: None))
+
+
+async def test_trailers_and_informational_heads_are_no_headers() -> None:
+    """A trailer that names an encoding changes nothing, even if it arrives with the head."""
+    head = "HTTP/1.1 200 OK\r\nX-A: 1\r\ntransfer-encoding: chunked\r\n\r\n"
+    early = "HTTP/1.1 103 Early Hints\r\nContent-Encoding: br\r\n\r\n"
+    connection = await _receive(early + head + "2\r\n{}\r\n0\r\nContent-Encoding: gzip\r\n\r\n")
+    response = _response(connection)
+    assert {"x-a": "1", "transfer-encoding": "chunked"} == response.headers
+    assert (True, b"{}") == (response.is_readable, response.take_complete())
+
+
+async def test_the_headers_outlive_the_connection_s_next_exchange() -> None:
+    """The error of a response is made from its headers after the connection was given back."""
+    connection = await _receive("HTTP/1.1 429 Busy\r\nRetry-After: 7\r\ncontent-length: 0\r\n\r\n")
+    response = _response(connection)
+    connection.send(b"", _NEVER)
+    connection.data_received(b"HTTP/1.1 200 OK\r\nretry-after: 8\r\ncontent-length: 0\r\n\r\n")
+    assert {"retry-after": "7", "content-length": "0"} == response.headers
+    assert not response.is_readable
+
+
+async def test_the_last_of_several_headers_counts() -> None:
+    """A proxy may add a header that the server has sent too."""
+    connection = await _receive("HTTP/1.1 200 OK\r\nRetry-After: 7\r\nRetry-After: 8\r\n\r\n")
+    assert {"retry-after": "8"} == _response(connection).headers
+
+
+async def test_a_head_with_too_many_headers_fails() -> None:
+    """It fails even if all of it arrives at once."""
+    connection = await _receive("HTTP/1.1 200 OK\r\n" + "".join(f"x-{n}: 1\r\n" for n in range(300)) + "\r\n")
+    with pytest.raises(MalformedHead, match="too many headers"):
+        await connection.wait_head()
