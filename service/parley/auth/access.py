@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 
-from parley.auth.api_keys import is_valid, secret_of
+from parley.auth.api_keys import secret_of, valid_until
 from parley.auth.callers import Callers
 from parley.core.administration.secrets import digest
 from parley.core.errors import AccessRevoked, AccountSuspended, ParleyError
@@ -48,7 +48,7 @@ class AccessChecker:
         return {one: error for one, error in found.items() if error is not None}
 
     def _key_error(self, key: ApiKey | None, sent: bytes) -> ParleyError | None:
-        if key is None or not is_valid(key, sent, self._clock()):
+        if key is None or self._clock() >= valid_until(key, sent):
             return AccessRevoked()
         try:
             self._callers.caller(key.account, key.id)

@@ -1,6 +1,7 @@
 """Authentication by API keys."""
 
 import hmac
+import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,10 +17,17 @@ from parley.core.ports import ApiKey, Caller, Credentials, KeyReader
 
 @dataclass(frozen=True, slots=True)
 class _CachedKey:
-    """A key and its caller, as read from the store; no caller if the account has no access."""
+    """A key and its caller, as read from the store.
+
+    Attributes:
+        key: The key.
+        caller: Its caller; None if the account has no access.
+        valid_until: When its secret ends to be valid, see `valid_until`.
+    """
 
     key: ApiKey
     caller: Caller | None
+    valid_until: float
 
 
 class ApiKeys:
@@ -56,7 +64,7 @@ class ApiKeys:
         digest = digest_of(secret_of(credentials.authorization))
         now = self._clock()
         known = self._known.get(digest, now) or await self._look_up(digest, now)
-        if not is_valid(known.key, digest, now):
+        if now >= known.valid_until:
             raise InvalidApiKey("expired" if known.key.revoked is None else "revoked")
         return known.caller or self._caller(known.key)
 
@@ -70,7 +78,7 @@ class ApiKeys:
             self._unknown.put(digest, True, now)
             raise InvalidApiKey
         self._unknown.pop(digest)
-        known = _CachedKey(key, self._caller_with_access(key))
+        known = _CachedKey(key, self._caller_with_access(key), valid_until(key, digest))
         self._known.put(digest, known, now)
         return known
 
@@ -84,15 +92,20 @@ class ApiKeys:
         return self._callers.caller(key.account, key.id, key.models, key.scopes, key.limits)
 
 
-def is_valid(key: ApiKey, digest: bytes, now: float) -> bool:
-    """Returns whether the key is neither revoked nor expired, and the digest is that of a secret that is valid."""
-    if key.revoked is not None or (key.expires is not None and key.expires <= now):
-        return False
+def valid_until(key: ApiKey, digest: bytes) -> float:
+    """Returns the Unix time at which the secret with this digest ends to be valid for the key.
+
+    Returns:
+        `math.inf` for a secret without an end, and `-math.inf` for one that is revoked or not the key's.
+    """
+    end = math.inf if key.expires is None else float(key.expires)
+    if key.revoked is not None:
+        return -math.inf
     if hmac.compare_digest(key.digest, digest):
-        return True
-    if key.previous_digest is None or key.previous_expires is None or key.previous_expires <= now:
-        return False
-    return hmac.compare_digest(key.previous_digest, digest)
+        return end
+    if key.previous_digest is None or key.previous_expires is None:
+        return -math.inf
+    return min(end, key.previous_expires) if hmac.compare_digest(key.previous_digest, digest) else -math.inf
 
 
 def secret_of(authorization: str | None) -> str:
