@@ -1,5 +1,6 @@
 """The targets of a model: a backend, its name of the model, and how requests to it differ from those of callers."""
 
+from functools import lru_cache
 from typing import Annotated
 
 from parley.config.markers import Constraints
@@ -43,6 +44,7 @@ class Target(ParameterChanges):
         return target_name(self.backend, self.model)
 
 
+@lru_cache(maxsize=1024)  # every call names its target
 def target_name(backend: str, model: str) -> str:
     """Returns the name of a target: `openai/gpt-5-mini`, or the backend alone if `model` is empty."""
     return f"{backend}/{model}" if model else backend

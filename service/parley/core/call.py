@@ -16,7 +16,7 @@ from parley.core.streaming.accumulator import BoundedAccumulator, CompletionAccu
 from parley.core.streaming.plain_text import PlainText
 from parley.core.streaming.shaper import StreamShaper, stamp
 from parley.core.usage import receipts
-from parley.core.usage.admission import RateLimitStatus
+from parley.core.usage.admission import UNLIMITED_CALL, RateLimitStatus
 from parley.core.usage.attempts import AttemptRecord
 from parley.core.usage.tokens import estimate_tokens
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
@@ -148,10 +148,12 @@ class ChatCall:
 
     def record_completion(self, completion: ChatCompletion | TextCompletion, model_id: str) -> None:
         """Records the answer of a call without streaming, given by `model_id`."""
-        self.lease.admission.record_answer(completion)
+        lease = self.lease
+        if lease.admission is not UNLIMITED_CALL:
+            lease.admission.record_answer(completion)
         if self.uses_functions and isinstance(completion, ChatCompletion):
             functions.to_functions(completion)
-        stamp(completion, model_id, self.lease.session_id)
+        stamp(completion, model_id, lease.session_id if lease.turn is not None else None)
         self.completion = completion
 
     def record_cached(self, answer: ChatCompletion) -> None:

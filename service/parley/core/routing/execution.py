@@ -38,13 +38,24 @@ class Execution:
     Attributes:
         model_id: The model that answers: the requested one or a fallback. Fixed from the first chunk on for a streaming
             caller; it follows a restart otherwise.
+        attempts: The records of the attempts so far.
     """
 
-    __slots__ = ("_accumulator", "_builder", "_completion", "_model", "_retry_state", "_stitched", "model_id")
+    __slots__ = (
+        "_accumulator",
+        "_builder",
+        "_completion",
+        "_model",
+        "_retry_state",
+        "_stitched",
+        "attempts",
+        "model_id",
+    )
 
     def __init__(self, retry_state: RetryState, model: Model, builder: RequestBuilder) -> None:
         self.model_id = model.id
         self._retry_state = retry_state
+        self.attempts: Sequence[Attempt] = retry_state.attempts
         self._model = model
         self._builder = builder
         self._accumulator: CompletionAccumulator | None = (
@@ -55,13 +66,7 @@ class Execution:
 
     def receipt(self) -> Receipt:
         """Returns the receipt of a call that has ended."""
-        attempts = self._retry_state.attempts
-        return receipts.receipt(attempts, *receipts.settle(attempts))
-
-    @property
-    def attempts(self) -> Sequence[Attempt]:
-        """The records of the attempts so far."""
-        return self._retry_state.attempts
+        return receipts.receipt(self.attempts, *receipts.settle(self.attempts))
 
     def use_caller_positions(self, error: ParleyError) -> None:
         """Changes the error of an attempt to count the messages of the caller's request only."""

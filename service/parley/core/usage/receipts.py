@@ -26,7 +26,7 @@ def settle(attempts: Sequence[AttemptRecord]) -> tuple[float | None, int]:
             total = (total or 0.0) + attempt.cost
         if attempt.ended is not None and attempt.ended > end:
             end = attempt.ended
-    return total, milliseconds(start, end)
+    return total, int(1000 * (end - start) + 0.5)
 
 
 def receipt(attempts: Sequence[AttemptRecord], cost: float | None, duration_ms: int) -> Receipt:
