@@ -86,6 +86,7 @@ class Member:
             "max_connections": 200,
             "wal_log_hints": "on",
             "wal_sender_timeout": "5s",
+            "wal_keep_size": "1GB",  # pg_rewind reads the log since the last common checkpoint
         }
         return {
             "scope": _SCOPE,
