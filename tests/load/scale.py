@@ -51,7 +51,7 @@ INSERT INTO parley.usage
 SELECT 'account-' || n, day, 'key', 'm', 't', 1, 0, 1, 1, 1, 1, 1, 1
 FROM generate_series(%(first)s / 100, %(last)s / 100) AS n, generate_series(1, 10) AS day ON CONFLICT DO NOTHING;
 """
-_BATCH = 20_000  # sessions
+_BATCH = 5_000  # sessions; the time of a statement is limited
 # Those of the store's connections.
 _SETTINGS = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off"
 # Parts of statements, and statements of the schema.
