@@ -6,7 +6,7 @@ from typing import Any
 
 from parley.config import DEFAULT_PLANS
 from parley.core.administration import Keys, KeySettings, Rules
-from parley.core.messages.ids import event_id
+from parley.core.messages.ids import uuid7
 from parley.core.ports import ApiKey, AuditEvent, KeyStore, Origin
 
 ORIGIN = Origin("user:tester", "cli")
@@ -33,4 +33,4 @@ async def create_key(
 
 def event(*_: Any) -> AuditEvent:
     """Returns an event of the audit log, for tests that do not read the log; ids are unique."""
-    return AuditEvent(event_id(), 1_700_000_000, "user:tester", "cli", "CreateKey", "key:key_1", {})
+    return AuditEvent(uuid7(), 1_700_000_000, "user:tester", "cli", "CreateKey", "key:key_1", {})

@@ -127,13 +127,17 @@ async def test_turns_that_end_together(store: SqliteStore, file: Path) -> None:
     turns = [defer(store, f"s{number}") for number in range(70)]
     before = store.counts.commits
     ends = [complete(store, turn, f"to {turn.session_id}", "b") for turn in turns[1:]]
-    results = await queued(store, file, store.end_turn(turns[0], lost), *ends)
+    results = await queued(store, file, _end(store, turns[0], lost), *ends)
     assert 1 == store.counts.commits - before
     assert [TurnLost, *[type(None)] * 69] == [type(result) for result in results]
     assert [] == await state(store, "s0")
     for turn in turns[1:]:
         texts = [one[0] for one in await state(store, turn.session_id)]
         assert ["be kind", "q", f"to {turn.session_id}", "b"] == texts
+
+
+async def _end(store: SqliteStore, turn: Turn, end: TurnEnd) -> None:
+    await store.end_turn(turn, end)
 
 
 async def test_an_outage(store: SqliteStore, file: Path) -> None:

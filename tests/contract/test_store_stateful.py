@@ -39,6 +39,10 @@ WORKERS = st.sampled_from([0, 1])
 RECEIPTS = st.none() | st.sampled_from([0, 7])
 
 
+async def _end(store: Store, turn: Turn, end: TurnEnd) -> None:
+    await store.end_turn(turn, end)
+
+
 class Machine(RuleBasedStateMachine):
     """The stores of two workers on one database, and the model."""
 
@@ -116,7 +120,7 @@ class Machine(RuleBasedStateMachine):
             self._end_held(claim, answer.encode(), turn.session_id)
 
         end = TurnEnd("completed", answer=[to_message(("assistant", answer))], claim=claim, reply=answer.encode())
-        self._both(expected, self.stores[worker].end_turn(turn, end))
+        self._both(expected, _end(self.stores[worker], turn, end))
 
     @rule(target=sessions, key=KEYS, worker=WORKERS, question=TEXTS, answer=TEXTS)
     def call(self, key: str, worker: int, question: str, answer: str) -> Any:
@@ -221,7 +225,7 @@ class Machine(RuleBasedStateMachine):
         end = TurnEnd(state, reason, [to_message(message) for message in answer], receipt=kept)
         self._both(
             lambda: self.model.end(turn.session_id, turn.number, state, answer, receipt),
-            self.stores[worker].end_turn(turn, end),
+            _end(self.stores[worker], turn, end),
         )
 
     def _claim(self, worker: int, key: str, digest: bytes) -> Claim | None:

@@ -113,7 +113,7 @@ _METHODS = {
 }
 _LIMITS = {
     ("unary-off", "rest"): Limits(256, 40, 14),
-    ("unary-auto", "rest"): Limits(385, 40, 14),
+    ("unary-auto", "rest"): Limits(300, 40, 14),
     ("unary-off", "grpc"): Limits(256, 40, 14),
     ("burst-off", "rest"): Limits(560, 94, 14),
     ("burst-off", "grpc"): Limits(558, 94, 14),

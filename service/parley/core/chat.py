@@ -225,7 +225,8 @@ class Chat:
             deadline = call.options.deadline
             await self._turns.begin(lease, call.request, call.caller, call.model, deadline, may_defer=may_defer)
             conversation = lease.conversation(call.request)
-            lease.admission.add_history(lease.prior_messages(call.request))
+            if lease.admission is not UNLIMITED_CALL:
+                lease.admission.add_history(lease.prior_messages(call.request))
         if len(conversation) >= LARGE_MESSAGES:
             record_size(messages=len(conversation))
         call.execution = self._router.new_execution(
@@ -263,7 +264,7 @@ class Chat:
             if error is not None:
                 await self._fail(call, error)
             elif call.lease.is_persisted:
-                await self._turns.commit(call.lease, call.answer(), call.outcome.receipt())
+                await self._turns.commit(call.lease, call.accumulated() or call.completion, call.outcome.receipt())
             failed = error is not None
         finally:
             self._usage.record(call.caller, call.model.label, call.outcome.attempts, failed=failed)

@@ -6,12 +6,10 @@ from typing import Any
 import orjson
 
 from parley.core.errors import InvalidRequest
-from parley.core.messages.roles import is_system
 from parley.core.ports import TurnEnd
 from parley.core.session_ids import public_id
 from parley.core.sessions.history import TurnSize
 from parley.core.sessions.labels import MAX_LABELS
-from parley.core.usage.tokens import message_tokens
 from parley.v1.message_pb2 import Message, Usage
 from parley.v1.receipt_pb2 import Receipt
 from parley.v1.sessions_pb2 import Session, SessionMessage
@@ -64,12 +62,6 @@ def usage_and_receipt(end: TurnEnd) -> tuple[bytes | None, bytes | None]:
         None if usage is None else usage.SerializeToString(),
         None if receipt is None else receipt.SerializeToString(),
     )
-
-
-def size(messages: Iterable[Message]) -> tuple[int, int, int]:
-    """Returns the number, the estimated tokens and the serialized bytes of the messages without system messages."""
-    counted = [message for message in messages if not is_system(message)]
-    return len(counted), sum(map(message_tokens, counted)), sum(message.ByteSize() for message in counted)
 
 
 def pieces(sizes: Sequence[TurnSize], first: int | None) -> list[tuple[int, int]]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from parley.core.messages.roles import is_system
-from parley.stores import records
+from parley.core.usage.tokens import message_tokens
 from parley.v1.message_pb2 import Message
 
 
@@ -13,19 +13,26 @@ class Serialized(NamedTuple):
 
     Attributes:
         rows: Each serialized message, and whether it is a system message.
-        size: See `records.size`.
+        size: The number, the estimated tokens and the serialized bytes of the messages without system messages.
+        bytes: The serialized bytes of all messages.
     """
 
-    rows: list[tuple[bytes, bool]]
+    rows: Sequence[tuple[bytes, bool]]
     size: tuple[int, int, int]
-
-    @property
-    def bytes(self) -> int:
-        """The bytes of all messages."""
-        return sum(len(message) for message, _ in self.rows)
+    bytes: int
 
 
 def serialize(messages: Sequence[Message]) -> Serialized:
     """Serializes messages, which for many messages takes longer than the transaction and does not need it."""
-    rows = [(message.SerializeToString(), is_system(message)) for message in messages]
-    return Serialized(rows, records.size(messages))
+    rows = []
+    counted = tokens = size = of_system = 0
+    for message in messages:
+        data, system = message.SerializeToString(), is_system(message)
+        rows.append((data, system))
+        if system:
+            of_system += len(data)
+        else:
+            counted += 1
+            tokens += message_tokens(message)
+            size += len(data)
+    return Serialized(rows, (counted, tokens, size), size + of_system)

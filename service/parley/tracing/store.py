@@ -1,9 +1,10 @@
 """A store whose operations have spans, if a traced call makes them."""
 
+import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import wraps
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from opentelemetry.trace import SpanKind
 
@@ -12,7 +13,6 @@ from parley.tracing.tracer import current
 
 _OPERATIONS = (
     "begin_turn",
-    "end_turn",
     "claim",
     "end_claim",
     "reserve",
@@ -22,6 +22,8 @@ _OPERATIONS = (
     "find_key",
     "get_session",
 )
+
+_Operation: TypeAlias = Callable[..., Coroutine[Any, Any, Any]]
 
 
 class TracedStore:
@@ -37,6 +39,7 @@ class TracedStore:
         for name in _OPERATIONS:
             setattr(self, name, _traced(getattr(store, name), name, system))
         self.defer_turn = _traced_now(store.defer_turn, system)
+        self.end_turn = _in_task(_traced(store.end_turn, "end_turn", system))
 
     def __getattr__(self, name: str) -> Any:
         """Returns an operation of the store."""
@@ -52,7 +55,9 @@ def _fields(name: str, system: str) -> dict[str, str]:
     return {"db.system.name": system, "db.operation.name": name}
 
 
-def _traced(operation: Callable[..., Awaitable[Any]], name: str, system: str) -> Callable[..., Awaitable[Any]]:
+def _traced(
+    operation: Callable[..., Awaitable[Any]], name: str, system: str
+) -> Callable[..., Coroutine[Any, Any, Any]]:
     fields = _fields(name, system)
 
     @wraps(operation)
@@ -70,6 +75,16 @@ def _traced(operation: Callable[..., Awaitable[Any]], name: str, system: str) ->
             trace.add(f"store {name}", SpanKind.CLIENT, start, fields, error)
 
     return run
+
+
+def _in_task(operation: _Operation) -> Callable[..., asyncio.Task[Any]]:
+    """Returns an operation that starts at once."""
+
+    @wraps(operation)
+    def start(*arguments: Any) -> asyncio.Task[Any]:
+        return asyncio.get_running_loop().create_task(operation(*arguments))
+
+    return start
 
 
 def _traced_now(operation: Callable[..., Any], system: str) -> Callable[..., Any]:

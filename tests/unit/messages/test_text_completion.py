@@ -6,6 +6,7 @@ import pytest
 
 from parley.core.messages.proto_json import dumps, from_message
 from parley.core.messages.text_completion import TextCompletion, TokenCounts
+from parley.core.streaming.accumulator import stored_answer
 from parley.v1.message_pb2 import PromptTokensDetails, Usage
 
 _COUNTS = TokenCounts(3, 2, 5)
@@ -32,16 +33,17 @@ def _add_metadata(answer: TextCompletion) -> None:
 
 @pytest.mark.parametrize("nulls", [True, False])
 @pytest.mark.parametrize("usage", [_COUNTS, _USAGE, None])
-@pytest.mark.parametrize("text", ["Hello", 'é\u2028"\\\n\x7f\U0001f600', "{}"])
+@pytest.mark.parametrize("text", ["Hello", "", 'é\u2028"\\\n\x7f\U0001f600', "{}"])
 @pytest.mark.parametrize("change", [_stamp, _add_session, _add_metadata])
 def test_the_json_is_that_of_the_message(
     change: Callable[[TextCompletion], None], text: str, usage: TokenCounts | Usage | None, nulls: bool
 ) -> None:
-    """The JSON has the bytes that the conversion of the message has."""
+    """The JSON has the bytes that the conversion of the message has; a session stores the same of both."""
     answer = TextCompletion(text, usage)
     _stamp(answer)
     change(answer)
     assert dumps(from_message(answer.message(), nulls=nulls)) == answer.json(nulls=nulls)
+    assert stored_answer(answer.message()) == stored_answer(answer)
 
 
 def test_the_message_is_made_once() -> None:

@@ -48,8 +48,11 @@ class RecordingStore:
         self.started.append(begin)
         return Turn(begin.session_id, len(self.started), 1, messages=list(begin.messages))
 
-    async def end_turn(self, turn: Turn, end: TurnEnd) -> None:
+    def end_turn(self, turn: Turn, end: TurnEnd) -> asyncio.Future[None]:
         """Records the end."""
+        return asyncio.create_task(self._end_turn(turn, end))
+
+    async def _end_turn(self, turn: Turn, end: TurnEnd) -> None:
         await self.gate.wait()
         self._fail("end")
         self.log.append((end.state, turn.session_id, end.reason))

@@ -24,6 +24,19 @@ async def test_a_commit_continues_after_cancellation(store: RecordingStore) -> N
     assert [("completed", "a", None)] == store.log
 
 
+async def test_a_turn_that_is_lost_after_a_cancellation_releases_its_key(store: RecordingStore) -> None:
+    """The end of a commit is handled also if its call was cancelled meanwhile."""
+    turns = new_turns(store)
+    lease = await begin_turn(turns, "a", await claim_key(turns))
+    store.errors["end"] = [TurnLost()]
+    store.gate.clear()
+    await cancel_during_write(asyncio.create_task(turns.commit(lease, ChatCompletion())))
+    assert 1 == turns.held, "its lease is renewed until the write has ended"
+    store.gate.set()
+    await turns.close()
+    assert (("released", "k"), 1, 0) == (store.log[-1], turns.leases_lost, turns.held)
+
+
 async def test_turn_and_key_end_together(store: RecordingStore) -> None:
     """The message, the usage and the reply of the key are stored in one write."""
     turns = new_turns(store)

@@ -1,11 +1,12 @@
 """The start of a turn: its window and messages, the queue, leases, and idempotency keys."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from parley.core.errors import SessionBusy
-from parley.core.ports import Turn
+from parley.core.ports import Turn, Window
 from parley.core.sessions.call_lease import CallLease
 from parley.core.sessions.idempotency import digest
 from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
@@ -69,16 +70,18 @@ async def test_a_call_cancelled_during_the_claim_leaves_no_claim(store: Recordin
 
 
 async def test_the_turn_has_the_window_of_the_model_and_the_messages_of_the_request(store: RecordingStore) -> None:
-    """The turn has the window of the configuration, and the metadata and messages of the request."""
+    """A turn has the messages and metadata of the request, and in an existing session the configured window."""
     turns = new_turns(store)
     request = CreateChatCompletionRequest(metadata={"team": "red"})
     request.messages.add(role="user").content.string_value = "Hi"
     lease = CallLease()
-    await turns.begin(lease, request, CALLER, model_config(", history: {max_messages: 3, max_tokens: 50}"))
-    (started,) = store.started
-    assert (3, 50) == (started.window.max_messages, started.window.max_tokens)
+    model = model_config(", history: {max_messages: 3, max_tokens: 50}")
+    await turns.begin(lease, request, CALLER, model)
+    await begin_turn(turns, "a", model=model)
+    started, later = store.started
+    assert (Window(), Window(3, 50)) == (started.window, replace(later.window, load_messages=None, load_bytes=None))
     assert ({"team": "red"}, True) == (started.metadata, started.new)
-    assert (started.session_id, list(request.messages)) == (lease.session_id, lease.conversation(request))
+    assert (started.session_id, list(request.messages)) == (lease.session_id, list(lease.conversation(request)))
 
 
 async def test_the_conversation_is_the_history_and_what_is_new(store: RecordingStore) -> None:
@@ -87,7 +90,9 @@ async def test_the_conversation_is_the_history_and_what_is_new(store: RecordingS
     for text in ("old", "new"):
         request.messages.add(role="user", name=text)
     old, new = request.messages
-    assert [old, new] == list(CallLease().conversation(request))
+    messages = request.messages
+    assert CallLease().conversation(request) is messages
+    assert CallLease(Turn("a", 1, 1, messages=[old, new])).conversation(request) is messages, "no copy is sent"
     assert [old, old, new] == CallLease(Turn("a", 2, 2, [old, old], [new])).conversation(request)
 
 

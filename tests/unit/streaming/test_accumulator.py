@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parley.core.errors import StreamBroken
-from parley.core.streaming.accumulator import BoundedAccumulator, CompletionAccumulator, first_message, reported_usage
+from parley.core.streaming.accumulator import BoundedAccumulator, CompletionAccumulator, reported_usage, stored_answer
 from parley.core.streaming.replay import completion_to_chunks
 from parley.core.streaming.shaper import StreamShaper, stamp
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
@@ -85,7 +85,7 @@ def test_choices_are_accumulated_separately() -> None:
         (c.index, c.message.content.string_value, c.finish_reason, [token.token for token in c.logprobs.content])
         for c in answer.choices
     ]
-    kept = first_message(answer)
+    kept, _ = stored_answer(answer)
     assert kept is not None
     assert "ac" == kept.content.string_value
 
@@ -125,8 +125,7 @@ def test_the_answer_keeps_its_stamp() -> None:
 def test_an_empty_answer_has_no_message() -> None:
     """A stream that fails before its first token, or without output, has no message and no usage."""
     empty = _accumulated(_chunk(Delta(role="assistant", content="")))
-    assert (None, None) == (first_message(empty), reported_usage(empty))
-    assert first_message(_accumulated()) is None
+    assert (None, None) == stored_answer(empty) == stored_answer(_accumulated())
 
 
 def test_the_answer_so_far_can_be_read_repeatedly() -> None:

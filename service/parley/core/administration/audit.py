@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from parley.core.messages.ids import event_id
+from parley.core.messages.ids import uuid7
 from parley.core.ports import Account, ApiKey, Audit, AuditEvent, NewKeyAudit, Origin
 
 
@@ -18,7 +18,7 @@ def key_audit(origin: Origin, method: str, now: int) -> Audit[ApiKey]:
 
     def event(before: ApiKey | None, after: ApiKey) -> AuditEvent:
         changes = _changes(_key_fields(before) if before else {}, _key_fields(after))
-        return AuditEvent(event_id(), now, origin.actor, origin.source, method, f"key:{after.id}", changes)
+        return AuditEvent(uuid7(), now, origin.actor, origin.source, method, f"key:{after.id}", changes)
 
     return event
 
@@ -39,7 +39,7 @@ def account_audit(origin: Origin, method: str, now: int) -> Audit[Account]:
 
     def event(before: Account | None, after: Account) -> AuditEvent:
         changes = _changes(_account_fields(before) if before else {}, _account_fields(after))
-        return AuditEvent(event_id(), now, origin.actor, origin.source, method, f"account:{after.name}", changes)
+        return AuditEvent(uuid7(), now, origin.actor, origin.source, method, f"account:{after.name}", changes)
 
     return event
 

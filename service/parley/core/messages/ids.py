@@ -7,18 +7,11 @@ import time
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
-def session_id() -> str:
-    """Returns a new id of a session, a UUID of version 7."""
-    return _uuid7()
+def uuid7() -> str:
+    """Returns a new id of a session or an audit event.
 
-
-def event_id() -> str:
-    """Returns a new id of an audit event, a UUID of version 7."""
-    return _uuid7()
-
-
-def _uuid7() -> str:
-    """Returns a new UUID of version 7; its first 48 bits are the Unix time in milliseconds (RFC 9562, 5.7)."""
+    It is a UUID of version 7, whose first 48 bits are the Unix time in milliseconds (RFC 9562, 5.7).
+    """
     value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10))
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62

@@ -14,6 +14,8 @@ _TEMPLATE = ChatCompletion(
     choices=[Choice(index=0, finish_reason="stop", message=Message(role="assistant"))]
 ).SerializeToString()
 """An answer without its text. To parse it takes a tenth of the time that the constructors take."""
+_MESSAGE = Message(role="assistant").SerializeToString()
+"""The message of such an answer."""
 
 
 class TokenCounts(NamedTuple):
@@ -69,6 +71,16 @@ class TextCompletion:
         if self._message is None:
             self._message = self._build()
         return self._message
+
+    def stored(self) -> tuple[Message, Usage | None]:
+        """Returns what a session stores: the message of the only choice, and the usage."""
+        message = Message.FromString(_MESSAGE)
+        message.content.string_value = self.text
+        if self.usage is None:
+            return message, None
+        usage = Usage()
+        write_usage(usage, self.usage)
+        return message, usage
 
     def json(self, *, nulls: bool) -> bytes:
         """Returns the JSON of the message, as `proto_json.from_message` and `dumps` write it.

@@ -1,5 +1,6 @@
 """The interface of a store of sessions."""
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -98,8 +99,8 @@ class SessionStore(Protocol):
         """
         ...
 
-    async def end_turn(self, turn: Turn, end: TurnEnd) -> None:
-        """Appends the answer, ends the turn and releases the lease.
+    def end_turn(self, turn: Turn, end: TurnEnd) -> asyncio.Future[None]:
+        """Starts to append the answer, end the turn and release the lease.
 
         Raises:
             TurnLost: The turn or its claim is no longer held; nothing is written.

@@ -46,7 +46,7 @@ class StorageLimits:
 UNLIMITED_STORAGE = StorageLimits()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # one a turn; freezing would double the time to make it
 class TurnBegin:
     """A turn to begin.
 
@@ -56,7 +56,7 @@ class TurnBegin:
         session_id: The key of the session in the store; see `parley.core.session_ids`.
         new: Whether the session is created with this id.
         messages: The messages of the request, which may repeat messages of the session.
-        window: Limits the history of the turn.
+        window: Limits the history of the turn; no limits for a new session, which has none.
         metadata: The request's metadata, stored with the turn.
         storage: Limits what is stored.
         may_create: Whether the session is created if the account does not have it.
@@ -95,7 +95,7 @@ class Turn:
     messages: list[Message] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TurnEnd:
     """The end of a turn. The store writes all of it in one transaction.
 

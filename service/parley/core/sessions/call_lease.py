@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from parley.core.ports import Claim, Settlement, Turn
-from parley.core.session_ids import public_id
 from parley.core.usage.admission import UNLIMITED_CALL, Admission
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.message_pb2 import Message
@@ -18,25 +17,28 @@ class CallLease:
         turn: The turn; None for a call without a session.
         claim: The claim of the idempotency key; None for a call without one.
         admission: The reservation of the rate limits.
+        session_id: The id of the turn's session as the caller knows it; None for a call without a session.
     """
 
     turn: Turn | None = None
     claim: Claim | None = None
     admission: Admission = UNLIMITED_CALL
+    session_id: str | None = None
 
     @property
     def is_persisted(self) -> bool:
         """Whether the store holds a turn or a claim of the call."""
         return self.turn is not None or self.claim is not None
 
-    @property
-    def session_id(self) -> str | None:
-        """The id of the call's session; None for a call without one."""
-        return public_id(self.turn.session_id) if self.turn else None
-
     def conversation(self, request: CreateChatCompletionRequest) -> Sequence[Message]:
-        """Returns the messages to send to the model: in a session its history and the new messages."""
-        return [*self.turn.history, *self.turn.messages] if self.turn else request.messages
+        """Returns the messages to send to the model: in a session its history and the new messages.
+
+        They are those of the request itself if they are the same, so that the request is sent without a copy.
+        """
+        turn = self.turn
+        if turn is None or (not turn.history and len(turn.messages) == len(request.messages)):
+            return request.messages
+        return [*turn.history, *turn.messages]
 
     def settlement(self) -> Settlement | None:
         """Returns what settles the limits in the transaction of the turn; None for a call without a turn."""

@@ -1,11 +1,16 @@
 """The turn that a request begins, and whether it begins one."""
 
+from functools import lru_cache
+
 from parley.config import Model
 from parley.core.errors import InvalidRequest
 from parley.core.messages import ids
 from parley.core.ports import Caller, StorageLimits, TurnBegin, Window
 from parley.core.session_ids import MAX_LENGTH, is_chosen, is_valid, session_keys
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
+
+_NO_HISTORY = Window()
+_limits = lru_cache(256)(StorageLimits)  # most calls have the same
 
 
 def turn_begin(
@@ -16,19 +21,13 @@ def turn_begin(
     Raises:
         InvalidRequest: The request names an id that no session can have, for a model whose callers choose ids.
     """
-    new = not request.HasField("session_id")
-    key = ids.session_id() if new else _first_key(request.session_id, caller.account, model)
-    return TurnBegin(
-        caller.account,
-        model.id,
-        key,
-        new,
-        request.messages,
-        window(model),
-        dict(request.metadata) if request.metadata else {},
-        storage_limits(caller, session_bytes),
-        is_chosen(key) and chooses_ids(model),
-    )
+    account, messages, metadata = caller.account, request.messages, dict(request.metadata) if request.metadata else {}
+    storage = storage_limits(caller, session_bytes)
+    if not request.HasField("session_id"):
+        return TurnBegin(account, model.id, ids.uuid7(), True, messages, _NO_HISTORY, metadata, storage)
+    key = _first_key(request.session_id, account, model)
+    may_create = is_chosen(key) and chooses_ids(model)
+    return TurnBegin(account, model.id, key, False, messages, window(model), metadata, storage, may_create)
 
 
 def _first_key(session_id: str, account: str, model: Model) -> str:
@@ -60,7 +59,7 @@ def window(model: Model) -> Window:
 
 def storage_limits(caller: Caller, session_bytes: int | None) -> StorageLimits:
     """Returns how much the caller's account may store, with the limit of one session."""
-    return StorageLimits(caller.account_limits.sessions, caller.account_limits.bytes, session_bytes)
+    return _limits(caller.account_limits.sessions, caller.account_limits.bytes, session_bytes)
 
 
 def is_turn(request: CreateChatCompletionRequest, model: Model) -> bool:

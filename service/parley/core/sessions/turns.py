@@ -15,6 +15,7 @@ import structlog
 from parley.config import Model
 from parley.core.background import PeriodicTask
 from parley.core.errors import ParleyError, SessionNotFound, SessionOfOtherModel, TurnLost
+from parley.core.messages.text_completion import TextCompletion, as_message
 from parley.core.offload import offload
 from parley.core.ports import Caller, Claim, Settlement, Store, Turn, TurnBegin, TurnEnd
 from parley.core.session_ids import is_chosen, public_id, session_keys
@@ -22,7 +23,7 @@ from parley.core.sessions.call_lease import CallLease
 from parley.core.sessions.idempotency import LEASE_SECONDS, Key, digest
 from parley.core.sessions.queue import Queue
 from parley.core.sessions.turn_request import chooses_ids, turn_begin
-from parley.core.streaming.accumulator import first_message, reported_usage
+from parley.core.streaming.accumulator import stored_answer
 from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
 from parley.v1.receipt_pb2 import Receipt
 
@@ -113,27 +114,30 @@ class Turns:
             StoreUnavailable: The store cannot be reached.
         """
         begin = turn_begin(request, caller, model, self.session_bytes)
-        if may_defer and begin.new:
-            lease.turn = self._store.defer_turn(begin, LEASE_SECONDS)
-        if lease.turn is None:
-            lease.turn = await self._begin(begin, caller, model, deadline)
+        turn = self._store.defer_turn(begin, LEASE_SECONDS) if may_defer and begin.new else None
+        lease.turn = turn = turn or await self._begin(begin, caller, model, deadline)
+        lease.session_id = public_id(turn.session_id)
         self._track(lease)
 
-    async def commit(self, lease: CallLease, completion: ChatCompletion, receipt: Receipt | None = None) -> None:
+    async def commit(
+        self, lease: CallLease, completion: ChatCompletion | TextCompletion, receipt: Receipt | None = None
+    ) -> None:
         """Completes the turn and the claim; returns when both are on disk. Raises TurnLost, StoreUnavailable."""
         if not lease.is_persisted:
             return
-        message = first_message(completion)
-        end = TurnEnd(
-            "completed",
-            answer=[message] if message else [],
-            usage=reported_usage(completion),
-            claim=lease.claim,
-            reply=completion.SerializeToString() if lease.claim else b"",
-            settlement=lease.settlement(),
-            receipt=receipt,
-        )
-        await asyncio.shield(self._end(lease, self._commit(lease, end)))
+        message, usage = stored_answer(completion)
+        reply = as_message(completion).SerializeToString() if lease.claim else b""
+        answer = [] if message is None else [message]
+        end = TurnEnd("completed", None, answer, usage, lease.claim, reply, lease.settlement(), receipt)
+        writing = self._write(lease, end)
+        try:
+            await asyncio.shield(writing)
+        except BaseException as error:
+            finishing = self._end(lease, self._finish(lease, end, writing))
+            if isinstance(error, TurnLost):
+                await asyncio.shield(finishing)
+            raise
+        self._running.discard(lease)
 
     async def fail(
         self,
@@ -163,9 +167,8 @@ class Turns:
         """Does the same as `fail` in a task and returns the task; None if there is nothing to write."""
         if not lease.is_persisted:
             return None
-        message = first_message(partial) if partial else None
-        usage = reported_usage(partial) if partial else None
-        answer = [message] if message else []
+        message, usage = stored_answer(partial) if partial else (None, None)
+        answer = [] if message is None else [message]
         end = TurnEnd("incomplete", reason, answer, usage, lease.claim, settlement=lease.settlement(), receipt=receipt)
         return self._end(lease, self._abandon(lease, end))
 
@@ -234,13 +237,12 @@ class Turns:
         task.add_done_callback(lambda _: self._running.discard(lease))
         return task
 
-    async def _commit(self, lease: CallLease, end: TurnEnd) -> None:
-        try:
-            await self._write(lease, end)
-        except TurnLost:
+    async def _finish(self, lease: CallLease, end: TurnEnd, writing: asyncio.Future[None]) -> None:
+        """Ends a commit that has failed, or whose call was cancelled meanwhile."""
+        await asyncio.wait({writing})
+        if isinstance(writing.exception(), TurnLost):
             self.leases_lost += 1
             await self._release(lease, end.settlement)
-            raise
 
     async def _abandon(self, lease: CallLease, end: TurnEnd) -> None:
         try:
@@ -252,11 +254,13 @@ class Turns:
             _log.warning("turn not stored", **position, error=error.message, cause=error.cause)
             await self._release(lease, end.settlement if isinstance(error, TurnLost) else None)
 
-    async def _write(self, lease: CallLease, end: TurnEnd) -> None:
-        if lease.turn:
-            await self._store.end_turn(lease.turn, end)
-        elif lease.claim:
-            await self._store.end_claim(lease.claim, end.reply if end.state == "completed" else None)
+    def _write(self, lease: CallLease, end: TurnEnd) -> asyncio.Future[None]:
+        """Starts to write the end of the turn, or of the claim of a call without one."""
+        if lease.turn is not None:
+            return self._store.end_turn(lease.turn, end)
+        assert lease.claim is not None  # noqa: S101 - the lease is persisted
+        reply = end.reply if end.state == "completed" else None
+        return asyncio.get_running_loop().create_task(self._store.end_claim(lease.claim, reply))
 
     async def _release(self, lease: CallLease, settlement: Settlement | None) -> None:
         """Settles the limits and releases the key of a turn that could not be ended.

@@ -10,6 +10,7 @@ from google.protobuf.struct_pb2 import NULL_VALUE
 
 from parley.core.errors import StreamBroken
 from parley.core.messages.extra_fields import merge_text
+from parley.core.messages.text_completion import TextCompletion
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
 from parley.v1.message_pb2 import (
     Audio,
@@ -188,10 +189,18 @@ def merge_audio(audio: Audio, delta: Audio) -> None:
     _merge_extra(audio, delta)
 
 
-def first_message(completion: ChatCompletion) -> Message | None:
-    """Returns the first choice's message, which a session stores; None for an answer with a role only."""
+def stored_answer(completion: ChatCompletion | TextCompletion) -> tuple[Message | None, Usage | None]:
+    """Returns what a session stores of an answer.
+
+    Returns:
+        The first choice's message, None if it has a role only; the usage that the backend reported, if any.
+    """
+    if isinstance(completion, TextCompletion):
+        return completion.stored()
     message = completion.choices[0].message if completion.choices else None
-    return message if message is not None and len(message.ListFields()) > 1 else None
+    if message is not None and len(message.ListFields()) <= 1:
+        message = None
+    return message, reported_usage(completion)
 
 
 def reported_usage(completion: ChatCompletion) -> Usage | None:

@@ -10,7 +10,7 @@ import structlog
 from parley.admin.v1 import operations_pb2 as messages
 from parley.admin.v1 import operations_pb2_grpc as services
 from parley.core.errors import InvalidRequest, ParleyError
-from parley.core.messages.ids import event_id
+from parley.core.messages.ids import uuid7
 from parley.core.ports import AuditEvent, AuditStore
 from parley.logs import Level
 from parley.rpc import overrides
@@ -192,7 +192,7 @@ class OperationsServicer(services.OperationsServicer):
         An outage of the database must not keep an operator from acting.
         """
         made = origin()
-        event = AuditEvent(event_id(), int(time.time()), made.actor, made.source, current().method, subject, changes)
+        event = AuditEvent(uuid7(), int(time.time()), made.actor, made.source, current().method, subject, changes)
         try:
             await self._store.add_audit_event(event)
         except ParleyError as error:

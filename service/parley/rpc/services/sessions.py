@@ -10,8 +10,7 @@ from google.api.httpbody_pb2 import HttpBody
 from google.protobuf.message import Message
 
 from parley.core.errors import InvalidRequest, ModelNotFound
-from parley.core.messages.ids import canonical_session_id
-from parley.core.messages.ids import session_id as new_session_id
+from parley.core.messages.ids import canonical_session_id, uuid7
 from parley.core.messages.proto_json import dumps, from_message
 from parley.core.offload import offload
 from parley.core.ports import Caller, Claim, SessionFilter, StorageLimits, Store
@@ -221,7 +220,7 @@ class SessionsServicer(services.SessionsServicer):
 
         async def write(claim: Claim | None) -> messages.Session:
             await access.require_session(self._store, caller(), request.session_id)
-            new_id = new_session_id()
+            new_id = uuid7()
 
             def fork(key: str) -> Awaitable[messages.Session]:
                 return self._store.fork_session(account, key, new_id, through, claim, storage)

@@ -1,5 +1,6 @@
 """The store in a PostgreSQL database, shared by any number of machines."""
 
+import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -148,9 +149,9 @@ class PostgresStore(ChangeMethods, PostgresKeyStore, UsageMethods, AlertMethods,
     def defer_turn(self, begin: TurnBegin, lease_seconds: float) -> Turn | None:
         """Defers no turn: other replicas see every turn that runs."""
 
-    async def end_turn(self, turn: Turn, end: TurnEnd) -> None:
-        """Ends the turn, its lease and its claim. Raises TurnLost."""
-        await self._turns.end(turn, end)
+    def end_turn(self, turn: Turn, end: TurnEnd) -> asyncio.Future[None]:
+        """Starts to end the turn, its lease and its claim. Raises TurnLost."""
+        return asyncio.get_running_loop().create_task(self._turns.end(turn, end))
 
     async def renew_leases(self, turns: Iterable[Turn], claims: Iterable[Claim], lease_seconds: float) -> None:
         """Extends the leases that are still held."""

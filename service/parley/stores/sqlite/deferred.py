@@ -69,12 +69,17 @@ class DeferredBegins:
             self._timer = asyncio.get_running_loop().call_later(_WRITE_SECONDS, self._run)
         return Turn(begin.session_id, 1, 1, messages=list(begin.messages))
 
-    async def take(self, session_id: str) -> DeferredBegin | None:
-        """Removes and returns the beginning of a turn that ends; None if it is written. Waits while it is written."""
-        writing = self._writing.get(session_id)
-        if writing is not None:
-            await asyncio.wait({writing})
+    def take(self, session_id: str) -> DeferredBegin | None:
+        """Removes and returns the beginning of a turn that ends; None if it is written, or is being written."""
         return self._recent.pop(session_id, None) or self._older.pop(session_id, None)
+
+    async def take_unwritten(self, session_id: str) -> DeferredBegin | None:
+        """Waits while the beginning of a turn is written, and does the same if that has failed."""
+        writing = self._writing.get(session_id)
+        if writing is None:
+            return None
+        await asyncio.wait({writing})
+        return self.take(session_id)
 
     async def close(self) -> None:
         """Writes all, once."""

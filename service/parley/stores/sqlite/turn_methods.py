@@ -1,5 +1,6 @@
 """The part of the store that begins and ends turns."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol, TypeVar
 
@@ -29,6 +30,7 @@ class _Store(Protocol):
     _lease_waiters: LeaseWaiters
 
     def _times(self, db: apsw.Connection, lease_seconds: float = 0.0) -> Times: ...
+    async def _end_begun(self, turn: Turn, end: TurnEnd) -> None: ...
     def _write_ended(self, db: apsw.Connection, ended: Sequence[EndedTurn]) -> None: ...
     def _read(self, work: Callable[[apsw.Connection], T]) -> Awaitable[T]: ...
 
@@ -58,9 +60,16 @@ class TurnMethods:
         storage.require_session_space(begin.storage, 0, sent.bytes)
         return self._deferred.add(DeferredBegin(begin, sent, self._clock.wall(), lease_seconds))
 
-    async def end_turn(self: _Store, turn: Turn, end: TurnEnd) -> None:
-        """Ends the turn, its lease and its claim. Raises TurnLost."""
-        deferred = await self._deferred.take(turn.session_id)
+    def end_turn(self: _Store, turn: Turn, end: TurnEnd) -> asyncio.Future[None]:
+        """Starts to end the turn, its lease and its claim. Raises TurnLost."""
+        deferred = self._deferred.take(turn.session_id)
+        if deferred is None:
+            return asyncio.get_running_loop().create_task(self._end_begun(turn, end))
+        return self._writer.submit_row(self._write_ended, EndedTurn(deferred, end))
+
+    async def _end_begun(self: _Store, turn: Turn, end: TurnEnd) -> None:
+        """Ends a turn whose beginning is written, or is being written."""
+        deferred = await self._deferred.take_unwritten(turn.session_id)
         if deferred is None:
             await self._writer.submit(lambda db: turns.end_turn(db, turn, end, self._times(db)))
             self._lease_waiters.announce(turn.session_id)
