@@ -8,7 +8,6 @@ The first chunk has empty content if text follows, and no content before any oth
 """
 
 import time
-from collections.abc import Iterator
 from typing import Literal
 
 from google.protobuf.struct_pb2 import Struct
@@ -23,6 +22,7 @@ from parley.v1.message_pb2 import ChunkChoice, Delta, Usage
 _TEXTS = ("reasoning_content", "content", "refusal")
 _OBJECTS: tuple[Literal["function_call", "audio"], ...] = ("function_call", "audio")
 _NO_OUTPUT = frozenset({"role", "extra", "extra_json"})
+_NOTHING, _ROLE, _ROLE_OF_TEXT = Delta(), Delta(role="assistant"), Delta(role="assistant", content="")
 
 
 class StreamShaper:
@@ -63,7 +63,9 @@ class StreamShaper:
         for field in ("system_fingerprint", "service_tier"):
             if chunk.HasField(field):
                 setattr(self._stamp, field, getattr(chunk, field))
-        shaped = [shaped for choice in chunk.choices for shaped in self._shape_choice(choice)]
+        shaped: list[ChatCompletionChunk] = []
+        for choice in chunk.choices:
+            self._shape_choice(choice, shaped)
         if chunk.extra_json or self._extra:
             self._add_extra(chunk.extra_json, shaped)
         return shaped
@@ -84,26 +86,30 @@ class StreamShaper:
             return False
         return bool(choice.delta.content) and not choice.delta.HasField("role")
 
-    def _shape_choice(self, choice: ChunkChoice) -> Iterator[ChatCompletionChunk]:
+    def _shape_choice(self, choice: ChunkChoice, shaped: list[ChatCompletionChunk]) -> None:
+        """Appends the caller's chunks for a choice to `shaped`."""
         deltas = _split_by_kind(choice)
         is_end = choice.HasField("finish_reason")
         if (deltas or is_end) and choice.index not in self._started:
             self._started.add(choice.index)
-            yield self._chunk_with(choice.index, _role_delta(deltas))
+            shaped.append(self._chunk_with(choice.index, _role_delta(deltas)))
         for index, delta in enumerate(deltas):
-            shaped = self._chunk_with(choice.index, delta)
+            made = self._chunk_with(choice.index, delta)
             if index == 0:
-                _copy(choice, shaped.choices[0], "logprobs")
+                _copy(choice, made.choices[0], "logprobs")
             if index == len(deltas) - 1 and not is_end:
-                _copy(choice, shaped.choices[0], "extra_json")
-            yield shaped
+                _copy(choice, made.choices[0], "extra_json")
+            shaped.append(made)
         if is_end:
-            last = self._chunk_with(choice.index, Delta())
+            last = self._chunk_with(choice.index, _NOTHING)
             _copy(choice, last.choices[0], "finish_reason", "extra_json")
-            yield last
+            shaped.append(last)
 
     def _chunk_with(self, index: int, delta: Delta) -> ChatCompletionChunk:
-        chunk = self._stamped(ChatCompletionChunk())
+        chunk = ChatCompletionChunk()
+        chunk.CopyFrom(self._stamp)
+        chunk.sequence = self._sequence
+        self._sequence += 1
         chunk.choices.add(index=index).delta.CopyFrom(delta)
         return chunk
 
@@ -126,13 +132,10 @@ def _split_by_kind(choice: ChunkChoice) -> list[Delta]:
     An empty delta, as beside a role or a finish reason, is omitted unless it has unknown fields or token probabilities.
     """
     delta = choice.delta
-    deltas = [Delta(**{kind: getattr(delta, kind)}) for kind in _TEXTS if getattr(delta, kind)]
-    deltas += [Delta(tool_calls=[call]) for call in delta.tool_calls]
-    for kind in _OBJECTS:
-        if delta.HasField(kind):
-            deltas.append(Delta(**{kind: getattr(delta, kind)}))
-    if delta.annotations:
-        deltas.append(Delta(annotations=delta.annotations))
+    fields = delta.ListFields()
+    if len(fields) == 1 and fields[0][1] and fields[0][0].name in _TEXTS:  # nearly every delta
+        return [delta]
+    deltas = _split(delta) if fields else []
     if not deltas and (delta.extra_json or choice.extra_json or choice.HasField("logprobs")):
         deltas.append(Delta())
     if delta.extra_json:
@@ -140,12 +143,22 @@ def _split_by_kind(choice: ChunkChoice) -> list[Delta]:
     return deltas
 
 
+def _split(delta: Delta) -> list[Delta]:
+    """Returns the parts of a delta without its unknown fields."""
+    deltas = [Delta(**{kind: getattr(delta, kind)}) for kind in _TEXTS if getattr(delta, kind)]
+    deltas += [Delta(tool_calls=[call]) for call in delta.tool_calls]
+    for kind in _OBJECTS:
+        if delta.HasField(kind):
+            deltas.append(Delta(**{kind: getattr(delta, kind)}))
+    if delta.annotations:
+        deltas.append(Delta(annotations=delta.annotations))
+    return deltas
+
+
 def _role_delta(deltas: list[Delta]) -> Delta:
     """Returns the delta with the role, which precedes these."""
-    first = Delta(role="assistant")
-    if not deltas or deltas[0].content or not deltas[0].ListFields():
-        first.content = ""
-    return first
+    is_text = not deltas or deltas[0].content or not deltas[0].ListFields()
+    return _ROLE_OF_TEXT if is_text else _ROLE
 
 
 def _copy(choice: ChunkChoice, to: ChunkChoice, *fields: Literal["logprobs", "finish_reason", "extra_json"]) -> None:
