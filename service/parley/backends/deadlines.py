@@ -75,10 +75,9 @@ class SilenceTimer:
 
     Attributes:
         started: Whether the first token has arrived.
-        since: When the latest bytes arrived, on the event loop's clock.
     """
 
-    __slots__ = ("_deadlines", "_loop", "_stall", "_stream_idle", "_token_by", "since", "started")
+    __slots__ = ("_deadlines", "_loop", "_stall", "_stream_idle", "_token_by", "started")
 
     def __init__(self, call: UpstreamCall, deadlines: Deadlines) -> None:
         self.started = False
@@ -87,7 +86,6 @@ class SilenceTimer:
         self._stall = call.timeouts.stall
         self._stream_idle = call.timeouts.stream_idle
         self._token_by = _NEVER
-        self.since = self._loop.time()
 
     def record(self, chunk: ChatCompletionChunk | None, *, started: bool = False, is_complete: bool = False) -> float:
         """Records the arrival of bytes and of the tokens in them.
@@ -100,7 +98,7 @@ class SilenceTimer:
         Returns:
             The deadline for the next bytes, as a time of the event loop's clock.
         """
-        self.since = now = self._loop.time()
+        now = self._loop.time()
         self.started = self.started or started
         if chunk is not None:
             for choice in chunk.choices:
@@ -110,7 +108,8 @@ class SilenceTimer:
                 elif has_output(choice):
                     calls_a_tool = delta.tool_calls or delta.HasField("function_call")  # its arguments may be buffered
                     self.started, self._token_by = True, _NEVER if calls_a_tool else now + self._stall
-        if not self.started:
-            return self._deadlines.first_token
-        until = min(self._deadlines.end, now + self._stream_idle, self._token_by)
+        if self.started:
+            until = min(self._deadlines.end, now + self._stream_idle, self._token_by)
+        else:
+            until = self._deadlines.first_token
         return min(until, now + TAIL_SECONDS) if is_complete else until

@@ -6,7 +6,6 @@ import time
 import pytest
 
 from parley.backends import deadlines
-from parley.backends.http import watchdog
 from parley.config import Timeouts
 from parley.core.errors import StreamBroken, UpstreamTimeout
 from parley.core.ports import Backend
@@ -159,7 +158,7 @@ async def test_complete_answer_ends_a_stream_left_open(
     vendor: HttpVendor, backend: Backend, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stream left open ends TAIL_SECONDS after the last `finish_reason`, without an error."""
-    monkeypatch.setattr(watchdog, "TAIL_SECONDS", 0.2)
+    monkeypatch.setattr(deadlines, "TAIL_SECONDS", 0.2)
     upstream.answer(Events([*openai.chunks("Hello."), openai.chunk(finish="stop"), *_beats(COMMENT, 1), Stall()]))
     async with asyncio.timeout(LONG):
         delivered = await collect(backend, call())

@@ -19,7 +19,6 @@ from parley.backends.http.errors import FAILURES, ConnectionFailed, PoolExhauste
 from parley.backends.http.keys import KEY_STATUSES
 from parley.backends.http.request_heads import RequestHeads
 from parley.backends.http.response import Response
-from parley.backends.http.watchdog import SilenceWatchdog
 from parley.config import HttpHealthCheck, UpstreamRequests
 from parley.core.errors import ParleyError, UpstreamError, UpstreamTimeout, UpstreamUnavailable
 from parley.core.messages.text_completion import TextCompletion, as_message
@@ -33,7 +32,6 @@ _WAIT_FOR_CONNECTION = 1.0  # seconds; the suggested delay when the pool is exha
 _ERROR_BODY_SECONDS = 2.0  # maximum wait for the body of an error; its status alone is enough to classify it
 _UNHEALTHY = "The health check of the backend failed"
 _OK = 200
-_NEVER = float("inf")
 
 
 class HttpBackend:
@@ -112,7 +110,7 @@ class HttpBackend:
 
     async def stream(self, call: UpstreamCall) -> AsyncGenerator[ChatCompletionChunk, None]:
         """Yields the answer in chunks; see the port."""
-        body = await offload(self._body, call, stream=True)
+        body = await offload(self._body, call, stream=True) if is_large() else self._body(call, stream=True)
         deadlines = Deadlines(call)
         reader = self._reader(call)
         failure: ParleyError | None = None
@@ -120,22 +118,25 @@ class HttpBackend:
         response = await self._open(call, body, deadlines)
         del body  # it is sent; the stream may last long
         silence_timer = SilenceTimer(call, deadlines)
-        watchdog = SilenceWatchdog(response, reader, silence_timer, deadlines.first_token)
-        is_known = False
+        is_known = is_late = False
         try:
-            while not reader.ended:
+            while True:
                 try:
                     data = await response.read()
                 except FAILURES as error:
+                    is_late = isinstance(error, TimeoutError)
                     data, failure = b"", classifier.broken(call.request.model, self._cause(error))
                 if not is_known and (body_reader := self._reader_for(reader, data, call)) is not None:
-                    reader = watchdog.reader = body_reader
+                    reader = body_reader
                     is_known = True
                 chunk = reader.feed(data)
                 if chunk is not None:
-                    watchdog.pause(deadlines.end)  # the time that the consumer takes does not count as upstream silence
+                    response.expire_at(deadlines.end)  # the time of the consumer does not count as upstream silence
                     yield chunk
-                watchdog.extend(silence_timer.record(chunk, started=reader.started))
+                if reader.ended:
+                    break
+                until = silence_timer.record(chunk, started=reader.started, is_complete=reader.is_complete)
+                response.expire_at(until)
                 if call.coalesce and chunk is not None and reader.started:
                     response.hold(call.coalesce)
                 size += len(data)
@@ -143,7 +144,7 @@ class HttpBackend:
                     raise classifier.broken(call.request.model, f"the stream is longer than {_MAX_STREAM_SIZE} bytes")
                 del data, chunk  # a stream that waits keeps nothing of what it has sent
             if not reader.is_complete:
-                if watchdog.expired:
+                if is_late:
                     raise deadlines.exceeded(started=reader.started)
                 failure = failure or self._errors.from_incomplete_stream(
                     reader.failure, call.request.model, started=reader.started
@@ -152,7 +153,6 @@ class HttpBackend:
                 raise failure
             await response.release()
         finally:
-            watchdog.stop()
             response.close()
 
     async def check(self) -> None:
@@ -230,7 +230,6 @@ class HttpBackend:
         try:
             response = await self._endpoint.post(body, call, deadlines.first_token)
             if response.is_readable:
-                response.expire_at(_NEVER)  # from here on the watchdog limits the silence
                 return response
             raise await self._response_error(response, call)
         except FAILURES as error:

@@ -76,7 +76,7 @@ class Connection(asyncio.Protocol):
         A timer that fires early is set again, so that an exchange rarely needs one of its own.
         """
         self._deadline = deadline
-        if deadline < self._fires_at:
+        if deadline < self._fires_at and self.is_open:
             self._set_timer(deadline)
 
     def wait(self) -> "asyncio.Future[None]":

@@ -27,14 +27,25 @@ class Response:
 
     Attributes:
         status: The status code.
+        expire_at: Makes reading fail with TimeoutError at a time of the event loop's clock.
         unsupported_encoding: The content encoding if it cannot be decompressed, else None.
         is_readable: Whether the status is 200 and the body can be decompressed.
     """
 
-    __slots__ = ("_connection", "_decoder", "_headers", "_on_released", "is_readable", "status", "unsupported_encoding")
+    __slots__ = (
+        "_connection",
+        "_decoder",
+        "_headers",
+        "_on_released",
+        "expire_at",
+        "is_readable",
+        "status",
+        "unsupported_encoding",
+    )
 
     def __init__(self, connection: Connection, on_released: Callable[[Connection], None]) -> None:
         self.status = connection.status
+        self.expire_at = connection.expire_at
         self._connection = connection
         self._headers = connection.headers
         self._on_released: Callable[[Connection], None] | None = on_released
@@ -103,17 +114,6 @@ class Response:
         if not self._connection.is_complete:
             await self._skip_rest()
         self._end()
-
-    def expire_at(self, deadline: float) -> None:
-        """Makes reading fail with TimeoutError at `deadline`, a time of the event loop's clock."""
-        self._connection.expire_at(deadline)
-
-    def time_out(self) -> None:
-        """Makes a blocked read raise TimeoutError, and later reads once the buffered bytes are consumed.
-
-        Stops receiving; otherwise a fast upstream would never trigger the timeout.
-        """
-        self._connection.fail(TimeoutError())
 
     def close(self) -> None:
         """Closes the connection; does nothing after `release`."""

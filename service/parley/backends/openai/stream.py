@@ -56,8 +56,10 @@ class StreamReader:
         """Whether every choice has finished successfully; later bytes cannot change this."""
         if self.ended:
             return self._is_complete
-        ended = sum(choice.has_finished(done=False) for choice in self._choices.values())
-        return ended == len(self._choices) and ended >= self._n
+        for choice in self._choices.values():
+            if choice.reason is None or not choice.has_finished(done=False):
+                return False
+        return len(self._choices) >= self._n
 
     def feed(self, data: bytes) -> ChatCompletionChunk | None:
         """Returns the output of these bytes as one chunk, or None; b"" marks the end of the stream."""
