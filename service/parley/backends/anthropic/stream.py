@@ -134,12 +134,12 @@ class StreamReader:
         self._is_complete = True
 
     def _drain(self) -> ChatCompletionChunk | None:
-        deltas = self._answer.deltas.drain()
-        self.started = self.started or bool(deltas)
-        if not (deltas or self._counted):
+        chunk = self._answer.deltas.drain()
+        self.started = self.started or bool(chunk.choices)
+        if not (chunk.choices or self._counted):
             return None
-        chunk = self._counted or ChatCompletionChunk()
-        chunk.choices.extend(deltas)
+        if self._counted:
+            chunk.MergeFrom(self._counted)
         answer.add_unknown(chunk, self._unknown, self._unknown)
         self._unknown = {}
         self._counted = None

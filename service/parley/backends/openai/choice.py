@@ -21,7 +21,7 @@ from parley.backends.parsing.prefix_stripper import PrefixStripper
 from parley.backends.parsing.tool_calls import Fragment, ToolCalls
 from parley.core.messages import extra_fields
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
-from parley.v1.message_pb2 import Audio, ChunkChoice, Delta
+from parley.v1.message_pb2 import Audio, Delta
 
 _KNOWN_AUDIO = frozenset({"id", "expires_at", "data", "transcript"})
 USUAL = frozenset({"index", "delta", "message", "finish_reason", "logprobs"})
@@ -71,14 +71,15 @@ class ChoiceReader:
         self.deltas = DeltaBuffer(
             index, PrefixStripper(expected_answer.delivered) if expected_answer.delivered else None
         )
+        self._expected = expected_answer
         self._on_reasoning = expected_answer.on_reasoning
-        self._details: DetailsReader | None = DetailsReader()
-        self._top = expected_answer.request.top_logprobs
-        names = expected_answer.names
-        self._calls = ToolCalls(names)
-        self._function = ToolCalls(names)
-        self._nulls: set[str] = set()
-        self._nulls_of_choice: set[str] = set()
+        self._has_reasoning = False  # in another field than the details
+        # Few choices need these; a stream keeps them as long as it lasts.
+        self._details: DetailsReader | None = None
+        self._calls: ToolCalls | None = None
+        self._function: ToolCalls | None = None
+        self._nulls: frozenset[str] = frozenset()
+        self._nulls_of_choice: frozenset[str] = frozenset()
 
     def read(self, choice: Mapping[str, Any], source: Source, *path: str | int) -> None:
         """Parses a choice of a complete response or of a chunk, at `path` in `source`.
@@ -108,7 +109,7 @@ class ChoiceReader:
     def add_reasoning(self, text: str, field: str) -> None:
         """Fast path: adds the reasoning in a field of a delta that has nothing else."""
         self.add_text(text, REASONING)
-        self._details = None
+        self._has_reasoning = True
         if self._on_reasoning is not None:
             self._on_reasoning(field)
             self._on_reasoning = None
@@ -136,12 +137,12 @@ class ChoiceReader:
     def end(self) -> None:
         """Finishes the choice: flushes held-back output and adds the finish reason. Raises MalformedResponse."""
         reason = self.finish_reason()
-        self._drain_calls()
+        if self._calls:
+            for delta in self._calls.end():
+                self.deltas.add_tool_call(delta)
+        if self._function:
+            self._add_function(self._function.end())
         self.deltas.finish(reason)
-
-    def drain(self) -> list[ChunkChoice]:
-        """Returns the deltas since the last call."""
-        return self.deltas.drain()
 
     def _add(self, message: Mapping[str, Any], source: Source, *path: str | int) -> None:
         """Adds a message or a delta. The first branch is the fast path: almost all deltas have content only."""
@@ -150,7 +151,7 @@ class ChoiceReader:
             if content:
                 self.add_text(content)
             return
-        fields = _without_repeated(source.unknown(message, KNOWN_OF_MESSAGE, *path), self._nulls)
+        fields, self._nulls = _without_repeated(source.unknown(message, KNOWN_OF_MESSAGE, *path), self._nulls)
         mark = self.deltas.separate() if fields else 0
         self._add_texts(message, content, source, *path)
         self._add_calls(message, source, *path)
@@ -169,10 +170,11 @@ class ChoiceReader:
         """Adds reasoning; `reasoning_details` is used only if no other field of the choice has any."""
         field = "reasoning_content" if message.get("reasoning_content") else "reasoning"
         reasoning = message.get(field)
-        if self._details is not None and message.get(DETAILS) and not reasoning:
+        if reasoning:
+            self._has_reasoning = True
+        elif message.get(DETAILS) and not self._has_reasoning:
+            self._details = self._details or DetailsReader()
             field, reasoning = DETAILS, self._details.read(message[DETAILS])
-        elif reasoning:
-            self._details = None
         if isinstance(reasoning, str | list | dict):
             self._add_text(reasoning, REASONING, source, *path, field)
             if reasoning and self._on_reasoning is not None:
@@ -195,20 +197,17 @@ class ChoiceReader:
             raise TypeError("tool_calls is not a list")
         for position, data in enumerate(calls):
             self._record_output()
+            self._calls = self._calls or ToolCalls(self._expected.names)
             for fragment in self._calls.add(Fragment(data, source, *path, "tool_calls", position)):
                 self.deltas.add_tool_call(fragment)
         if message.get("function_call"):
             self._record_output()
+            self._function = self._function or ToolCalls(self._expected.names)
             self._add_function(self._function.add(Fragment(message, source, *path, field="function_call")))
 
     def _add_function(self, fragments: list[Any]) -> None:
         for fragment in fragments:
             self.deltas.add_delta(Delta(function_call=fragment.function))
-
-    def _drain_calls(self) -> None:
-        for delta in self._calls.end():
-            self.deltas.add_tool_call(delta)
-        self._add_function(self._function.end())
 
     def _add_others(self, message: Mapping[str, Any], source: Source, *path: str | int) -> None:
         annotations = message.get("annotations")
@@ -232,14 +231,16 @@ class ChoiceReader:
         self.deltas.add_unknown(fields, mark)
 
     def _add_logprobs(self, data: Any, source: Source, *path: str | int) -> None:
-        if (read := logprobs(data, self._top, source, *path)) is not None:
+        if (read := logprobs(data, self._expected.request.top_logprobs, source, *path)) is not None:
             self.deltas.add_logprobs(read)
 
     def _add_rest(self, choice: Mapping[str, Any], source: Source, *path: str | int) -> None:
         if choice.get("error"):
             self.has_failed = True
             raise ErrorInBody({"error": choice["error"]})
-        if fields := _without_repeated(source.unknown(choice, _KNOWN_OF_CHOICE, *path), self._nulls_of_choice):
+        fields = source.unknown(choice, _KNOWN_OF_CHOICE, *path)
+        fields, self._nulls_of_choice = _without_repeated(fields, self._nulls_of_choice)
+        if fields:
             self.deltas.add_unknown_of_choice(fields)
 
     def _record_output(self) -> None:
@@ -256,13 +257,12 @@ class ChoiceReader:
             self.reason = reason
 
 
-def _without_repeated(fields: dict[str, Any], nulls: set[str]) -> dict[str, Any]:
-    """Drops null fields that were seen before: some servers repeat them in each delta."""
+def _without_repeated(fields: dict[str, Any], nulls: frozenset[str]) -> tuple[dict[str, Any], frozenset[str]]:
+    """Drops null fields that were seen before: some servers repeat them in each delta. Returns all null fields, too."""
     if None not in fields.values():
-        return fields
+        return fields, nulls
     new = {name: value for name, value in fields.items() if value is not None or name not in nulls}
-    nulls.update(name for name, value in new.items() if value is None)
-    return new
+    return new, nulls.union(name for name, value in new.items() if value is None)
 
 
 def audio(data: Mapping[str, Any], source: Source, *path: str | int) -> Audio:

@@ -141,8 +141,8 @@ def _choices(data: Any, source: Source, expected_answer: ExpectedAnswer, *, is_r
 
 def _accumulated(index: int, reader: ChoiceReader, message: Any) -> Choice:
     accumulator = ChoiceAccumulator()
-    for chunk in reader.drain():
-        accumulator.add(chunk)
+    for delta in reader.deltas.drain().choices:
+        accumulator.add(delta)
     choice = accumulator.choice(index)
     if not choice.message.content.string_value:
         if isinstance(message, dict) and isinstance(message.get("content"), str):

@@ -205,10 +205,15 @@ class StreamReader:
 
     def _drain(self) -> ChatCompletionChunk | None:
         touched, self._changed = self._changed, {}
-        chunk = ChatCompletionChunk()
+        chunk: ChatCompletionChunk | None = None
         for choice in touched.values():
-            choice.deltas.drain_to(chunk)
+            drained = choice.deltas.drain()
+            if chunk is None:
+                chunk = drained
+            else:
+                chunk.MergeFrom(drained)
             self.started = self.started or choice.has_output or choice.reason is not None
+        chunk = chunk or ChatCompletionChunk()
         counted = self._usage.drain(last=self.ended) if self._usage.is_due or self.ended else None
         if not (chunk.choices or counted or (self._metadata.are_due and self.ended)):
             return None

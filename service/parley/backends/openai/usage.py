@@ -37,7 +37,11 @@ def usage(data: Any, source: Source, *path: str | int) -> Usage | None:
     if not isinstance(data, dict):
         return None
     if (counts := usual_counts(data)) is not None:
-        return Usage(**counts._asdict())
+        return Usage(
+            prompt_tokens=counts.prompt_tokens,
+            completion_tokens=counts.completion_tokens,
+            total_tokens=counts.total_tokens,
+        )
     prompt, produced = _count(data, "prompt_tokens"), _count(data, "completion_tokens")
     total = count(data.get("total_tokens"))
     if total is not None:

@@ -35,7 +35,7 @@ class DeltaBuffer:
         self._texts: list[str] = []
         self._buffered = ""
         self._logprobs: list[Logprobs] = []
-        self._closed: list[ChunkChoice] = []
+        self._closed: ChatCompletionChunk | None = None
         self._extra: dict[str, Any] = {}
 
     def add_text(self, kind: str, text: str) -> None:
@@ -52,12 +52,12 @@ class DeltaBuffer:
     def add_delta(self, delta: Delta) -> None:
         """Appends a delta that is no text."""
         self._close(end=True)
-        self._closed.append(ChunkChoice(index=self._index, delta=delta))
+        self._add().delta.CopyFrom(delta)
 
     def add_tool_call(self, fragment: ToolCallDelta) -> None:
         """Appends a fragment of a tool call; further arguments of the previous fragment's call are joined to it."""
         self._close(end=True)
-        previous = self._closed[-1].delta.tool_calls if self._closed else ()
+        previous = self._closed.choices[-1].delta.tool_calls if self._closed else ()
         if previous and previous[0].index == fragment.index and not fragment.id and not _has_extra(fragment):
             previous[0].function.arguments += fragment.function.arguments
         else:
@@ -66,38 +66,28 @@ class DeltaBuffer:
     def separate(self) -> int:
         """Ends the open text before a delta with unknown fields. Returns a mark for `add_unknown`."""
         self._close(end=False)
-        return len(self._closed)
+        return self._count
 
     def add_unknown(self, fields: Mapping[str, Any], mark: int) -> None:
         """Adds unknown fields to the latest delta since the mark, or as a separate delta."""
         self._close(end=False)
-        if len(self._closed) == mark:
-            self._closed.append(ChunkChoice(index=self._index, delta=Delta()))
-        delta = self._closed[-1].delta
+        latest = self._closed.choices[-1] if self._closed and self._count > mark else self._add()
+        delta = latest.delta
         delta.extra_json = extra_fields.merge_text(delta.extra_json, extra_fields.dumps(fields))
 
     def add_unknown_of_choice(self, fields: Mapping[str, Any]) -> None:
         """Adds unknown fields of the choice, which are sent with the next delta."""
         extra_fields.merge(self._extra, fields)
 
-    def drain(self) -> list[ChunkChoice]:
-        """Returns the deltas since the previous call."""
+    def drain(self) -> ChatCompletionChunk:
+        """Returns a chunk with the deltas since the previous call."""
         if self._texts or self._logprobs:
             self._close(end=False)
-        choices, self._closed = self._closed, []
-        if self._extra and choices:
-            choices[-1].extra_json = extra_fields.dumps(self._extra)
+        chunk, self._closed = self._closed or ChatCompletionChunk(), None
+        if self._extra and chunk.choices:
+            chunk.choices[-1].extra_json = extra_fields.dumps(self._extra)
             self._extra = {}
-        return choices
-
-    def drain_to(self, chunk: ChatCompletionChunk) -> None:
-        """Adds the deltas since the previous call to a chunk. A text that nothing precedes is not copied."""
-        if self._texts and not (self._closed or self._logprobs or self._extra or self.is_repaired or self._stripper):
-            choice = chunk.choices.add(index=self._index)
-            setattr(choice.delta, self._kind, "".join(self._texts))
-            self._texts.clear()
-        else:
-            chunk.choices.extend(self.drain())
+        return chunk
 
     def finish(self, reason: str) -> None:
         """Appends the finish reason, after all buffered text."""
@@ -105,7 +95,20 @@ class DeltaBuffer:
         if self._logprobs:
             self._stripper = None
             self._close_text("")
-        self._closed.append(ChunkChoice(index=self._index, delta=Delta(), finish_reason=reason))
+        last = self._add()
+        last.delta.SetInParent()
+        last.finish_reason = reason
+
+    @property
+    def _count(self) -> int:
+        """The number of closed deltas."""
+        return len(self._closed.choices) if self._closed else 0
+
+    def _add(self) -> ChunkChoice:
+        """Appends an empty delta to the closed ones."""
+        if self._closed is None:
+            self._closed = ChatCompletionChunk()
+        return self._closed.choices.add(index=self._index)
 
     def _close(self, *, end: bool) -> None:
         """Ends the open text. With `end` no more text of its kind follows, so that buffered parts are flushed too."""
@@ -119,19 +122,21 @@ class DeltaBuffer:
                 text, self._buffered = text + "\ufffd", ""
         if self._stripper is not None and self._kind is CONTENT:
             text = self._stripper.strip(text) + (self._stripper.flush() if end and self._stripper.has_buffered else "")
-        if text or self._logprobs:
+        if self._logprobs:
             self._close_text(text)
+        elif text:
+            setattr(self._add().delta, self._kind, text)
 
     def _close_text(self, text: str) -> None:
-        choice = ChunkChoice(index=self._index)
+        has_logprobs = self._logprobs and not (self._stripper and self._stripper.may_repeat)
+        if not (text or has_logprobs):
+            return
+        choice = self._add()
         if text:
             setattr(choice.delta, self._kind, text)
-        if self._logprobs and not (self._stripper and self._stripper.may_repeat):
+        if has_logprobs:
             choice.logprobs.CopyFrom(self._joined_logprobs())
             choice.delta.SetInParent()
-        elif not text:
-            return
-        self._closed.append(choice)
 
     def _joined_logprobs(self) -> Logprobs:
         joined = Logprobs()
