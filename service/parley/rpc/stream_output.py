@@ -2,7 +2,7 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from google.api.httpbody_pb2 import HttpBody
@@ -13,7 +13,7 @@ from parley.rpc import sse
 from parley.rpc.call import current
 from parley.rpc.interceptors import Context
 from parley.rpc.metadata import headers
-from parley.rpc.unknown_fields import fill_structs
+from parley.rpc.unknown_fields import filled
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk
 
 MAX_PENDING = 64 * 1024  # bytes that may wait for a slow reader before the stream waits, too
@@ -51,7 +51,7 @@ class StreamOutput(ABC):
         self._failure: Exception | None = None
 
     @abstractmethod
-    def _encode(self, chunks: Sequence[ChatCompletionChunk]) -> Iterable[bytes]:
+    def _encode(self, chunks: Sequence[ChatCompletionChunk]) -> Sequence[bytes]:
         """Returns the chunks as bytes; none for chunks that the caller does not get."""
 
     @abstractmethod
@@ -65,8 +65,7 @@ class StreamOutput(ABC):
         if chunks:
             if not self._call.headers_sent:
                 self._first = chunks[0]
-            for data in self._encode(chunks):
-                self._add(data)
+            self._add(self._encode(chunks))
 
     async def drain(self) -> None:
         """Waits until everything is written. Raises the failure of a write: InternalError after a disconnection."""
@@ -85,22 +84,29 @@ class StreamOutput(ABC):
         await self._wait_written()
         if self._failure is not None:
             raise self._failure
-        await self._send_headers()
+        if not self._call.headers_sent:
+            await self._send_headers()
         message = self._take()
         while self._pending:
-            await self._write(message)
+            self._call.writing_since = self._loop.time()
+            await self._context.write(message)
             message = self._take()
+        self._call.writing_since = None
         return message
 
     def close(self) -> None:
         """Starts no further write."""
         self._is_ending = True
 
-    def _add(self, data: bytes) -> None:
+    def _add(self, messages: Sequence[bytes]) -> None:
+        """Adds messages, if there are any."""
+        if not messages:
+            return
         self.started = True
         self.last_added = self._loop.time()
-        self._pending.append(data)
-        self.size += len(data)
+        for message in messages:
+            self._pending.append(message)
+            self.size += len(message)
         if self._writing is None and not self._is_scheduled:
             self._is_scheduled = True
             self._loop.call_soon(self._start_write)
@@ -148,13 +154,13 @@ class StreamOutput(ABC):
 
     async def _write_first(self) -> None:
         await self._send_headers()
-        await self._write(self._take())
+        self._call.writing_since = self._loop.time()
+        await self._context.write(self._take())
 
     async def _send_headers(self) -> None:
-        if not self._call.headers_sent:
-            session_id = self._first.session_id if self._first else self._known_session()
-            await headers.send_with_answer(self._call, self._context, session_id)
-            self._first = None
+        session_id = self._first.session_id if self._first else self._known_session()
+        await headers.send_with_answer(self._call, self._context, session_id)
+        self._first = None
 
     def _known_session(self) -> str | None:
         """Returns the id of the call's session before its first chunk; None without one, or if it is not known yet."""
@@ -163,21 +169,14 @@ class StreamOutput(ABC):
             return None
         return running.lease.session_id or (running.request.session_id if running.execution is None else None)
 
-    async def _write(self, message: bytes) -> None:
-        """Writes a message."""
-        self._call.writing_since = self._loop.time()
-        await self._context.write(message)
-        self._call.writing_since = None
-
 
 class MessageOutput(StreamOutput):
     """Writes each chunk as a message."""
 
-    def _encode(self, chunks: Sequence[ChatCompletionChunk]) -> Iterable[bytes]:
-        if not isinstance(chunks, PlainText):
-            for chunk in chunks:
-                fill_structs(chunk)
-        return [chunk.SerializeToString() for chunk in chunks]
+    def _encode(self, chunks: Sequence[ChatCompletionChunk]) -> Sequence[bytes]:
+        if isinstance(chunks, PlainText):
+            return (chunks[0].SerializeToString(),)
+        return [filled(chunk) for chunk in chunks]
 
     def _take(self) -> bytes:
         message = self._pending.pop(0)
@@ -194,7 +193,7 @@ class EventOutput(StreamOutput):
 
     def add_error(self, error: ParleyError, form: str | None) -> None:
         """Adds the event of a failure; see `sse.error_event`."""
-        self._add(sse.error_event(error, form))
+        self._add((sse.error_event(error, form),))
 
     def add_keep_alive(self) -> None:
         """Adds a keep-alive comment, unless the headers must not be sent yet.
@@ -205,9 +204,9 @@ class EventOutput(StreamOutput):
         if outcome.rate_limits is None or outcome.running is None:
             return
         if outcome.running.execution is not None or outcome.running.request.session_id:
-            self._add(sse.KEEP_ALIVE)
+            self._add((sse.KEEP_ALIVE,))
 
-    def _encode(self, chunks: Sequence[ChatCompletionChunk]) -> Iterable[bytes]:
+    def _encode(self, chunks: Sequence[ChatCompletionChunk]) -> Sequence[bytes]:
         events = self._writer.events(chunks)
         return (events,) if events else ()
 

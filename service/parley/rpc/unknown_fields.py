@@ -34,6 +34,15 @@ def fill_structs(answer: ChatCompletion | ChatCompletionChunk | ListSessionMessa
         _fill_structs(answer)
 
 
+def filled(chunk: ChatCompletionChunk) -> bytes:
+    """Returns a chunk as bytes, with every `extra`; see `fill_structs`."""
+    data = chunk.SerializeToString()
+    if b"{" not in data or not forms_in(chunk):
+        return data
+    _fill_structs(chunk)
+    return chunk.SerializeToString()
+
+
 def _inner(message: Message) -> Iterator[tuple[str, Any]]:
     """Yields the messages nested directly in a message, with their paths."""
     for field, value in message.ListFields():
