@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 from grpc_channelz.v1 import channelz, channelz_pb2
@@ -20,6 +21,8 @@ from parley.config.admin import AdminConfig
 from parley.core.administration import Accounts, Keys, Rules, os_user
 from parley.core.ports import Store
 from parley.rpc.admin_access import local_interceptor, remote_interceptor
+from parley.rpc.generic_handlers import GenericHandlers
+from parley.rpc.interceptors import CallInterceptor
 from parley.rpc.operations import Operations
 from parley.rpc.peers import Peers
 from parley.rpc.reflection import add_reflection
@@ -108,15 +111,17 @@ async def admin_servers(  # noqa: PLR0913 - what the services serve
 
 
 def _server(
-    store: Store, rules: Rules, operations: OperationsServicer | None, interceptor: grpc.aio.ServerInterceptor
+    store: Store, rules: Rules, operations: OperationsServicer | None, calls: CallInterceptor
 ) -> grpc.aio.Server:
-    server = grpc.aio.server(interceptors=[interceptor])
-    add_KeysServicer_to_server(KeysServicer(Keys(store, rules)), server)
-    add_AccountsServicer_to_server(AccountsServicer(Accounts(store, rules), rules), server)
-    add_AuditLogServicer_to_server(AuditLogServicer(store), server)
-    add_UsageServicer_to_server(UsageServicer(store), server)
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((calls,))
+    handlers: Any = GenericHandlers(calls)
+    add_KeysServicer_to_server(KeysServicer(Keys(store, rules)), handlers)
+    add_AccountsServicer_to_server(AccountsServicer(Accounts(store, rules), rules), handlers)
+    add_AuditLogServicer_to_server(AuditLogServicer(store), handlers)
+    add_UsageServicer_to_server(UsageServicer(store), handlers)
     if operations is not None:
-        add_OperationsServicer_to_server(operations, server)
+        add_OperationsServicer_to_server(operations, handlers)
     return server
 
 

@@ -2,7 +2,6 @@
 
 import hmac
 
-import grpc
 import structlog
 
 from parley.config.admin import AdminConfig
@@ -16,7 +15,7 @@ from parley.rpc.metadata.challenges import Challenges
 _log = structlog.get_logger()
 
 
-def local_interceptor(user: str) -> grpc.aio.ServerInterceptor:
+def local_interceptor(user: str) -> CallInterceptor:
     """Returns the interceptor of the Unix socket, which only its owner and root may open.
 
     gRPC does not show the user of a caller: the owner of the socket is the origin of every change.
@@ -32,12 +31,12 @@ def local_interceptor(user: str) -> grpc.aio.ServerInterceptor:
     return _interceptor(authenticate)
 
 
-def remote_interceptor(config: AdminConfig) -> grpc.aio.ServerInterceptor:
+def remote_interceptor(config: AdminConfig) -> CallInterceptor:
     """Returns the interceptor of the admin listener."""
     return _interceptor(AdminCredentials(config).authenticate)
 
 
-def _interceptor(authenticate: Authenticate) -> grpc.aio.ServerInterceptor:
+def _interceptor(authenticate: Authenticate) -> CallInterceptor:
     return CallInterceptor(authenticate, Challenges(None), None, set(), behind_edge=True)
 
 

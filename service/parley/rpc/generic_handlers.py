@@ -5,22 +5,24 @@ from typing import Any
 
 import grpc
 
+from parley.rpc.interceptors import CallInterceptor
+
 
 class GenericHandlers:
-    """Takes the handlers of generated code, and adds them to a server as generic handlers only.
+    """Takes the handlers of generated code, and adds them as generic handlers only.
 
     grpc.aio waits for the next call of every registered method and of all others with one `asyncio.wait`, whose cost a
     call grows with the number of methods: with 19 of them it was a tenth of a unary call's CPU time.
 
     Args:
-        server: The server.
+        server: What the handlers are added to: the server, or the interceptor of its calls.
     """
 
-    def __init__(self, server: grpc.aio.Server) -> None:
+    def __init__(self, server: grpc.aio.Server | CallInterceptor) -> None:
         self._server = server
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
-        """Adds handlers, which the server finds by the path of a call."""
+        """Adds handlers, which are found by the path of a call."""
         self._server.add_generic_rpc_handlers(handlers)
 
     def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ Health and reflection are not intercepted: they belong to the internal listener.
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NoReturn
 from urllib.parse import unquote
@@ -48,8 +48,11 @@ class _AsyncHandler(partial[Any]):
         raise TypeError("a handler is called, not awaited")
 
 
-class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Runs the calls of Parley's services; the wrapped handlers are cached.
+class CallInterceptor(grpc.GenericRpcHandler):
+    """Runs the calls of Parley's services, whose handlers it wraps.
+
+    A server finds the handler of a call here. An interceptor of grpc.aio would do the same with two more coroutines in
+    each call.
 
     Args:
         authenticate: Authenticates the calls of all methods that are not public.
@@ -82,23 +85,24 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._metrics = metrics
         self._behind_edge = behind_edge
         self._tracer = tracer
+        self._handlers: list[grpc.GenericRpcHandler] = []
         self._wrapped: dict[str, tuple[str, MethodHandler]] = {}
         self.begun = 0
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[MethodHandler]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> MethodHandler:
-        """Returns the method's handler, wrapped, and creates the `Call`, which the task of the handler shares."""
+    def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        """Adds the handlers of a service."""
+        self._handlers.extend(handlers)
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> MethodHandler:
+        """Returns the method's handler, wrapped, and creates the `Call`, which the task of the handler shares.
+
+        Returns:
+            None for a method of other services.
+        """
         method = handler_call_details.method
-        known = self._wrapped.get(method)
+        known = self._wrapped.get(method) or self._find(method, handler_call_details)
         if known is None:
-            handler = await continuation(handler_call_details)
-            if handler is None or not method.startswith("/parley."):
-                return handler
-            name = method.rpartition("/")[2]
-            known = self._wrapped[method] = name, self._wrap(handler, name)
+            return None
         name, wrapped = known
         call = _new_call(name, handler_call_details.invocation_metadata)
         if self._tracer is not None:
@@ -106,6 +110,16 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             call.log_fields["trace_id"] = call.trace.trace_id
         set_current(call)
         return wrapped
+
+    def _find(self, method: str, details: grpc.HandlerCallDetails) -> tuple[str, MethodHandler] | None:
+        """Returns the name of a method and its wrapped handler, which is cached; None for a method of no handler."""
+        for services in self._handlers:
+            handler = services.service(details)
+            if handler is not None:
+                name = method.rpartition("/")[2]
+                self._wrapped[method] = name, self._wrap(handler, name)
+                return self._wrapped[method]
+        return None
 
     def _wrap(self, handler: MethodHandler, name: str) -> MethodHandler:
         """Wraps a handler as one of a method whose requests are a stream.

@@ -104,7 +104,8 @@ class Server:
             behind_edge=limits is None,
             tracer=tracer,
         )
-        self._server = grpc.aio.server(interceptors=[self._calls], options=server_options(limits))
+        self._server = grpc.aio.server(options=server_options(limits))
+        self._server.add_generic_rpc_handlers((self._calls,))
         self._chat = chat
         self._has_store = self.has_model = True
         self._stalled_seconds = stalled_seconds
@@ -112,8 +113,9 @@ class Server:
         self._access = access
         self._access_check = PeriodicTask("the check for revoked access", self._cancel_revoked, _ACCESS_SECONDS)
         self._health = Health()
-        handlers: Any = GenericHandlers(self._server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, handlers)
+        others: Any = GenericHandlers(self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, others)
+        handlers: Any = GenericHandlers(self._calls)
         self._keep_alive = KeepAlive(keep_alive_seconds)
         add_chat_completions(ChatCompletionsServicer(chat, self._keep_alive), handlers)
         add_SessionsServicer_to_server(SessionsServicer(store, chat.storage_limits, router, chat.guards), handlers)
