@@ -226,7 +226,9 @@ def remaining(context: Context) -> float | None:
 
 
 def _new_call(method: str, pairs: Any) -> Call:
-    metadata: dict[str, str] = dict(pairs or ())
+    metadata: dict[str, str] = {}
+    for pair in pairs or ():  # `dict` would copy each pair first, since those of gRPC are named tuples
+        metadata[pair[0]] = pair[1]
     request_id = _printable_id(metadata.get("x-request-id")) or os.urandom(16).hex()
     correlation_id = metadata.get("x-correlation-id")
     if correlation_id != request_id:  # the edge sets both to the same id if the caller sends neither

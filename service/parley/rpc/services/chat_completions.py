@@ -22,6 +22,7 @@ from parley.rpc.metadata import headers
 from parley.rpc.metadata.forwarded import forwarded
 from parley.rpc.metadata.hops import hops
 from parley.rpc.metadata.idempotency import idempotency_key
+from parley.rpc.request_shape import shape_of
 from parley.rpc.stream_output import MAX_PENDING, EventOutput, MessageOutput, StreamOutput
 from parley.rpc.typed_forms import set_text
 from parley.rpc.unknown_fields import fill_structs
@@ -34,7 +35,9 @@ from parley.v1.chat_completions_pb2 import (
     CreateChatCompletionRequest,
 )
 
-_NULLABLE: tuple[Literal["stop", "tool_choice", "function_call"], ...] = ("stop", "tool_choice", "function_call")
+_NULLABLE_NAMES: tuple[Literal["stop", "tool_choice", "function_call"], ...] = ("stop", "tool_choice", "function_call")
+_NULLABLE = tuple(CreateChatCompletionRequest.DESCRIPTOR.fields_by_name[name] for name in _NULLABLE_NAMES)
+_SESSION_ID = CreateChatCompletionRequest.DESCRIPTOR.fields_by_name["session_id"]
 _ERROR_FORM = "parley-error-form"  # the format of an error within a stream, set by the edge; see sse.py
 _MODEL = "parley-model"  # set by the edge if the dialect requires `model`, even with a default model
 _VIOLATIONS = "parley-violations"  # violations that the edge has found in the JSON; see errors.decode_violations
@@ -123,24 +126,25 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
 
     async def _prepare(self, call: Call, request: CreateChatCompletionRequest, *, is_stream: bool) -> Key | None:
         """Applies the metadata, drops nulls and validates the request; returns its `Idempotency-Key`."""
-        _set_session(request, call.metadata.get(headers.SESSION))
+        metadata, shape = call.metadata, call.shape or shape_of(request)
+        call.shape = None  # its texts may be large, and a stream lasts long
+        if headers.SESSION in metadata or _SESSION_ID in shape.fields:
+            _set_session(request, metadata.get(headers.SESSION))
         call.log_fields["model"] = request.model[:256]
-        if call.metadata.get(_FORM) == "whole":
+        if metadata.get(_FORM) == "whole":
             request.ClearField("stream")
             request.ClearField("stream_options")
-        for name in _NULLABLE:
-            if request.HasField(name) and getattr(request, name).HasField("null_value"):
-                request.ClearField(name)
-        model_required = _MODEL in call.metadata or not (self._chat.has_default_model or request.session_id)
-        violations = call.metadata.get(_VIOLATIONS)
+        if not shape.fields.isdisjoint(_NULLABLE):
+            _drop_nulls(request)
+        model_required = _MODEL in metadata or not (self._chat.has_default_model or request.session_id)
+        violations = metadata.get(_VIOLATIONS)
         found = errors.decode_violations(violations) if violations else ()
-        shape, call.shape = call.shape, None  # its texts may be large, and a stream lasts long
         checked = (request, is_stream, model_required, found, shape)
         if is_large():
             await offload(validate, *checked)
         else:
             validate(*checked)
-        return idempotency_key(call.metadata, COMPLETIONS)
+        return idempotency_key(metadata, COMPLETIONS)
 
     async def _write_events(
         self, request: CreateChatCompletionRequest, context: Context, key: Key | None, output: EventOutput
@@ -199,8 +203,6 @@ def _set_session(request: CreateChatCompletionRequest, header: str | None) -> No
     Raises:
         InvalidRequest: Body and header name different sessions.
     """
-    if not header and not request.HasField("session_id"):
-        return
     session_ids = {canonical_session_id(text) for text in (request.session_id, header) if text}
     if len(session_ids) > 1:
         message = "`chatSessionId` and the X-Chat-Session-ID header name different sessions; send one of them"
@@ -208,6 +210,12 @@ def _set_session(request: CreateChatCompletionRequest, header: str | None) -> No
     request.ClearField("session_id")
     for session_id in session_ids:
         request.session_id = session_id
+
+
+def _drop_nulls(request: CreateChatCompletionRequest) -> None:
+    for name in _NULLABLE_NAMES:
+        if request.HasField(name) and getattr(request, name).HasField("null_value"):
+            request.ClearField(name)
 
 
 def _record_answer(call: Call, answer: Any) -> None:
