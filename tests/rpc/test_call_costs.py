@@ -112,11 +112,11 @@ _METHODS = {
     ("burst-off", "grpc"): "StreamChatCompletion",
 }
 _LIMITS = {
-    ("unary-off", "rest"): Limits(256, 40, 14),
-    ("unary-auto", "rest"): Limits(300, 40, 14),
-    ("unary-off", "grpc"): Limits(256, 40, 14),
-    ("burst-off", "rest"): Limits(560, 94, 14),
-    ("burst-off", "grpc"): Limits(558, 94, 14),
+    ("unary-off", "rest"): Limits(185, 40, 14),
+    ("unary-auto", "rest"): Limits(266, 40, 14),
+    ("unary-off", "grpc"): Limits(198, 40, 14),
+    ("burst-off", "rest"): Limits(462, 94, 14),
+    ("burst-off", "grpc"): Limits(462, 94, 14),
 }
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from parley.config import Model, Retries, Target
 from parley.core.errors import UpstreamRejected, UpstreamUnavailable
+from parley.core.messages.text_completion import as_message
 from parley.core.routing.active_attempt import ActiveAttempt, RejectedMode
 from parley.core.routing.breaker import CONSECUTIVE_FAILURES
 from parley.core.routing.budget import RetryBudget
@@ -54,7 +55,7 @@ def narrow() -> Narrow:
 async def _complete(narrow: Narrow) -> None:
     attempt = await narrow.begin()
     async with attempt:
-        attempt.record_usage(await narrow.target.answer(attempt.record.call))
+        attempt.record_usage(as_message(await narrow.target.answer(attempt.record.call)))
     if attempt.error:
         raise attempt.error
 

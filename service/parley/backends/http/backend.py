@@ -94,7 +94,8 @@ class HttpBackend:
             if data is None:
                 data = await _read(response, MAX_ANSWER_SIZE, deadlines.next_bytes_by)
                 await response.release()
-            completion = self._read_completion(data, call)
+            read = self._completion if data.startswith(b"{") else self._read_completion
+            completion = read(data, call)
         except ErrorInBody as error:
             failure = self._errors.from_event(error.error, call.request.model, started=False)
             self._record_key_failure(call, failure)
@@ -215,8 +216,8 @@ class HttpBackend:
         raise NotImplementedError
 
     def _read_completion(self, data: bytes, call: UpstreamCall) -> ChatCompletion | TextCompletion:
-        """Parses a complete body, which may be JSON or events. Raises what `_completion` raises."""
-        if not data.startswith(b"{") and body_shapes.are_events(data):
+        """Parses a complete body of events, or of JSON after other bytes. Raises what `_completion` raises."""
+        if body_shapes.are_events(data):
             return body_shapes.accumulate(self._reader(call), data)
         return self._completion(data, call)
 

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from parley.core.errors import ContentPolicy, ParleyError, UpstreamRejected
-from parley.core.messages.text_completion import TextCompletion, as_message
+from parley.core.messages.text_completion import as_message
 from parley.core.ports import UpstreamCall
 from parley.core.routing.attempts import Attempt
 from parley.core.routing.retry_state import RetryState
@@ -142,12 +142,9 @@ class ActiveAttempt:
             return False
         return self._record_result(error)
 
-    def record_usage(self, completion: ChatCompletion | TextCompletion) -> None:
+    def record_usage(self, completion: ChatCompletion) -> None:
         """Records the usage of an answer without streaming; estimates what the target does not report."""
         attempt = self.record
-        if isinstance(completion, TextCompletion):
-            attempt.usage = completion.usage
-            return
         used = completion.usage
         if used.prompt_tokens and used.completion_tokens:  # nearly every answer
             attempt.usage = used

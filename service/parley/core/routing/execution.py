@@ -94,7 +94,10 @@ class Execution:
             record = attempt.record
             try:
                 completion = await record.candidate.target.answer(record.call)
-                attempt.record_usage(completion)
+                if isinstance(completion, TextCompletion):  # most have a usage that is complete
+                    record.usage = completion.usage
+                else:
+                    attempt.record_usage(completion)
             except BaseException as error:
                 if not attempt.end_unstreamed(error):
                     raise
