@@ -37,8 +37,10 @@ def starts_with_tool_result(messages: Sequence[Message]) -> bool:
 
     Such messages require the preceding turn, which contains the call.
     """
-    first = next((message for message in messages if not is_system(message)), None)
-    return first is not None and first.role in _RESULTS
+    for message in messages:
+        if not is_system(message):
+            return message.role in _RESULTS
+    return False
 
 
 def first_turn(sizes: Iterable[TurnSize], window: Window, *, continued: bool) -> int | None:

@@ -83,6 +83,7 @@ class Database:
         """
         require_safe_library(apsw.sqlite_lib_version())
         self.path = path
+        self._name = os.fspath(path)
         self._connection: apsw.Connection | None = None
         self._file = (0, 0)
         self._identity = identity
@@ -126,7 +127,7 @@ class Database:
     def _connect(self) -> apsw.Connection:
         """Returns the open connection; opens it if it is closed or the path leads to another file."""
         try:
-            status = self.path.stat()
+            status = os.stat(self._name)  # noqa: PTH116 - once a transaction
         except OSError as error:
             raise self._unavailable(f"it is missing or inaccessible ({error.strerror})") from error
         if status.st_size == 0 and self._is_known:

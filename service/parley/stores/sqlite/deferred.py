@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from operator import add
 from typing import Any, NamedTuple
 
@@ -29,8 +28,7 @@ _TURNS = Insert(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class DeferredBegin:
+class DeferredBegin(NamedTuple):
     """The beginning of a turn that is not written.
 
     Attributes:
@@ -119,30 +117,19 @@ class EndedTurn(NamedTuple):
 
 def write_turns(db: apsw.Connection, turns: Sequence[EndedTurn], times: Callable[[], Times]) -> None:
     """Writes new sessions with their first turns, which have ended. Raises TurnLost if a claim is lost."""
-    answers = [serialize(end.answer) for _, end in turns]
-    pairs = list(zip(turns, answers, strict=True))
-    _SESSIONS.run(db, [_session_row(*turn, answer) for turn, answer in pairs])
-    _TURNS.run(db, [_turn_row(*turn, answer) for turn, answer in pairs])
-    MESSAGES.run(db, [row for turn, answer in pairs for row in _message_rows(turn.deferred, answer)])
+    sessions, rows, messages = [], [], []
+    for (begin, sent, wall, _), end in turns:
+        session_id, answer = begin.session_id, serialize(end.answer)
+        asked, stored = len(sent.rows), [*sent.rows, *answer.rows]
+        completed = len(stored) if end.state == "completed" else 0
+        sessions.append((session_id, begin.account, begin.model, wall, wall, completed, sent.bytes + answer.bytes))
+        size = map(add, sent.size, answer.size)
+        more = (history.starts_with_tool_result(begin.messages), stored_metadata(begin))
+        rows.append((session_id, end.state, end.reason, wall, asked, *size, *more, *records.usage_and_receipt(end)))
+        messages += [(session_id, 1, position, *row) for position, row in enumerate(stored)]
+    _SESSIONS.run(db, sessions)
+    _TURNS.run(db, rows)
+    MESSAGES.run(db, messages)
     for deferred, end in turns:
         if end.claim is not None or end.settlement is not None:
             settle_end(db, deferred.begin.session_id, end, times())
-
-
-def _session_row(deferred: DeferredBegin, end: TurnEnd, answer: Serialized) -> tuple[Any, ...]:
-    begin, sent, wall = deferred.begin, deferred.sent, deferred.wall
-    completed = len(sent.rows) + len(answer.rows) if end.state == "completed" else 0
-    return begin.session_id, begin.account, begin.model, wall, wall, completed, sent.bytes + answer.bytes
-
-
-def _turn_row(deferred: DeferredBegin, end: TurnEnd, answer: Serialized) -> tuple[Any, ...]:
-    begin, sent = deferred.begin, deferred.sent
-    size = map(add, sent.size, answer.size)
-    continues = history.starts_with_tool_result(begin.messages)
-    asked = (begin.session_id, end.state, end.reason, deferred.wall, len(sent.rows))
-    return *asked, *size, continues, stored_metadata(begin), *records.usage_and_receipt(end)
-
-
-def _message_rows(deferred: DeferredBegin, answer: Serialized) -> list[tuple[Any, ...]]:
-    session_id = deferred.begin.session_id
-    return [(session_id, 1, position, *row) for position, row in enumerate((*deferred.sent.rows, *answer.rows))]

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,7 +71,7 @@ def _run_rows(connection: apsw.Connection, jobs: Sequence[Job]) -> Sequence[Job]
         PartialWriteError: The work failed.
     """
     rows = [job for job in jobs if job.work_on_rows is not None and not job.future.cancelled()]
-    if len(rows) < _MIN_ROWS or any(job.work_on_rows != rows[0].work_on_rows for job in rows):
+    if len(rows) < _MIN_ROWS or len({job.work_on_rows for job in rows}) > 1:
         return jobs
     try:
         rows[0].work_on_rows(connection, [job.row for job in rows])  # type: ignore[misc] # not None
@@ -122,8 +121,10 @@ def deliver(jobs: list[Job]) -> None:
     for job in jobs:
         loops.setdefault(job.future.get_loop(), []).append(job)
     for loop, settled in loops.items():
-        with suppress(RuntimeError):  # the loop is closed
+        try:
             loop.call_soon_threadsafe(_settle, settled)
+        except RuntimeError:
+            continue  # the loop is closed
 
 
 def _settle(jobs: list[Job]) -> None:

@@ -134,7 +134,7 @@ class Writer:
             self.counts.jobs += len(jobs)
             self._is_shared = len(jobs) > 1
             deliver(jobs)
-            if any(job.deletes and job.error is None and job.result for job in jobs):
+            if any(job.error is None and job.result for job in jobs if job.deletes):
                 self._maintenance.record_deletion()
             self._checkpoint()
         self._database.close()
@@ -184,8 +184,11 @@ class Writer:
     def _transaction(self) -> Iterator[apsw.Connection]:
         with self._database.use() as connection:
             connection.set_wal_hook(self._on_wal)
-            with self._writer_queue.queue():
+            self._writer_queue.acquire()
+            try:
                 connection.execute("BEGIN IMMEDIATE")
+            finally:
+                self._writer_queue.release()
             try:
                 yield connection
                 connection.execute("COMMIT")

@@ -3,8 +3,6 @@
 import fcntl
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from parley.core.errors import StoreUnavailable
@@ -33,17 +31,19 @@ class WriterQueue:
         if not allow_unavailable:
             self._open()
 
-    @contextmanager
-    def queue(self) -> Iterator[None]:
-        """Holds the second lock, or proceeds without it after `_QUEUE_SECONDS`. Raises StoreUnavailable."""
+    def acquire(self) -> None:
+        """Waits for the second lock, for up to `_QUEUE_SECONDS`. Raises StoreUnavailable."""
         file = self._open() if self._file is None else self._file
+        if _try_lock(file):
+            return
         deadline = time.monotonic() + _QUEUE_SECONDS
         while not _try_lock(file) and time.monotonic() < deadline:
             time.sleep(_QUEUE_POLL)
-        try:
-            yield
-        finally:
-            fcntl.flock(file, fcntl.LOCK_UN)
+
+    def release(self) -> None:
+        """Releases the second lock."""
+        assert self._file is not None  # noqa: S101 - `acquire` has opened it
+        fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def close(self) -> None:
         """Closes the lock file."""
