@@ -113,9 +113,8 @@ def _renderer(
 
     def process(logger: Any, level: str, event: structlog.typing.EventDict) -> bytes:
         event["level"] = level
-        now = time.time()
-        second = int(now)
-        event["timestamp"] = f"{_second(second)}.{int((now - second) * 1_000_000):06}Z"
+        now = str(time.time_ns())
+        event["timestamp"] = f"{_second(now[:-9])}.{now[-9:-3]}Z"
         if "exc_info" in event:
             event = structlog.processors.format_exc_info(logger, level, event)
         if "error" in event or "cause" in event or "exception" in event:
@@ -133,9 +132,9 @@ def _renderer(
 
 
 @lru_cache(maxsize=1)  # formatting a time takes a fifth of a log line
-def _second(seconds: int) -> str:
+def _second(seconds: str) -> str:
     """Returns a Unix time in UTC, such as `2026-11-26T14:38:50`."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _strike(part: MutableMapping[str, Any]) -> None:

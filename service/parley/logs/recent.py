@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from io import BytesIO
 from itertools import islice
 from typing import NamedTuple
 
@@ -35,17 +36,15 @@ class RecentLines:
     """
 
     def __init__(self) -> None:
-        self._ring, self._end, self._lock = bytearray(), 0, threading.Lock()
+        self._ring, self._lock = BytesIO(), threading.Lock()
 
     def append(self, line: bytes) -> None:
         """Keeps a line of JSON, with its line feed, in place of the oldest ones."""
         with self._lock:
-            start, end = self._end, self._end + len(line)
-            if end > BYTES:
-                del self._ring[start:]
-                start, end = 0, len(line)
-            self._ring[start:end] = line
-            self._end = end
+            if self._ring.tell() + len(line) > BYTES:
+                self._ring.truncate()
+                self._ring.seek(0)
+            self._ring.write(line)
 
     def find(self, request_id: str, most: int) -> list[RecentLine]:
         """Returns the lines of a request, or of all requests for an empty id: at most so many, the latest first."""
@@ -54,10 +53,10 @@ class RecentLines:
     def _of(self, request_id: str) -> Iterator[RecentLine]:
         """Yields the lines of a request, or of all for an empty id, the latest first."""
         with self._lock:
-            latest, oldest = bytes(self._ring[: self._end]), bytes(self._ring[self._end :])
-        lines = [*oldest.split(b"\n")[1:-1], *latest.split(b"\n")[:-1]]  # the first has been overwritten in part
+            kept, end = self._ring.getvalue(), self._ring.tell()
+        oldest, latest = kept[end:].split(b"\n")[1:-1], kept[:end].split(b"\n")[:-1]
         part = orjson.dumps(request_id)[1:-1]  # most other lines need no parsing
-        for line in reversed(lines):
+        for line in reversed([*oldest, *latest]):  # the oldest one has been overwritten in part
             if part not in line:
                 continue
             event = orjson.loads(line)
