@@ -91,27 +91,33 @@ class CallOutcome:
     answer: ChatCompletion | None = None
     guards: "Sequence[GuardRecord]" = ()
     cache: "CacheUse | None" = None
-    _receipt: Receipt | None = None
+    _receipt: bytes | None = None
 
     def record_guards(self, records: "Sequence[GuardRecord]") -> None:
         """Records what guards have decided."""
         self.guards = [record for record in records if record.checks]
 
-    def receipt(self) -> Receipt | None:
-        """Returns the receipt of a call that has ended, the same message at each call.
+    def receipt_bytes(self) -> bytes | None:
+        """Returns the receipt of a call that has ended, serialized; the same at each call.
 
-        Most calls need none, so it is made only where it is stored or sent.
+        Most calls of REST need none, so it is made only where it is stored or sent.
 
         Returns:
             None for a call that ended before its first attempt and before a guard or the cache was asked.
         """
         if self._receipt is None and (self.duration_ms is not None or self.guards or self.cache is not None):
             self._receipt = receipts.receipt(self.attempts, self.cost, self.duration_ms or 0)
-            for record in self.guards:
-                record.add_to(self._receipt)
-            if self.cache is not None:
-                self._receipt.cache = self.cache.result
+            if self.guards or self.cache is not None:
+                more = Receipt(cache=self.cache.result if self.cache is not None else None)
+                for record in self.guards:
+                    record.add_to(more)
+                self._receipt += more.SerializeToString()  # joined bytes are the merged message
         return self._receipt
+
+    def receipt(self) -> Receipt | None:
+        """Returns the receipt as a message; see `receipt_bytes`."""
+        data = self.receipt_bytes()
+        return None if data is None else Receipt.FromString(data)
 
 
 @dataclass(slots=True, eq=False)

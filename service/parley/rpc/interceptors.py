@@ -253,4 +253,4 @@ def _ids_and_receipt(call: Call) -> tuple[tuple[str, str | bytes], ...]:
     ids = (("x-request-id", call.request_id), ("x-correlation-id", call.correlation_id))
     if call.metadata.get(_DIALECT) in DIALECTS:  # the edge would not pass a receipt on to a caller of REST
         return ids
-    return (*ids, *receipts.metadata(call.outcome.receipt(), call.metadata.get(receipts.FORM)))
+    return (*ids, *receipts.metadata(call.outcome.receipt_bytes(), call.metadata.get(receipts.FORM)))

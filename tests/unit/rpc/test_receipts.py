@@ -50,7 +50,7 @@ def records(receipt: Receipt, cause: str | None = None) -> list[AttemptRecord]:
 
 def sent(receipt: Receipt | None) -> Receipt:
     """Returns the receipt as its caller decodes it."""
-    ((key, data),) = receipts.metadata(receipt)
+    ((key, data),) = receipts.metadata(receipt and receipt.SerializeToString())
     assert "parley-receipt-bin" == key
     assert isinstance(data, bytes)
     return Receipt.FromString(data)
@@ -79,7 +79,7 @@ def test_a_long_receipt_is_cut(name: str, least: int) -> None:
 def test_a_readable_receipt_is_cut_like_the_bytes() -> None:
     """The longest text is short enough for the metadata, and names of any script are escaped."""
     attempts = [Attempt(model="m\u00e9\U0001f600", backend="b" * 99, kind="retry", outcome="failed")] * 100
-    [(_, text)] = receipts.metadata(Receipt(attempts=attempts), "json")
+    [(_, text)] = receipts.metadata(Receipt(attempts=attempts).SerializeToString(), "json")
     receipt = ParseDict(json.loads(text), Receipt())
     assert text.isascii()
     assert len(text) < 2800

@@ -66,7 +66,7 @@ class Execution:
 
     def receipt(self) -> Receipt:
         """Returns the receipt of a call that has ended."""
-        return receipts.receipt(self.attempts, *receipts.settle(self.attempts))
+        return Receipt.FromString(receipts.receipt(self.attempts, *receipts.settle(self.attempts)))
 
     def use_caller_positions(self, error: ParleyError) -> None:
         """Changes the error of an attempt to count the messages of the caller's request only."""

@@ -29,15 +29,19 @@ _DETAILS: tuple[Literal["prompt_tokens_details", "completion_tokens_details"], .
 _PLACES = 9  # decimals of a cost; further digits of a sum of doubles are rounding errors
 
 
-def metadata(receipt: Receipt | None, form: str | None = None) -> tuple[tuple[str, str | bytes], ...]:
-    """Returns `parley-receipt-bin`, or `parley-receipt` for the form `json`; empty without a receipt."""
-    if receipt is None:
+def metadata(data: bytes | None, form: str | None = None) -> tuple[tuple[str, str | bytes], ...]:
+    """Returns `parley-receipt-bin`, or `parley-receipt` for the form `json`; empty without a receipt.
+
+    Args:
+        data: The receipt, serialized; None without one.
+        form: The form.
+    """
+    if data is None:
         return ()
     if form == "json":
-        return ((FORM, _json(_fitting(receipt, lambda cut: len(_json(cut)), _MAX_JSON_SIZE))),)
-    data = receipt.SerializeToString()
+        return ((FORM, _json(_fitting(Receipt.FromString(data), lambda cut: len(_json(cut)), _MAX_JSON_SIZE))),)
     if len(data) > _MAX_SIZE:
-        data = _fitting(receipt, Receipt.ByteSize, _MAX_SIZE).SerializeToString()
+        data = _fitting(Receipt.FromString(data), Receipt.ByteSize, _MAX_SIZE).SerializeToString()
     return ((_KEY, data),)
 
 

@@ -1,0 +1,41 @@
+"""The wire format of protobuf, for messages that are written without making them.
+
+To set the fields of a message, above all of one in another, takes several times as long as to write their bytes.
+(Protocol Buffers documentation, "Encoding".)
+"""
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+
+_VARINT, _FIXED64, _LENGTH = 0, 1, 2
+_WIRE_TYPES = {
+    FieldDescriptor.TYPE_UINT32: _VARINT,
+    FieldDescriptor.TYPE_BOOL: _VARINT,
+    FieldDescriptor.TYPE_DOUBLE: _FIXED64,
+    FieldDescriptor.TYPE_STRING: _LENGTH,
+    FieldDescriptor.TYPE_MESSAGE: _LENGTH,
+}
+_ONE_BYTE = tuple(bytes((number,)) for number in range(128))
+
+
+def tag(message: type[Message], name: str) -> bytes:
+    """Returns the bytes that precede the value of a field."""
+    field = message.DESCRIPTOR.fields_by_name[name]
+    return varint(field.number << 3 | _WIRE_TYPES[field.type])
+
+
+def varint(number: int) -> bytes:
+    """Writes a number of at least 0; of a bool, 0 or 1."""
+    if number < 128:  # noqa: PLR2004 - seven bits
+        return _ONE_BYTE[number]
+    data = bytearray()
+    while number > 127:  # noqa: PLR2004
+        data.append(number & 127 | 128)
+        number >>= 7
+    data.append(number)
+    return bytes(data)
+
+
+def with_length(data: bytes) -> bytes:
+    """Writes the value of a string or a message."""
+    return varint(len(data)) + data
