@@ -26,6 +26,7 @@ from parley.v1.message_pb2 import Audio, Delta
 _KNOWN_AUDIO = frozenset({"id", "expires_at", "data", "transcript"})
 USUAL = frozenset({"index", "delta", "message", "finish_reason", "logprobs"})
 _KNOWN_OF_CHOICE = USUAL | {"error", "usage"}
+_NO_NAMES: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -78,8 +79,7 @@ class ChoiceReader:
         self._details: DetailsReader | None = None
         self._calls: ToolCalls | None = None
         self._function: ToolCalls | None = None
-        self._nulls: frozenset[str] = frozenset()
-        self._nulls_of_choice: frozenset[str] = frozenset()
+        self._nulls = self._nulls_of_choice = _NO_NAMES
 
     def read(self, choice: Mapping[str, Any], source: Source, *path: str | int) -> None:
         """Parses a choice of a complete response or of a chunk, at `path` in `source`.

@@ -22,6 +22,7 @@ from parley.v1.message_pb2 import ChunkChoice, Delta, Logprobs, Message
 _MAX_BYTES = 1024 * 1024  # of delivered text that is kept; a longer answer cannot be continued
 _MIN_REPETITION = 16  # characters; an answer that begins with a shorter prefill may repeat a word by chance
 _TEXT_FIELDS = 2  # fields of a choice that has text only: its index and its delta
+_NONE: frozenset[int] = frozenset()
 _CONTINUABLE = frozenset({"role", "content", "reasoning_content", "extra_json"})
 
 
@@ -45,7 +46,7 @@ class DeliveredText:
         self.size = 0
         self._n = n
         self._texts: dict[int, list[str]] = {}
-        self._finished: set[int] = set()
+        self._finished = _NONE
         self._continuable = True
 
     def add(self, chunk: ChatCompletionChunk) -> None:
@@ -77,7 +78,7 @@ class DeliveredText:
         for field, _ in fields:
             self._continuable = self._continuable and field.name in _CONTINUABLE
         if choice.HasField("finish_reason"):
-            self._finished.add(choice.index)
+            self._finished |= {choice.index}
         self.tokens += len(choice.logprobs.content)
 
     @property
