@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from parley.config import Model
@@ -134,11 +133,13 @@ class Chat:
         try:
             execution = await self._begin(call)
             if call.model.cache is None or not await self._find_cached(call):
-                checked = execution.stream() if call.guards is None else call.guards.check_stream(execution)
-                async with aclosing(checked) as batches:
+                batches = execution.stream() if call.guards is None else call.guards.check_stream(execution)
+                try:  # as `aclosing`, without its three functions for each stream
                     async for batch in batches:
                         yield call.shape(batch)
                         del batch  # a stream that waits keeps nothing of what it has sent
+                finally:
+                    await batches.aclose()
         except BaseException as error:
             await self._end(call, error)
             raise

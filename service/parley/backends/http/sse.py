@@ -33,9 +33,12 @@ class EventReader:
         Raises:
             EventTooLong: If a line or an event exceeds MAX_EVENT.
         """
-        if self.is_between_events and _is_one_event(data):
-            self._first = False
-            return [(b"", data[6:-2])]
+        # Nearly all pieces are one event of one `data` line.
+        if self.is_between_events and data.startswith(b"data: ") and data.endswith(b"\n\n"):
+            size = len(data)
+            if data.find(b"\n") == size - 2 and b"\r" not in data and size <= MAX_EVENT:
+                self._first = False
+                return [(b"", data[6:-2])]
         events = self._feed(data)
         self.is_between_events = not (self._partial or self._data or self._name or self._after_cr or self._first)
         return events
@@ -101,10 +104,3 @@ class EventReader:
         self._data_size += len(value)
         if self._data_size > MAX_EVENT:
             raise EventTooLong(f"an event of the stream is longer than {MAX_EVENT} bytes")
-
-
-def _is_one_event(data: bytes) -> bool:
-    """Returns whether bytes are one event of one `data` line, as most are that a reader cuts out of a stream."""
-    if not (data.endswith(b"\n\n") and data.startswith(b"data: ")):
-        return False
-    return data.find(b"\n") == len(data) - 2 and b"\r" not in data and len(data) <= MAX_EVENT

@@ -163,8 +163,9 @@ def require_output(choices: Collection[ChoiceReader], expected_answer: ExpectedA
 
     Valid reasons are the token limit, a content filter, `stop`, and a continuation of an answer that was complete.
     """
-    if any(choice.has_output for choice in choices):
-        return
+    for choice in choices:
+        if choice.has_output:
+            return
     reasons = [choice.finish_reason() for choice in choices if choice.reason is not None]
     if not (reasons and (expected_answer.may_be_empty or MAY_BE_EMPTY.intersection(reasons))):
         raise MalformedResponse("the answer is empty")

@@ -173,9 +173,9 @@ def _copy(choice: ChunkChoice, to: ChunkChoice, *fields: Literal["logprobs", "fi
 
 def has_output(choice: ChunkChoice) -> bool:
     """Reports whether a backend's chunk has output or a finish reason; a role and unknown fields are neither."""
-    return choice.HasField("finish_reason") or any(
-        value for field, value in choice.delta.ListFields() if field.name not in _NO_OUTPUT
-    )
+    if choice.delta.content or choice.HasField("finish_reason"):
+        return True
+    return any(value for field, value in choice.delta.ListFields() if field.name not in _NO_OUTPUT)
 
 
 def stamp(completion: ChatCompletion | TextCompletion, model: str, session_id: str | None) -> None:

@@ -1,6 +1,5 @@
 """The `ChatCompletions` service: validates the request, calls the core, returns the answer."""
 
-from contextlib import aclosing
 from typing import Any, Literal
 
 import grpc
@@ -13,6 +12,7 @@ from parley.core.messages.ids import canonical_session_id
 from parley.core.messages.proto_json import dumps, from_message
 from parley.core.messages.text_completion import TextCompletion
 from parley.core.offload import is_large, offload
+from parley.core.ports import RequestShape
 from parley.core.sessions.idempotency import COMPLETIONS, Key
 from parley.rpc import errors, sse
 from parley.rpc.call import Call, current
@@ -80,12 +80,7 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
     ) -> ChatCompletion | TextCompletion:
         shape = call.shape if call.shape is not None and call.shape.texts is not None and not is_large() else None
         key = await self._prepare(call, request, is_stream=False)
-        names = self._forwarded_names
-        passed = forwarded(call.metadata, names) if names else ()
-        control = headers.cache_control(call, context)
-        options = CallOptions(
-            remaining(context), key, hops(call.metadata), call.trace, shape, passed, call.request_id, control
-        )
+        options = self._options(call, context, key, shape)
         completion = await self._chat.complete(request, call.known_caller, options, call.outcome)
         await headers.send_with_answer(call, context, completion.session_id)
         _record_answer(call, completion)
@@ -162,13 +157,10 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
         self, request: CreateChatCompletionRequest, context: Context, key: Key | None, output: StreamOutput
     ) -> None:
         call = current()
-        passed = forwarded(call.metadata, self._forwarded_names)
-        control = headers.cache_control(call, context)
-        options = CallOptions(
-            remaining(context), key, hops(call.metadata), call.trace, None, passed, call.request_id, control
-        )
+        options = self._options(call, context, key)
         last: ChatCompletionChunk | None = None
-        async with aclosing(self._chat.stream(request, call.known_caller, options, call.outcome)) as chunks:
+        chunks = self._chat.stream(request, call.known_caller, options, call.outcome)
+        try:  # as `aclosing`, without its three functions for each stream
             async for batch in chunks:
                 if output.size > MAX_PENDING:
                     await output.drain()
@@ -176,8 +168,17 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
                 if batch and not batch[-1].choices:
                     last = batch[-1]
                 del batch  # a stream that waits keeps nothing of what it has sent
+        finally:
+            await chunks.aclose()
         if last is not None:
             _record_answer(call, last)
+
+    def _options(self, call: Call, context: Context, key: Key | None, shape: RequestShape | None = None) -> CallOptions:
+        """Returns what the metadata and the deadline of a call set. Raises DeadlineExceeded."""
+        metadata, names = call.metadata, self._forwarded_names
+        passed = forwarded(metadata, names) if names else ()
+        control = headers.cache_control(call, context)
+        return CallOptions(remaining(context), key, hops(metadata), call.trace, shape, passed, call.request_id, control)
 
 
 def add_chat_completions(servicer: ChatCompletionsServicer, server: grpc.aio.Server) -> None:
