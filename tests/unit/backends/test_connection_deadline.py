@@ -1,0 +1,40 @@
+"""The deadline of an exchange on a connection, whose timer serves many exchanges."""
+
+import asyncio
+
+import pytest
+
+from parley.backends.http.connection import Connection
+from tests.unit.backends.test_response_head import Idle
+
+_ANSWER = b"HTTP/1.1 204 No Content\r\n\r\n"
+_SECONDS = 0.03
+
+
+@pytest.mark.parametrize("exchanges_before", [0, 1, 2])
+async def test_each_exchange_has_its_deadline(exchanges_before: int) -> None:
+    """An exchange fails at its deadline, also after the timer of an earlier one has fired or been stopped."""
+    connection, loop = Connection(), asyncio.get_running_loop()
+    connection.connection_made(Idle())
+    for _ in range(exchanges_before):
+        connection.send(b"", loop.time() + _SECONDS)
+        connection.data_received(_ANSWER)
+        assert 204 == await connection.wait_head()
+        await asyncio.sleep(2 * _SECONDS)  # the timer fires, and finds nothing to do
+    connection.send(b"", loop.time() + 60)
+    connection.expire_at(loop.time() + _SECONDS)
+    async with asyncio.timeout(10):
+        with pytest.raises(TimeoutError):
+            await connection.wait_head()
+
+
+async def test_a_later_deadline_replaces_an_earlier_one() -> None:
+    """A timer that fires early fails nothing; the exchange goes on until the later deadline."""
+    connection, loop = Connection(), asyncio.get_running_loop()
+    connection.connection_made(Idle())
+    connection.send(b"", loop.time() + _SECONDS)
+    connection.expire_at(later := loop.time() + 4 * _SECONDS)
+    async with asyncio.timeout(10):
+        with pytest.raises(TimeoutError):
+            await connection.wait_head()
+    assert loop.time() >= later - _SECONDS
