@@ -4,6 +4,7 @@ Each store calls them inside the transaction that begins a turn, so that all sto
 """
 
 from collections.abc import Iterable, Sequence
+from math import inf
 from typing import NamedTuple
 
 from parley.core.errors import InvalidRequest
@@ -60,13 +61,15 @@ def first_turn(sizes: Iterable[TurnSize], window: Window, *, continued: bool) ->
     first: int | None = None
     messages = size = loaded = 0
     bound = continued
+    max_messages, max_tokens, load_messages, load_bytes = _limits(window)
     for turn in sizes:
         messages += turn.messages
         size += turn.tokens
-        if not bound and not _fits(window, messages, size):
+        if not bound and (messages > max_messages or size > max_tokens):
             break
         loaded += turn.bytes
-        require_loadable(window, messages, loaded)
+        if messages > load_messages or loaded > load_bytes:
+            require_loadable(window, messages, loaded)
         if turn.starts_with_tool_result:
             continue
         first, bound = turn.number, False
@@ -81,9 +84,10 @@ def window_tokens(sizes: Iterable[TurnSize], window: Window) -> int:
         window: The limits.
     """
     messages = tokens = 0
+    max_messages, max_tokens, _, _ = _limits(window)
     for turn in sizes:
         messages += turn.messages
-        if not _fits(window, messages, tokens + turn.tokens):
+        if messages > max_messages or tokens + turn.tokens > max_tokens:
             break
         tokens += turn.tokens
     return tokens
@@ -103,6 +107,7 @@ def require_loadable(window: Window, messages: int, size: int) -> None:
     )
 
 
-def _fits(window: Window, messages: int, size: int) -> bool:
-    few = window.max_messages is None or messages <= window.max_messages
-    return few and (window.max_tokens is None or size <= window.max_tokens)
+def _limits(window: Window) -> list[float]:
+    """Returns the limits of a window as numbers: a session may have many turns."""
+    limits = (window.max_messages, window.max_tokens, window.load_messages, window.load_bytes)
+    return [inf if limit is None else limit for limit in limits]

@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -51,6 +51,7 @@ _MISCONFIGURED = ("28", "3D000", "42501")
 _POOLER_FULL = "no more connections allowed"  # PgBouncer at its max_client_conn, which has no code of its own
 _CONTENTION = ("40001", "40P01")
 _DISCONNECTIONS = ("08", "57P01", "57P02", "57P03")
+_PREPARED = nullcontext()
 _NO_TABLES = (
     "it has no tables of Parley; restore them, or run `parley db upgrade` and remove"
     f" {KNOWN_STORES} to start with empty ones"
@@ -164,12 +165,12 @@ class Database:
         """Returns the error for tables that cannot be used."""
         return WrongSchema(f"{self.name}: {cause}")
 
-    @asynccontextmanager
-    async def prepared(self, connection: Connection) -> AsyncIterator[None]:
+    def prepared(self, connection: Connection) -> AbstractAsyncContextManager[None]:
         """Prepares a connection for one call; behind a pooler, wraps the call in a transaction."""
-        if not self.pooled:
-            yield
-            return
+        return self._transaction(connection) if self.pooled else _PREPARED
+
+    @asynccontextmanager
+    async def _transaction(self, connection: Connection) -> AsyncIterator[None]:
         async with connection.transaction():
             await connection.execute(_PREPARE_TRANSACTION.replace("$1", f"'{self.timeouts.command:.3f}s'"))
             yield

@@ -191,7 +191,7 @@ class Pool:
             is_sent = False
             try:
                 async with asyncio.timeout(self.database.timeouts.command):
-                    await self._refresh_plans(connection)
+                    await self._refresh_plans(connection, began)
                     async with self.database.prepared(connection):
                         is_sent = True
                         result = await attempts.work(connection)
@@ -224,10 +224,10 @@ class Pool:
             return attempts.count <= self._size  # all idle connections may have been cut
         return _now() < attempts.wait_ends
 
-    async def _refresh_plans(self, connection: Connection) -> None:
-        if not self.database.pooled and _now() - self._planned.setdefault(connection, _now()) > _PLAN_SECONDS:
+    async def _refresh_plans(self, connection: Connection, now: float) -> None:
+        if not self.database.pooled and now - self._planned.setdefault(connection, now) > _PLAN_SECONDS:
             await connection.execute("DISCARD PLANS")
-            self._planned[connection] = _now()
+            self._planned[connection] = now
 
     def _handle_error(self, connection: Connection, error: Exception, began: float) -> None:
         """Closes the connection after an outage, and updates the availability of the server."""

@@ -39,7 +39,7 @@ class Version(NamedTuple):
     expires: float | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Addition:
     """A turn to begin.
 
@@ -52,6 +52,8 @@ class Addition:
         first: The number of the oldest turn whose messages are read; None for none.
         fence_step: The difference between the session's fence and that of the new lease. It is random, so that after a
             lease with an unknown outcome the fence tells it from the lease of another call.
+        session_id: The id of the session.
+        size: The bytes of the messages.
     """
 
     begin: TurnBegin
@@ -62,15 +64,11 @@ class Addition:
     first: int | None = None
     fence_step: int = field(default_factory=lambda: _fence_step())  # noqa: PLW0108 - tests replace the function
 
-    @property
-    def session_id(self) -> str:
-        """The id of the session."""
-        return self.begin.session_id
+    session_id: str = field(init=False)
+    size: int = field(init=False)
 
-    @property
-    def size(self) -> int:
-        """The bytes of the messages."""
-        return self.added.bytes
+    def __post_init__(self) -> None:
+        self.session_id, self.size = self.begin.session_id, self.added.bytes
 
     @property
     def fence(self) -> int:
@@ -78,23 +76,26 @@ class Addition:
         return self.version.fence + self.fence_step if self.version else 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ending:
-    """A turn to end: the turn, its end, and the serialized answer."""
+    """A turn to end.
+
+    Attributes:
+        turn: The turn.
+        end: Its end.
+        answer: The serialized answer.
+        session_id: The id of the session.
+        size: The bytes of the answer.
+    """
 
     turn: Turn
     end: TurnEnd
     answer: Serialized
+    session_id: str = field(init=False)
+    size: int = field(init=False)
 
-    @property
-    def session_id(self) -> str:
-        """The id of the session."""
-        return self.turn.session_id
-
-    @property
-    def size(self) -> int:
-        """The bytes of the answer."""
-        return self.answer.bytes
+    def __post_init__(self) -> None:
+        self.session_id, self.size = self.turn.session_id, self.answer.bytes
 
 
 async def create(db: Connection, additions: Sequence[Addition], now: Now) -> list[None]:
@@ -212,7 +213,7 @@ def _parameters(rows: Sequence[_Row], messages: Sequence[_Messages]) -> tuple[bo
     """Returns whether there is one turn with one message, and the parameters: then values, otherwise columns."""
     columns = _message_columns(messages)
     if len(rows) == len(columns[0]) == 1:
-        return True, (*rows[0], *(column[0] for column in columns))
+        return True, (*rows[0], *[column[0] for column in columns])
     return False, (*_transposed(rows), *columns)
 
 
