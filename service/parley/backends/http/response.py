@@ -82,13 +82,20 @@ class Response:
         Raises:
             FAILURES: If the connection fails or the body is malformed.
         """
-        connection = self._connection
-        if self._decoder is not None:
-            data = await self._read_decoded(self._decoder)
-        elif connection.chunks and connection.hold_timer is None:
+        connection, decoder = self._connection, self._decoder
+        data = decoder.read() if decoder is not None else b""
+        while not data:
+            while connection.hold_timer is not None or not connection.chunks:
+                if connection.error is not None:
+                    raise connection.error
+                if connection.is_complete:
+                    self._end_decoding()
+                    return b""
+                await connection.wait()
             data = connection.take()
-        else:
-            data = await self._read_raw()
+            if decoder is not None:
+                decoder.feed(data)
+                data = decoder.read()
         if len(data) >= PIECE:
             await asyncio.sleep(0)  # the next read may not block; yields to timers and other tasks
         return data
@@ -133,25 +140,11 @@ class Response:
         elif encoding not in {"", "identity"}:
             self.unsupported_encoding = encoding
 
-    async def _read_raw(self) -> bytes:
-        connection = self._connection
-        while connection.hold_timer is not None or not connection.chunks:
-            if connection.error is not None:
-                raise connection.error
-            if connection.is_complete:
-                return b""
-            await connection.wait()
-        return connection.take()
-
-    async def _read_decoded(self, decoder: Decoder) -> bytes:
-        while not (piece := decoder.read()):
-            data = await self._read_raw()
-            if not data:
-                decoder.end()
-                self._decoder = None
-                return b""
-            decoder.feed(data)
-        return piece
+    def _end_decoding(self) -> None:
+        """Ends the decompression, if any. Raises MalformedBody if its end is missing."""
+        if self._decoder is not None:
+            self._decoder.end()
+            self._decoder = None
 
     async def _skip_rest(self) -> None:
         connection = self._connection
