@@ -115,8 +115,8 @@ _LIMITS = {
     ("unary-off", "rest"): Limits(185, 40, 14),
     ("unary-auto", "rest"): Limits(264, 40, 14),
     ("unary-off", "grpc"): Limits(198, 40, 14),
-    ("burst-off", "rest"): Limits(462, 94, 14),
-    ("burst-off", "grpc"): Limits(462, 94, 14),
+    ("burst-off", "rest"): Limits(441, 94, 14),
+    ("burst-off", "grpc"): Limits(448, 94, 14),
 }
 
 
