@@ -151,6 +151,25 @@ def test_a_stream_that_waits_keeps_no_chunk(server: Worker, channel: grpc.Channe
     stream.cancel()
 
 
+def test_metrics_take_two_functions_of_a_call_and_tracing_none_while_it_is_off(
+    server: Worker, channel: grpc.Channel
+) -> None:
+    """Observing a call is a search in a dictionary and additions; without an endpoint no part of tracing runs."""
+    method = getattr(ChatCompletionsStub(channel), _METHODS["unary-off", "rest"])
+    metadata = (("authorization", f"Bearer {server.keys['ada']}"), *_EDGE, *_REST)
+    counter = FunctionCounter()
+    for profile in (None, counter):  # the first batch finds the series
+        server.run(_profile(profile))
+        for _ in range(_CALLS):
+            consume(method(chat_request(canned.QUESTION, model="unary-off"), metadata=metadata))
+    server.run(_profile(None))
+    functions: Counter[str] = Counter()
+    for code, count in counter.calls.items():
+        functions[code.co_filename.rpartition("/parley/")[2].partition("/")[0]] += count
+    assert 0 < functions["metrics"] <= 2 * _CALLS
+    assert 0 == functions["tracing"]
+
+
 def _chunks() -> list[Any]:
     """Returns the chunks that exist."""
     return [one for one in gc.get_objects() if type(one) is ChatCompletionChunk]
