@@ -8,8 +8,7 @@ import asyncio
 import json
 import shutil
 import sys
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -108,8 +107,7 @@ def write(
             shutil.copy(envoy.edge_dir() / name, folder / name)
         if settings.tls is not None:
             certificates.publish_names(settings.tls, folder)
-        lists = defaultdict(lambda: workers, admin_workers=admin_workers)
-        text = _render(folder, listeners, lists, settings)
+        text = _render(folder, listeners, workers, admin_workers, settings)
         draft = config.with_name(f"{_CONFIG}.new")
         draft.write_text(text, encoding="utf-8")
         draft.replace(config)
@@ -138,14 +136,15 @@ def _copy_site(folder: Path, settings: EdgeSettings) -> None:
         shutil.copytree(built, folder / edge_site.FOLDER, dirs_exist_ok=True)
 
 
-def _render(folder: Path, listeners: Listeners, workers: Mapping[str, WorkerList], settings: EdgeSettings) -> str:
-    """Returns Envoy's configuration. `workers` has where each cluster finds its workers, by its name."""
+def _render(
+    folder: Path, listeners: Listeners, workers: WorkerList, admin_workers: WorkerList, settings: EdgeSettings
+) -> str:
     unlimited = replace(settings, max_connections_per_address=0, operations=False)
     config = json.loads(envoy.render_in(folder, listeners.http, listeners.grpc, unlimited))
     resources = config["static_resources"]
     for cluster in resources["clusters"]:
         if "eds_cluster_config" in cluster:
-            _find_workers(cluster, workers[cluster["name"]])
+            _find_workers(cluster, admin_workers if cluster["name"] == "admin_workers" else workers)
     for listener in resources["listeners"]:
         if listener["name"] == "http":
             _apply_liveness(listener)
