@@ -298,8 +298,8 @@ async def test_the_admin_listener_requires_a_key(tmp_path: Path) -> None:
 
 async def test_an_envoy_of_another_machine_gets_what_is_in_the_store(tmp_path: Path) -> None:
     """On an address of the network a key is required, too, and the state of one worker is not served."""
-    authorized = (("authorization", f"Bearer {KEY}"),)
-    async with administering(tmp_path, remote=True, address=f"127.0.0.1:{reserved_port()}") as admin:
+    authorized, address = (("authorization", f"Bearer {KEY}"),), f"127.0.0.1:{reserved_port()}"
+    async with administering(tmp_path, remote=True, address=address) as admin:
         assert "INVALID_ADMIN_KEY" == (await admin.fail("ListKeys"))[0]
         assert {} == await admin.call("ListKeys", authorized)
         of_worker = {name for name in METHODS if METHODS[name].containing_service.name == "Operations"}
@@ -307,6 +307,10 @@ async def test_an_envoy_of_another_machine_gets_what_is_in_the_store(tmp_path: P
             with pytest.raises(grpc.aio.AioRpcError) as failure:
                 await admin.call(name, authorized)
             assert grpc.StatusCode.UNIMPLEMENTED is failure.value.code()
+        (tmp_path / "other").mkdir()
+        with pytest.raises(RuntimeError, match=address):  # and not shared by two workers
+            async with administering(tmp_path / "other", address=address):
+                pass
 
 
 async def test_the_plans_have_the_limits_of_their_accounts(tmp_path: Path) -> None:

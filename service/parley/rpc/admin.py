@@ -26,6 +26,7 @@ from parley.rpc.interceptors import CallInterceptor
 from parley.rpc.operations import Operations
 from parley.rpc.peers import Peers
 from parley.rpc.reflection import add_reflection
+from parley.rpc.server_options import CONNECTION_OPTIONS
 from parley.rpc.services.admin_accounts import AccountsServicer
 from parley.rpc.services.admin_audit import AuditLogServicer
 from parley.rpc.services.admin_keys import KeysServicer
@@ -113,7 +114,7 @@ async def admin_servers(  # noqa: PLR0913 - what the services serve
 def _server(
     store: Store, rules: Rules, operations: OperationsServicer | None, calls: CallInterceptor
 ) -> grpc.aio.Server:
-    server = grpc.aio.server()
+    server = grpc.aio.server(options=CONNECTION_OPTIONS)
     server.add_generic_rpc_handlers((calls,))
     handlers: Any = GenericHandlers(calls)
     add_KeysServicer_to_server(KeysServicer(Keys(store, rules)), handlers)

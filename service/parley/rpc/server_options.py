@@ -5,6 +5,13 @@ from dataclasses import dataclass
 _MESSAGE_BYTES = 32 * 1024 * 1024  # above the edge's limit: 413 there, not 429 here
 _METADATA_BYTES = 20480  # the edge's 12 KiB in 100 headers and what it adds
 
+CONNECTION_OPTIONS = (
+    ("grpc.http2.min_ping_interval_without_data_ms", 1_000),  # Envoy pings every 3 s, the default is 5 minutes
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.so_reuseport", 0),  # two workers on one port are a mistake, and share it unevenly
+)
+"""The options of each server to which an Envoy connects."""
+
 
 @dataclass(frozen=True, slots=True)
 class ServerLimits:
@@ -34,9 +41,7 @@ def server_options(limits: ServerLimits | None) -> tuple[tuple[str, int], ...]:
     return (
         *own,
         ("grpc.max_metadata_size", _METADATA_BYTES),
-        ("grpc.http2.min_ping_interval_without_data_ms", 1_000),  # Envoy pings every 3 s, the default is 5 minutes
-        ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.so_reuseport", 0),  # two workers on one port are a mistake, and share it unevenly
+        *CONNECTION_OPTIONS,
     )
 
 
