@@ -26,16 +26,12 @@ def tag(message: type[Message], name: str) -> bytes:
 
 def varint(number: int) -> bytes:
     """Writes a number of at least 0; of a bool, 0 or 1."""
-    if number < 128:  # noqa: PLR2004 - seven bits
+    if number < len(_ONE_BYTE):
         return _ONE_BYTE[number]
-    data = bytearray()
-    while number > 127:  # noqa: PLR2004
-        data.append(number & 127 | 128)
-        number >>= 7
-    data.append(number)
-    return bytes(data)
+    return bytes((number & 127 | 128,)) + varint(number >> 7)
 
 
 def with_length(data: bytes) -> bytes:
     """Writes the value of a string or a message."""
-    return varint(len(data)) + data
+    size = len(data)
+    return (_ONE_BYTE[size] if size < len(_ONE_BYTE) else varint(size)) + data
