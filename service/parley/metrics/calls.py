@@ -163,8 +163,9 @@ class CallMetrics:
         """
         key = rpc, dialect, outcome.model_id, status, error and error.reason
         series = self._calls.get(key) or self._new_calls(key, error)
+        bucket = bisect_left(_SECONDS, seconds)
         series.count[0] += 1
-        series.duration[bisect_left(_SECONDS, seconds)] += 1
+        series.duration[bucket] += 1
         series.duration[-1] += seconds
         if error is not None and isinstance(error, LimitExceeded):
             self.rejections.series(error.limit, error.subject.partition(":")[0] or "address")[0] += 1
@@ -172,7 +173,7 @@ class CallMetrics:
             self._observe_guard(record)
         if series.request is None:
             return
-        series.request[bisect_left(_SECONDS, seconds)] += 1
+        series.request[bucket] += 1
         series.request[-1] += seconds
         if outcome.attempts:
             self._observe_attempts(series, outcome)
@@ -207,13 +208,14 @@ class CallMetrics:
             series.duration[bisect_left(_SECONDS, seconds)] += 1
             series.duration[-1] += seconds
             if used is not None:
-                for tokens, (total, sizes) in (
-                    (used.prompt_tokens, series.input),
-                    (used.completion_tokens, series.output),
-                ):
-                    total[0] += tokens
-                    sizes[bisect_left(_TOKENS, tokens)] += 1
-                    sizes[-1] += tokens
+                prompt, produced = used.prompt_tokens, used.completion_tokens
+                (read, prompts), (written, answers) = series.input, series.output
+                read[0] += prompt
+                prompts[bisect_left(_TOKENS, prompt)] += 1
+                prompts[-1] += prompt
+                written[0] += produced
+                answers[bisect_left(_TOKENS, produced)] += 1
+                answers[-1] += produced
                 if not isinstance(used, TokenCounts):
                     series.cached[0] += used.prompt_tokens_details.cached_tokens
                     series.reasoning[0] += used.completion_tokens_details.reasoning_tokens
