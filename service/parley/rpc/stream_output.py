@@ -5,17 +5,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from google.api.httpbody_pb2 import HttpBody
-
 from parley.core.errors import ParleyError
 from parley.core.streaming.plain_text import PlainText
 from parley.rpc import sse
 from parley.rpc.call import current
+from parley.rpc.http_body import http_body
 from parley.rpc.interceptors import Context
 from parley.rpc.metadata import headers
 from parley.rpc.unknown_fields import filled
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk
 
+_event_body = http_body("text/event-stream")
 MAX_PENDING = 64 * 1024  # bytes that may wait for a slow reader before the stream waits, too
 
 
@@ -214,5 +214,4 @@ class EventOutput(StreamOutput):
         data = b"".join(self._pending)
         self._pending.clear()
         self.size = 0
-        message: bytes = HttpBody(content_type="text/event-stream", data=data).SerializeToString()
-        return message
+        return _event_body(data)

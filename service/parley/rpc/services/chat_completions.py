@@ -3,7 +3,6 @@
 from typing import Any, Literal
 
 import grpc
-from google.api.httpbody_pb2 import HttpBody
 
 from parley.core.call import CallOptions
 from parley.core.chat import Chat
@@ -16,6 +15,7 @@ from parley.core.ports import RequestShape
 from parley.core.sessions.idempotency import COMPLETIONS, Key
 from parley.rpc import errors, sse
 from parley.rpc.call import Call, current
+from parley.rpc.http_body import http_body
 from parley.rpc.interceptors import Context, record_failure, remaining
 from parley.rpc.keep_alive import KeepAlive
 from parley.rpc.metadata import headers
@@ -38,6 +38,7 @@ from parley.v1.chat_completions_pb2 import (
 _NULLABLE_NAMES: tuple[Literal["stop", "tool_choice", "function_call"], ...] = ("stop", "tool_choice", "function_call")
 _NULLABLE = tuple(CreateChatCompletionRequest.DESCRIPTOR.fields_by_name[name] for name in _NULLABLE_NAMES)
 _SESSION_ID = CreateChatCompletionRequest.DESCRIPTOR.fields_by_name["session_id"]
+_json_body = http_body("application/json")
 _ERROR_FORM = "parley-error-form"  # the format of an error within a stream, set by the edge; see sse.py
 _MODEL = "parley-model"  # set by the edge if the dialect requires `model`, even with a default model
 _VIOLATIONS = "parley-violations"  # violations that the edge has found in the JSON; see errors.decode_violations
@@ -64,7 +65,7 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
         set_text(message)
         return message
 
-    async def CreateChatCompletionJson(self, request: CreateChatCompletionRequest, context: Context) -> HttpBody:
+    async def CreateChatCompletionJson(self, request: CreateChatCompletionRequest, context: Context) -> bytes:
         """Returns the answer as the JSON of REST."""
         call = current()
         completion = await self._complete(call, request, context)
@@ -73,7 +74,7 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
             data = completion.json(nulls=nulls)
         else:
             data = dumps(from_message(completion, nulls=nulls))
-        return HttpBody(content_type="application/json", data=data)
+        return _json_body(data)
 
     async def _complete(
         self, call: Call, request: CreateChatCompletionRequest, context: Context
@@ -190,7 +191,7 @@ def add_chat_completions(servicer: ChatCompletionsServicer, server: grpc.aio.Ser
     read, unary = CreateChatCompletionRequest.FromString, grpc.unary_unary_rpc_method_handler
     handlers = {
         "CreateChatCompletion": unary(servicer.CreateChatCompletion, read, ChatCompletion.SerializeToString),
-        "CreateChatCompletionJson": unary(servicer.CreateChatCompletionJson, read, HttpBody.SerializeToString),
+        "CreateChatCompletionJson": unary(servicer.CreateChatCompletionJson, read),
         "StreamChatCompletion": unary(servicer.StreamChatCompletion, read),
         "StreamChatCompletionEvents": unary(servicer.StreamChatCompletionEvents, read),
     }
