@@ -180,10 +180,9 @@ class Connection(asyncio.Protocol):
         status, received = self._parser.get_status_code(), self._received
         if len(received) > _MAX_HEADERS:
             raise MalformedHead("too many headers")
-        if 100 <= status < 200:  # noqa: PLR2004 - informational
-            received.clear()
-        else:
+        if not 100 <= status < 200:  # noqa: PLR2004 - informational
             self.status, self.headers = status, received.copy()
+        received.clear()
 
     def on_message_complete(self) -> None:
         """Ends the exchange, unless the response was a 1xx one."""

@@ -32,7 +32,6 @@ class TextEvents:
         self.kind = CONTENT
         self._end = _LF
         self._head = self._tail = b""
-        self._between = b""  # the bytes between two texts
         self._after_padding = b""  # then `_tail` is what is between text and padding
         self._useless = 0  # events learned in vain since the latest useful one
         self._matches = 0  # of the event that was learned
@@ -100,12 +99,11 @@ class TextEvents:
         stop = len(event) if padding is None else padding.end()
         self._tail = event[end:stop]
         self._after_padding = b"" if padding is None else event[event.index(b'"', stop) :]
-        self._between = self._tail + self._end + self._head
 
     def _take_equal(self, data: bytes, at: int) -> tuple[list[bytes], int]:
         head, tail, end = self._head, self._tail, self._end
         texts: list[bytes] = []
-        if len(data) - at > 2 * len(self._between) and data.startswith(head, at):
+        if len(data) - at > 2 * (len(head) + len(tail)) and data.startswith(head, at):
             texts, at = self._take_run(data, at)
         while data.startswith(head, at) and (stop := data.find(end, at)) >= 0:
             first, last = at + len(head), stop - len(tail)
@@ -121,13 +119,14 @@ class TextEvents:
         It cuts all of them at their places at once, and proves by their join that these were right, which takes half
         the time of a search in each. `split` at the bytes between two texts prepares that long separator at each match.
         """
-        last = data.rfind(self._between, at)
+        between = self._tail + self._end + self._head  # the bytes between two texts
+        last = data.rfind(between, at)
         if last < 0:
             return [], at
         stop = last + len(self._tail) + len(self._end)
         first, behind = len(self._head), 1 - len(self._tail) - len(self._end) // 2
         texts = [event[first:behind] for event in data[at:stop].split(b"\n")[:-1:2]]
-        joined = self._between.join(texts)
+        joined = between.join(texts)
         are_all = len(joined) == last - at - first and data.startswith(joined, at + first)
         return (texts, stop) if are_all else ([], at)
 
