@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import trustme
-import yaml
 
 from parley.supervisor import envoy, static_edge
 from parley.supervisor.addresses import Address
@@ -24,7 +23,7 @@ def rendered(folder: Path, *options: str, workers: str = "dns:parley-workers:500
     """Returns the configuration that `parley edge render` writes with these options."""
     done = run_here("edge", "render", str(folder), "--workers", workers, *options)
     assert (0, "") == (done.returncode, done.stderr)
-    return yaml.safe_load((folder / "envoy.yaml").read_text())["static_resources"]
+    return json.loads((folder / "envoy.yaml").read_text())["static_resources"]
 
 
 def validate(folder: Path) -> str:
