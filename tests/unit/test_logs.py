@@ -4,7 +4,9 @@ import fcntl
 import json
 import os
 import re
+import time
 from collections.abc import Iterator
+from datetime import datetime
 from random import Random
 from typing import Any
 
@@ -206,6 +208,8 @@ def test_the_latest_lines_of_calls_are_kept(capfdbinary: pytest.CaptureFixture[b
     assert (["id-9", "id-8"], []) == ([line.request_id for one in ("id-9", "id-8") for line in recent.find(one, 2)], [])
     assert human or latest.line in capfdbinary.readouterr().out
     assert "OK" == json.loads(first.line)["status"]
+    assert re.fullmatch(r"....-..-..T..:..:..\.\d{6}Z", latest.time)
+    assert abs(datetime.fromisoformat(latest.time).timestamp() - time.time()) < 60
     structlog.reset_defaults()
 
 

@@ -62,10 +62,10 @@ def test_the_usage_of_a_receipt(used: Usage | TokenCounts, usage: Usage, cost: f
 
 def test_the_receipt_of_several_attempts() -> None:
     """Times count from the first attempt; the sums are those of all attempts, however their usage is recorded."""
-    first = record(7.0, ended=7.5, usage=TokenCounts(3, 2, 5))
-    second = record(7.25, AttemptKind.HEDGE, ended=9.0, usage=_DETAILS)
+    first = record(7.0, ended=9.0, usage=TokenCounts(3, 2, 5))
+    second = record(7.25, AttemptKind.HEDGE, ended=8.0, usage=_DETAILS)
     made = receipt(first, second)
-    assert [(0, 500), (250, 1750)] == [(one.started_ms, one.duration_ms) for one in made.attempts]
+    assert [(0, 2000), (250, 750)] == [(one.started_ms, one.duration_ms) for one in made.attempts]
     assert (2000, 303, 4, 5) == (
         made.duration_ms,
         made.usage.prompt_tokens,

@@ -82,7 +82,7 @@ class UsageRecorder:
             key = account, today, key_id, attempt.usage_model or attempt.model_id, target
             used = self._counts.get(key) or self._new_row(key)
             _add(used, attempt)
-            if not has_answered or attempt.outcome is _COMPLETED:
+            if not has_answered:
                 has_answered, row = attempt.outcome is _COMPLETED, used
         if row is None:
             key = account, today, key_id, model_id, ""
