@@ -12,7 +12,9 @@ import pytest
 from parley.core.errors import SessionNotFound, StorageLimitExceeded, StoreUnavailable, TurnLost
 from parley.core.offload import LARGE_BYTES, record_size
 from parley.core.ports import Claim, StorageLimits, Turn, TurnBegin, TurnEnd
+from parley.stores.serialized import serialize
 from parley.stores.sqlite import SqliteStore
+from parley.stores.sqlite.deferred import DeferredBegin, DeferredBegins
 from parley.v1.message_pb2 import Usage
 from parley.v1.receipt_pb2 import Receipt
 from tests.contract.stores import all_messages, begin, complete, converse, message
@@ -187,3 +189,38 @@ async def test_what_is_not_deferred(store: SqliteStore) -> None:
         return store.defer_turn(opening(), LEASE)
 
     assert await asyncio.create_task(large_call()) is None
+
+
+def unwritten() -> DeferredBegin:
+    """Returns the beginning of a turn of the session `s`."""
+    begin = opening()
+    return DeferredBegin(begin, serialize(begin.messages), 0.0, LEASE)
+
+
+async def test_the_beginning_fails_to_be_written_just_before_the_turn_ends() -> None:
+    """The end of the turn gets the beginning, whose own write has failed."""
+    writes: list[asyncio.Future[None]] = []
+    deferred = DeferredBegins(lambda _: writes.append(asyncio.Future()) or writes[-1])  # type: ignore[func-returns-value]
+    deferred.add(unwritten())
+    async with asyncio.timeout(30):
+        while not writes:
+            await asyncio.sleep(0.01)
+    writes[0].set_exception(StoreUnavailable("disk full"))
+    assert deferred.take("s") is None
+    await asyncio.sleep(0)  # the failure is noticed
+    found = await deferred.take_unwritten("s")
+    assert found is not None
+    await deferred.close()
+    assert 1 == len(writes)
+
+
+async def test_a_turn_ends_while_the_store_closes() -> None:
+    """The end of a turn does not get a beginning that is being written."""
+    writing: asyncio.Future[None] = asyncio.Future()
+    deferred = DeferredBegins(lambda _: writing)
+    deferred.add(unwritten())
+    closing = asyncio.create_task(deferred.close())
+    await asyncio.sleep(0)
+    assert deferred.take("s") is None
+    writing.set_result(None)
+    await closing

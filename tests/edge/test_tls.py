@@ -126,9 +126,9 @@ async def test_plain_http_is_refused(secured: Secured, worker: Worker) -> None:
 async def test_grpc_without_a_client_certificate(secured: Secured, worker: Worker) -> None:
     """A call with an API key needs no client certificate; the worker gets no name of a client."""
     async with secured.channel() as channel:
-        spoofed = (*KEY, ("parley-client-name", "victim"))
+        spoofed = (*KEY, ("parley-client-name", "victim"), ("parley-dialect", "openai"))
         await ChatCompletionsStub(channel).CreateChatCompletion(chat_request(), metadata=spoofed)
-    assert "parley-client-name" not in worker.metadata
+    assert not {"parley-client-name", "parley-dialect"} & worker.metadata.keys()
 
 
 async def test_grpc_with_a_client_certificate(secured: Secured, worker: Worker) -> None:

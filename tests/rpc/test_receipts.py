@@ -27,6 +27,7 @@ CONFIG = json.dumps(
         "backends": {"scripted": {"kind": "openai", "base_url": "http://127.0.0.1:1/v1"}},
         "models": [
             {"id": "m", "targets": [{"backend": "scripted", "model": "one"}], "fallbacks": ["backup"]},
+            {"id": "unstored", "targets": [{"backend": "scripted", "model": "two"}], "sessions": "off"},
             {"id": "backup", "targets": [{"backend": "scripted", "model": "two"}]},
             {
                 "id": "stubborn",
@@ -63,7 +64,7 @@ class Caller:
                 [_ async for _ in call]
         except grpc.aio.AioRpcError as error:
             return dict(error.trailing_metadata()), ""
-        return dict(await call.trailing_metadata()), dict(await call.initial_metadata())["x-chat-session-id"]
+        return dict(await call.trailing_metadata()), dict(await call.initial_metadata()).get("x-chat-session-id", "")
 
     async def kept(self, session: str) -> list[messages.SessionMessage]:
         """Reads a session."""
@@ -162,6 +163,18 @@ async def test_a_call_of_rest_has_no_receipt(caller: Caller, log: Log) -> None:
     assert {"x-request-id", "x-correlation-id"} == trailing.keys()
     [line] = await asyncio.to_thread(log, "rest", 1)
     assert ("scripted/two", COST, 2) == (line["target"], line["cost"], line["attempts"])
+
+
+@pytest.mark.parametrize("model", ["unstored", "backup"])
+@pytest.mark.parametrize("count", [2, 600])
+async def test_unknown_fields_of_the_usage_leave_no_attempt_out(caller: Caller, model: str, count: int) -> None:
+    """The receipt has its attempt, even with more unknown fields than metadata may have, and none of them twice."""
+    answer = completion("Hi")
+    answer.usage.extra_json = json.dumps({f"field_{number}": "v" * 20 for number in range(count)})
+    caller.backend.answer = lambda _: answer
+    trailing, _ = await caller.call("CreateChatCompletion", model=model)
+    receipt = read(trailing)
+    assert (1, 0, False) == (len(receipt.attempts), receipt.left_out, receipt.usage.HasField("extra"))
 
 
 async def test_a_stream_that_ends_with_an_error_event(caller: Caller) -> None:

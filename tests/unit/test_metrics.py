@@ -3,6 +3,7 @@
 from prometheus_client import generate_latest
 
 from parley.config import Timeouts
+from parley.config.loader import parse
 from parley.core.call import CallOutcome
 from parley.core.errors import RateLimited
 from parley.core.ports import UpstreamCall
@@ -18,6 +19,7 @@ from parley.metrics.prometheus import (
     text_of,
 )
 from parley.metrics.series import MAX_COUNTERS, Counter, Histogram
+from parley.metrics.worker import WorkerMetrics
 from parley.supervisor import edge_settings
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.message_pb2 import Usage
@@ -115,3 +117,16 @@ def test_the_text_is_that_of_prometheus_client() -> None:
             return [*found, gauge]
 
     assert generate_latest(Fixed()).decode() == text_of(Fixed()).decode()
+
+
+def test_a_guard_that_may_fail_open_has_its_series_at_the_start() -> None:
+    """Prometheus sees the rise of the first open failures only in a series that has been 0."""
+    config = parse(
+        "{guards: {a: {address: 'guard:1', on_failure: open}, b: {secrets: true}},"
+        " backends: {u: {kind: openai, base_url: 'http://127.0.0.1:1/v1'}},"
+        " models: [{id: m, targets: [{backend: u, model: m}]}]}",
+        "guards.yaml",
+    )
+    families = WorkerMetrics(config, set()).calls.guard_checks.collect()
+    found = [(one.labels["guard"], one.labels["phase"], one.value) for family in families for one in family.samples]
+    assert [("a", "before", 0), ("a", "after", 0)] == [each for each in found if each[2] == 0]

@@ -136,6 +136,11 @@ class CallMetrics:
         )
         self.cost = Counter("parley_cost", "Cost in the currency of the configured prices.", ("model", "target"))
 
+    def show_open_failures(self, guard: str) -> None:
+        """Shows the open failures of a guard as 0: Prometheus sees no rise in a series that begins with 1."""
+        for phase in ("before", "after"):
+            self.guard_checks.series(guard, phase, "failed_open")
+
     def collect(self) -> Iterator[Metric]:
         """Yields the families, for prometheus-client."""
         for family in vars(self).values():

@@ -37,6 +37,9 @@ class WorkerMetrics(Collector):
     def __init__(self, config: Config, running: Sized) -> None:
         self._running = running
         self.calls = CallMetrics({name: backend.kind for name, backend in config.backends.items()})
+        for name, guard in config.guards.items():
+            if guard.on_failure == "open":
+                self.calls.show_open_failures(name)
         self._lag = Histogram(
             "parley_event_loop_lag_seconds", "How much later than requested the event loop runs a timer.", _LAG
         )

@@ -145,6 +145,7 @@ class CallInterceptor(grpc.GenericRpcHandler):
             call.started = time.perf_counter()
             if not self._behind_edge:
                 call.metadata[CLIENT_ADDRESS] = _address(context.peer())
+                call.metadata.pop(_DIALECT, None)
             self._running.add(call)
             self.begun += 1
             try:

@@ -96,10 +96,10 @@ def _fitting(receipt: Receipt, size: Callable[[Receipt], int], most: int) -> Rec
 
 
 def _drop_unknown(usage: Usage) -> None:
-    usage.ClearField("extra_json")
-    for name in _DETAILS:
-        if usage.HasField(name):
-            getattr(usage, name).ClearField("extra_json")
+    parts = [usage, *(getattr(usage, name) for name in _DETAILS if usage.HasField(name))]
+    for part in parts:
+        part.ClearField("extra_json")
+        part.ClearField("extra")
 
 
 def _tried(attempt: AttemptRecord) -> dict[str, Any]:

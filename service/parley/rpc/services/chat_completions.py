@@ -60,6 +60,7 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
         if isinstance(completion, TextCompletion):
             message = completion.message()
         else:
+            current().outcome.receipt_bytes()  # its usage is that of the message, to which `extra` is added
             message = completion
             fill_structs(message)
         set_text(message)

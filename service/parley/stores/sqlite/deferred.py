@@ -69,15 +69,17 @@ class DeferredBegins:
 
     def take(self, session_id: str) -> DeferredBegin | None:
         """Removes and returns the beginning of a turn that ends; None if it is written, or is being written."""
+        return None if session_id in self._writing else self._pop(session_id)
+
+    def _pop(self, session_id: str) -> DeferredBegin | None:
         return self._recent.pop(session_id, None) or self._older.pop(session_id, None)
 
     async def take_unwritten(self, session_id: str) -> DeferredBegin | None:
         """Waits while the beginning of a turn is written, and does the same if that has failed."""
         writing = self._writing.get(session_id)
-        if writing is None:
-            return None
-        await asyncio.wait({writing})
-        return self.take(session_id)
+        if writing is not None:
+            await asyncio.wait({writing})
+        return self._pop(session_id)
 
     async def close(self) -> None:
         """Writes all, once."""
