@@ -135,7 +135,7 @@ def test_the_console_knows_of_certificates(secured: Secured) -> None:
             response = connection.getresponse()
             return response.status, json.loads(response.read())
 
-    assert (200, {"certificates": True}) == request("GET", "/console/settings.json")
+    assert (200, {"certificates": True, "operations": True}) == request("GET", "/console/settings.json")
     path = "/parley.admin.v1.Keys/ListKeys"
     status, answer = request("POST", path, sec_fetch_site="same-origin", parley_client_name="dev.internal")
     assert (200, ["first key"]) == (status, [key["name"] for key in answer["keys"]])
