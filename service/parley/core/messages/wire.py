@@ -13,6 +13,7 @@ _WIRE_TYPES = {
     FieldDescriptor.TYPE_BOOL: _VARINT,
     FieldDescriptor.TYPE_DOUBLE: _FIXED64,
     FieldDescriptor.TYPE_STRING: _LENGTH,
+    FieldDescriptor.TYPE_BYTES: _LENGTH,
     FieldDescriptor.TYPE_MESSAGE: _LENGTH,
 }
 _ONE_BYTE = tuple(bytes((number,)) for number in range(128))
