@@ -55,15 +55,15 @@ def _to_workers(_type: object, tokens: Sequence[Token]) -> tuple[str, ...]:
     return texts
 
 
+_WORKERS = Parameter(converter=_to_workers, negative=(), show_default=False)
+
 Folder = Annotated[Path, Parameter(help="The folder of Envoy's configuration, its Lua files and its admin socket.")]
 Workers = Annotated[
     tuple[str, ...],
+    _WORKERS,
     Parameter(
         name="--workers",
         env_var="PARLEY_EDGE_WORKERS",
-        converter=_to_workers,
-        negative=(),
-        show_default=False,
         help="dns:HOST:PORT, where each address of the name is a worker, resolved every second; repeatable. Or a file "
         "with Envoy's list of the endpoints of the cluster `workers` (EDS), which is followed.",
     ),
@@ -88,12 +88,10 @@ AdminOption = Annotated[
 ]
 AdminWorkers = Annotated[
     tuple[str, ...],
+    _WORKERS,
     Parameter(
         name="--admin-workers",
         env_var="PARLEY_EDGE_ADMIN_WORKERS",
-        converter=_to_workers,
-        negative=(),
-        show_default=False,
         help="As --workers, with the addresses of `parley serve --admin`; of a file, the cluster is `admin_workers`.",
     ),
 ]

@@ -63,8 +63,8 @@ def add_console(resources: Mapping[str, Any], edge_dir: Path, *, certificates: b
         operations: Whether the listener serves the operations of the running service.
     """
     index = next(_files(edge_dir / FOLDER, _policy(()), f"{_CONSOLE}/index.html", "console.html"))
-    told = {"inline_string": json.dumps({"certificates": certificates, "operations": operations})}
-    settings = _route(f"{_CONSOLE}/settings.json", None, told, {"cache-control": edge_files.CHECKED})
+    body = {"inline_string": json.dumps({"certificates": certificates, "operations": operations})}
+    settings = _route(f"{_CONSOLE}/settings.json", None, body, {"cache-control": edge_files.CHECKED})
     edge_files.add(resources, (), [index, settings])
     [listener] = [one for one in resources["listeners"] if one["name"] == "admin"]
     [host] = edge_files.manager_of(listener)["route_config"]["virtual_hosts"]

@@ -6,7 +6,7 @@ from typing import Any
 
 from parley.backends.parsing.lenient_json import MAX_COUNT, Source, count, struct
 from parley.core.messages import extra_fields
-from parley.core.messages.text_completion import TokenCounts
+from parley.core.messages.text_completion import TokenCounts, usage_message
 from parley.v1.message_pb2 import CompletionTokensDetails, PromptTokensDetails, Usage
 
 # `cost_details` is also kept in `extra_json`, with exact numbers.
@@ -37,11 +37,7 @@ def usage(data: Any, source: Source, *path: str | int) -> Usage | None:
     if not isinstance(data, dict):
         return None
     if (counts := usual_counts(data)) is not None:
-        return Usage(
-            prompt_tokens=counts.prompt_tokens,
-            completion_tokens=counts.completion_tokens,
-            total_tokens=counts.total_tokens,
-        )
+        return usage_message(counts)
     prompt, produced = _count(data, "prompt_tokens"), _count(data, "completion_tokens")
     total = count(data.get("total_tokens"))
     if total is not None:

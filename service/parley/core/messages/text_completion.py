@@ -79,11 +79,7 @@ class TextCompletion:
         """Returns what a session stores: the message of the only choice, and the usage."""
         message = Message.FromString(_MESSAGE)
         message.content.string_value = self.text
-        if self.usage is None:
-            return message, None
-        usage = Usage()
-        write_usage(usage, self.usage)
-        return message, usage
+        return message, None if self.usage is None else usage_message(self.usage)
 
     def json(self, *, nulls: bool) -> bytes:
         """Returns the JSON of the message, as `proto_json.from_message` and `dumps` write it.
@@ -138,6 +134,13 @@ def usage_bytes(usage: Usage | TokenCounts) -> bytes:
         return usage.SerializeToString()
     prompt, produced, total = usage
     return b"".join((_PROMPT, varint(prompt), _PRODUCED, varint(produced), _TOTAL, varint(total)))
+
+
+def usage_message(usage: Usage | TokenCounts) -> Usage:
+    """Returns a copy of a usage as a message."""
+    message = Usage()
+    write_usage(message, usage)
+    return message
 
 
 def write_usage(to: Usage, usage: Usage | TokenCounts) -> None:

@@ -34,7 +34,7 @@ def fits_session(limits: StorageLimits, stored: int, added: int) -> bool:
 
 def require_session_space(limits: StorageLimits, stored: int, added: int) -> None:
     """Raises StorageLimitExceeded if a session with `stored` bytes cannot receive `added` bytes."""
-    if limits.session_bytes is not None and stored + added > limits.session_bytes:
+    if not fits_session(limits, stored, added):
         raise StorageLimitExceeded(
             f"A session may store {limits.session_bytes} bytes: this one has {stored}, and the request adds {added}; "
             "begin a new session",

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from google.protobuf.descriptor import FieldDescriptor
 
 from parley.config import Price
-from parley.core.messages.text_completion import TokenCounts, write_usage
+from parley.core.messages.text_completion import TokenCounts, usage_message
 from parley.core.usage.tokens import estimate_tokens, message_tokens
 from parley.v1.message_pb2 import Message, Usage
 
@@ -28,9 +28,7 @@ def is_complete(usage: Usage | TokenCounts | None) -> bool:
 
 def with_estimates(reported: Usage | TokenCounts | None, prompt: Iterable[Message], size: int) -> Usage:
     """Returns the reported usage of an answer of `size` bytes, with estimates in place of missing counts."""
-    usage = Usage()
-    if reported is not None:
-        write_usage(usage, reported)
+    usage = Usage() if reported is None else usage_message(reported)
     guess = estimate(prompt, size)
     if not usage.HasField("prompt_tokens"):
         usage.prompt_tokens = guess.prompt_tokens
@@ -52,7 +50,7 @@ def total(usages: Sequence[Usage | TokenCounts]) -> Usage | TokenCounts | None:
     """
     if len(usages) < 2:  # noqa: PLR2004 - one usage is its own sum
         return usages[0] if usages else None
-    added, *more = map(_message, usages)
+    added, *more = map(usage_message, usages)
     added.ClearField("cost_details")
     for usage in more:
         _add(added, usage)
@@ -66,13 +64,6 @@ def cost(usage: Usage | TokenCounts, price: Price) -> float:
     per_cached = price.prompt if price.cached_prompt is None else price.cached_prompt
     prompt = (usage.prompt_tokens - cached) * price.prompt + cached * per_cached
     return (prompt + usage.completion_tokens * price.completion) / _MILLION
-
-
-def _message(usage: Usage | TokenCounts) -> Usage:
-    """Returns a copy of a usage as a message."""
-    message = Usage()
-    write_usage(message, usage)
-    return message
 
 
 def _add(to: object, more: object) -> None:

@@ -37,7 +37,7 @@ def message_tokens(message: Message) -> int:
     for call in message.tool_calls:
         texts += (call.function.name, call.function.arguments, call.custom.name, call.custom.input)
     size = _content_size(message.content) + len("".join(texts).encode())
-    return _TOKENS_PER_MESSAGE + size // _BYTES_PER_TOKEN
+    return _TOKENS_PER_MESSAGE + estimate_full_tokens(size)
 
 
 def output_size(message: Message | Delta) -> int:
