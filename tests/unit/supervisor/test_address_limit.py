@@ -1,0 +1,48 @@
+"""When the supervisor reads the kernel's list of connections."""
+
+import asyncio
+import math
+import socket
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from parley.supervisor import address_limit
+from parley.supervisor.address_limit import AddressLimit, count_sockets
+
+MOST = 6
+
+
+def test_connections_of_both_families_are_in_the_number_of_sockets() -> None:
+    """So that no address can have reached the limit with a smaller number."""
+    with socket.create_server(("127.0.0.1", 0)) as old, socket.create_server(("::1", 0), family=socket.AF_INET6) as new:
+        addresses = [server.getsockname()[:2] for server in (old, new) for _ in range(100)]
+        held = [socket.create_connection(address) for address in addresses]
+        assert 2 * len(held) < count_sockets() < math.inf
+        for connection in held:
+            connection.close()
+
+
+async def test_the_list_is_read_only_when_an_address_may_have_reached_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is read once at the start, and then while there are as many sockets as the limit."""
+    lists, sockets = 0, MOST - 1
+
+    def count_connections(_: object) -> Counter[address_limit.Network]:
+        nonlocal lists
+        lists += 1
+        return Counter()
+
+    monkeypatch.setattr(address_limit, "_POLL_SECONDS", 0.001)
+    monkeypatch.setattr(address_limit, "count_connections", count_connections)
+    monkeypatch.setattr(address_limit, "count_sockets", lambda: sockets)
+    task = asyncio.create_task(AddressLimit(MOST, tmp_path, tuple).follow())
+    await asyncio.sleep(0.1)
+    assert 1 == lists
+    sockets = MOST
+    async with asyncio.timeout(60):
+        while lists < 3:
+            await asyncio.sleep(0.001)
+    task.cancel()
