@@ -39,6 +39,7 @@ from parley.logs.recent import RecentLines
 from parley.metrics.runtime import Runtime
 from parley.metrics.worker import WorkerMetrics
 from parley.rpc.admin import AdminSockets, admin_servers
+from parley.rpc.liveness import Liveness
 from parley.rpc.operations import Operations, ReadReload
 from parley.rpc.overrides import OverridesFile
 from parley.rpc.server import Server
@@ -102,12 +103,13 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
     router, guards = Router(config, backends, states=shared_states(run_dir)), open_guards(config)
     overrides = OverridesFile(admin.local.with_name("overrides.json"))
     operations = Operations(router, overrides, log_level, set_level, recent=recent, last_reload=last_reload)
+    liveness = Liveness(on_alive)
     try:
         async with (
             open_tracer(config) as tracer,
             open_existing_store(config.store, state_dir, store_identity) as opened,
             nullcontext(with_spans(opened, config, tracer)) as store,
-            admin_servers(admin, store, Rules.of(config), config.admin, operations, on_alive=on_alive),
+            admin_servers(admin, store, Rules.of(config), config.admin, operations, liveness=liveness),
             _authenticator(config, store, run_dir, certificates=certificates) as authenticator,
             _answer_cache(config, store, router) as cache,
         ):
@@ -128,6 +130,7 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
                 running=operations.running,
                 metrics=measured.calls if measured else None,
                 tracer=tracer,
+                on_health_check=liveness.record_answer,
             )
             monitor = StoreMonitor(store, server.store_changed)
             runtime = Runtime(

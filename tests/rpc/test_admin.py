@@ -24,6 +24,7 @@ from parley.core.ports import AuditFilter
 from parley.core.routing.router import Router
 from parley.rpc.admin import AdminSockets, admin_servers
 from parley.rpc.call import Call
+from parley.rpc.liveness import Liveness
 from parley.rpc.operations import Operations, PastReload
 from parley.rpc.overrides import OverridesFile
 from parley.stores.sqlite import SqliteStore
@@ -112,7 +113,7 @@ async def administering(
             chosen or rules(["m1", "m2"]),
             ACCESS,
             operations or _operations(folder),
-            on_alive=lambda: None,
+            liveness=Liveness(lambda: None),
         ),
         grpc.aio.insecure_channel(of_listener if remote else f"unix:{local}") as channel,
     ):

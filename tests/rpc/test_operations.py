@@ -17,6 +17,7 @@ from parley.core.routing.target_breakers import Permit
 from parley.logs.recent import RecentLines
 from parley.rpc.admin import AdminSockets, admin_servers
 from parley.rpc.call import Call
+from parley.rpc.liveness import Liveness
 from parley.rpc.operations import Operations
 from parley.rpc.overrides import OverridesFile
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
@@ -39,7 +40,9 @@ async def _worker(
         overrides = OverridesFile(folder / "overrides.json")
         operations = Operations(worker.router, overrides, "info", levels.append, running, recent=recent)
         async with (
-            admin_servers(AdminSockets(socket), worker.store, rules(["m"]), ACCESS, operations, on_alive=lambda: None),
+            admin_servers(
+                AdminSockets(socket), worker.store, rules(["m"]), ACCESS, operations, liveness=Liveness(lambda: None)
+            ),
             grpc.aio.insecure_channel(f"unix:{socket}") as channel,
         ):
             yield worker, Admin(channel, worker.store)

@@ -1,7 +1,7 @@
 """The admin servers of one worker: keys, accounts, usage and the audit log, channelz and reflection."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from parley.core.ports import Store
 from parley.rpc.admin_access import local_interceptor, remote_interceptor
 from parley.rpc.generic_handlers import GenericHandlers
 from parley.rpc.interceptors import CallInterceptor
+from parley.rpc.liveness import Liveness
 from parley.rpc.operations import Operations
 from parley.rpc.peers import Peers
 from parley.rpc.reflection import add_reflection
@@ -56,9 +57,6 @@ class AdminSockets:
     remote: str | None = None
 
 
-_ALIVE_SECONDS = 1.0  # between two calls to the worker's own server, and the longest time of one
-
-
 @asynccontextmanager
 async def admin_servers(  # noqa: PLR0913 - what the services serve
     sockets: AdminSockets,
@@ -67,7 +65,7 @@ async def admin_servers(  # noqa: PLR0913 - what the services serve
     access: AdminConfig,
     operations: Operations,
     *,
-    on_alive: Callable[[], None],
+    liveness: Liveness,
 ) -> AsyncIterator[None]:
     """Serves the admin services. Unix sockets have the mode 0600.
 
@@ -81,7 +79,7 @@ async def admin_servers(  # noqa: PLR0913 - what the services serve
         rules: What keys and accounts may name.
         access: The admin keys and certificates, one of which every call of the remote address must have.
         operations: The running service.
-        on_alive: Called every second while calls of the local socket are answered.
+        liveness: Calls the local socket while nobody else calls the worker.
 
     Raises:
         RuntimeError: An address cannot be bound.
@@ -102,7 +100,7 @@ async def admin_servers(  # noqa: PLR0913 - what the services serve
             remote = _server(store, rules, own, remote_interceptor(access))
             await running.enter_async_context(_serving(remote, sockets.remote))
         operations.start()
-        check = asyncio.create_task(_check_alive(sockets.local, on_alive))
+        check = asyncio.create_task(liveness.check(sockets.local))
         try:
             yield
         finally:
@@ -136,17 +134,3 @@ async def _serving(server: grpc.aio.Server, address: str) -> AsyncIterator[None]
         yield
     finally:
         await server.stop(None)
-
-
-async def _check_alive(socket: Path, on_alive: Callable[[], None]) -> None:
-    """Calls this worker's own server periodically. Any answer shows that the event loop and gRPC are alive."""
-    async with grpc.aio.insecure_channel(f"unix:{socket}") as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
-        while True:
-            try:
-                await stub.Check(health_pb2.HealthCheckRequest(), timeout=_ALIVE_SECONDS)
-            except grpc.aio.AioRpcError as error:
-                if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
-                    continue
-            on_alive()
-            await asyncio.sleep(_ALIVE_SECONDS)

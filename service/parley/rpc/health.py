@@ -1,6 +1,7 @@
 """The health service of a worker."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -15,11 +16,23 @@ class Health(health.aio.HealthServicer):  # type: ignore[misc] # it has no types
 
     Behind Envoy, a stream of health belongs to one worker, while the caller wants the state of the pod. A worker that
     is replaced ends its streams. The caller then watches again at once (gRFC A17), and Envoy selects another worker.
+
+    Args:
+        on_check: Called at each `Check`; None for no such call.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_check: Callable[[], None] | None = None) -> None:
         super().__init__()
+        self._on_check = on_check
         self._watches_ended = asyncio.Event()
+
+    async def Check(  # noqa: N802 - gRPC's name
+        self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> health_pb2.HealthCheckResponse:
+        """Returns the status of a service."""
+        if self._on_check is not None:
+            self._on_check()
+        return await super().Check(request, context)
 
     async def Watch(  # noqa: N802 - gRPC's name
         self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]

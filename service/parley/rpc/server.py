@@ -1,6 +1,7 @@
 """The gRPC server of one worker: its services, its limits, and its shutdown."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -72,6 +73,7 @@ class Server:
         running: Kept up to date with the running calls.
         metrics: Counts the calls; None for no metrics.
         tracer: Traces the calls; None without tracing.
+        on_health_check: Called when a health check is answered; None for no such call.
         keep_alive_seconds: Silence in a stream of events before a keep-alive comment.
         stalled_seconds: How long a piece of a stream may stay unread before its call is cancelled.
     """
@@ -89,6 +91,7 @@ class Server:
         running: set[Call] | None = None,
         metrics: CallMetrics | None = None,
         tracer: Tracer | None = None,
+        on_health_check: Callable[[], None] | None = None,
         keep_alive_seconds: float = _KEEP_ALIVE_SECONDS,
         stalled_seconds: float = _STALLED_SECONDS,
     ) -> None:
@@ -112,7 +115,7 @@ class Server:
         self._stall_check = PeriodicTask("the check for stalled streams", self._cancel_stalled, stalled_seconds / 4)
         self._access = access
         self._access_check = PeriodicTask("the check for revoked access", self._cancel_revoked, _ACCESS_SECONDS)
-        self._health = Health()
+        self._health = Health(on_health_check)
         others: Any = GenericHandlers(self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, others)
         handlers: Any = GenericHandlers(self._calls)
