@@ -36,7 +36,7 @@ from parley.guards.opening import open_guards
 from parley.logs import Level
 from parley.logs.configuration import set_level
 from parley.logs.recent import RecentLines
-from parley.metrics.runtime import Runtime
+from parley.metrics.runtime import Losses, Runtime
 from parley.metrics.worker import WorkerMetrics
 from parley.rpc.admin import AdminSockets, admin_servers
 from parley.rpc.liveness import Liveness
@@ -69,6 +69,7 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
     shutdown: Shutdown,
     log_level: Level = "info",
     recent: RecentLines | None = None,
+    log_lines_lost: Callable[[], int] = lambda: 0,
     last_reload: ReadReload | None = None,
 ) -> None:
     """Runs one worker until its shutdown is requested and complete.
@@ -87,6 +88,7 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
         shutdown: Ends the worker.
         log_level: The log level, until an administrator sets another one.
         recent: The latest log lines of this process; None if it keeps none.
+        log_lines_lost: Returns the number of log lines of this process that were dropped.
         last_reload: Reads the last reload; None if SIGHUP to the parent process does not have the configuration read
             again.
 
@@ -115,7 +117,7 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
         ):
             turns, limits = Turns(store, config.limits.session.bytes), RateLimiter(store)
             budgets = BudgetMonitor(store, config.budgets.warn_at, deliver=config.budgets.webhook is not None)
-            usage = UsageRecorder(store, budgets.add)
+            usage, delivery = UsageRecorder(store, budgets.add), _delivery(config, store)
             chat = Chat(router, turns, limits, store, usage, cache, guards)
             access = AccessChecker(store, Callers(config.plans, config.limits, config.models))
             measured = WorkerMetrics(config, operations.running) if metrics is not None else None
@@ -134,13 +136,22 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
             )
             monitor = StoreMonitor(store, server.store_changed)
             runtime = Runtime(
-                router, backends, turns, budgets, cache, store, monitor, shutdown.is_begun, lambda: server.has_model
+                router,
+                backends,
+                turns,
+                budgets,
+                Losses(lambda: usage.calls_lost, lambda: delivery.undelivered if delivery else 0, log_lines_lost),
+                cache,
+                store,
+                monitor,
+                shutdown.is_begun,
+                lambda: server.has_model,
             )
             address = await server.start(address)
             _tune_garbage_collector()
             async with (
                 _store_tasks(store, monitor, config),
-                _alerts(config, store, budgets),
+                _alerts(budgets, delivery),
                 _health_checks(config, backends, router, server),
                 measured.serving(metrics, runtime) if measured and metrics else nullcontext(),
                 _replicated_targets(config, store, router, run_dir),
@@ -216,14 +227,19 @@ async def _store_tasks(store: Store, monitor: StoreMonitor, config: Config) -> A
         await monitor.stop()
 
 
-@asynccontextmanager
-async def _alerts(config: Config, store: Store, budgets: BudgetMonitor) -> AsyncIterator[None]:
-    """Runs the checks of budgets, and the delivery of their alerts if a webhook is configured."""
-    delivery = None
-    if config.budgets.webhook is not None:
-        from parley.webhooks.receiver import WebhookReceiver  # imports an HTTP client, which takes a while
+def _delivery(config: Config, store: Store) -> AlertDelivery | None:
+    """Returns the delivery of alerts of budgets; None if no webhook is configured."""
+    if config.budgets.webhook is None:
+        return None
+    from parley.webhooks.receiver import WebhookReceiver  # imports an HTTP client, which takes a while
 
-        delivery = AlertDelivery(store, WebhookReceiver(config.budgets.webhook))
+    return AlertDelivery(store, WebhookReceiver(config.budgets.webhook))
+
+
+@asynccontextmanager
+async def _alerts(budgets: BudgetMonitor, delivery: AlertDelivery | None) -> AsyncIterator[None]:
+    """Runs the checks of budgets and the delivery of their alerts."""
+    if delivery is not None:
         delivery.start()
     budgets.start()
     try:

@@ -35,7 +35,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.alerts", description=__doc__)
     parser.add_argument("--only", action="append", choices=[*FAULTS, CERTIFICATE], help="an alert; repeatable")
     chosen = parser.parse_args().only or [*FAULTS, CERTIFICATE]
-    _write(f"{'alert':<28} {'fires':>7} {'clears':>7}  fault")
+    _write(f"{'alert':<30} {'fires':>7} {'clears':>7}  fault")
     with tempfile.TemporaryDirectory(prefix="parley-alerts-") as folder, Site(Path(folder), rules()) as site:
         for name in (name for name in chosen if name in FAULTS):
             _drill(name, FAULTS[name].description, site.prometheus, FAULTS[name].cause(site))
@@ -71,7 +71,7 @@ def _drill(name: str, description: str, prometheus: Prometheus, fault: AbstractC
         _wait(lambda: name in prometheus.firing(), f"{name} fires")
         fired = time.monotonic()
     _wait(lambda: name not in prometheus.firing(), f"{name} clears")
-    _write(f"{name:<28} {fired - began:5.0f} s {time.monotonic() - fired:5.0f} s  {description}")
+    _write(f"{name:<30} {fired - began:5.0f} s {time.monotonic() - fired:5.0f} s  {description}")
 
 
 def _wait(holds: Callable[[], bool], what: str) -> None:

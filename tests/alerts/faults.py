@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -173,10 +173,29 @@ def stopped(site: Site) -> Iterator[None]:
         call.result()
 
 
+@fault("ParleyUsageLost", "a trigger of the database rejects usage")
+def rejected(site: Site) -> Iterator[None]:
+    """Everything else is written."""
+    with closing(sqlite3.connect(site.folder / "state" / "parley.db", isolation_level=None, timeout=10)) as database:
+        database.execute("CREATE TRIGGER drill BEFORE INSERT ON usage BEGIN SELECT RAISE(ABORT, 'no usage'); END")
+        try:
+            yield
+        finally:
+            database.execute("DROP TRIGGER drill")
+
+
 @fault("ParleyBudgetReached", "an account uses up its tokens_per_day")
 def spent(site: Site) -> Iterator[None]:
     """Calls of 12 tokens use up 36."""
     with site.callers("answers", key=site.new_key("spender", "tokens_per_day=36")):
+        yield
+
+
+@fault("ParleyBudgetAlertsUndelivered", "the webhook of budgets answers 410")
+def refused_alert(site: Site) -> Iterator[None]:
+    """The alert of an account that uses up its tokens_per_day is not sent again."""
+    site.webhook.statuses = [410]
+    with site.callers("answers", key=site.new_key("unreported", "tokens_per_day=36")):
         yield
 
 
@@ -234,6 +253,16 @@ def invalid(site: Site) -> Iterator[None]:
     finally:
         file.write_text(before)
         site.parley.process.send_signal(signal.SIGHUP)
+
+
+@fault("ParleyLogLinesLost", "the program that reads the log is stopped")
+def unread(site: Site) -> Iterator[None]:
+    """The pipe of the log is full."""
+    site.log_reader.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        site.log_reader.send_signal(signal.SIGCONT)
 
 
 @fault("ParleyDescriptors", "the limit of open files is lowered")

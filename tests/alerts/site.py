@@ -1,10 +1,12 @@
 """The Parley of the drill, with its upstreams, its calls and its Prometheus."""
 
+import fcntl
 import json
 import os
 import signal
 import socket
 import struct
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -19,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.processes import Parley, launch, reserved_port, run_here, until, wait_ready
 from tests.prometheus import Prometheus, scraping
 from tests.upstream import Gate, Json, ScriptedUpstream, completion
+from tests.webhooks import SECRET, receiving
 
 CONFIG = """\
 backends:
@@ -37,6 +40,7 @@ models:
   - {{id: narrow, targets: [{{backend: narrow}}]}}
   - {{id: keyed, targets: [{{backend: keyed}}]}}
   - {{id: guarded, targets: [{{backend: answers}}], guards: [down]}}
+budgets: {{warn_at: [1.0], webhook: {{url: "{webhook}", secret: "{secret}"}}}}
 default_model: answers
 """
 _LOG_LINES = 40  # that a failed drill prints
@@ -50,7 +54,9 @@ class Site:
     Attributes:
         folder: Has the files.
         upstreams: The scripted upstreams, by backend.
+        webhook: The receiver of alerts of budgets.
         parley: The running Parley.
+        log_reader: The program that reads its output and its log, and writes both to files.
         prometheus: The running Prometheus.
     """
 
@@ -65,7 +71,9 @@ class Site:
     def __enter__(self) -> Self:
         for upstream in self.upstreams.values():
             self._running.enter_context(upstream)
+        self.webhook = self._running.enter_context(receiving())
         urls = {name: upstream.url for name, upstream in self.upstreams.items()}
+        urls |= {"webhook": self.webhook.url, "secret": SECRET}
         (self.folder / "parley.yaml").write_text(CONFIG.format(**urls))
         self.start()
         self._running.callback(self.stop)
@@ -86,13 +94,20 @@ class Site:
         options = ("--config", str(self.folder / "parley.yaml"), "--metrics", self._metrics)
         # Stopped workers stay, and Envoy's heap is small, so that faults can be caused.
         more = {"PARLEY_WORKERS": "2", "PARLEY_HANG_TIMEOUT": "0", "PARLEY_MAX_HEAP": "160MiB"}
-        self.parley: Parley = launch(*options, folder=self.folder, pipe=None, **more)
+        reading, writing = os.pipe()
+        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+        self.parley: Parley = launch(*options, folder=self.folder, pipe=writing, **more)
+        with (self.folder / "log").open("wb") as log:
+            self.log_reader = subprocess.Popen(["tee", str(self.folder / "output")], stdin=reading, stdout=log)
+        os.close(reading)
+        os.close(writing)
         wait_ready(self.parley)
         self.key = self.key or self.parley.key
 
     def stop(self) -> None:
         """Stops the Parley."""
         self.parley.end()
+        self.log_reader.wait()
 
     def call(self, model: str, key: str | None = None, **fields: Any) -> int:
         """Makes a call; returns the HTTP status, or 0 if there was no answer."""

@@ -48,6 +48,7 @@ async def test_a_receiver_that_fails_twice(store: SqliteStore, receiver: Receive
     await asyncio.sleep(0.1)
     await deliveries.deliver()
     assert [(PATH, json.loads(ALERT.payload), "msg_1")] * 3 == receiver.received
+    assert 0 == deliveries.undelivered
 
 
 async def test_another_process_continues(file: Path, receiver: Receiver) -> None:
@@ -74,6 +75,7 @@ async def test_an_alert_is_given_up(store: SqliteStore, receiver: Receiver, stat
         await deliveries.deliver()
     assert requests == len(receiver.received)
     assert ("error", "alert not delivered") == (logs[-1]["log_level"], logs[-1]["event"])
+    assert 1 == deliveries.undelivered
 
 
 async def test_no_secret_in_the_log(store: SqliteStore, receiver: Receiver, caplog: pytest.LogCaptureFixture) -> None:

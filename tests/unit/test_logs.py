@@ -145,7 +145,7 @@ def test_a_blocked_reader_loses_lines_and_gets_their_number(pipe: tuple[int, int
     non_streaming = [one for one in kept if len(one) == 99]
     assert [b"%099d" % number for number in range(len(non_streaming))] == non_streaming
     lost = re.findall(rb"\((\d+) log lines were lost: the output could not be written\)", b"\n".join(kept + after))
-    assert 100 - len(non_streaming) == sum(map(int, lost))
+    assert 100 - len(non_streaming) == sum(map(int, lost)) == output.lines_lost
     assert [b"next", b""] == after[-2:]
     os.close(reader)
     assert 0 == fcntl.fcntl(writer, fcntl.F_GETFL) & os.O_NONBLOCK, "the flag is shared with other processes"
@@ -158,6 +158,7 @@ def test_a_closed_pipe_loses_lines(pipe: tuple[int, int]) -> None:
     os.close(reader)
     output.write(b"one\n")
     output.write(b"two\n")
+    assert 2 == output.lines_lost
 
 
 def test_a_full_disk_loses_lines() -> None:

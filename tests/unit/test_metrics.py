@@ -18,6 +18,7 @@ from parley.metrics.prometheus import (
     ProcessCollector,
     text_of,
 )
+from parley.metrics.runtime import Losses
 from parley.metrics.series import MAX_COUNTERS, Counter, Histogram
 from parley.metrics.worker import WorkerMetrics
 from parley.supervisor import edge_settings
@@ -130,3 +131,11 @@ def test_a_guard_that_may_fail_open_has_its_series_at_the_start() -> None:
     families = WorkerMetrics(config, set()).calls.guard_checks.collect()
     found = [(one.labels["guard"], one.labels["phase"], one.value) for family in families for one in family.samples]
     assert [("a", "before", 0), ("a", "after", 0)] == [each for each in found if each[2] == 0]
+
+
+def test_each_loss_has_a_sample_of_its_own() -> None:
+    """Also while nothing is lost: Prometheus sees no rise in a series that begins with 1."""
+    losses = Losses(usage=lambda: 3, alerts=lambda: 2, log_lines=lambda: 0)
+    found = {sample.name: sample.value for family in losses.collect() for sample in family.samples}
+    names = ("parley_usage_lost_total", "parley_budget_alerts_undelivered_total", "parley_log_lines_lost_total")
+    assert dict(zip(names, (3, 2, 0), strict=True)) == found

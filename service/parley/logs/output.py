@@ -11,24 +11,28 @@ class Output:
     """Writes complete lines to a descriptor. Lines that cannot be written at once are dropped and counted.
 
     A closed pipe, a blocked reader, a stopped terminal and a full disk lose log lines and have no other effect.
+
+    Attributes:
+        lines_lost: The number of dropped lines since the start.
     """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = _nonblocking(descriptor)
-        self._lost = 0
+        self.lines_lost = self._reported = 0
         self._partial = False
 
     def write(self, line: bytes) -> None:
         """Writes a line with its line feed, or drops it."""
-        is_clean = self._lost == 0 and not self._partial
+        is_clean = self.lines_lost == self._reported and not self._partial
         if not ((is_clean or self._report()) and self._put(line)):
-            self._lost += 1
+            self.lines_lost += 1
 
     def _report(self) -> bool:
-        """Writes how many lines are lost. Returns False if that cannot be written either."""
-        if not self._put((b"\n" if self._partial else b"") + (_LOST % self._lost if self._lost else b"")):
+        """Writes how many lines were lost since the last report. Returns False if that cannot be written either."""
+        lost = self.lines_lost - self._reported
+        if not self._put((b"\n" if self._partial else b"") + (_LOST % lost if lost else b"")):
             return False
-        self._lost = 0
+        self._reported = self.lines_lost
         return True
 
     def _put(self, data: bytes) -> bool:

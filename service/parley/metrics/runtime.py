@@ -1,4 +1,4 @@
-"""The state of a worker that is collected at a scrape: targets, connections, sessions, the store, budgets."""
+"""The state of a worker that is collected at a scrape: targets, connections, sessions, the store, budgets, losses."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,6 +22,27 @@ _STATES = ("closed", "half_open", "open")
 
 
 @dataclass(frozen=True, slots=True)
+class Losses:
+    """The numbers of what a worker could neither write nor deliver.
+
+    Attributes:
+        usage: Returns the number of calls whose usage was dropped.
+        alerts: Returns the number of alerts of budgets that were given up.
+        log_lines: Returns the number of log lines that were dropped.
+    """
+
+    usage: Callable[[], int]
+    alerts: Callable[[], int]
+    log_lines: Callable[[], int]
+
+    def collect(self) -> Iterator[Metric]:
+        """Yields the families."""
+        yield _counter("parley_usage_lost", "Calls whose usage could not be written.", self.usage())
+        yield _counter("parley_log_lines_lost", "Log lines that could not be written.", self.log_lines())
+        yield _counter("parley_budget_alerts_undelivered", "Alerts of budgets that were given up.", self.alerts())
+
+
+@dataclass(frozen=True, slots=True)
 class Runtime:
     """The parts of a worker whose state is collected.
 
@@ -30,6 +51,7 @@ class Runtime:
         backends: The backends, by name.
         turns: Has the leases.
         budgets: Has the alerts.
+        losses: Counts what was lost.
         cache: Has the kept answers; None if no model has a cache.
         store: Has statistics, unless it is one of a test.
         monitor: Checks whether the store is available.
@@ -41,6 +63,7 @@ class Runtime:
     backends: Mapping[str, Backend]
     turns: Turns
     budgets: BudgetMonitor
+    losses: Losses
     cache: "AnswerCache | None"
     store: Store
     monitor: StoreMonitor
@@ -62,6 +85,7 @@ class Runtime:
         yield from self._sessions()
         yield from self._store()
         yield self._alerts()
+        yield from self.losses.collect()
         yield from _cache(self.cache)
         yield _gauge("parley_draining", "1 while the worker ends: its calls finish.", float(self.is_draining()))
 
@@ -97,9 +121,8 @@ class Runtime:
         turns = self.turns
         yield _gauge("parley_leases_held", "Calls that hold a session or an idempotency key.", turns.held)
         yield _gauge("parley_session_queue_length", "Calls that wait for their session.", turns.queue.waiting)
-        lost = CounterMetricFamily("parley_leases_lost", "Calls that lost the lease of their session before their end.")
-        lost.add_metric((), turns.leases_lost)
-        yield lost
+        lost = turns.leases_lost
+        yield _counter("parley_leases_lost", "Calls that lost the lease of their session before their end.", lost)
 
     def _store(self) -> Iterator[Metric]:
         available = float(self.monitor.is_available)
@@ -140,8 +163,8 @@ def _cache(cache: "AnswerCache | None") -> Iterator[Metric]:
         labels=("model", "result"),
     )
     kept = CounterMetricFamily("parley_cache_kept_bytes", "Bytes of the answers that were kept.", labels=("model",))
-    failures = CounterMetricFamily("parley_cache_read_failures", "Reads of kept answers that failed or took too long.")
-    failures.add_metric((), cache.read_failures if cache is not None else 0)
+    count = cache.read_failures if cache is not None else 0
+    failures = _counter("parley_cache_read_failures", "Reads of kept answers that failed or took too long.", count)
     if cache is not None:
         for labels, count in cache.writes.items():
             writes.add_metric(labels, count)
@@ -175,6 +198,10 @@ def _state(target: LiveTarget) -> str:
     if breaker.is_half_open:
         return "half_open"
     return "closed" if breaker.is_closed else "open"
+
+
+def _counter(name: str, documentation: str, value: float) -> CounterMetricFamily:
+    return CounterMetricFamily(name, documentation, value=value)
 
 
 def _gauge(name: str, documentation: str, value: float) -> GaugeMetricFamily:

@@ -11,10 +11,15 @@ from parley.supervisor import envoy_admin
 from parley.supervisor.addresses import Address
 from parley.supervisor.errors import CommandError
 from parley.supervisor.plan import DEFAULT_METRICS
-from parley.supervisor.process import print_notice
+from parley.supervisor.process import log_lines_lost, print_notice
 
 _SECONDS = 8.0  # for a scrape of everything; Prometheus waits 10 by default
 _WORKER_SECONDS = 5.0
+_OWN = b"""\
+# HELP parley_log_lines_lost_total Log lines that could not be written.
+# TYPE parley_log_lines_lost_total counter
+parley_log_lines_lost_total %d
+"""
 _TYPE = "Content-Type: text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -113,14 +118,14 @@ def _response(status: str, body: bytes, *, has_body: bool = True) -> bytes:
 
 
 async def collect(workers: Mapping[str, Path], envoy: Path | None) -> bytes:
-    """Returns the metrics of workers and of Envoy in one text. What does not answer is left out.
+    """Returns the metrics of workers, of this process and of Envoy in one text. What does not answer is left out.
 
     Args:
         workers: The socket of each worker, by the value of the label `worker`.
         envoy: The socket of Envoy's admin interface; None without Envoy.
     """
     texts = await asyncio.gather(*map(_read, workers.values()))
-    own = merged(zip(workers, texts, strict=True))
+    own = merged([*zip(workers, texts, strict=True), ("supervisor", _OWN % log_lines_lost())])
     if envoy is not None:
         with suppress(OSError):
             return own + (await envoy_admin.statistics(envoy)).encode()

@@ -45,6 +45,11 @@ def print_event(event: dict[str, Any]) -> None:
     _stderr().write(line + b"\n")
 
 
+def log_lines_lost() -> int:
+    """Returns the number of lines of this process that could not be written."""
+    return _stderr().lines_lost
+
+
 @cache
 def _stderr() -> Output:
     return Output(2)

@@ -116,8 +116,8 @@ def _run(spec: WorkerSpec, output: Output) -> None:
     from parley.logs.recent import RecentLines
     from parley.rpc.admin import AdminSockets
 
-    recent = RecentLines()
-    configure(level=spec.log_level, recent=recent)
+    recent, log = RecentLines(), Output(sys.stdout.fileno())
+    configure(level=spec.log_level, output=log, recent=recent)
 
     async def run() -> None:
         await serve(
@@ -134,6 +134,7 @@ def _run(spec: WorkerSpec, output: Output) -> None:
             shutdown=_shutdown(spec.grace, lambda: _report(output, "idle")),
             log_level=spec.log_level,
             recent=recent,
+            log_lines_lost=lambda: log.lines_lost,
             last_reload=_last_reload(Path(spec.state_dir)) if spec.reloads else None,
         )
 

@@ -1,11 +1,14 @@
 """The listener of metrics, and the text that it merges."""
 
 import asyncio
+import os
 import socket
+from pathlib import Path
 
 import pytest
 
-from parley.supervisor import metrics
+from parley.logs.output import Output
+from parley.supervisor import metrics, process
 from parley.supervisor.addresses import Address
 
 
@@ -18,6 +21,17 @@ def test_families_of_workers_are_merged() -> None:
         b'# HELP b B.\n# TYPE b gauge\nb{worker="1"} 1.0\nb{worker="2"} 2.0\n'
     )
     assert expected == metrics.merged([("1", one), ("2", two), ("3", b"")])
+
+
+async def test_lost_lines_of_the_supervisor_are_counted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """They are a sample of the family of the workers, also while no worker answers."""
+    descriptor = os.open("/dev/full", os.O_WRONLY)
+    output = Output(descriptor)
+    monkeypatch.setattr(process, "_stderr", lambda: output)
+    process.print_notice("a notice")
+    text = await metrics.collect({"1": tmp_path / "no.sock"}, None)
+    os.close(descriptor)
+    assert b'parley_log_lines_lost_total{worker="supervisor"} 1' in text.splitlines()
 
 
 def test_without_the_default_address_there_are_no_metrics(

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import pytest
+from structlog.testing import capture_logs
 
 from parley.config import Timeouts
 from parley.core.errors import StoreUnavailable
@@ -136,14 +137,29 @@ async def test_a_failed_write_is_repeated(outcome: str) -> None:
 
 
 async def test_a_rejected_write_is_not_repeated() -> None:
-    """Counts that the store rejects are logged and dropped, so that later ones are written."""
+    """Counts that the store rejects are counted, logged and dropped, so that later ones are written."""
     store = Store("rejected")
     counting = recorder(store)
-    counting.record(ADA, "\0", (), failed=False)
-    await counting.flush()
+    for _ in range(2):
+        counting.record(ADA, "\0", [attempt("completed", cost=0.25)], failed=False)
+    with capture_logs() as logs:
+        await counting.flush()
+    assert [("error", 2, 0.5)] == [(line["log_level"], line["calls"], line["cost"]) for line in logs]
     counting.record(ADA, "m", (), failed=False)
     await counting.flush()
-    assert {row(target=""): UsageCounts(1)} == store.rows
+    assert ({row(target=""): UsageCounts(1)}, 2) == (store.rows, counting.calls_lost)
+
+
+async def test_what_cannot_be_written_at_the_end_is_lost() -> None:
+    """A worker that ends during an outage counts and logs what it has not written."""
+    counting = recorder(Store(*["lost"] * 2))
+    counting.record(ADA, "m", (), failed=False)
+    with pytest.raises(StoreUnavailable):
+        await counting.flush()
+    counting.record(ADA, "other", (), failed=False)
+    with capture_logs() as logs:
+        await counting.close()
+    assert ([("error", 2)], 2) == ([(line["log_level"], line["calls"]) for line in logs], counting.calls_lost)
 
 
 async def test_nothing_used_is_not_written() -> None:

@@ -18,7 +18,11 @@ _log = structlog.get_logger()
 
 
 class AlertDelivery:
-    """Delivers the alerts of all workers that are due. One for each worker."""
+    """Delivers the alerts of all workers that are due. One for each worker.
+
+    Attributes:
+        undelivered: The number of alerts that this worker has given up.
+    """
 
     def __init__(
         self,
@@ -38,6 +42,7 @@ class AlertDelivery:
         self._store = store
         self._receiver = receiver
         self._delays = delays
+        self.undelivered = 0
         self._task = PeriodicTask("alert delivery", self.deliver, poll_seconds, jitter=_JITTER)
 
     def start(self) -> None:
@@ -58,14 +63,19 @@ class AlertDelivery:
         try:
             reason = await self._receiver.send(alert)
         except ReceiverGoneError as error:
-            _log.error("alert not delivered", id=alert.id, cause=str(error), tries=alert.tries)
+            self._give_up(alert, str(error))
             return None
         if reason is None:
             _log.info("alert delivered", id=alert.id, tries=alert.tries)
             return None
         if alert.tries > len(self._delays):
-            _log.error("alert not delivered", id=alert.id, cause=reason, tries=alert.tries)
+            self._give_up(alert, reason)
             return None
         delay = self._delays[alert.tries - 1] * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - no secret
         _log.warning("alert not accepted", id=alert.id, cause=reason, tries=alert.tries, retry_in=round(delay, 1))
         return delay
+
+    def _give_up(self, alert: Alert, cause: str) -> None:
+        """Counts and logs an alert that is not delivered."""
+        self.undelivered += 1
+        _log.error("alert not delivered", id=alert.id, cause=cause, tries=alert.tries)

@@ -6,7 +6,7 @@ about a second, and the time that the store was unavailable before.
 
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TypeAlias
 
 import structlog
@@ -33,7 +33,11 @@ def day(seconds: float) -> int:
 
 
 class UsageRecorder:
-    """Counts the usage of one worker's calls."""
+    """Counts the usage of one worker's calls.
+
+    Attributes:
+        calls_lost: The number of calls whose usage could not be written and was dropped.
+    """
 
     def __init__(
         self,
@@ -60,6 +64,7 @@ class UsageRecorder:
         self._batch = 1
         self._counts: dict[_Key, UsageCounts] = {}
         self._writing: dict[UsageKey, UsageCounts] = {}
+        self.calls_lost = 0
         self._task = PeriodicTask("usage", self.flush, flush_seconds, jitter=0.1)
 
     def start(self) -> None:
@@ -112,7 +117,8 @@ class UsageRecorder:
         except StoreUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 - repeating it would keep later counts from the store for ever
-            _log.error("usage lost: the store rejects it", rows=len(self._writing), exc_info=error)
+            calls, cost = self._lose(self._writing.values())
+            _log.error("usage lost: the store rejects it", calls=calls, cost=cost, exc_info=error)
         self._batch += 1
         self._writing = {}
         self._on_written(self._writing_callers.values())
@@ -124,9 +130,14 @@ class UsageRecorder:
             await self.flush()
             await self.flush()  # the first one may have repeated an earlier batch
         except ParleyError as error:
-            rows = [*self._writing.values(), *self._counts.values()]
-            calls, cost = sum(row.calls for row in rows), sum(row.cost_nanos for row in rows) / NANOS
-            _log.warning("usage lost: the store is unavailable", calls=calls, cost=cost, cause=error.cause)
+            calls, cost = self._lose([*self._writing.values(), *self._counts.values()])
+            _log.error("usage lost: the store is unavailable", calls=calls, cost=cost, cause=error.cause)
+
+    def _lose(self, rows: Collection[UsageCounts]) -> tuple[int, float]:
+        """Counts calls whose usage is dropped; returns their number and their cost."""
+        calls = sum(row.calls for row in rows)
+        self.calls_lost += calls
+        return calls, sum(row.cost_nanos for row in rows) / NANOS
 
 
 def _add(row: UsageCounts, attempt: AttemptRecord) -> None:
