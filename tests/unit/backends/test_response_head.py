@@ -67,3 +67,64 @@ async def test_a_head_with_too_many_headers_fails() -> None:
     connection = await _receive("HTTP/1.1 200 OK\r\n" + "".join(f"x-{n}: 1\r\n" for n in range(300)) + "\r\n")
     with pytest.raises(MalformedHead, match="too many headers"):
         await connection.wait_head()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        "content-length: 5\r\nContent-Length:5 \r\n",
+        "content-length: 5, 5\r\n",
+        "content-length: 5\nX-B: 1\nContent-Length: 5,5\n",
+    ],
+    ids=["two fields", "a list", "both"],
+)
+@pytest.mark.parametrize("size", [1, 40, 1000])
+async def test_a_length_may_be_repeated(fields: str, size: int) -> None:
+    """Several equal lengths are one, whatever parts of the head arrive together; the connection can be used again."""
+    response = f"HTTP/1.1 200 OK\r\nX-A: 1\r\n{fields}X-C: 1\r\n\r\nhello"
+    connection = await _receive()
+    for _ in range(2):
+        for at in range(0, len(response), size):
+            connection.data_received(response[at : at + size].encode())
+        received = _response(connection)
+        assert ("1", "5", "1") == tuple(received.headers[name] for name in ("x-a", "content-length", "x-c"))
+        assert (True, True, b"hello") == (connection.is_complete, connection.can_continue, connection.take())
+        connection.send(b"", _NEVER)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        "content-length: 5\r\ncontent-length: 6\r\n",
+        "content-length: 5, 6\r\n",
+        "content-length: 5, x\r\n",
+        "content-length: ,\r\n",
+    ],
+)
+async def test_lengths_that_differ_fail(fields: str) -> None:
+    """It is unknown where the body ends."""
+    connection = await _receive(f"HTTP/1.1 200 OK\r\n{fields}\r\nhello")
+    with pytest.raises(MalformedHead, match="Content-Length"):
+        await connection.wait_head()
+
+
+async def test_a_body_after_a_repeated_length_is_checked() -> None:
+    """Bytes after the body are the failure that they are after every other head."""
+    connection = await _receive("HTTP/1.1 200 OK\r\ncontent-length: 5, 5\r\n\r\nhello?")
+    assert (True, b"hello", False) == (connection.is_complete, connection.take(), connection.is_open)
+
+
+async def test_a_repeated_length_after_an_informational_head_fails() -> None:
+    """The parser is not started a second time for the same response."""
+    early = "HTTP/1.1 103 Early Hints\r\ncontent-length: 0, 0\r\n\r\n"
+    for parts in ((early, "HTTP/1.1 200 OK\r\ncontent-length: 5, 5\r\n\r\nhello"), (early * 2,)):
+        connection = await _receive(*parts)
+        with pytest.raises(MalformedHead, match="Content-Length"):
+            await connection.wait_head()
+
+
+async def test_a_head_that_repeats_a_length_has_a_size() -> None:
+    """It is not kept without a limit until its end arrives."""
+    connection = await _receive("HTTP/1.1 200 OK\r\n", *["content-length: 5\r\n"] * 4000)
+    with pytest.raises(MalformedHead, match="more than"):
+        await connection.wait_head()

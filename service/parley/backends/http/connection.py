@@ -8,6 +8,7 @@ from typing import cast
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from parley.backends.deadlines import TICK
+from parley.backends.http import repeated_length
 from parley.backends.http.errors import Disconnected, HttpError, MalformedBody, MalformedHead
 
 _MAX_BUFFERED = 64 * 1024  # bytes; above it reading is paused until the body is read. A head must not be longer
@@ -48,14 +49,19 @@ class Connection(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self.hold_timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
+        self._head = b""  # a part of the head, if it did not arrive at once
         self._received: dict[bytes, bytes] = {}  # headers, and then trailers
         # The parser calls them without a Python frame for each header and chunk.
         self.on_header = self._received.__setitem__
         self.on_body = self.chunks.append
-        self._parser = HttpResponseParser(self)
-        self._parser.set_dangerous_leniencies(  # these lose nothing: servers send such heads and chunks
+        self._parser = self._new_parser()
+
+    def _new_parser(self) -> HttpResponseParser:
+        parser = HttpResponseParser(self)
+        parser.set_dangerous_leniencies(  # these lose nothing: servers send such heads and chunks
             lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
         )
+        return parser
 
     def send(self, request: bytes, deadline: float) -> None:
         """Sends a request; its response must be complete by the deadline, unless `expire_at` moves it."""
@@ -146,10 +152,19 @@ class Connection(asyncio.Protocol):
             self.close()
             return
         self._buffered += len(data)
+        again: bytes | None = None
         try:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade) as error:
-            self.fail(self._malformed(error))
+            again = self._with_single_length(data, error)
+            if again is None:
+                self.fail(self._malformed(error))
+                return
+        else:
+            if not self.status:
+                self._head += data
+        if again:
+            self.data_received(again)
             return
         if self._buffered > _MAX_BUFFERED and not self.is_complete:
             self._pause()
@@ -183,6 +198,7 @@ class Connection(asyncio.Protocol):
         if not 100 <= status < 200:  # noqa: PLR2004 - informational
             self.status, self.headers = status, received.copy()
         received.clear()
+        self._head = b""
 
     def on_message_complete(self) -> None:
         """Ends the exchange, unless the response was a 1xx one."""
@@ -198,6 +214,28 @@ class Connection(asyncio.Protocol):
         elif not self._is_paused:
             self._is_paused = True
             self._transport.pause_reading()
+
+    def _with_single_length(self, data: bytes, error: Exception) -> bytes | None:
+        """Returns the response so far with its length once, and has it parsed anew.
+
+        Returns:
+            Nothing until all of the head has arrived: the parser refuses the further parts too. None if a repeated
+            length is not what the parser has refused.
+        """
+        if self.status or not repeated_length.is_cause(error):
+            return None
+        self._head += data
+        response, end = self._head, repeated_length.end_of_head(self._head)
+        if not end:
+            return b""
+        head = repeated_length.with_single_length(response[:end])
+        if head is None:
+            return None
+        self._head = b""
+        self._buffered = 0
+        self._received.clear()
+        self._parser = self._new_parser()
+        return head + response[end:]
 
     def _malformed(self, error: Exception) -> HttpError:
         reason = str(error.__context__ or error) if isinstance(error, HttpParserError) else "an upgrade"
