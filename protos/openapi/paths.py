@@ -62,6 +62,8 @@ DIALECTS = (
     Dialect("openpipe", "/api/v1/", errors.OPENAI, "/openpipe", demands=_MODEL_REQUIRED),
 )
 
+# The phrases of RFC 9110, which `HTTPStatus` has since Python 3.13.
+_PHRASES = {413: "Content Too Large", 422: "Unprocessable Content"}
 _RETRY_AFTER = (409, 429, 500, 503)
 # The suffixes of the edge's internal paths; clients use the path without a suffix.
 _OF_THE_EDGE = (":stream", ":json")
@@ -316,7 +318,7 @@ def _error(shape: errors.Shape, status: int, together: list[errors.Failure]) -> 
     challenge = ("www-authenticate",) if status == HTTPStatus.UNAUTHORIZED else ()
     limits = _LIMITS if status == HTTPStatus.TOO_MANY_REQUESTS else ()
     return {
-        "description": HTTPStatus(status).phrase,
+        "description": _PHRASES.get(status) or HTTPStatus(status).phrase,
         "headers": _headers(*again, *challenge, *limits, *shape.headers),
         "content": {JSON: {"schema": reference(shape.name), "examples": examples}},
     }

@@ -312,7 +312,8 @@ def test_an_interrupt_leaves_no_lock_of_grpc_acquired(worker: Worker) -> None:
     )
     assert 0 == result.returncode, result.stderr
     after, again, piped, before = map(int, result.stdout.split())
-    assert min(after, again, piped) > 30  # points in two cycles of a wait
+    # Points in two cycles of a wait. Since Python 3.12 the frame that is the first to be traced of a function has none.
+    assert min(after, again, piped) > (20 if sys.version_info >= (3, 12) else 30)
     assert before > after  # which has the start of the call, too
 
 

@@ -167,8 +167,10 @@ def _arguments(function: Callable[..., Any], call: ToolCall) -> dict[str, Any]:
     try:
         arguments = json.loads(call.function.arguments or "{}")
         inspect.signature(function).bind(**arguments)
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError) as error:
         raise ToolError(f"the arguments are invalid: {error}") from error
+    except RecursionError as error:
+        raise ToolError("the arguments are invalid: they are nested too deeply") from error
     hints = typing.get_type_hints(function)
     return {name: _converted(hints[name], value) for name, value in arguments.items()}
 

@@ -1,5 +1,6 @@
 """Types shared by all parts of the configuration."""
 
+import inspect
 import re
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
@@ -124,7 +125,7 @@ class Strict:
 def own_fields_first(kind: type[Strict]) -> list[Field[Any]]:
     """Returns the fields of a model, those of the models that it extends after its own."""
     found = {one.name: one for one in fields(kind)}
-    owners = [vars(owner).get("__annotations__", {}) for owner in kind.__mro__]
+    owners = [inspect.get_annotations(owner) for owner in kind.__mro__]
     return [found[name] for name in dict.fromkeys(name for names in owners for name in names) if name in found]
 
 

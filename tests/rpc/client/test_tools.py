@@ -90,7 +90,7 @@ def test_functions_are_called_until_the_model_answers(worker: Worker, client: An
         ("get_weather", '{"city":"Atlantis"}', "there is no such city"),
         ("get_weather", '{"town":"Paris"}', "the arguments are invalid: missing a required argument: 'city'"),
         ("get_weather", '{"city":', "the arguments are invalid: Expecting value"),
-        ("get_weather", "[" * 100_000, "the arguments are invalid: maximum recursion depth"),
+        ("get_weather", "[" * 100_000, "the arguments are invalid: they are nested too deeply"),
         ("get_weather", '{"city":"Paris","unit":"F"}', "'F' is not a valid Unit"),
         ("get_time", "{}", "there is no tool get_time"),
     ],

@@ -14,7 +14,8 @@ SECONDS = 10_000.0
 @pytest.fixture
 async def connections() -> AsyncIterator[list[Connection]]:
     """Two connections that wait for their responses."""
-    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+    kept: list[asyncio.StreamWriter] = []  # a writer that is not kept closes its connection, since Python 3.12
+    server = await asyncio.start_server(lambda _, writer: kept.append(writer), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     loop = asyncio.get_running_loop()
     opened = [(await loop.create_connection(Connection, "127.0.0.1", port))[1] for _ in range(2)]
@@ -23,6 +24,8 @@ async def connections() -> AsyncIterator[list[Connection]]:
     yield opened
     for connection in opened:
         connection.close()
+    for writer in kept:
+        writer.close()
     server.close()
 
 
