@@ -14,6 +14,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from parley.rpc.server_options import ServerLimits
 from parley.v1.models_pb2 import ListModelsRequest
 from parley.v1.models_pb2_grpc import ModelsStub
+from tests.edge.security.probe.http2 import DATA, END_STREAM, PING, Connection, frame
 from tests.rpc.calling import chat_request
 from tests.rpc.conftest import serving
 from tests.rpc.scripted import chunks
@@ -133,3 +134,26 @@ async def test_reflection_can_be_switched_off(tmp_path: Path, log_file: Path, *,
         with pytest.raises(grpc.aio.AioRpcError) as failed:
             await answers.read()
         assert grpc.StatusCode.UNIMPLEMENTED == failed.value.code()
+
+
+async def test_a_worker_behind_an_edge_pings_nobody(tmp_path: Path, log_file: Path) -> None:
+    """A request has no ping for an answer, by which grpc-core measures the bandwidth: Envoy checks the health often."""
+    headers = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", "/grpc.health.v1.Health/Check"),
+        (":authority", "parley"),
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+    ]
+    async with serving(tmp_path) as worker:
+        connection = await Connection.open(worker.address)
+        for _ in range(3):
+            stream = connection.request(headers)
+            connection.send(frame(DATA, END_STREAM, stream, bytes(5)))
+            async with asyncio.timeout(60):
+                while stream not in connection.ended:
+                    await asyncio.sleep(0.001)
+        pings = connection.frames[PING]
+        await connection.close()
+    assert 0 == pings

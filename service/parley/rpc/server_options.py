@@ -5,6 +5,13 @@ from dataclasses import dataclass
 _MESSAGE_BYTES = 32 * 1024 * 1024  # above the edge's limit: 413 there, not 429 here
 _METADATA_BYTES = 20480  # the edge's 12 KiB in 100 headers and what it adds
 
+_BEHIND_EDGE = (
+    ("grpc.max_receive_message_length", _MESSAGE_BYTES),
+    # Between this limit and the one above, grpc-core rejects metadata at random; the edge never sends so much.
+    ("grpc.absolute_max_metadata_size", 28672),
+    # Otherwise grpc-core answers data, also that of a health check, with a ping that measures the connection.
+    ("grpc.http2.bdp_probe", 0),
+)
 CONNECTION_OPTIONS = (
     ("grpc.http2.min_ping_interval_without_data_ms", 1_000),  # Envoy pings every 3 s, the default is 5 minutes
     ("grpc.keepalive_permit_without_calls", 1),
@@ -32,14 +39,8 @@ class ServerLimits:
 
 def server_options(limits: ServerLimits | None) -> tuple[tuple[str, int], ...]:
     """Returns the options of a gRPC server: behind the edge, or with these limits of its own."""
-    own = (
-        # Between this limit and the one above, grpc-core rejects metadata at random; the edge never sends so much.
-        (("grpc.max_receive_message_length", _MESSAGE_BYTES), ("grpc.absolute_max_metadata_size", 28672))
-        if limits is None
-        else _own_limits(limits)
-    )
     return (
-        *own,
+        *(_BEHIND_EDGE if limits is None else _own_limits(limits)),
         ("grpc.max_metadata_size", _METADATA_BYTES),
         *CONNECTION_OPTIONS,
     )
