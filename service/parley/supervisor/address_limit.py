@@ -5,7 +5,6 @@ many as the limit. The addresses that have reached it are in a file that Envoy f
 connections. No change of the file affects open connections, or those of other addresses.
 """
 
-import asyncio
 import errno
 import json
 import math
@@ -21,6 +20,7 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_netw
 from pathlib import Path
 from typing import Any
 
+from parley.supervisor import ticks
 from parley.supervisor.addresses import Address
 from parley.supervisor.folders import write_private
 from parley.supervisor.process import print_notice
@@ -66,7 +66,7 @@ class AddressLimit:
     async def follow(self) -> None:
         """Publishes changes for ever. Ends with a notice where the kernel does not list the connections."""
         while True:
-            await asyncio.sleep(_POLL_SECONDS)
+            await ticks.pause(_POLL_SECONDS)
             try:
                 counts = self._count()
             except OSError as error:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from parley.supervisor import ticks
 from parley.supervisor.errors import CommandError
 from parley.supervisor.folders import write_private
 from parley.supervisor.process import print_notice
@@ -108,7 +109,7 @@ class Certificates:
     async def follow(self) -> None:
         """Publishes changed files for ever. A file that cannot be used is reported once; Envoy keeps what it has."""
         while True:
-            await asyncio.sleep(_POLL_SECONDS)
+            await ticks.pause(_POLL_SECONDS)
             before = dict(self._latest)
             try:
                 await asyncio.to_thread(self.publish)

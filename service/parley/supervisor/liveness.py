@@ -6,6 +6,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from parley.supervisor import ticks
+
 _TICK_SECONDS = 0.5
 _LATE_SECONDS = 1.5  # without an answer, after which the process is examined
 _USED_CPU = 0.05  # the part of an interval above which a process counts as computing
@@ -116,7 +118,7 @@ async def wait_hang(pid: int, answered: Callable[[], float], limits: HangLimits)
     now = asyncio.get_running_loop().time
     clock, last = HangClock(limits), now()
     while True:
-        await asyncio.sleep(_TICK_SECONDS)
+        await ticks.pause(_TICK_SECONDS)
         seconds, last = now() - last, now()
         silence = last - answered()
         if silence < _LATE_SECONDS:

@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 
+from parley.supervisor import ticks
+
 _POLL_SECONDS = 0.02
 _PROBE_SECONDS = 1.0  # between two liveness checks, and the longest time of one
 
@@ -23,7 +25,7 @@ async def probe_socket(socket: Path, path: str, record_answer: Callable[[], None
             async with asyncio.timeout(_PROBE_SECONDS):
                 if await status_line(socket, path) or not os.path.exists(socket):  # noqa: PTH110, ASYNC240 - does not block
                     record_answer()
-        await asyncio.sleep(_PROBE_SECONDS)
+        await ticks.pause(_PROBE_SECONDS)
 
 
 async def status_line(socket: Path, path: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from parley.supervisor import reload_record, systemd, watched_files
+from parley.supervisor import reload_record, systemd, ticks, watched_files
 from parley.supervisor.errors import CommandError
 from parley.supervisor.messages import Progress
 from parley.supervisor.plan import ProcessSettings
@@ -106,7 +106,7 @@ async def _repairs(stack: Stack) -> None:
     """Repairs the stack periodically. Prints each failure once."""
     last = ""
     while True:
-        await asyncio.sleep(_REPAIR_SECONDS)
+        await ticks.pause(_REPAIR_SECONDS)
         try:
             await stack.repair()
             last = ""

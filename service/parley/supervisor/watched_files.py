@@ -1,10 +1,10 @@
 """Watches the files from which the configuration has values, such as keys."""
 
-import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from parley.supervisor import ticks
 from parley.supervisor.process import print_notice
 
 _SECONDS = 0.5
@@ -24,7 +24,7 @@ async def watch(files: Callable[[], Mapping[str, tuple[int, int, int]]], on_chan
     tried: Mapping[str, tuple[int, int, int]] = {}
     latest: Mapping[str, tuple[int, int, int]] = {}
     while True:
-        await asyncio.sleep(_SECONDS)
+        await ticks.pause(_SECONDS)
         known = files()
         found = {path: _state(path) or state for path, state in known.items()}
         is_stable, latest = found == latest, found
