@@ -16,10 +16,12 @@ from parley.rpc.shutdown import Shutdown
 from parley.rpc.sse import KEEP_ALIVE
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from tests import sse
+from tests.e2e.rollouts.settings import RECOMMENDED
 from tests.rpc.calling import chat_request
 from tests.rpc.conftest import Worker, serving
 from tests.rpc.scripted import ScriptedBackend, chunks, completion
 
+WATCHED = RECOMMENDED["healthCheckConfig"]["serviceName"]
 LONG_STREAM = chunks("x" * 100_000)[:1] * 2_000
 """200 MB: more than the buffers between the backend and a slow reader hold."""
 
@@ -94,7 +96,7 @@ async def test_a_stopping_server_is_not_serving_and_lets_streams_finish(running:
     bodies = aiter(running.chat.StreamChatCompletionEvents(chat_request(), metadata=running.metadata))
     await anext(bodies)
     health: Any = health_pb2_grpc.HealthStub(running.channel)
-    watch = health.Watch(health_pb2.HealthCheckRequest(service="parley.v1.ChatCompletions"))
+    watch = health.Watch(health_pb2.HealthCheckRequest(service=WATCHED))
     assert health_pb2.HealthCheckResponse.SERVING == (await watch.read()).status
     stopping = asyncio.create_task(running.server.stop(Shutdown(grace=30)))
     assert health_pb2.HealthCheckResponse.NOT_SERVING == (await watch.read()).status
@@ -119,7 +121,7 @@ async def test_a_stopping_server_answers_the_calls_of_callers_that_notice_late(r
 async def test_a_replaced_server_ends_streams_of_health(running: Running) -> None:
     """The streams end without NOT_SERVING, so that clients watch again; they do not keep the server alive."""
     health: Any = health_pb2_grpc.HealthStub(running.channel)
-    watch = health.Watch(health_pb2.HealthCheckRequest(service="parley.v1.ChatCompletions"))
+    watch = health.Watch(health_pb2.HealthCheckRequest(service=WATCHED))
     assert health_pb2.HealthCheckResponse.SERVING == (await watch.read()).status
     await running.server.stop(Shutdown(grace=3600, replaced=True))
     with pytest.raises(grpc.aio.AioRpcError) as ended:
@@ -134,7 +136,7 @@ async def test_a_leaving_server_serves_on_until_no_call_runs(running: Running) -
     stream = aiter(running.chat.StreamChatCompletion(chat_request(), metadata=running.metadata))
     await anext(stream)
     health: Any = health_pb2_grpc.HealthStub(running.channel)
-    watch = health.Watch(health_pb2.HealthCheckRequest(service="parley.v1.ChatCompletions"))
+    watch = health.Watch(health_pb2.HealthCheckRequest(service=WATCHED))
     assert health_pb2.HealthCheckResponse.SERVING == (await watch.read()).status
     shutdown = Shutdown(grace=0, on_idle=idle.set)
     serving = asyncio.create_task(running.server.run(shutdown))

@@ -1,6 +1,7 @@
 """An unavailable store: health, errors and recovery."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from parley.core.sessions.store_monitor import StoreMonitor
 from parley.rpc.shutdown import Shutdown
 from parley.v1 import models_pb2, sessions_pb2
+from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from parley.v1.models_pb2_grpc import ModelsStub
 from parley.v1.sessions_pb2_grpc import SessionsStub
+from tests.e2e.rollouts.settings import RECOMMENDED
 from tests.rpc.calling import chat_request
 from tests.rpc.conftest import Worker, serving
 from tests.rpc.scripted import chunks
@@ -39,6 +42,7 @@ class Watched(Running):
 
     def __init__(self, worker: Worker, channel: grpc.aio.Channel, file: Path) -> None:
         super().__init__(worker, channel)
+        self.address = worker.address
         self._file = file
         self._away = file.with_name("away.db")
         self.watch = StoreMonitor(worker.store, worker.server.store_changed, interval_seconds=0.01)
@@ -92,6 +96,19 @@ async def test_every_service_has_its_health(watched: Watched) -> None:
     watched.take_away()
     await watched.becomes(NOT_SERVING)
     assert SERVING == await watched.health("parley.v1.Identity")
+
+
+async def test_clients_with_the_recommended_config_keep_their_address(watched: Watched) -> None:
+    """Their calls reach the worker, where they wait for the store or get the reason."""
+    options = [("grpc.service_config", json.dumps({**RECOMMENDED, "methodConfig": []}))]
+    async with grpc.aio.insecure_channel(watched.address, options=options) as channel:
+        chat: Any = ChatCompletionsStub(channel)
+        await chat.CreateChatCompletion(chat_request(), metadata=watched.metadata)
+        watched.take_away()
+        await watched.becomes(NOT_SERVING)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await chat.CreateChatCompletion(chat_request(), metadata=watched.metadata, timeout=5)
+        assert "STORE_UNAVAILABLE" == dict(caught.value.trailing_metadata() or ()).get("parley-error-reason")
 
 
 async def test_completions_need_a_model(watched: Watched) -> None:
