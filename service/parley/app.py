@@ -115,8 +115,9 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
             _authenticator(config, store, run_dir, certificates=certificates) as authenticator,
             _answer_cache(config, store, router) as cache,
         ):
-            turns, limits = Turns(store, config.limits.session.bytes), RateLimiter(store)
             budgets = BudgetMonitor(store, config.budgets.warn_at, deliver=config.budgets.webhook is not None)
+            turns = Turns(store, config.limits.session.bytes)
+            limits = RateLimiter(store, on_rejected=budgets.add_rejected)
             usage, delivery = UsageRecorder(store, budgets.add), _delivery(config, store)
             chat = Chat(router, turns, limits, store, usage, cache, guards)
             access = AccessChecker(store, Callers(config.plans, config.limits, config.models))

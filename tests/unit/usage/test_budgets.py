@@ -2,19 +2,24 @@
 
 import json
 from collections.abc import AsyncIterator, MutableMapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf.struct_pb2 import Value
 from structlog.testing import capture_logs
 
 from parley.config import UNLIMITED, Limits
-from parley.core.errors import StoreUnavailable
-from parley.core.ports import Caller, UsageCounts, UsageKey
+from parley.core.errors import QuotaExhausted, StoreUnavailable
+from parley.core.ports import Caller, Charge, RunningCall, Settlement, UsageCounts, UsageKey
 from parley.core.usage.budgets import BudgetMonitor
+from parley.core.usage.limits import RateLimiter
 from parley.core.usage.recorder import day
 from parley.stores.sqlite import SqliteStore
+from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
+from parley.v1.message_pb2 import Message
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC).timestamp()
 TODAY = day(NOW)
@@ -96,6 +101,49 @@ async def test_periods(worker: Worker) -> None:
     await worker.use(cost=8)
     expected = [("cost_per_month", "2026-12"), ("cost_per_day", "2026-12-02"), ("cost_per_day", "2026-12-02")]
     assert expected == [(line["limit"], line["period"]) for line in await worker.check()]
+
+
+async def test_a_call_that_a_limit_rejects(worker: Worker) -> None:
+    """A share that only a call reaches which the limit rejects is reported with what the call needed."""
+    await worker.use(cost=3.1)
+    assert [] == await worker.check()
+    needed = {"needed": 1.0}
+    worker.monitor.add_rejected(ADA, [Charge("key:key_1", "cost_per_day", 4, 1.0)])
+    shares = [reached("cost_per_day", share, 3.1, 4, "key_1") | needed for share in (0.8, 1.0)]
+    assert shares == await worker.check()
+    worker.monitor.add_rejected(ADA, [Charge("key:key_1", "cost_per_day", 4, 1.0)])
+    assert [] == await worker.check()
+
+
+async def test_the_limiter_marks_the_callers_that_it_rejects(worker: Worker) -> None:
+    """A call without `max_tokens` may need a quarter of the limit, of which less is left."""
+    limiter = RateLimiter(worker.store, on_rejected=worker.monitor.add_rejected)
+    request = CreateChatCompletionRequest(messages=[Message(role="user", content=Value(string_value="Hello"))])
+    charge = Charge("account:ada", "tokens_per_day", 1000, 770)
+    await worker.store.reserve([charge], RunningCall("1", "key:key_1", "account:ada"), 10)
+    await worker.store.settle(Settlement("1", [replace(charge, reserved=770)]))
+    await worker.use(tokens=770)
+    with pytest.raises(QuotaExhausted):
+        (await limiter.admit(request, ADA)).require_granted()
+    await limiter.close()
+    (shown, *_) = [line for line in await worker.check(Caller("bob", "key_2")) if line["threshold"] == 0.8]
+    assert (770, 252) == (shown["used"], shown["needed"])
+
+
+async def test_a_call_that_running_calls_leave_no_room_for(worker: Worker) -> None:
+    """What running calls have reserved is not used: their end gives most of it back."""
+    worker.monitor.add_rejected(ADA, [Charge("account:ada", "tokens_per_day", 1000, 250)])
+    assert [] == await worker.check()
+    await worker.use(tokens=700)
+    assert [] == await worker.check()
+
+
+async def test_a_share_beyond_the_limit_needs_usage(store: SqliteStore) -> None:
+    """A rejected call does not add to what is beyond the limit."""
+    worker = Worker(store, warn_at=(1.5,))
+    await worker.use(tokens=990)
+    worker.monitor.add_rejected(ADA, [Charge("account:ada", "tokens_per_day", 1000, 900)])
+    assert [] == await worker.check()
 
 
 async def test_keys_and_accounts(worker: Worker) -> None:

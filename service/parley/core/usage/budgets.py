@@ -2,6 +2,9 @@
 
 The usage is that of `parley usage`, of all workers. An account that makes calls is checked every few seconds; a row in
 the store makes sure that each share is reported once in each period.
+
+A limit rejects a call that may need more than is left, which may be before a share is used. What the call needed then
+counts as used, so that a limit does not reject calls without a report.
 """
 
 import json
@@ -9,7 +12,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -17,7 +20,7 @@ import structlog
 
 from parley.config import UNLIMITED, Limits
 from parley.core.background import PeriodicTask
-from parley.core.ports import Caller, Store, UsageCounts, UsageQuery, UsageRow
+from parley.core.ports import Caller, Charge, Store, UsageCounts, UsageQuery, UsageRow
 from parley.core.ports.alerts import Alert
 from parley.core.ports.usage import NANOS
 from parley.core.usage.recorder import day
@@ -31,6 +34,7 @@ _BUDGETS: Sequence[tuple[str, Literal["day", "month"], Literal["tokens", "cost"]
     ("cost_per_day", "day", "cost"),
     ("cost_per_month", "month", "cost"),
 )
+_NAMES = frozenset(name for name, _, _ in _BUDGETS)
 
 _log = structlog.get_logger()
 
@@ -46,6 +50,7 @@ class _Budget:
         period: The day or the month.
         used: What was used in the period.
         allowed: The value of the limit.
+        needed: The most that a call needed which the limit has rejected since the last check; 0 without one.
     """
 
     account: str
@@ -54,6 +59,16 @@ class _Budget:
     period: str
     used: float
     allowed: float
+    needed: float = 0.0
+
+    @property
+    def limited(self) -> str:
+        """What is limited, as charges name it."""
+        return f"account:{self.account}" if self.key is None else f"key:{self.key}"
+
+    def has_reached(self, threshold: float) -> bool:
+        """Returns whether a share of the limit is used, or was needed by a rejected call."""
+        return max(self.used, min(self.used + self.needed, self.allowed)) >= threshold * self.allowed
 
     @property
     def subject(self) -> str:
@@ -90,6 +105,7 @@ class BudgetMonitor:
         self._clock = clock
         self._pause = pause_seconds
         self._pending: dict[str, dict[str, Caller]] = {}
+        self._needed: dict[tuple[str, str], float] = {}  # by what is limited and the name of the limit
         self._checked: dict[str, float] = {}
         self._reported: set[tuple[str, str, str, float]] = set()
         # With zeros, so that a metric shows the first alert as an increase.
@@ -111,6 +127,14 @@ class BudgetMonitor:
             if caller.account_limits is not UNLIMITED or caller.key_limits is not UNLIMITED:
                 self._pending.setdefault(caller.account, {})[caller.key_id] = caller
 
+    def add_rejected(self, caller: Caller, exhausted: Iterable[Charge]) -> None:
+        """Marks a caller of whom limits have rejected a call, with the charges that exceeded them."""
+        for charge in exhausted:
+            if charge.kind in _NAMES:
+                place = charge.subject, charge.kind
+                self._needed[place] = max(charge.amount, self._needed.get(place, 0.0))
+                self.add([caller])
+
     async def check(self) -> None:
         """Checks the accounts that were marked, except those checked a short time ago. Raises StoreUnavailable."""
         now = self._clock()
@@ -130,9 +154,10 @@ class BudgetMonitor:
             return
         first = today - int(iso(today)[8:]) + 1
         rows = await self._store.usage(UsageQuery(("day", "key"), first, today, account))
-        for budget in _budgets(account, callers, rows, today):
+        for found in _budgets(account, callers, rows, today):
+            budget = replace(found, needed=self._needed.pop((found.limited, found.limit), 0.0))
             for threshold in self._warn_at:
-                if budget.used >= threshold * budget.allowed:
+                if budget.has_reached(threshold):
                     await self._report(budget, threshold)
 
     async def _report(self, budget: _Budget, threshold: float) -> None:
@@ -185,4 +210,5 @@ def _alert(budget: _Budget, threshold: float, now: float) -> Alert:
 def _fields(budget: _Budget, threshold: float) -> dict[str, str | float]:
     key = {} if budget.key is None else {"key": budget.key}
     numbers = {"threshold": threshold, "used": round(budget.used, 9), "allowed": budget.allowed}
-    return {"account": budget.account, **key, "limit": budget.limit, "period": budget.period, **numbers}
+    needed = {"needed": round(budget.needed, 9)} if budget.used < threshold * budget.allowed else {}
+    return {"account": budget.account, **key, "limit": budget.limit, "period": budget.period, **numbers, **needed}

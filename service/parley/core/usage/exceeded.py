@@ -27,14 +27,17 @@ def require_possible(request: CreateChatCompletionRequest, charges: Sequence[Cha
             raise InvalidRequest(message, param="max_tokens" if demand.output else "messages")
 
 
+def exhausted(charges: Sequence[Charge], reservation: Reservation) -> list[tuple[Charge, float]]:
+    """Returns the charges that exceed their limits, each with what remains of the limit."""
+    pairs = zip(charges, reservation.remaining, strict=True)
+    return [(charge, remaining) for charge, remaining in pairs if charge.amount and charge.amount > remaining]
+
+
 def rejection(charges: Sequence[Charge], reservation: Reservation) -> ParleyError:
     """Returns the error that names the exhausted limit with the longest wait."""
-    exhausted = [
-        (_wait(charge, remaining, reservation.now), charge, remaining)
-        for charge, remaining in zip(charges, reservation.remaining, strict=True)
-        if charge.amount and charge.amount > remaining
-    ]
-    wait, charge, remaining = max(exhausted, key=lambda each: each[0])
+    exceeding = exhausted(charges, reservation)
+    waits = [(_wait(charge, remaining, reservation.now), charge, remaining) for charge, remaining in exceeding]
+    wait, charge, remaining = max(waits, key=lambda each: each[0])
     seconds = max(1, math.ceil(round(wait, 9)))
     may = f"This {_subject_name(charge)} may"
     if charge.kind == CONCURRENT:

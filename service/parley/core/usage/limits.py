@@ -8,7 +8,7 @@ of a worker that crashes is returned when its lease expires.
 
 import asyncio
 import secrets
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import structlog
@@ -34,8 +34,21 @@ _log = structlog.get_logger()
 class RateLimiter:
     """Admits calls of one worker. The store counts for all workers."""
 
-    def __init__(self, store: LimitStore, renew_seconds: float = _RENEW_SECONDS) -> None:
+    def __init__(
+        self,
+        store: LimitStore,
+        renew_seconds: float = _RENEW_SECONDS,
+        on_rejected: Callable[[Caller, Sequence[Charge]], None] = lambda *_: None,
+    ) -> None:
+        """Creates a limiter.
+
+        Args:
+            store: Counts.
+            renew_seconds: The pause between two renewals of the leases of running calls.
+            on_rejected: Receives the caller of a rejected completion, and the charges that exceeded limits.
+        """
         self._store = store
+        self._on_rejected = on_rejected
         self._running: set[str] = set()
         self._writing: set[asyncio.Task[Any]] = set()
         self._renewal = PeriodicTask("renewal of running calls", self._renew, renew_seconds)
@@ -82,6 +95,7 @@ class RateLimiter:
         call = RunningCall(secrets.token_hex(12), f"key:{caller.key_id}", f"account:{caller.account}")
         reservation = await self._reserve(wanted, call)
         if not reservation.granted:
+            self._on_rejected(caller, [charge for charge, _ in exceeded.exhausted(wanted, reservation)])
             return _rejected(wanted, reservation)
         self._running.add(call.id)
         self._renewal.start()
