@@ -14,7 +14,7 @@ LEVELS = ("debug", "info", "warning", "error")
 CALLS = {
     "rpc/call_log.py": ("write", "_add_failure", "_add_cache"),
     "rpc/authentication.py": ("_record",),
-    "rpc/interceptors.py": ("service",),
+    "rpc/call_handler.py": ("service",),
     "rpc/admin_access.py": ("_set_origin",),
     "rpc/services/chat_completions.py": ("_record_answer",),
     "rpc/metadata/receipts.py": ("add_fields",),

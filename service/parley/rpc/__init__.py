@@ -1,1 +1,1 @@
-"""The gRPC server: services, interceptors, errors, server-sent events."""
+"""The gRPC server: the handler of calls, services, errors, server-sent events."""

@@ -20,9 +20,9 @@ from parley.admin.v1.usage_pb2_grpc import add_UsageServicer_to_server
 from parley.config.admin import AdminConfig
 from parley.core.administration import Accounts, Keys, Rules, os_user
 from parley.core.ports import Store
-from parley.rpc.admin_access import local_interceptor, remote_interceptor
+from parley.rpc.admin_access import local_handler, remote_handler
+from parley.rpc.call_handler import CallHandler
 from parley.rpc.generic_handlers import GenericHandlers
-from parley.rpc.interceptors import CallInterceptor
 from parley.rpc.liveness import Liveness
 from parley.rpc.operations import Operations
 from parley.rpc.peers import Peers
@@ -86,7 +86,7 @@ async def admin_servers(  # noqa: PLR0913 - what the services serve
     """
     peers = Peers(sockets.local)
     servicer = OperationsServicer(operations, store, peers)
-    local = _server(store, rules, servicer, local_interceptor(os_user()))
+    local = _server(store, rules, servicer, local_handler(os_user()))
     channelz.add_channelz_servicer(local)
     healthy = health.aio.HealthServicer()
     for service in _SERVICES:
@@ -97,7 +97,7 @@ async def admin_servers(  # noqa: PLR0913 - what the services serve
         await running.enter_async_context(_serving(local, f"unix:{sockets.local}"))
         if sockets.remote is not None:
             own = servicer if sockets.remote.startswith(_UNIX) else None
-            remote = _server(store, rules, own, remote_interceptor(access))
+            remote = _server(store, rules, own, remote_handler(access))
             await running.enter_async_context(_serving(remote, sockets.remote))
         operations.start()
         check = asyncio.create_task(liveness.check(sockets.local))
@@ -109,9 +109,7 @@ async def admin_servers(  # noqa: PLR0913 - what the services serve
             await peers.close()
 
 
-def _server(
-    store: Store, rules: Rules, operations: OperationsServicer | None, calls: CallInterceptor
-) -> grpc.aio.Server:
+def _server(store: Store, rules: Rules, operations: OperationsServicer | None, calls: CallHandler) -> grpc.aio.Server:
     server = grpc.aio.server(options=CONNECTION_OPTIONS)
     server.add_generic_rpc_handlers((calls,))
     handlers: Any = GenericHandlers(calls)

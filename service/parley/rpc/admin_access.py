@@ -1,4 +1,4 @@
-"""Interceptors of the admin services: what a change comes from, and the credentials of callers over the network."""
+"""The call handlers of the admin services: the origin of a change, and the credentials of callers over the network."""
 
 import hmac
 
@@ -9,14 +9,14 @@ from parley.core.errors import InvalidAdminKey
 from parley.core.ports import Origin
 from parley.rpc.authentication import CLIENT_ADDRESS
 from parley.rpc.call import Call
-from parley.rpc.interceptors import Authenticate, CallInterceptor
+from parley.rpc.call_handler import Authenticate, CallHandler
 from parley.rpc.metadata.challenges import Challenges
 
 _log = structlog.get_logger()
 
 
-def local_interceptor(user: str) -> CallInterceptor:
-    """Returns the interceptor of the Unix socket, which only its owner and root may open.
+def local_handler(user: str) -> CallHandler:
+    """Returns the handler of the calls on the Unix socket, which only its owner and root may open.
 
     gRPC does not show the user of a caller: the owner of the socket is the origin of every change.
 
@@ -28,16 +28,16 @@ def local_interceptor(user: str) -> CallInterceptor:
     async def authenticate(call: Call) -> None:
         _set_origin(call, origin)
 
-    return _interceptor(authenticate)
+    return _handler(authenticate)
 
 
-def remote_interceptor(config: AdminConfig) -> CallInterceptor:
-    """Returns the interceptor of the admin listener."""
-    return _interceptor(AdminCredentials(config).authenticate)
+def remote_handler(config: AdminConfig) -> CallHandler:
+    """Returns the handler of the calls on the admin listener."""
+    return _handler(AdminCredentials(config).authenticate)
 
 
-def _interceptor(authenticate: Authenticate) -> CallInterceptor:
-    return CallInterceptor(authenticate, Challenges(None), None, set(), behind_edge=True)
+def _handler(authenticate: Authenticate) -> CallHandler:
+    return CallHandler(authenticate, Challenges(None), None, set(), behind_edge=True)
 
 
 class AdminCredentials:

@@ -13,7 +13,7 @@ from parley.core.ports import Caller, CallFacts, CallTrace, Credentials, Origin,
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """One RPC. Interceptors and servicers fill it in; the log line is made from it.
+    """One RPC. The call handler and servicers fill it in; the log line is made from it.
 
     Attributes:
         method: The RPC's name, without package and service.

@@ -9,7 +9,7 @@ from google.api.httpbody_pb2 import HttpBody
 from parley.core.errors import ParleyError
 from parley.rpc import errors
 from parley.rpc.call import current
-from parley.rpc.interceptors import Context, record_failure
+from parley.rpc.call_handler import Context, record_failure
 from parley.rpc.metadata import headers
 
 _CHUNK_SIZE = 256 * 1024  # bytes of an export in one message; clients accept 4 MiB by default, and a line may be longer

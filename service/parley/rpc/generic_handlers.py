@@ -5,7 +5,7 @@ from typing import Any
 
 import grpc
 
-from parley.rpc.interceptors import CallInterceptor
+from parley.rpc.call_handler import CallHandler
 
 
 class GenericHandlers:
@@ -15,10 +15,10 @@ class GenericHandlers:
     call grows with the number of methods: with 19 of them it was a tenth of a unary call's CPU time.
 
     Args:
-        server: What the handlers are added to: the server, or the interceptor of its calls.
+        server: What the handlers are added to: the server, or the handler of its calls.
     """
 
-    def __init__(self, server: grpc.aio.Server | CallInterceptor) -> None:
+    def __init__(self, server: grpc.aio.Server | CallHandler) -> None:
         self._server = server
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:

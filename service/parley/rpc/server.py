@@ -18,9 +18,9 @@ from parley.rpc.admission import Admission
 from parley.rpc.authentication import Authentication
 from parley.rpc.authorization import add_authorization
 from parley.rpc.call import Call
+from parley.rpc.call_handler import CallHandler
 from parley.rpc.generic_handlers import GenericHandlers
 from parley.rpc.health import SERVICE_NAME, Health
-from parley.rpc.interceptors import CallInterceptor
 from parley.rpc.keep_alive import KeepAlive
 from parley.rpc.metadata.challenges import Challenges
 from parley.rpc.reflection import add_reflection
@@ -98,7 +98,7 @@ class Server:
         self._running: set[Call] = set() if running is None else running
         auth = auth or Auth()
         authentication = Authentication(authenticator, Challenges(auth.metadata_url))
-        self._calls = CallInterceptor(
+        self._calls = CallHandler(
             authentication.authenticate,
             authentication.challenges,
             Admission(chat.limits),

@@ -9,8 +9,8 @@ from parley.core.errors import ParleyError
 from parley.core.streaming.plain_text import PlainText
 from parley.rpc import sse
 from parley.rpc.call import current
+from parley.rpc.call_handler import Context
 from parley.rpc.http_body import http_body
-from parley.rpc.interceptors import Context
 from parley.rpc.metadata import headers
 from parley.rpc.unknown_fields import filled
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk

@@ -5,7 +5,7 @@ from parley.admin.v1 import accounts_pb2_grpc as services
 from parley.core.administration import Accounts, AccountSettings, Rules
 from parley.rpc import admin_messages
 from parley.rpc.call import origin
-from parley.rpc.interceptors import Context
+from parley.rpc.call_handler import Context
 from parley.rpc.paging import page_size
 
 _FIELDS = ("plan", "limits")

@@ -4,7 +4,7 @@ from parley.admin.v1 import audit_pb2 as messages
 from parley.admin.v1 import audit_pb2_grpc as services
 from parley.core.ports import AuditFilter, AuditStore
 from parley.rpc import admin_messages
-from parley.rpc.interceptors import Context
+from parley.rpc.call_handler import Context
 from parley.rpc.paging import page_size
 
 

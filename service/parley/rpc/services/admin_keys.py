@@ -7,7 +7,7 @@ from parley.admin.v1 import keys_pb2_grpc as services
 from parley.core.administration import DEFAULT_ACCOUNT, KEEP_SECONDS, Keys, KeySettings
 from parley.rpc import admin_messages
 from parley.rpc.call import origin
-from parley.rpc.interceptors import Context
+from parley.rpc.call_handler import Context
 from parley.rpc.paging import page_size
 
 _FIELDS = ("name", "models", "scopes", "limits", "expires")

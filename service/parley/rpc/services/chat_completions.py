@@ -15,8 +15,8 @@ from parley.core.ports import RequestShape
 from parley.core.sessions.idempotency import COMPLETIONS, Key
 from parley.rpc import errors, sse
 from parley.rpc.call import Call, current
+from parley.rpc.call_handler import Context, record_failure, remaining
 from parley.rpc.http_body import http_body
-from parley.rpc.interceptors import Context, record_failure, remaining
 from parley.rpc.keep_alive import KeepAlive
 from parley.rpc.metadata import headers
 from parley.rpc.metadata.forwarded import forwarded

@@ -2,7 +2,7 @@
 
 from parley.config import Auth
 from parley.rpc.call import current
-from parley.rpc.interceptors import Context
+from parley.rpc.call_handler import Context
 from parley.v1 import identity_pb2 as messages
 from parley.v1 import identity_pb2_grpc as services
 

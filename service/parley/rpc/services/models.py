@@ -5,7 +5,7 @@ from decimal import Decimal
 from parley import config
 from parley.core.routing.router import Router
 from parley.rpc.call import caller
-from parley.rpc.interceptors import Context
+from parley.rpc.call_handler import Context
 from parley.v1 import models_pb2 as messages
 from parley.v1 import models_pb2_grpc as services
 

@@ -15,7 +15,7 @@ from parley.core.ports import AuditEvent, AuditStore
 from parley.logs import Level
 from parley.rpc import overrides
 from parley.rpc.call import current, origin
-from parley.rpc.interceptors import Context
+from parley.rpc.call_handler import Context
 from parley.rpc.operations import Operations, PastReload, merge_targets
 from parley.rpc.overrides import Overrides
 from parley.rpc.peers import Peers, is_from_peer

@@ -22,7 +22,7 @@ from parley.core.sessions.labels import read_filter
 from parley.rpc import added_messages, export_output, session_properties
 from parley.rpc.added_messages import guarded
 from parley.rpc.call import caller, current
-from parley.rpc.interceptors import Context
+from parley.rpc.call_handler import Context
 from parley.rpc.metadata import headers
 from parley.rpc.metadata.idempotency import REPLAYED, idempotency_key
 from parley.rpc.paging import page_size

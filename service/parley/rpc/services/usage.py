@@ -10,7 +10,7 @@ from parley.core.ports import Caller, UsageCounts, UsageQuery, UsageRow, UsageSt
 from parley.core.ports.usage import COUNTS, NANOS, Dimension
 from parley.core.usage.report import ALL, dimensions, iso, period
 from parley.rpc.call import caller
-from parley.rpc.interceptors import Context
+from parley.rpc.call_handler import Context
 from parley.v1 import usage_pb2 as messages
 from parley.v1 import usage_pb2_grpc as services
 

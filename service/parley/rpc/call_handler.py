@@ -1,6 +1,6 @@
-"""The interceptor of every call to Parley's services: one coroutine from the metadata to the log line.
+"""The handler of every call to Parley's services: one coroutine from the metadata to the log line.
 
-Health and reflection are not intercepted: they belong to the internal listener.
+Health and reflection have handlers of their own: they belong to the internal listener.
 """
 
 import asyncio
@@ -48,7 +48,7 @@ class _AsyncHandler(partial[Any]):
         raise TypeError("a handler is called, not awaited")
 
 
-class CallInterceptor(grpc.GenericRpcHandler):
+class CallHandler(grpc.GenericRpcHandler):
     """Runs the calls of Parley's services, whose handlers it wraps.
 
     A server finds the handler of a call here. An interceptor of grpc.aio would do the same with two more coroutines in
