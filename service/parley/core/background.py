@@ -8,7 +8,29 @@ import structlog
 
 from parley.core.errors import ParleyError
 
+_TICK_SECONDS = 0.5
+_OFFSET = random.uniform(0, _TICK_SECONDS)  # noqa: S311 - no secret; workers do not run in step
+
 _log = structlog.get_logger()
+
+
+def length_of_pause(now: float, seconds: float) -> float:
+    """Returns the length of a pause of about `seconds`, which ends at a common time of this process's tasks.
+
+    An idle worker wakes up twice a second for all of them. A pause shorter than half a second is exact.
+
+    Args:
+        now: The event loop's time.
+        seconds: The requested length; the returned one differs by at most a quarter of a second.
+    """
+    if seconds < _TICK_SECONDS:
+        return seconds
+    return round((now + seconds - _OFFSET) / _TICK_SECONDS) * _TICK_SECONDS + _OFFSET - now
+
+
+async def pause(seconds: float) -> None:
+    """Pauses for about `seconds`; see `length_of_pause`."""
+    await asyncio.sleep(length_of_pause(asyncio.get_running_loop().time(), seconds))
 
 
 class PeriodicTask:
@@ -31,7 +53,7 @@ class PeriodicTask:
         Args:
             name: The name of the task in the log.
             work: The function to run.
-            seconds: The pause before each run.
+            seconds: The pause before each run; see `length_of_pause`.
             jitter: The fraction by which each pause is randomly longer or shorter, so that workers do not run in step.
             at_once: Whether the first run has no pause before it.
         """
@@ -58,7 +80,7 @@ class PeriodicTask:
     async def _run(self) -> None:
         while True:
             if self._pauses:
-                await asyncio.sleep(self._seconds * random.uniform(1 - self._jitter, 1 + self._jitter))  # noqa: S311
+                await pause(self._seconds * random.uniform(1 - self._jitter, 1 + self._jitter))  # noqa: S311
             self._pauses = True
             try:
                 await self._work()

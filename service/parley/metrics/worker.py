@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from parley.config import Config
-from parley.core.background import PeriodicTask
+from parley.core.background import length_of_pause
 from parley.metrics.calls import CallMetrics
 from parley.metrics.prometheus import (
     Collector,
@@ -22,7 +22,7 @@ from parley.metrics.runtime import Runtime
 from parley.metrics.series import Histogram
 from parley.metrics.server import serving
 
-_LAG_SECONDS = 0.25  # between two measurements of the event loop's lag
+_LAG_SECONDS = 0.5  # between two measurements of the event loop's lag
 _LAG = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
@@ -43,7 +43,7 @@ class WorkerMetrics(Collector):
         self._lag = Histogram(
             "parley_event_loop_lag_seconds", "How much later than requested the event loop runs a timer.", _LAG
         )
-        self._lag_task = PeriodicTask("the measurement of the event loop", self._measure_lag, 0)
+        self._lag_timer: asyncio.TimerHandle | None = None
         self._runtime: Runtime | None = None
         self._collected: list[Metric] = []
         self.registry = CollectorRegistry(auto_describe=False)
@@ -55,12 +55,13 @@ class WorkerMetrics(Collector):
     async def serving(self, socket: Path, runtime: Runtime) -> AsyncIterator[None]:
         """Answers scrapes and readiness on a Unix socket, from these parts; see `parley.metrics.server`."""
         self._runtime = runtime
-        self._lag_task.start()
+        self._start_lag_timer()
         try:
             async with serving(self._read_runtime, self.registry, socket, runtime.checks):
                 yield
         finally:
-            await self._lag_task.stop()
+            if self._lag_timer is not None:
+                self._lag_timer.cancel()
 
     def collect(self) -> Iterator[Metric]:
         """Yields the families, for prometheus-client."""
@@ -75,11 +76,18 @@ class WorkerMetrics(Collector):
         if self._runtime is not None:
             self._collected = list(self._runtime.collect())
 
-    async def _measure_lag(self) -> None:
+    def _start_lag_timer(self) -> None:
+        """Starts a timer that measures how late it is, and starts the next one.
+
+        Its callback runs before the tasks that wait for the same time.
+        """
         loop = asyncio.get_running_loop()
-        due = loop.time() + _LAG_SECONDS
-        await asyncio.sleep(_LAG_SECONDS)
-        self._lag.add(max(0.0, loop.time() - due))
+        due = loop.time() + length_of_pause(loop.time(), _LAG_SECONDS)
+        self._lag_timer = loop.call_at(due, self._measure_lag, due)
+
+    def _measure_lag(self, due: float) -> None:
+        self._lag.add(max(0.0, asyncio.get_running_loop().time() - due))
+        self._start_lag_timer()
 
 
 def _build_info() -> GaugeMetricFamily:

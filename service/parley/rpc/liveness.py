@@ -1,11 +1,12 @@
 """Whether the event loop and gRPC of this worker answer calls."""
 
-import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from parley.core.background import pause
 
 _INTERVAL_SECONDS = 1.0  # between two reports
 _TIMEOUT_SECONDS = 1.0  # of a call to the worker's own server
@@ -41,7 +42,7 @@ class Liveness:
                 if self._has_answered or await _answers(stub):
                     self._has_answered = False
                     self._on_alive()
-                    await asyncio.sleep(_INTERVAL_SECONDS)
+                    await pause(_INTERVAL_SECONDS)
 
 
 async def _answers(stub: health_pb2_grpc.HealthStub) -> bool:

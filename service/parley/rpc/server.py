@@ -56,7 +56,7 @@ _STALLED_SECONDS = 60.0  # that a piece of a stream may stay unread; the call ho
 _ERROR_SECONDS = 2.0  # for the error event of a stream that is cut off
 _QUIET_SECONDS = 0.5  # without a call, after which a worker counts as idle: callers may have one call after another
 _POLL_SECONDS = 0.05
-_ACCESS_SECONDS = 0.4  # between two checks of running calls: a stream ends within a second after a revocation
+_ACCESS_SECONDS = 0.5  # between two checks of running calls: a stream ends within a second after a revocation
 
 
 class Server:

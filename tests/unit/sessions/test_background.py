@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from parley.core.background import PeriodicTask
+from parley.core.background import PeriodicTask, length_of_pause
 from parley.core.errors import StoreUnavailable
 from parley.core.ports import Reaped
 from parley.core.sessions.reaper import Reaper
@@ -77,6 +77,19 @@ class TestPeriodicTask:
         await asyncio.wait_for(started.wait(), 60)
         await repeating.stop()
         assert [True] == ended
+
+    @pytest.mark.parametrize("seconds", [0.5, 0.6, 1.0, 1.1, 15.0])
+    def test_pauses_end_at_common_times(self, seconds: float) -> None:
+        """Pauses of any length end at times of every half second, near the requested ones."""
+        other = 100.9 + length_of_pause(100.9, 0.5)
+        end = 100.3 + length_of_pause(100.3, seconds)
+        assert round(2 * (end - other)) == pytest.approx(2 * (end - other))
+        assert 0.26 > abs(end - 100.3 - seconds)
+        assert round(2 * seconds) / 2 == pytest.approx(length_of_pause(end, seconds))
+
+    def test_short_pauses_are_exact(self) -> None:
+        """A pause shorter than the interval of the common times has the requested length."""
+        assert 0.3 == length_of_pause(100.3, 0.3)
 
 
 class ReapingStore:
