@@ -104,13 +104,35 @@ async def test_errors_with_status_200_keep_their_class(
         {"object": "error", "message": "slow down", "code": 429},
         [{"error": {"code": 429, "message": "slow down"}}],
         {"base_resp": {"status_code": 429, "status_msg": "slow down"}, "choices": None},
+        {"code": 429, "message": "slow down", "data": None},
     ],
 )
 async def test_errors_of_other_shapes(backend: OpenAI, upstream: ScriptedUpstream, body: Any) -> None:
-    """The error formats of FastChat, Gemini and MiniMax are recognized."""
+    """The error formats of FastChat, Gemini, MiniMax and SiliconFlow are recognized."""
     upstream.answer(Json(body), Json(body), Events([f"data: {json.dumps(body)}\n\n"]))
     for stream in (False, True, True):
         assert UpstreamRateLimited is type(await failure(backend, call(), stream=stream))
+
+
+@pytest.mark.parametrize("code", ["InternalError", 50505])
+async def test_a_stream_that_ends_with_a_code_and_a_message_is_broken(
+    backend: OpenAI, upstream: ScriptedUpstream, code: str | int
+) -> None:
+    """It is no complete answer, although `[DONE]` follows."""
+    upstream.answer(Events([*chunks("a"), {"code": code, "message": "Please try again later."}, DONE]))
+    delivered, error = await broken_off(backend, call())
+    assert ("a", StreamBroken) == (text(delivered), type(error))
+
+
+@pytest.mark.parametrize(
+    "event", [{"code": 0, "message": "success"}, {"code": 200, "message": "OK"}, {"message": "hello"}]
+)
+async def test_a_message_without_an_error_code_is_no_error(
+    backend: OpenAI, upstream: ScriptedUpstream, event: dict[str, Any]
+) -> None:
+    """An event without choices that reports success is skipped."""
+    upstream.answer(Events([*chunks("a"), event, *chunks("b"), *ending()]))
+    assert "ab" == text(await collect(backend, call()))
 
 
 async def test_a_named_error_that_is_no_json(backend: OpenAI, upstream: ScriptedUpstream) -> None:

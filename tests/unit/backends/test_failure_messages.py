@@ -17,6 +17,14 @@ from parley.core.errors import (
 from parley.core.routing.failure_policy import HealthEffect, NextTargets, Retry, policy_for
 from tests.unit.backends.responses import NOT_AVAILABLE, error_for, openai_error
 
+
+@pytest.mark.parametrize("words", ["a\nb", r"a\ud83db", 'a", "x": NaN, "y": "'], ids=["line feed", "surrogate", "NaN"])
+def test_an_error_that_is_not_strict_json_keeps_its_code(words: str) -> None:
+    """It is read as tolerantly as an answer."""
+    body = f'\ufeff{{"error": {{"message": "{words}", "code": "context_length_exceeded"}}}}'
+    assert ContextLengthExceeded is type(error_for(400, body))
+
+
 TOO_LONG = [
     "This model's maximum context length is 8192 tokens. However, your messages resulted in 9120 tokens.",  # OpenAI
     "Your input exceeds the context window of this model. Please adjust your input and try again.",  # OpenAI

@@ -10,10 +10,11 @@ from typing import Any
 
 from google.protobuf.struct_pb2 import NULL_VALUE, Struct, Value
 
+from parley.backends import lenient_json
 from parley.backends.anthropic import blocks
 from parley.backends.errors.classifier import SHAPE_ERRORS, ErrorInBody, MalformedResponse, shape_error
-from parley.backends.parsing import finish_reasons, lenient_json
-from parley.backends.parsing.lenient_json import MAX_COUNT, Source, count, repair_text, struct, text_or_none
+from parley.backends.lenient_json import MAX_COUNT, Source, count, repair_text, struct, text_or_none
+from parley.backends.parsing import finish_reasons
 from parley.backends.parsing.tool_calls import NO_ARGUMENTS, new_id
 from parley.core.messages import extra_fields
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk

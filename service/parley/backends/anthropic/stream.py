@@ -9,13 +9,13 @@ from typing import Any
 
 import orjson
 
+from parley.backends import lenient_json
 from parley.backends.anthropic import response as answer
 from parley.backends.anthropic.blocks import THINKING_BLOCKS, Blocks
 from parley.backends.errors.classifier import SHAPE_ERRORS, ErrorInBody, MalformedResponse, shape_error
 from parley.backends.http.sse import EventReader
-from parley.backends.parsing import lenient_json
+from parley.backends.lenient_json import Source
 from parley.backends.parsing.deltas import CONTENT, REASONING, REFUSAL, DeltaBuffer
-from parley.backends.parsing.lenient_json import Source
 from parley.backends.parsing.tool_calls import NO_ARGUMENTS
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk
 from parley.v1.message_pb2 import Delta, ToolCallDelta

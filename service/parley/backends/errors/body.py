@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from parley.backends import lenient_json
 from parley.backends.errors import retry_delay
 from parley.backends.errors.kinds import STATUS_OF_GRPC, STATUS_OF_WORD
 
@@ -46,8 +47,8 @@ class ErrorBody:
 def parse(data: bytes) -> ErrorBody:
     """Parses the body of an error response; an HTML page yields an empty error."""
     try:
-        return read(orjson.loads(data))
-    except orjson.JSONDecodeError:
+        return read(lenient_json.loads(data))
+    except (ValueError, RecursionError):
         text = data.decode(errors="replace").strip()
         return read("" if text.startswith("<") else text)
 

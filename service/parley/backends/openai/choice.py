@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from parley.backends.errors.classifier import ErrorInBody, MalformedResponse
+from parley.backends.lenient_json import DEEPEST_TEXT, Source, count, is_deep, struct, text_or_none
 from parley.backends.openai.content import KNOWN_OF_MESSAGE, REFERENCE, TEXT_ONLY, texts
 from parley.backends.openai.logprobs import logprobs
 from parley.backends.openai.reasoning_details import DETAILS, DetailsReader
 from parley.backends.parsing import finish_reasons
 from parley.backends.parsing.deltas import CONTENT, REASONING, REFUSAL, DeltaBuffer
-from parley.backends.parsing.lenient_json import DEEPEST_TEXT, Source, count, is_deep, struct, text_or_none
 from parley.backends.parsing.prefix_stripper import PrefixStripper
 from parley.backends.parsing.tool_calls import Fragment, ToolCalls
 from parley.core.messages import extra_fields

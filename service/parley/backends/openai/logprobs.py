@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from parley.backends.parsing.lenient_json import Source, repair_text
+from parley.backends.lenient_json import Source, repair_text
 from parley.core.messages import extra_fields
 from parley.v1.message_pb2 import Logprobs, TokenLogprob, TopLogprob
 

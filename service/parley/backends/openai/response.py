@@ -10,13 +10,13 @@ from typing import Any
 import orjson
 from google.protobuf.struct_pb2 import NULL_VALUE
 
+from parley.backends import lenient_json
 from parley.backends.errors.classifier import SHAPE_ERRORS, ErrorInBody, MalformedResponse, shape_error
+from parley.backends.lenient_json import Source, count, struct, text_or_none
 from parley.backends.openai.choice import USUAL, ChoiceReader, ExpectedAnswer
 from parley.backends.openai.content import KNOWN_OF_MESSAGE, TEXT_ONLY
 from parley.backends.openai.usage import usage, usual_counts
-from parley.backends.parsing import lenient_json
 from parley.backends.parsing.finish_reasons import MAY_BE_EMPTY, STOP
-from parley.backends.parsing.lenient_json import Source, count, struct, text_or_none
 from parley.core.messages import extra_fields
 from parley.core.messages.text_completion import TextCompletion, TokenCounts
 from parley.core.streaming.accumulator import ChoiceAccumulator
@@ -29,6 +29,7 @@ USUAL_FIELDS = frozenset(
 )
 KNOWN = USUAL_FIELDS | frozenset(METADATA_FIELDS)
 """Known fields of a response and of a chunk. OpenAI pads events with `obfuscation` to hide the length of tokens."""
+_SUCCESS = (200, "0", "200")
 _USUAL_FIELDS = frozenset({"id", "object", "created", "model", "choices", "usage"})
 _USUAL_FIELDS_AND_METADATA = _USUAL_FIELDS | frozenset(METADATA_FIELDS)
 
@@ -192,6 +193,9 @@ def hidden_usage(answer: Mapping[str, Any], source: Source) -> Usage | None:
 def raise_unmarked_error(answer: Mapping[str, Any]) -> None:
     """Raises ErrorInBody for an object without choices that is an error without an `error` field."""
     if "error" in (answer.get("object"), answer.get("type")) or answer.get("detail"):  # FastChat, vLLM; FastAPI
+        raise ErrorInBody(answer)
+    code = answer.get("code")  # SiliconFlow; 0 and 200 report success
+    if code and code not in _SUCCESS and isinstance(answer.get("message"), str) and "choices" not in answer:
         raise ErrorInBody(answer)
     status = answer.get("base_resp")  # MiniMax
     if isinstance(status, dict) and status.get("status_code"):

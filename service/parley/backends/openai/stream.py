@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from parley.backends import lenient_json
 from parley.backends.errors.classifier import SHAPE_ERRORS, ErrorInBody, MalformedResponse, shape_error
 from parley.backends.http.sse import EventReader
 from parley.backends.openai import response as answer
@@ -17,7 +18,6 @@ from parley.backends.openai.choice import USUAL, ChoiceReader, ExpectedAnswer
 from parley.backends.openai.content import text_field
 from parley.backends.openai.text_events import TextEvents
 from parley.backends.openai.usage import usage
-from parley.backends.parsing import lenient_json
 from parley.backends.parsing.deltas import CONTENT
 from parley.core.messages import extra_fields
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk

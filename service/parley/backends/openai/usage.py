@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from parley.backends.parsing.lenient_json import MAX_COUNT, Source, count, struct
+from parley.backends.lenient_json import MAX_COUNT, Source, count, struct
 from parley.core.messages import extra_fields
 from parley.core.messages.text_completion import TokenCounts, usage_message
 from parley.v1.message_pb2 import CompletionTokensDetails, PromptTokensDetails, Usage

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from parley.backends.parsing.lenient_json import repair_surrogates
+from parley.backends.lenient_json import repair_surrogates
 from parley.backends.parsing.prefix_stripper import PrefixStripper, new_tokens
 from parley.core.messages import extra_fields
 from parley.core.streaming.accumulator import merge_logprobs

@@ -14,7 +14,7 @@ from uuid import uuid4
 import orjson
 
 from parley.backends.errors.classifier import MalformedResponse
-from parley.backends.parsing.lenient_json import Source, count, repair_surrogates, text_or_none
+from parley.backends.lenient_json import Source, count, repair_surrogates, text_or_none
 from parley.core.messages import extra_fields
 from parley.v1.message_pb2 import ToolCallDelta
 
