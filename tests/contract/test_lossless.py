@@ -38,7 +38,7 @@ def shown(answer: ChatCompletion, *, nulls: bool) -> Any:
 
 def events(chunks: list[ChatCompletionChunk], *, nulls: bool) -> list[Any]:
     """Returns the events of a stream as REST JSON."""
-    text = EventWriter(include_usage=True, nulls=nulls).events(chunks).decode()
+    text = b"".join(EventWriter(include_usage=True, nulls=nulls).events(chunks)).decode()
     # by line feeds alone: other separators stand in strings as they are
     *reported, done, nothing = text.split("\n\n")
     assert ["data: [DONE]", ""] == [done, nothing]

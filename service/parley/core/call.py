@@ -185,8 +185,10 @@ class ChatCall:
     def shape(self, batch: Sequence[ChatCompletionChunk]) -> list[ChatCompletionChunk]:
         """Records chunks of the backend and returns the chunks for the caller."""
         shaper = self.shaper or self._start_stream()
+        admission = self.lease.admission
         for chunk in batch:
-            self.lease.admission.record_answer(chunk)
+            if admission is not UNLIMITED_CALL:
+                admission.record_answer(chunk)
             if self.uses_functions:
                 functions.to_function_deltas(chunk)
             if self.accumulator:

@@ -40,12 +40,18 @@ class EventWriter:
         self._text_fields: tuple[str, str, str] | None = None
         self._before_text = self._after_text_event = b""
 
-    def events(self, chunks: Sequence[ChatCompletionChunk]) -> bytes:
+    def events(self, chunks: Sequence[ChatCompletionChunk]) -> Sequence[bytes]:
         """Returns the events of a batch of chunks; `[DONE]` follows the last chunk of a stream."""
         if isinstance(chunks, PlainText) and self._head is not None:
-            return self._text_event(chunks[0], chunks)
-        text = b"".join([self.event(chunk) for chunk in chunks])
-        return text + DONE if chunks and not chunks[-1].choices else text
+            fields = chunks.kind, chunks[0].system_fingerprint, chunks[0].service_tier
+            if fields != self._text_fields:
+                self._text_fields = fields
+                self._surround_text(self._head, chunks)
+            return (b"%b%b%b" % (self._before_text, orjson.dumps(chunks.text), self._after_text_event),)
+        events = [event for chunk in chunks if (event := self.event(chunk))]
+        if chunks and not chunks[-1].choices:
+            events.append(DONE)
+        return events
 
     def event(self, chunk: ChatCompletionChunk) -> bytes:
         """Returns the chunk's event; empty if the caller gets none."""
@@ -57,14 +63,10 @@ class EventWriter:
         choices = b",".join([self._choice(choice) for choice in chunk.choices])
         return b"%b%b]%b}\n\n" % (self._head, choices, _tail(chunk, without_usage=hidden))
 
-    def _text_event(self, chunk: ChatCompletionChunk, batch: PlainText) -> bytes:
-        """Returns the event of plain text. What surrounds the text is built again only when these fields change."""
-        fields = batch.kind, chunk.system_fingerprint, chunk.service_tier
-        if fields != self._text_fields:
-            self._text_fields = fields
-            self._before_text = b'%b{"index":0,"delta":{"%b":' % (self._head or b"", batch.kind.encode())
-            self._after_text_event = b"%b]%b}\n\n" % (self._after_text, _tail(chunk, without_usage=True))
-        return b"%b%b%b" % (self._before_text, orjson.dumps(batch.text), self._after_text_event)
+    def _surround_text(self, head: bytes, batch: PlainText) -> None:
+        """Builds what surrounds the text of the events of plain text."""
+        self._before_text = b'%b{"index":0,"delta":{"%b":' % (head, batch.kind.encode())
+        self._after_text_event = b"%b]%b}\n\n" % (self._after_text, _tail(batch[0], without_usage=True))
 
     def _choice(self, choice: ChunkChoice) -> bytes:
         delta = choice.delta

@@ -2,7 +2,7 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from parley.core.errors import ParleyError
@@ -22,9 +22,13 @@ MAX_PENDING = 64 * 1024  # bytes that may wait for a slow reader before the stre
 class StreamOutput(ABC):
     """Writes the messages of one stream.
 
-    What was added leaves as soon as the handler waits for something else. What was not written when the handler ends is
-    returned by `finish`, because gRPC sends a returned message together with the status: an answer that is complete at
-    once costs one write.
+    Args:
+        context: The context of the call.
+        encode: Returns chunks as bytes; nothing for chunks that the caller does not get.
+
+    Plain text leaves at once, everything else as soon as the handler waits for something else. What was not written
+    when the handler ends is returned by `finish`, because gRPC sends a returned message together with the status: an
+    answer that is complete at once costs one write.
 
     The writes are coroutines that this object drives itself: a task for each token would take longer than its event.
 
@@ -35,8 +39,9 @@ class StreamOutput(ABC):
         last_added: When something was added, in seconds of the event loop's clock.
     """
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, encode: Callable[[Sequence[ChatCompletionChunk]], Sequence[bytes]]) -> None:
         self.started = False
+        self._encode = encode
         self._first: ChatCompletionChunk | None = None
         self._context = context
         self._call = current()
@@ -51,10 +56,6 @@ class StreamOutput(ABC):
         self._failure: Exception | None = None
 
     @abstractmethod
-    def _encode(self, chunks: Sequence[ChatCompletionChunk]) -> Sequence[bytes]:
-        """Returns the chunks as bytes; none for chunks that the caller does not get."""
-
-    @abstractmethod
     def _take(self) -> bytes:
         """Removes and returns the next message."""
 
@@ -65,7 +66,7 @@ class StreamOutput(ABC):
         if chunks:
             if not self._call.headers_sent:
                 self._first = chunks[0]
-            self._add(self._encode(chunks))
+            self._add(self._encode(chunks), at_once=isinstance(chunks, PlainText))
 
     async def drain(self) -> None:
         """Waits until everything is written. Raises the failure of a write: InternalError after a disconnection."""
@@ -98,8 +99,8 @@ class StreamOutput(ABC):
         """Starts no further write."""
         self._is_ending = True
 
-    def _add(self, messages: Sequence[bytes]) -> None:
-        """Adds messages, if there are any."""
+    def _add(self, messages: Sequence[bytes], *, at_once: bool = False) -> None:
+        """Adds messages, if there are any. `at_once` spares the event loop a turn, where no other message follows."""
         if not messages:
             return
         self.started = True
@@ -108,8 +109,11 @@ class StreamOutput(ABC):
             self._pending.append(message)
             self.size += len(message)
         if self._writing is None and not self._is_scheduled:
-            self._is_scheduled = True
-            self._loop.call_soon(self._start_write)
+            if at_once:
+                self._start_write()
+            else:
+                self._is_scheduled = True
+                self._loop.call_soon(self._start_write)
 
     def _start_write(self) -> None:
         """Writes the next message, unless a write is in progress. `writing_since` shows callers that do not read."""
@@ -129,15 +133,13 @@ class StreamOutput(ABC):
         try:
             future = self._writing.send(None)
         except StopIteration:
-            self._end_write()
+            pass
         except Exception as error:  # noqa: BLE001 - the handler raises it
             self._failure = error
-            self._end_write()
         else:
             future._asyncio_future_blocking = False  # noqa: SLF001 - what a task does with the future of an `await`
             future.add_done_callback(self._continue_write)
-
-    def _end_write(self) -> None:
+            return
         self._writing = self._call.writing_since = None
         if self._failure is not None:
             self._pending.clear()
@@ -173,10 +175,8 @@ class StreamOutput(ABC):
 class MessageOutput(StreamOutput):
     """Writes each chunk as a message."""
 
-    def _encode(self, chunks: Sequence[ChatCompletionChunk]) -> Sequence[bytes]:
-        if isinstance(chunks, PlainText):
-            return (chunks[0].SerializeToString(),)
-        return [filled(chunk) for chunk in chunks]
+    def __init__(self, context: Context) -> None:
+        super().__init__(context, _messages)
 
     def _take(self) -> bytes:
         message = self._pending.pop(0)
@@ -188,8 +188,7 @@ class EventOutput(StreamOutput):
     """Writes chunks as server-sent events, several in one message."""
 
     def __init__(self, context: Context, writer: sse.EventWriter) -> None:
-        super().__init__(context)
-        self._writer = writer
+        super().__init__(context, writer.events)
 
     def add_error(self, error: ParleyError, form: str | None) -> None:
         """Adds the event of a failure; see `sse.error_event`."""
@@ -206,12 +205,14 @@ class EventOutput(StreamOutput):
         if outcome.running.execution is not None or outcome.running.request.session_id:
             self._add((sse.KEEP_ALIVE,))
 
-    def _encode(self, chunks: Sequence[ChatCompletionChunk]) -> Sequence[bytes]:
-        events = self._writer.events(chunks)
-        return (events,) if events else ()
-
     def _take(self) -> bytes:
         data = b"".join(self._pending)
         self._pending.clear()
         self.size = 0
         return _event_body(data)
+
+
+def _messages(chunks: Sequence[ChatCompletionChunk]) -> Sequence[bytes]:
+    if isinstance(chunks, PlainText):
+        return (chunks[0].SerializeToString(),)
+    return [filled(chunk) for chunk in chunks]

@@ -17,6 +17,7 @@ _WIRE_TYPES = {
     FieldDescriptor.TYPE_MESSAGE: _LENGTH,
 }
 _ONE_BYTE = tuple(bytes((number,)) for number in range(128))
+_TWO_BYTES = 1 << 14  # numbers below it
 
 
 def tag(message: type[Message], name: str) -> bytes:
@@ -29,6 +30,8 @@ def varint(number: int) -> bytes:
     """Writes a number of at least 0; of a bool, 0 or 1."""
     if number < len(_ONE_BYTE):
         return _ONE_BYTE[number]
+    if number < _TWO_BYTES:
+        return bytes((number & 127 | 128, number >> 7))
     return bytes((number & 127 | 128,)) + varint(number >> 7)
 
 

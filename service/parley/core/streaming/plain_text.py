@@ -11,7 +11,7 @@ _MAX_SIZE = 100  # bytes; with longer texts the lengths of the messages around t
 
 
 class PlainText(list[ChatCompletionChunk]):
-    """A batch of one chunk of plain text, which has the fields of the stream besides.
+    """A batch of one chunk of plain text, which has the fields of the stream besides. `plain_text` makes it.
 
     Attributes:
         kind: The field of the delta that has the text.
@@ -21,11 +21,9 @@ class PlainText(list[ChatCompletionChunk]):
 
     __slots__ = ("kind", "size", "text")
 
-    def __init__(self, chunk: ChatCompletionChunk, kind: Kind, text: str, size: int) -> None:
-        super().__init__((chunk,))
-        self.kind = kind
-        self.text = text
-        self.size = size
+    kind: Kind
+    text: str
+    size: int
 
 
 def plain_text(chunk: ChatCompletionChunk) -> PlainText | None:
@@ -45,7 +43,11 @@ def plain_text(chunk: ChatCompletionChunk) -> PlainText | None:
         text = choice.delta.reasoning_content
     size = len(text) if text.isascii() else len(text.encode())
     is_plain = 0 < size <= _MAX_SIZE and chunk.ByteSize() == size + _FRAMINGS[kind]
-    return PlainText(chunk, kind, text, size) if is_plain and choice.HasField("index") and choice.index == 0 else None
+    if not is_plain or not choice.HasField("index") or choice.index != 0:
+        return None
+    batch = PlainText((chunk,))
+    batch.kind, batch.text, batch.size = kind, text, size
+    return batch
 
 
 def _framing(delta: Delta) -> int:

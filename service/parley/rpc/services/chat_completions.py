@@ -106,7 +106,7 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
     async def StreamChatCompletionEvents(  # type: ignore[override] # a unary handler: see `add_chat_completions`
         self, request: CreateChatCompletionRequest, context: Context
     ) -> bytes:
-        """Writes the answer in server-sent events; returns the last ones."""
+        """Writes the answer in server-sent events; returns the last ones. One may be a failure."""
         call = current()
         key = await self._prepare(call, request, is_stream=True)
         nulls = _NULLS in call.metadata
@@ -114,7 +114,13 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
         output = EventOutput(context, writer)
         self._keep_alive.add(output)
         try:
-            await self._write_events(request, context, key, output)
+            try:
+                await self._write_answer(request, context, key, output)
+            except BaseException as error:
+                failure = record_failure(call, error) if output.started else None
+                if failure is None:
+                    raise
+                output.add_error(failure, call.metadata.get(_ERROR_FORM))
             self._keep_alive.remove(output)  # the last event is that of the answer
             return await output.finish()
         finally:
@@ -142,18 +148,6 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
         else:
             validate(*checked)
         return idempotency_key(metadata, COMPLETIONS)
-
-    async def _write_events(
-        self, request: CreateChatCompletionRequest, context: Context, key: Key | None, output: EventOutput
-    ) -> None:
-        """Writes the answer. A failure after the first byte is the last event."""
-        try:
-            await self._write_answer(request, context, key, output)
-        except BaseException as error:
-            failure = record_failure(current(), error) if output.started else None
-            if failure is None:
-                raise
-            output.add_error(failure, current().metadata.get(_ERROR_FORM))
 
     async def _write_answer(
         self, request: CreateChatCompletionRequest, context: Context, key: Key | None, output: StreamOutput
