@@ -25,6 +25,7 @@ import grpc
 import pytest
 import uvloop
 
+from parley.backends.http.connection import Connection
 from parley.backends.openai.backend import OpenAI
 from parley.config.loader import parse
 from parley.metrics.worker import WorkerMetrics
@@ -38,6 +39,8 @@ from tests.rpc.conftest import Worker, serving
 
 _BATCHES = 20  # at most: periodic work of the server adds to some of them, never to all
 _CALLS = 8  # of a batch
+_FIRST_EVENTS = 8  # of a stream, which differ from the others
+_EVENTS = 25
 _TOP = 25
 # What the edge adds to the metadata of a request, see edge/envoy.yaml.
 _EDGE = (
@@ -139,6 +142,28 @@ def test_a_call_costs_no_more_than_its_limits(model: str, protocol: str, server:
     assert _least(lambda: _peak_kib(call), limits.peak_kib) <= limits.peak_kib
 
 
+_EVENT_LIMITS = {"StreamChatCompletionEvents": 44, "StreamChatCompletion": 44}
+
+
+@pytest.mark.parametrize("method", _EVENT_LIMITS)
+def test_an_event_costs_no_more_functions_than_its_limit(method: str, server: Worker, channel: grpc.Channel) -> None:
+    """From the arrival of bytes of a stream to the end of their write; events that arrive together count as one."""
+    metadata = (("authorization", f"Bearer {server.keys['ada']}"), *_EDGE, *_REST)
+    request, counter = chat_request(canned.QUESTION, model="paced-off"), FunctionCounter()
+    stream = getattr(ChatCompletionsStub(channel), method)(request, metadata=metadata)
+    for number, _ in enumerate(stream):
+        if number == _FIRST_EVENTS:
+            server.run(_profile(counter))
+        if number == _FIRST_EVENTS + _EVENTS:
+            break
+    server.run(_profile(None))
+    stream.cancel()
+    arrivals = counter.calls[Connection.data_received.__code__]
+    # What is called less often is periodic work of the server.
+    own = Counter({code: count for code, count in counter.calls.items() if count > 0.8 * arrivals and _is_ours(code)})
+    assert own.total() <= _EVENT_LIMITS[method] * arrivals, _listing(own, arrivals)
+
+
 def test_a_stream_that_waits_keeps_no_chunk(server: Worker, channel: grpc.Channel) -> None:
     """Between its events a stream holds none of the messages that it has sent: there may be thousands of streams."""
     method: Any = ChatCompletionsStub(channel).StreamChatCompletionEvents
@@ -202,12 +227,21 @@ def _functions(server: Worker, call: Callable[[], None], limit: float) -> tuple[
             break
     server.run(_profile(None))
     best = min(batches, key=Counter.total)
-    lines = (f"{count / _CALLS:8.1f}  {_name(code)}" for code, count in best.most_common(_TOP))
-    return best.total() / _CALLS, "\n".join((f"{best.total() / _CALLS:.1f} functions a call:", *lines))
+    return best.total() / _CALLS, _listing(best, _CALLS)
+
+
+def _listing(calls: Counter[CodeType], times: float) -> str:
+    """Returns the number of functions of each of so many measured things, and the most called ones."""
+    lines = (f"{count / times:8.1f}  {_name(code)}" for code, count in calls.most_common(_TOP))
+    return "\n".join((f"{calls.total() / times:.1f} functions:", *lines))
 
 
 async def _profile(counter: FunctionCounter | None) -> None:
     sys.setprofile(counter)
+
+
+def _is_ours(code: CodeType) -> bool:
+    return "/parley/" in code.co_filename and not code.co_filename.endswith("/core/background.py")
 
 
 def _name(code: CodeType) -> str:

@@ -10,7 +10,7 @@ from parley.backends.http.connection import Connection
 async def test_a_closed_connection_gets_no_deadline() -> None:
     """A stream may set a deadline while it reads what a closed connection has received: no timer keeps that."""
     connection = Connection()
-    connection.expire_at(asyncio.get_running_loop().time() + 100)
+    connection.wait(asyncio.get_running_loop().time() + 100)
     kept = weakref.ref(connection)
     del connection
     gc.collect()

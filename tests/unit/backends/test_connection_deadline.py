@@ -22,7 +22,7 @@ async def test_each_exchange_has_its_deadline(exchanges_before: int) -> None:
         assert 204 == await connection.wait_head()
         await asyncio.sleep(2 * _SECONDS)  # the timer fires, and finds nothing to do
     connection.send(b"", loop.time() + 60)
-    connection.expire_at(loop.time() + _SECONDS)
+    connection.wait(loop.time() + _SECONDS)
     async with asyncio.timeout(10):
         with pytest.raises(TimeoutError):
             await connection.wait_head()
@@ -33,8 +33,21 @@ async def test_a_later_deadline_replaces_an_earlier_one() -> None:
     connection, loop = Connection(), asyncio.get_running_loop()
     connection.connection_made(Idle())
     connection.send(b"", loop.time() + _SECONDS)
-    connection.expire_at(later := loop.time() + 4 * _SECONDS)
+    connection.wait(later := loop.time() + 4 * _SECONDS)
     async with asyncio.timeout(10):
         with pytest.raises(TimeoutError):
             await connection.wait_head()
     assert loop.time() >= later - _SECONDS
+
+
+async def test_a_deadline_passes_only_while_something_waits() -> None:
+    """What the reader does between two waits takes time that is no silence; an old deadline fails the next wait."""
+    connection, loop = Connection(), asyncio.get_running_loop()
+    connection.connection_made(Idle())
+    connection.send(b"", loop.time() + _SECONDS)
+    connection.data_received(b"HTTP/1.1 200 OK\r\n\r\n")
+    await asyncio.sleep(2 * _SECONDS)
+    assert connection.error is None
+    async with asyncio.timeout(10):
+        await connection.wait()
+    assert isinstance(connection.error, TimeoutError)

@@ -119,11 +119,12 @@ class HttpBackend:
         response = await self._open(call, body, deadlines)
         del body  # it is sent; the stream may last long
         silence_timer = SilenceTimer(call, deadlines)
+        until: float | None = None
         is_known = is_late = False
         try:
             while True:
                 try:
-                    data = await response.read()
+                    data = await response.read(until)
                 except FAILURES as error:
                     is_late = isinstance(error, TimeoutError)
                     data, failure = b"", classifier.broken(call.request.model, self._cause(error))
@@ -132,12 +133,10 @@ class HttpBackend:
                     is_known = True
                 chunk = reader.feed(data)
                 if chunk is not None:
-                    response.expire_at(deadlines.end)  # the time of the consumer does not count as upstream silence
                     yield chunk
                 if reader.ended:
                     break
                 until = silence_timer.record(chunk, started=reader.started, is_complete=reader.is_complete)
-                response.expire_at(until)
                 if call.coalesce and chunk is not None and reader.started:
                     response.hold(call.coalesce)
                 size += len(data)
@@ -296,7 +295,8 @@ async def _read(response: Response, limit: int, next_deadline: Callable[[], floa
     """
     chunks: list[bytes] = []
     size = 0
-    while chunk := await response.read():
+    until: float | None = None
+    while chunk := await response.read(until):
         size += len(chunk)
         if size > limit:
             raise MalformedResponse(f"the answer is longer than {limit} bytes")
@@ -304,5 +304,5 @@ async def _read(response: Response, limit: int, next_deadline: Callable[[], floa
         if response.at_end:
             break
         if next_deadline is not None:
-            response.expire_at(next_deadline())
+            until = next_deadline()
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)

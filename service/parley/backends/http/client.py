@@ -92,7 +92,7 @@ class Endpoint:
             call: Has the time limit for a connection (including the wait for a free one in the pool), the number of
                 Parleys that it has passed through, the trace context, the model and the caller's headers.
             deadline: When the response must be complete, as a time of the event loop's clock, unless
-                `Response.expire_at` moves it.
+                `Response.read` moves it.
             compressed: Whether the response may be compressed.
 
         Raises:

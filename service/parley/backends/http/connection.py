@@ -64,7 +64,7 @@ class Connection(asyncio.Protocol):
         return parser
 
     def send(self, request: bytes, deadline: float) -> None:
-        """Sends a request; its response must be complete by the deadline, unless `expire_at` moves it."""
+        """Sends a request; its response must be complete by the deadline, unless `wait` moves it."""
         self.status = 0
         self._received.clear()
         self.chunks.clear()
@@ -72,23 +72,29 @@ class Connection(asyncio.Protocol):
         self.is_complete = self.can_continue = False
         self.error = None
         self._deadline = deadline
-        if deadline < self._fires_at:
-            self._set_timer(deadline)
         self._transport.write(request)
 
-    def expire_at(self, deadline: float) -> None:
-        """Makes the exchange fail with TimeoutError at `deadline`, a time of the event loop's clock.
+    def wait(self, deadline: float | None = None) -> "asyncio.Future[None]":
+        """Returns a future that is done when the state of the exchange may have changed.
 
-        A timer that fires early is set again, so that an exchange rarely needs one of its own.
+        At the deadline the exchange fails with TimeoutError, but only while something waits: what the reader does
+        between two waits takes time that is no silence. A timer that fires early is set again, so that an exchange
+        rarely needs one of its own.
+
+        Args:
+            deadline: A new deadline, as a time of the event loop's clock; None keeps the latest one.
         """
-        self._deadline = deadline
-        if deadline < self._fires_at and self.is_open:
-            self._set_timer(deadline)
-
-    def wait(self) -> "asyncio.Future[None]":
-        """Returns a future that is done when the state of the exchange may have changed."""
+        if deadline is not None:
+            self._deadline = deadline
+        if self._deadline < self._fires_at and self.is_open:
+            self._set_timer(self._deadline)
         self._waiter = waiter = self._loop.create_future()
         return waiter
+
+    def check(self, deadline: float) -> None:
+        """Makes the exchange fail if the deadline has passed, also for a reader that need not wait."""
+        if self._loop.time() >= deadline:
+            self.fail(TimeoutError())
 
     def hold(self, seconds: float) -> None:
         """Collects the body until `hold_end`, or until the exchange ends or the buffer is full."""
@@ -278,12 +284,12 @@ class Connection(asyncio.Protocol):
 
     def _on_timer(self) -> None:
         self._timer, self._fires_at = None, _NEVER
-        if self.is_complete:
-            self._deadline = _NEVER
-        elif self._loop.time() + TICK >= self._deadline:
+        if self._waiter is None:
+            return  # the next wait sets the timer
+        if self._loop.time() + TICK >= self._deadline:
             self.fail(TimeoutError())
         else:
-            self.expire_at(self._deadline)
+            self._set_timer(self._deadline)
 
 
 def hold_end(now: float, seconds: float) -> float:

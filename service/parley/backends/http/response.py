@@ -27,7 +27,6 @@ class Response:
 
     Attributes:
         status: The status code.
-        expire_at: Makes reading fail with TimeoutError at a time of the event loop's clock.
         unsupported_encoding: The content encoding if it cannot be decompressed, else None.
         is_readable: Whether the status is 200 and the body can be decompressed.
     """
@@ -37,7 +36,6 @@ class Response:
         "_decoder",
         "_headers",
         "_on_released",
-        "expire_at",
         "is_readable",
         "status",
         "unsupported_encoding",
@@ -45,7 +43,6 @@ class Response:
 
     def __init__(self, connection: Connection, on_released: Callable[[Connection], None]) -> None:
         self.status = connection.status
-        self.expire_at = connection.expire_at
         self._connection = connection
         self._headers = connection.headers
         self._on_released: Callable[[Connection], None] | None = on_released
@@ -74,15 +71,21 @@ class Response:
         connection = self._connection
         return connection.is_complete and not connection.chunks and self._decoder is None
 
-    async def read(self) -> bytes:
+    async def read(self, until: float | None = None) -> bytes:
         """Returns the bytes received so far, waiting for at least one; b"" at the end of the body.
 
         Bytes received before a failure are returned first; the next call raises the failure.
+
+        Args:
+            until: When the exchange fails with TimeoutError, as a time of the event loop's clock; None keeps the
+                deadline, which passes only while something waits.
 
         Raises:
             FAILURES: If the connection fails or the body is malformed.
         """
         connection, decoder = self._connection, self._decoder
+        if connection.chunks and until is not None:
+            connection.check(until)
         data = decoder.read() if decoder is not None else b""
         while not data:
             while connection.hold_timer is not None or not connection.chunks:
@@ -91,7 +94,7 @@ class Response:
                 if connection.is_complete:
                     self._end_decoding()
                     return b""
-                await connection.wait()
+                await connection.wait(until)
             data = connection.take()
             if decoder is not None:
                 decoder.feed(data)

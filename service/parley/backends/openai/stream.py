@@ -32,6 +32,8 @@ class StreamReader:
 
     Events that are not JSON objects, such as heartbeats, are skipped. An event that starts like an object but cannot
     be parsed is a failure.
+
+    `is_complete` is true when every choice has finished successfully; nothing but further output changes it then.
     """
 
     def __init__(self, expected_answer: ExpectedAnswer) -> None:
@@ -45,21 +47,11 @@ class StreamReader:
         self._text_index = 0  # of the choice whose text event was learned
         self._done = False
         self._is_repaired = False
-        self._is_complete = False
+        self.is_complete = False
         self._choices: dict[int, ChoiceReader] = {}
         self._changed: dict[int, ChoiceReader] = {}
         self._usage = _Usage(self._n)
         self._metadata = _Metadata(expected_answer.hidden_fields)
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether every choice has finished successfully; later bytes cannot change this."""
-        if self.ended:
-            return self._is_complete
-        for choice in self._choices.values():
-            if choice.reason is None or not choice.has_finished(done=False):
-                return False
-        return len(self._choices) >= self._n
 
     def feed(self, data: bytes) -> ChatCompletionChunk | None:
         """Returns the output of these bytes as one chunk, or None; b"" marks the end of the stream."""
@@ -102,7 +94,9 @@ class StreamReader:
             return at
         if text:
             index = self._text_index
-            (self._changed.get(index) or self._mark_changed(index)).add_text(text, self._texts.kind)
+            self._changed[index] = choice = self._choices[index]
+            choice.add_text(text, self._texts.kind)
+            self.is_complete = False
         return at
 
     def _read_events(self, events: list[tuple[bytes, bytes]], received: bytes) -> None:
@@ -169,6 +163,7 @@ class StreamReader:
             choice.add_text(delta[field])
         else:
             choice.add_reasoning(delta[field], field)
+        self.is_complete = False
         return True
 
     def _index(self, item: Mapping[str, Any], position: int) -> int:
@@ -180,6 +175,7 @@ class StreamReader:
                 index = self._index(item, position)
                 choice = self._changed.get(index) or self._mark_changed(index)
                 choice.read(item, source, "choices", position)
+        self.is_complete = self._have_finished()
 
     def _mark_changed(self, index: int) -> ChoiceReader:
         choice = self._choices.get(index)
@@ -189,8 +185,16 @@ class StreamReader:
         self._changed[index] = choice
         return choice
 
+    def _have_finished(self) -> bool:
+        """Returns whether every choice has finished successfully."""
+        for choice in self._choices.values():
+            if choice.reason is None or not choice.has_finished(done=False):
+                return False
+        return len(self._choices) >= self._n
+
     def _end(self) -> None:
         """Finishes every choice that succeeded, and determines whether the answer is complete."""
+        self.is_complete = False
         ended = [choice for choice in self._choices.values() if choice.has_finished(done=self._done)]
         are_all = bool(ended) and len(ended) == len(self._choices) and (self._done or len(ended) >= self._n)
         try:
@@ -198,7 +202,7 @@ class StreamReader:
                 answer.require_output(ended, self._expected)
             for choice in ended:
                 choice.end()
-            self._is_complete = are_all
+            self.is_complete = are_all
         except MalformedResponse as error:
             self._fail(error)
         self._changed = dict(self._choices)

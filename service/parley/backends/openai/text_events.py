@@ -91,7 +91,11 @@ class TextEvents:
         """
         texts, at = self._take_padded(data, at) if self._after_padding else self._take_equal(data, at)
         self._matches += len(texts)
-        return (_joined(texts) if texts else ""), at
+        joined = b"".join(texts)
+        if b"\\" in joined and len(texts) > 1:
+            return "".join([orjson.loads(b'"%b"' % text) for text in texts]), at
+        text: str = orjson.loads(b'"%b"' % joined)
+        return text, at
 
     def _learn_rest(self, event: bytes, end: int) -> None:
         """Learns what follows the text, which ends at `end`."""
@@ -143,12 +147,3 @@ class TextEvents:
             texts.append(text)
             at = stop + len(end)
         return texts, at
-
-
-def _joined(texts: list[bytes]) -> str:
-    """Returns the text of JSON strings without their quotes. Raises ValueError if one is not valid."""
-    joined = b"".join(texts)
-    if b"\\" not in joined:
-        text: str = orjson.loads(b'"%s"' % joined)
-        return text
-    return "".join([orjson.loads(b'"%s"' % text) for text in texts])
