@@ -1,8 +1,8 @@
 """The commands of the command line."""
 
-from importlib.metadata import version
-
 from cyclopts import App
+
+from parley import __version__
 
 _EXAMPLES = """Examples:
   parley up                       start everything, create the first key
@@ -12,7 +12,7 @@ _EXAMPLES = """Examples:
 
 def _version() -> str:
     """Returns the name and the version of the package."""
-    return f"parley {version('parley-gateway')}"
+    return f"parley {__version__}"
 
 
 app = App(

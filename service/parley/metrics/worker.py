@@ -4,9 +4,11 @@ import asyncio
 import platform
 from collections.abc import AsyncIterator, Iterator, Sized
 from contextlib import asynccontextmanager
-from importlib.metadata import version
 from pathlib import Path
 
+import grpc
+
+from parley import __version__
 from parley.config import Config
 from parley.core.background import length_of_pause
 from parley.metrics.calls import CallMetrics
@@ -93,5 +95,5 @@ class WorkerMetrics(Collector):
 def _build_info() -> GaugeMetricFamily:
     names = ("version", "python", "grpc")
     family = GaugeMetricFamily("parley_build_info", "The versions of the worker; always 1.", labels=names)
-    family.add_metric((version("parley-gateway"), platform.python_version(), version("grpcio")), 1)
+    family.add_metric((__version__, platform.python_version(), grpc.__version__), 1)
     return family

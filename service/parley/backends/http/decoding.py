@@ -2,14 +2,10 @@
 
 import sys
 import zlib
+from functools import cache
 from typing import Any
 
 from parley.backends.http.errors import MalformedBody
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
 
 ENCODINGS = "gzip, deflate, zstd"
 """The supported encodings, as the value of `Accept-Encoding`."""
@@ -31,6 +27,7 @@ class Decoder:
 
     def __init__(self, encoding: str) -> None:
         self._encoding = encoding
+        self._error = _zstd().ZstdError if encoding == "zstd" else zlib.error
         self._decompressor: Any = None
         self._input = b""
         self._may_hold_more = False  # the decompressor may have output that needs no further input
@@ -51,7 +48,7 @@ class Decoder:
                 self._decompressor = self._new(self._input[0])
             try:
                 piece = self._decompress()
-            except (zlib.error, zstd.ZstdError) as error:
+            except self._error as error:
                 raise self._malformed(str(error)) from None
             if piece:
                 return piece
@@ -77,6 +74,7 @@ class Decoder:
 
     def _new(self, first: int) -> Any:
         if self._encoding == "zstd":
+            zstd = _zstd()
             return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: _MAX_WINDOW_LOG})
         if self._encoding == "gzip":
             return zlib.decompressobj(_GZIP)
@@ -84,3 +82,13 @@ class Decoder:
 
     def _malformed(self, reason: str) -> MalformedBody:
         return MalformedBody(f"the body does not match its content-encoding, {self._encoding}: {reason}")
+
+
+@cache
+def _zstd() -> Any:
+    """Imports the library of zstd, which takes 0.6 MB and which few servers use."""
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        from backports import zstd
+    return zstd
