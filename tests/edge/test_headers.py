@@ -103,6 +103,7 @@ async def test_internal_request_headers_are_removed(client: aiohttp.ClientSessio
     async with client.post(CHAT, json=REQUEST, headers=headers) as response:
         assert 200 == response.status
     assert set() == set(dropped) & worker.metadata.keys()
+    assert [] == [name for name in worker.metadata if name.startswith("x-envoy-")]
     assert "Bearer sk-1" == worker.metadata["authorization"]
     assert "s" == worker.metadata["x-chat-session-id"]
 

@@ -17,12 +17,25 @@ from parley.supervisor.edge_settings import DEFAULT_EDGE, EdgeSettings, write_si
 from parley.supervisor.limits import least_heap
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-# The origin of the request in its response, for lua/challenges.lua; the scripts see it, and the client does not.
+# Adds the origin of the request to its response, for lua/challenges.lua; the scripts see it, and the client does not.
 _ORIGIN = {
-    "append": {
-        "header": {"key": "parley-error-origin", "value": "%REQ(x-forwarded-proto)%://%REQ(:authority)%"},
-        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-    }
+    "name": "origin",
+    "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
+        "mutations": {
+            "response_mutations": [
+                {
+                    "append": {
+                        "header": {
+                            "key": "parley-error-origin",
+                            "value": "%REQ(x-forwarded-proto)%://%REQ(:authority)%",
+                        },
+                        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+                    }
+                }
+            ]
+        },
+    },
 }
 _FAILED_HANDSHAKE = " || has(connection.transport_failure_reason)"
 _PEER_NAMES: dict[SubjectName, str] = {
@@ -157,8 +170,8 @@ def _apply_settings(listener: dict[str, Any], settings: EdgeSettings) -> None:
         _apply_age(manager["common_http_protocol_options"], settings.max_connection_age)
     for host in manager["route_config"]["virtual_hosts"]:
         _apply_to_host(host, settings)
-    if "ids" in filters and (settings.resource_metadata or "").startswith("/"):
-        filters["ids"]["mutations"]["response_mutations"].append(_ORIGIN)
+    if "arrival" in filters and (settings.resource_metadata or "").startswith("/"):
+        manager["http_filters"].insert(-1, _ORIGIN)  # before the router; a response passes it first
     for name in filters.keys() & {"hide", "rpc_hide"} if settings.tls else ():
         filters[name]["mutations"]["response_mutations"].append(_ONLY_TLS)
     if not settings.reflection:
