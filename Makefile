@@ -133,9 +133,10 @@ endef
 DETAILS = google/rpc/status.proto google/rpc/error_details.proto
 STUBS = $$($(BIN)/python -c 'from google.rpc import status_pb2; print(status_pb2.__file__.partition("google/rpc")[0])')
 
-# $(call uncomment,file for the descriptor without comments, which Envoy keeps in memory for each transcoder)
-define uncomment
-$(BIN)/python -m grpc_tools.protoc -Iprotos -I"$(STUBS)" --include_imports --descriptor_set_out="$(1)" $(PROTOS) $(DETAILS)
+# $(call reduce,the descriptor,file for the same without comments and without fields that REST does not have: Envoy keeps it in memory for each transcoder)
+define reduce
+$(BIN)/python -m grpc_tools.protoc -Iprotos -I"$(STUBS)" --include_imports --descriptor_set_out="$(2)" $(PROTOS) $(DETAILS) && \
+$(BIN)/python -m protos.openapi.rest_fields "$(1)" "$(2)"
 endef
 
 # $(call generate_client,folder for the client's code)
@@ -176,7 +177,7 @@ endef
 gen: install ## Regenerate code, edge/{*.binpb,openapi.json,lua/…}, docs/{configuration,vendors}.md
 	@rm -f $(foreach folder,$(GENERATED),$(wildcard $(folder)/*_pb2*.py $(folder)/*_pb2*.pyi $(folder)/*/*_pb2*.py*))
 	@$(call generate,service,edge/parley.binpb)
-	@$(call uncomment,edge/transcoder.binpb)
+	@$(call reduce,edge/parley.binpb,edge/transcoder.binpb)
 	@$(call generate_client,service/client)
 	@$(call describe,edge/parley.binpb,edge/openapi.json)
 	@$(call name,edge/parley.binpb,edge/lua/fields.lua)
@@ -256,7 +257,7 @@ check-containers: install
 check-protos: install
 	@new=$$(mktemp -d) && trap 'rm -rf "$$new"' EXIT && mkdir "$$new/code" && \
 	{ $(call generate,$$new/code,$$new/parley.binpb); } && { $(call generate_client,$$new/client); } && { $(call describe,$$new/parley.binpb,$$new/openapi.json); } && \
-	{ $(call uncomment,$$new/transcoder.binpb); } && { $(call name,$$new/parley.binpb,$$new/fields.lua); } && \
+	{ $(call reduce,$$new/parley.binpb,$$new/transcoder.binpb); } && { $(call name,$$new/parley.binpb,$$new/fields.lua); } && \
 	{ $(call name_admin,$$new/parley.binpb,$$new/admin_fields.lua); } && { $(call catalogue,$$new/error_catalogue.lua); } && \
 	{ $(lint); } && { $(breaking); } && { $(fresh); }
 

@@ -12,7 +12,7 @@ import schemathesis
 from jsonschema_rs import Draft202012Validator
 
 from parley.rpc import field_rules
-from protos.openapi import error_catalogue, errors
+from protos.openapi import descriptor, error_catalogue, errors
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT: dict[str, Any] = json.loads((ROOT / "edge" / "openapi.json").read_text(encoding="utf-8"))
@@ -66,6 +66,16 @@ def test_the_document_is_what_the_protos_make(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "protos.openapi", "edge/parley.binpb", str(made)]
     subprocess.run(command, cwd=ROOT, check=True)
     assert made.read_text("utf-8") == (ROOT / "edge" / "openapi.json").read_text("utf-8")
+
+
+def test_the_transcoder_knows_exactly_the_fields_of_rest() -> None:
+    """Each field of a message in a request is memory for as long as the call lasts."""
+    commented = descriptor.read(ROOT / "edge" / "parley.binpb")
+    transcoder = descriptor.read(ROOT / "edge" / "transcoder.binpb")
+    for name, message in commented.messages.items():
+        expected = [one.name for one in message.field if not descriptor.is_grpc_only(commented, name, one)]
+        assert expected == [one.name for one in transcoder.messages[name].field]
+    assert "parts" in [one.name for one in commented.messages["Message"].field]
 
 
 def test_the_edge_s_catalogue_of_errors_is_that_of_the_service() -> None:
