@@ -131,7 +131,7 @@ class ChatCall:
         outcome: What the call returns besides the answer.
         model: The model that the request resolves to.
         lease: What the call holds in the store.
-        completion: The answer; of a stream only its stamp (id, time, model, session).
+        completion: The answer; empty for a stream, of which `accumulator` has what is needed.
         uses_functions: Whether the request uses `functions` instead of `tools`.
         execution: Runs the attempts; None before the turn has begun.
         shaper: Shapes the chunks of a stream; None before the first chunk.
@@ -199,7 +199,7 @@ class ChatCall:
 
     def _start_stream(self) -> StreamShaper:
         assert self.execution is not None  # noqa: S101 - only an execution yields chunks
-        self.completion = completion = ChatCompletion()
+        completion = ChatCompletion()
         stamp(completion, self.execution.model_id, self.lease.session_id)
         use, cache = self.outcome.cache, self.model.cache
         if self._is_kept:

@@ -53,7 +53,9 @@ def body(call: UpstreamCall, *, stream: bool, policy: ExtraBodyPolicy = EVERYTHI
     sent["model"] = call.model or request.model
     if stream:
         sent["stream"] = True
-        sent["stream_options"] = _stream_options(request.stream_options) | {"include_usage": True}
+        # The object for a field that is not set would be kept as long as the request.
+        more = _stream_options(request.stream_options) if request.HasField("stream_options") else {}
+        sent["stream_options"] = more | {"include_usage": True}
     has_exact_texts = request.HasField("extra_body_json")
     if has_exact_texts:
         sent |= {name: orjson.Fragment(text) for name, text in exact_texts(request).items()}

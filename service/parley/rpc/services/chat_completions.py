@@ -110,7 +110,9 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
         call = current()
         key = await self._prepare(call, request, is_stream=True)
         nulls = _NULLS in call.metadata
-        writer = sse.EventWriter(include_usage=request.stream_options.include_usage, nulls=nulls)
+        # The object for a field that is not set would take 0.4 KB until the request is dropped.
+        include_usage = request.HasField("stream_options") and request.stream_options.include_usage
+        writer = sse.EventWriter(include_usage=include_usage, nulls=nulls)
         output = EventOutput(context, writer)
         self._keep_alive.add(output)
         try:
