@@ -32,6 +32,16 @@ class EventWriter:
         nulls: Whether absent fields that OpenAI always sends are written as null.
     """
 
+    __slots__ = (
+        "_after_text",
+        "_after_text_event",
+        "_before_text",
+        "_head",
+        "_include_usage",
+        "_nulls",
+        "_text_fields",
+    )
+
     def __init__(self, *, include_usage: bool, nulls: bool = False) -> None:
         self._include_usage = include_usage
         self._nulls = nulls

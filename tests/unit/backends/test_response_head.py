@@ -1,13 +1,13 @@
 """The headers of a response: those of its head only, and for as long as the response lasts."""
 
 import asyncio
-from collections.abc import Callable
-from typing import cast
+from types import NoneType
 
 import pytest
 
 from parley.backends.http.connection import Connection
-from parley.backends.http.errors import MalformedHead
+from parley.backends.http.errors import MalformedBody, MalformedHead
+from parley.backends.http.pool import Pool
 from parley.backends.http.response import Response
 
 _NEVER = float("inf")
@@ -33,7 +33,10 @@ async def _receive(*parts: str) -> Connection:
 
 
 def _response(connection: Connection) -> Response:
-    return Response(connection, cast("Callable[[Connection], None]", lambda _: None))
+    async def connect() -> Connection:
+        return connection
+
+    return Response(connection, Pool(connect, 1, _NEVER))
 
 
 async def test_trailers_and_informational_heads_are_no_headers() -> None:
@@ -54,6 +57,17 @@ async def test_the_headers_outlive_the_connection_s_next_exchange() -> None:
     connection.data_received(b"HTTP/1.1 200 OK\r\nretry-after: 8\r\ncontent-length: 0\r\n\r\n")
     assert {"retry-after": "7", "content-length": "0"} == response.headers
     assert not response.is_readable
+
+
+@pytest.mark.parametrize(("framing", "error"), [("transfer-encoding: chunked\r\n", MalformedBody), ("", NoneType)])
+async def test_a_body_without_its_headers_still_ends_where_they_say(framing: str, error: type) -> None:
+    """A stream drops them: the end of the connection is the end of a body whose end they do not tell, and of no other."""
+    connection = await _receive(f"HTTP/1.1 200 OK\r\nx-a: 1\r\n{framing}\r\n")
+    response = _response(connection)
+    response.drop_headers()
+    assert not response.headers
+    connection.connection_lost(None)
+    assert (error is NoneType, error) == (connection.is_complete, type(connection.error))
 
 
 async def test_the_last_of_several_headers_counts() -> None:

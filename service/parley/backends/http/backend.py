@@ -15,6 +15,7 @@ from parley.backends.errors.classifier import ErrorFactory, ErrorInBody, Malform
 from parley.backends.http import body_shapes
 from parley.backends.http.body_shapes import MAX_ANSWER_SIZE, Reader
 from parley.backends.http.client import Endpoint
+from parley.backends.http.decoding import PIECE
 from parley.backends.http.errors import FAILURES, ConnectionFailed, PoolExhausted, RetriedOnFreshConnection
 from parley.backends.http.keys import KEY_STATUSES
 from parley.backends.http.request_heads import RequestHeads
@@ -109,7 +110,9 @@ class HttpBackend:
             self._keys.record_success(call)
         return completion
 
-    async def stream(self, call: UpstreamCall) -> AsyncGenerator[ChatCompletionChunk, None]:
+    async def stream(  # noqa: C901 - each coroutine less in a stream that waits saves 0.3 KB
+        self, call: UpstreamCall
+    ) -> AsyncGenerator[ChatCompletionChunk, None]:
         """Yields the answer in chunks; see the port."""
         body = await offload(self._body, call, stream=True) if is_large() else self._body(call, stream=True)
         deadlines = Deadlines(call)
@@ -118,13 +121,20 @@ class HttpBackend:
         size = 0
         response = await self._open(call, body, deadlines)
         del body  # it is sent; the stream may last long
+        connection = response.connection
+        response.drop_headers()
         silence_timer = SilenceTimer(call, deadlines)
         until: float | None = None
         is_known = is_late = False
         try:
             while True:
                 try:
-                    data = await response.read(until)
+                    data = response.poll(until)
+                    while data is None:
+                        await connection.wait(until)
+                        data = response.poll()
+                    if len(data) >= PIECE:
+                        await asyncio.sleep(0)  # yields to timers and other tasks, since the next one may not wait
                 except FAILURES as error:
                     is_late = isinstance(error, TimeoutError)
                     data, failure = b"", classifier.broken(call.request.model, self._cause(error))
@@ -138,7 +148,7 @@ class HttpBackend:
                     break
                 until = silence_timer.record(chunk, started=reader.started, is_complete=reader.is_complete)
                 if call.coalesce and chunk is not None and reader.started:
-                    response.hold(call.coalesce)
+                    connection.hold(call.coalesce)
                 size += len(data)
                 if size > _MAX_STREAM_SIZE:
                     raise classifier.broken(call.request.model, f"the stream is longer than {_MAX_STREAM_SIZE} bytes")

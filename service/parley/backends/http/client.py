@@ -92,7 +92,7 @@ class Endpoint:
             call: Has the time limit for a connection (including the wait for a free one in the pool), the number of
                 Parleys that it has passed through, the trace context, the model and the caller's headers.
             deadline: When the response must be complete, as a time of the event loop's clock, unless
-                `Response.read` moves it.
+                `Connection.wait` moves it.
             compressed: Whether the response may be compressed.
 
         Raises:
@@ -164,7 +164,7 @@ class Endpoint:
                 is_retry = True
                 pool.distrust()
             else:
-                return Response(connection, pool.give_back)
+                return Response(connection, pool)
 
     def _open(self) -> Pool:
         self._pool = Pool(self._connect, self._connections, self._max_age)

@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from collections.abc import Mapping
 from time import monotonic
 from typing import cast
 
@@ -15,6 +16,7 @@ _MAX_BUFFERED = 64 * 1024  # bytes; above it reading is paused until the body is
 _MAX_HEADERS = 256
 _EARLY = 0.001  # seconds by which the timer of a hold may fire early: the next hold must not end at once for that
 _NEVER = float("inf")
+_NO_HEADERS: Mapping[bytes, bytes] = {}
 
 
 class Connection(asyncio.Protocol):
@@ -33,11 +35,39 @@ class Connection(asyncio.Protocol):
         hold_timer: Ends the time in which the body is collected; None if it is not.
     """
 
+    __slots__ = (
+        "__weakref__",
+        "_buffered",
+        "_deadline",
+        "_fires_at",
+        "_is_framed",
+        "_is_paused",
+        "_loop",
+        "_parser",
+        "_received",
+        "_timer",
+        "_transport",
+        "_waiter",
+        "can_continue",
+        "chunks",
+        "error",
+        "headers",
+        "hold_timer",
+        "is_complete",
+        "is_open",
+        "on_body",
+        "on_header",
+        "opened",
+        "released",
+        "status",
+    )
+
     def __init__(self) -> None:
         self.opened = self.released = monotonic()
         self.is_open = False
         self.status = 0
-        self.headers: dict[bytes, bytes] = {}
+        self.headers = _NO_HEADERS
+        self._is_framed = False  # known once the headers are dropped
         self.chunks: list[bytes] = []
         self.is_complete = True
         self.error: Exception | None = None
@@ -66,6 +96,7 @@ class Connection(asyncio.Protocol):
     def send(self, request: bytes, deadline: float) -> None:
         """Sends a request; its response must be complete by the deadline, unless `wait` moves it."""
         self.status = 0
+        self._is_framed = False
         self._received.clear()
         self.chunks.clear()
         self._buffered = 0
@@ -108,6 +139,10 @@ class Connection(asyncio.Protocol):
                 raise self.error
             await self.wait()
         return self.status
+
+    def drop_headers(self) -> None:
+        """Drops the headers, and keeps whether they say where the body ends."""
+        self._is_framed, self.headers = self._has_framing(), _NO_HEADERS
 
     def take(self) -> bytes:
         """Removes and returns the buffered part of the body."""
@@ -251,6 +286,8 @@ class Connection(asyncio.Protocol):
 
     def _has_framing(self) -> bool:
         """Returns whether the head says where the body ends (RFC 9112, 6.3)."""
+        if self._is_framed:
+            return True
         names = {name.lower(): value.lower() for name, value in self.headers.items()}
         encoding = names.get(b"transfer-encoding")
         return b"content-length" in names if encoding is None else encoding.rstrip().endswith(b"chunked")

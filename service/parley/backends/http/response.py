@@ -2,12 +2,12 @@
 
 import asyncio
 import re
-from collections.abc import Callable
 from contextlib import suppress
 
 from parley.backends.http.connection import Connection
 from parley.backends.http.decoding import ENCODINGS, PIECE, Decoder
 from parley.backends.http.errors import FAILURES
+from parley.backends.http.pool import Pool
 
 _LINGER = 0.25  # seconds that `release` waits for the end of a body before it closes the connection
 _NAME = re.compile(r"[a-z]{1,12}")
@@ -23,29 +23,30 @@ class Response:
 
     Args:
         connection: The connection that receives the response.
-        on_released: Called once, when the connection is no longer needed.
+        pool: Gets the connection back once, when it is no longer needed.
 
     Attributes:
+        connection: Receives the body. With its `hold` the next read returns what arrives within a time together.
         status: The status code.
         unsupported_encoding: The content encoding if it cannot be decompressed, else None.
         is_readable: Whether the status is 200 and the body can be decompressed.
     """
 
     __slots__ = (
-        "_connection",
         "_decoder",
         "_headers",
-        "_on_released",
+        "_pool",
+        "connection",
         "is_readable",
         "status",
         "unsupported_encoding",
     )
 
-    def __init__(self, connection: Connection, on_released: Callable[[Connection], None]) -> None:
+    def __init__(self, connection: Connection, pool: Pool) -> None:
         self.status = connection.status
-        self._connection = connection
+        self.connection = connection
         self._headers = connection.headers
-        self._on_released: Callable[[Connection], None] | None = on_released
+        self._pool: Pool | None = pool
         self._decoder: Decoder | None = None
         self.unsupported_encoding: str | None = None
         for name in connection.headers:
@@ -65,10 +66,15 @@ class Response:
         """The headers by name in lower case."""
         return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in self._headers.items()}
 
+    def drop_headers(self) -> None:
+        """Drops the headers, which nothing reads after the beginning of a stream."""
+        self.connection.drop_headers()
+        self._headers = self.connection.headers
+
     @property
     def at_end(self) -> bool:
         """Whether the body was read to its end."""
-        connection = self._connection
+        connection = self.connection
         return connection.is_complete and not connection.chunks and self._decoder is None
 
     async def read(self, until: float | None = None) -> bytes:
@@ -83,24 +89,35 @@ class Response:
         Raises:
             FAILURES: If the connection fails or the body is malformed.
         """
-        connection, decoder = self._connection, self._decoder
+        data = self.poll(until)
+        while data is None:
+            await self.connection.wait(until)
+            data = self.poll()
+        if len(data) >= PIECE:
+            await asyncio.sleep(0)  # the next read may not block; yields to timers and other tasks
+        return data
+
+    def poll(self, until: float | None = None) -> bytes | None:
+        """Returns what `read` returns, or None if `Connection.wait` must be awaited before the next poll.
+
+        A stream, which may wait for long, is spared a coroutine of 0.3 KB. Raises what `read` raises.
+        """
+        connection, decoder = self.connection, self._decoder
         if connection.chunks and until is not None:
             connection.check(until)
         data = decoder.read() if decoder is not None else b""
         while not data:
-            while connection.hold_timer is not None or not connection.chunks:
+            if connection.hold_timer is not None or not connection.chunks:
                 if connection.error is not None:
                     raise connection.error
-                if connection.is_complete:
-                    self._end_decoding()
-                    return b""
-                await connection.wait(until)
+                if not connection.is_complete:
+                    return None
+                self._end_decoding()
+                return b""
             data = connection.take()
             if decoder is not None:
                 decoder.feed(data)
                 data = decoder.read()
-        if len(data) >= PIECE:
-            await asyncio.sleep(0)  # the next read may not block; yields to timers and other tasks
         return data
 
     def take_complete(self) -> bytes | None:
@@ -108,33 +125,29 @@ class Response:
 
         Most answers without streaming arrive at once; then nothing needs to be waited for.
         """
-        connection = self._connection
+        connection = self.connection
         if self._decoder is not None or not connection.is_complete:
             return None
         body = connection.take()
         self._end()
         return body
 
-    def hold(self, seconds: float) -> None:
-        """Lets the next read return what arrives within so many seconds together; the end of the body does not wait."""
-        self._connection.hold(seconds)
-
     async def release(self) -> None:
         """Returns the connection to the pool if the rest of the body arrives within `_LINGER`; else closes it."""
-        if not self._connection.is_complete:
+        if not self.connection.is_complete:
             await self._skip_rest()
         self._end()
 
     def close(self) -> None:
         """Closes the connection; does nothing after `release`."""
-        if self._on_released is not None:
-            self._connection.close()
+        if self._pool is not None:
+            self.connection.close()
             self._end()
 
     def _end(self) -> None:
-        if self._on_released is not None:
-            on_released, self._on_released = self._on_released, None
-            on_released(self._connection)
+        if self._pool is not None:
+            pool, self._pool = self._pool, None
+            pool.give_back(self.connection)
 
     def _set_encoding(self, value: bytes) -> None:
         encoding = value.decode("latin-1").strip().lower()
@@ -150,7 +163,7 @@ class Response:
             self._decoder = None
 
     async def _skip_rest(self) -> None:
-        connection = self._connection
+        connection = self.connection
         with suppress(*FAILURES):
             async with asyncio.timeout(_LINGER):
                 while not connection.is_complete and connection.error is None:

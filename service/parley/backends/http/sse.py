@@ -17,6 +17,17 @@ class EventReader:
         is_between_events: Whether the next byte begins an event.
     """
 
+    __slots__ = (
+        "_after_cr",
+        "_data",
+        "_data_size",
+        "_first",
+        "_name",
+        "_partial",
+        "_partial_size",
+        "is_between_events",
+    )
+
     def __init__(self) -> None:
         self.is_between_events = True
         self._partial: list[bytes] = []  # the chunks of an incomplete line

@@ -64,6 +64,22 @@ class ExpectedAnswer:
 class ChoiceReader:
     """Parses one choice, from one message or from many deltas."""
 
+    __slots__ = (
+        "_calls",
+        "_details",
+        "_expected",
+        "_function",
+        "_has_reasoning",
+        "_nulls",
+        "_nulls_of_choice",
+        "_on_reasoning",
+        "continued",
+        "deltas",
+        "has_failed",
+        "has_output",
+        "reason",
+    )
+
     def __init__(self, index: int, expected_answer: ExpectedAnswer) -> None:
         self.has_output = False
         self.has_failed = False

@@ -36,6 +36,24 @@ class StreamReader:
     `is_complete` is true when every choice has finished successfully; nothing but further output changes it then.
     """
 
+    __slots__ = (
+        "_changed",
+        "_choices",
+        "_done",
+        "_events",
+        "_expected",
+        "_is_complete",
+        "_is_repaired",
+        "_metadata",
+        "_n",
+        "_text_index",
+        "_texts",
+        "_usage",
+        "ended",
+        "failure",
+        "started",
+    )
+
     def __init__(self, expected_answer: ExpectedAnswer) -> None:
         self.started = False
         self.ended = False
@@ -234,6 +252,8 @@ class _Usage:
     Exception: llama.cpp sends the usage of each of several choices in a separate event; these are added up.
     """
 
+    __slots__ = ("_alone", "_latest", "_n", "is_due")
+
     def __init__(self, n: int) -> None:
         self.is_due = False
         self._n = n
@@ -266,6 +286,8 @@ class _Usage:
 
 class _Metadata:
     """Fields of the response outside of its choices; a value is emitted once, and again when it changes."""
+
+    __slots__ = ("_due", "_extra", "_hidden_fields", "_known", "are_due")
 
     def __init__(self, hidden_fields: AbstractSet[str]) -> None:
         self.are_due = False

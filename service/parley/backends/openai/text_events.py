@@ -26,6 +26,8 @@ class TextEvents:
         kind: The kind of the text of the event that was learned: a field of Delta.
     """
 
+    __slots__ = ("_after_padding", "_end", "_head", "_matches", "_tail", "_useless", "is_known", "kind", "may_learn")
+
     def __init__(self) -> None:
         self.is_known = False
         self.may_learn = True

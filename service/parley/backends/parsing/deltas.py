@@ -27,6 +27,8 @@ class DeltaBuffer:
         is_repaired: Whether texts may end in a part of a character; see `lenient_json`.
     """
 
+    __slots__ = ("_buffered", "_closed", "_extra", "_index", "_kind", "_logprobs", "_stripper", "_texts", "is_repaired")
+
     def __init__(self, index: int, stripper: PrefixStripper | None = None) -> None:
         self.is_repaired = False
         self._index = index

@@ -41,6 +41,8 @@ class DeliveredText:
         size: The delivered output in bytes, of every kind.
     """
 
+    __slots__ = ("_continuable", "_finished", "_n", "_texts", "size", "tokens")
+
     def __init__(self, n: int) -> None:
         self.tokens = 0
         self.size = 0

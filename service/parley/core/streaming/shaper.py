@@ -41,7 +41,9 @@ class StreamShaper:
         stamp = ChatCompletionChunk(
             id=answer.id, object="chat.completion.chunk", created=answer.created, model=answer.model
         )
-        for field in ("session_id", *_CHANGING):
+        if answer.HasField("session_id"):
+            stamp.session_id = answer.session_id
+        for field in _CHANGING:
             if answer.HasField(field):
                 setattr(stamp, field, getattr(answer, field))
         self._stamp = stamp.SerializeToString()  # a message takes 0.5 KB of each stream

@@ -25,6 +25,8 @@ class StitchedStream:
         error: The first error that interrupted the stream.
     """
 
+    __slots__ = ("_attempt_size", "_attempts", "_joining", "_n", "delivered", "error")
+
     def __init__(self, attempts: Sequence[AttemptRecord], request: CreateChatCompletionRequest) -> None:
         self._n = request.n or 1
         self.delivered = DeliveredText(self._n)
