@@ -9,6 +9,13 @@ from typing import Any
 from parley.core.call import CallOutcome
 from parley.core.errors import CallCancelled, ParleyError, ShuttingDown
 from parley.core.ports import Caller, CallFacts, CallTrace, Credentials, Origin, RequestShape
+from parley.rpc.metadata import receipts
+
+DIALECT = "parley-dialect"
+"""Set by the edge to the dialect of a call of REST."""
+ERROR_FORM = "parley-error-form"
+"""The format of an error within a stream, set by the edge; see sse.py."""
+_LASTING = (DIALECT, ERROR_FORM, receipts.FORM)
 
 
 @dataclass(slots=True, eq=False)
@@ -64,6 +71,11 @@ class Call:
         if self.caller is None:
             raise RuntimeError("the method is not authenticated")
         return self.caller
+
+    def drop_metadata(self) -> None:
+        """Drops what only the beginning of a call reads of the metadata, which a stream would keep for long."""
+        metadata = self.metadata
+        self.metadata = {name: metadata[name] for name in _LASTING if name in metadata}
 
     def cancel(self, cause: ParleyError) -> None:
         """Cancels the call, which ends with the error `cause`."""

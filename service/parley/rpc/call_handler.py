@@ -19,7 +19,7 @@ from parley.metrics.calls import DIALECTS, CallMetrics
 from parley.rpc import call_log, errors
 from parley.rpc.admission import COMPLETIONS, Admission, require_scope
 from parley.rpc.authentication import CLIENT_ADDRESS
-from parley.rpc.call import Call, current, set_current
+from parley.rpc.call import DIALECT, Call, current, set_current
 from parley.rpc.decoding import decoder
 from parley.rpc.metadata import headers, rate_limits, receipts
 from parley.rpc.metadata.challenges import Challenges
@@ -31,7 +31,6 @@ Authenticate = Callable[[Call], Awaitable[None]]
 MethodHandler = Any  # grpc.RpcMethodHandler, whose stubs hide its attributes
 
 _MAX_ID_LENGTH = 256
-_DIALECT = "parley-dialect"  # set by the edge
 
 
 class _AsyncHandler(partial[Any]):
@@ -145,7 +144,7 @@ class CallHandler(grpc.GenericRpcHandler):
             call.started = time.perf_counter()
             if not self._behind_edge:
                 call.metadata[CLIENT_ADDRESS] = _address(context.peer())
-                call.metadata.pop(_DIALECT, None)
+                call.metadata.pop(DIALECT, None)
             self._running.add(call)
             self.begun += 1
             try:
@@ -171,7 +170,7 @@ class CallHandler(grpc.GenericRpcHandler):
                 seconds = time.perf_counter() - call.started
                 call_log.write(call, seconds * 1000)
                 if metrics is not None:
-                    dialect = call.metadata.get(_DIALECT)
+                    dialect = call.metadata.get(DIALECT)
                     metrics.observe(call.method, dialect, call.status, call.failure, call.outcome, seconds)
                 call.end()
 
@@ -252,6 +251,6 @@ def _printable_id(text: str | None) -> str | None:
 
 def _ids_and_receipt(call: Call) -> tuple[tuple[str, str | bytes], ...]:
     ids = (("x-request-id", call.request_id), ("x-correlation-id", call.correlation_id))
-    if call.metadata.get(_DIALECT) in DIALECTS:  # the edge would not pass a receipt on to a caller of REST
+    if call.metadata.get(DIALECT) in DIALECTS:  # the edge would not pass a receipt on to a caller of REST
         return ids
     return (*ids, *receipts.metadata(call.outcome.receipt_bytes(), call.metadata.get(receipts.FORM)))

@@ -61,7 +61,7 @@ async def test_the_headers_outlive_the_connection_s_next_exchange() -> None:
 
 @pytest.mark.parametrize(("framing", "error"), [("transfer-encoding: chunked\r\n", MalformedBody), ("", NoneType)])
 async def test_a_body_without_its_headers_still_ends_where_they_say(framing: str, error: type) -> None:
-    """A stream drops them: the end of the connection is the end of a body whose end they do not tell, and of no other."""
+    """A stream drops them. The end of the connection is the end of a body only if they do not tell another one."""
     connection = await _receive(f"HTTP/1.1 200 OK\r\nx-a: 1\r\n{framing}\r\n")
     response = _response(connection)
     response.drop_headers()

@@ -42,7 +42,6 @@ class StreamReader:
         "_done",
         "_events",
         "_expected",
-        "_is_complete",
         "_is_repaired",
         "_metadata",
         "_n",
@@ -51,6 +50,7 @@ class StreamReader:
         "_usage",
         "ended",
         "failure",
+        "is_complete",
         "started",
     )
 

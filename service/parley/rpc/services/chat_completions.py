@@ -14,7 +14,7 @@ from parley.core.offload import is_large, offload
 from parley.core.ports import RequestShape
 from parley.core.sessions.idempotency import COMPLETIONS, Key
 from parley.rpc import errors, sse
-from parley.rpc.call import Call, current
+from parley.rpc.call import ERROR_FORM, Call, current
 from parley.rpc.call_handler import Context, record_failure, remaining
 from parley.rpc.http_body import http_body
 from parley.rpc.keep_alive import KeepAlive
@@ -39,7 +39,6 @@ _NULLABLE_NAMES: tuple[Literal["stop", "tool_choice", "function_call"], ...] = (
 _NULLABLE = tuple(CreateChatCompletionRequest.DESCRIPTOR.fields_by_name[name] for name in _NULLABLE_NAMES)
 _SESSION_ID = CreateChatCompletionRequest.DESCRIPTOR.fields_by_name["session_id"]
 _json_body = http_body("application/json")
-_ERROR_FORM = "parley-error-form"  # the format of an error within a stream, set by the edge; see sse.py
 _MODEL = "parley-model"  # set by the edge if the dialect requires `model`, even with a default model
 _VIOLATIONS = "parley-violations"  # violations that the edge has found in the JSON; see errors.decode_violations
 _NULLS = "parley-nulls"  # set by the edge if the dialect writes absent fields as null
@@ -122,7 +121,7 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
                 failure = record_failure(call, error) if output.started else None
                 if failure is None:
                     raise
-                output.add_error(failure, call.metadata.get(_ERROR_FORM))
+                output.add_error(failure, call.metadata.get(ERROR_FORM))
             self._keep_alive.remove(output)  # the last event is that of the answer
             return await output.finish()
         finally:
@@ -156,6 +155,7 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
     ) -> None:
         call = current()
         options = self._options(call, context, key)
+        call.drop_metadata()
         last: ChatCompletionChunk | None = None
         chunks = self._chat.stream(request, call.known_caller, options, call.outcome)
         try:  # as `aclosing`, without its three functions for each stream
