@@ -40,6 +40,7 @@ class Connection(asyncio.Protocol):
         "_buffered",
         "_deadline",
         "_fires_at",
+        "_head",
         "_is_framed",
         "_is_paused",
         "_loop",
