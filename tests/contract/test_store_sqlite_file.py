@@ -11,7 +11,7 @@ from typing import Any
 import apsw
 import pytest
 
-from parley.core.ports import Caller, SessionFilter, Window
+from parley.core.ports import Caller, Claim, Reaped, SessionFilter, Window
 from parley.core.ports.turns import UNLIMITED_STORAGE
 from parley.core.sessions.account_export import lines
 from parley.core.sessions.account_import import Counts, import_sessions
@@ -20,6 +20,7 @@ from parley.stores import indexing
 from parley.stores.indexing import documents
 from parley.stores.purging import PurgeCursor
 from parley.stores.sqlite import SqliteStore, claims, deletion, reaper, search, sessions, turn_history, turns
+from parley.stores.sqlite.maintenance import Maintenance
 from tests.contract.stores import begin, complete, converse, message
 
 
@@ -43,6 +44,23 @@ class TestFile:
         await store.delete_session("ada", "s")
         await store.close()
         assert b"a very private thing" not in b"".join(name.read_bytes() for name in file.parent.iterdir())
+
+    async def test_a_reaper_that_deletes_nothing_leaves_the_log(
+        self, file: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Only a deletion has the log truncated, which waits for the disk; the reaper runs every two seconds."""
+        scheduled: list[bool] = []
+        monkeypatch.setattr(Maintenance, "record_deletion", lambda _: scheduled.append(True))
+        store = SqliteStore(file)
+        held = await store.claim("ada", "m", "key", b"digest", 10.0)
+        assert isinstance(held, Claim)
+        before = len(scheduled)  # at the start
+        assert Reaped() == await store.reap(session_age=1e6, claim_age=1e6, limit=50)
+        await store.end_claim(held, b"reply")  # by now, the writer has ended what follows a job of the reaper
+        assert before == len(scheduled)
+        assert Reaped(claims=1) == await store.reap(session_age=1e6, claim_age=-1.0, limit=50)
+        await store.close()
+        assert before + 1 == len(scheduled)
 
     async def test_deleted_words_are_overwritten(self, file: Path) -> None:
         """The words of a deleted session are not in the index, also while other sessions have words beside them."""

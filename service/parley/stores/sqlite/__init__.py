@@ -190,8 +190,11 @@ class SqliteStore(TurnMethods, ChangeMethods, SqliteKeyStore, UsageMethods, Aler
         old = 0
         if session_age is not None:
             old = await submit(lambda db: deletion.mark_old(db, now - session_age, clock.lease_time(db), limit))
-        claims, answers = await submit(lambda db: self._reap_expired(db, now - claim_age, limit), deletes=True)
-        return Reaped(crashed, old, claims, answers)
+        claimed = await submit(
+            lambda db: reaper.reap_claims(db, now - claim_age, clock.lease_time(db), limit), deletes=True
+        )
+        answers = await submit(lambda db: reap_answers(db, clock.lease_time(db), limit), deletes=True)
+        return Reaped(crashed, old, claimed, answers)
 
     async def claim(self, account: str, method: str, key: str, digest: bytes, lease_seconds: float) -> Claim | bytes:
         """Claims a key, or returns its stored reply. Raises KeyInUse, KeyReused, ReplyDeleted."""
@@ -249,11 +252,6 @@ class SqliteStore(TurnMethods, ChangeMethods, SqliteKeyStore, UsageMethods, Aler
         await self._writer.close()
         self._reader.shutdown()
         self._readable.close()
-
-    def _reap_expired(self, db: apsw.Connection, claimed_before: float, limit: int) -> tuple[int, int]:
-        """Removes old idempotency keys and answers. Returns their numbers."""
-        lease_time = self._clock.lease_time(db)
-        return reaper.reap_claims(db, claimed_before, lease_time, limit), reap_answers(db, lease_time, limit)
 
     async def _purge(self, session_id: str, cursor: PurgeCursor) -> PurgeCursor | None:
         def job(db: apsw.Connection) -> tuple[PurgeCursor | None]:

@@ -75,7 +75,8 @@ class Writer:
 
         Args:
             work: The job, which may run more than once and must therefore change only the database.
-            deletes: Whether the job deletes conversations, so that the log is truncated soon afterwards.
+            deletes: Whether the job deletes conversations, so that the log is truncated soon afterwards, unless the
+                result is 0 or empty.
 
         Returns:
             The result of the job.
