@@ -134,7 +134,17 @@ async def test_a_call_that_running_calls_leave_no_room_for(worker: Worker) -> No
     """What running calls have reserved is not used: their end gives most of it back."""
     worker.monitor.add_rejected(ADA, [Charge("account:ada", "tokens_per_day", 1000, 250)])
     assert [] == await worker.check()
-    await worker.use(tokens=700)
+    await worker.use(tokens=740)
+    assert [] == await worker.check()
+    await worker.use(tokens=20)  # now it would be rejected again
+    assert [0.8, 1.0] == [line["threshold"] for line in await worker.check()]
+
+
+async def test_what_a_call_needed_counts_in_its_period(worker: Worker) -> None:
+    """On the next day the limit may not reject such a call."""
+    worker.monitor.add_rejected(ADA, [Charge("account:ada", "tokens_per_day", 1000, 250)])
+    worker.now += 86400
+    await worker.use(tokens=760)
     assert [] == await worker.check()
 
 

@@ -3,8 +3,8 @@
 The usage is that of `parley usage`, of all workers. An account that makes calls is checked every few seconds; a row in
 the store makes sure that each share is reported once in each period.
 
-A limit rejects a call that may need more than is left, which may be before a share is used. What the call needed then
-counts as used, so that a limit does not reject calls without a report.
+A limit rejects a call that may need more than is left, which may be before a share is used. Shares are reported also
+when such a call does not fit any more, so that a limit does not reject calls without a report.
 """
 
 import json
@@ -34,7 +34,7 @@ _BUDGETS: Sequence[tuple[str, Literal["day", "month"], Literal["tokens", "cost"]
     ("cost_per_day", "day", "cost"),
     ("cost_per_month", "month", "cost"),
 )
-_NAMES = frozenset(name for name, _, _ in _BUDGETS)
+_UNITS = {name: unit for name, unit, _ in _BUDGETS}
 
 _log = structlog.get_logger()
 
@@ -50,7 +50,7 @@ class _Budget:
         period: The day or the month.
         used: What was used in the period.
         allowed: The value of the limit.
-        needed: The most that a call needed which the limit has rejected since the last check; 0 without one.
+        needed: The most that a call needed which the limit has rejected in the period; 0 without one.
     """
 
     account: str
@@ -67,8 +67,10 @@ class _Budget:
         return f"account:{self.account}" if self.key is None else f"key:{self.key}"
 
     def has_reached(self, threshold: float) -> bool:
-        """Returns whether a share of the limit is used, or was needed by a rejected call."""
-        return max(self.used, min(self.used + self.needed, self.allowed)) >= threshold * self.allowed
+        """Returns whether a share of the limit is used, or the limit has rejected a call and would do so again."""
+        if threshold <= 1 and self.used + self.needed > self.allowed:
+            return True
+        return self.used >= threshold * self.allowed
 
     @property
     def subject(self) -> str:
@@ -105,7 +107,7 @@ class BudgetMonitor:
         self._clock = clock
         self._pause = pause_seconds
         self._pending: dict[str, dict[str, Caller]] = {}
-        self._needed: dict[tuple[str, str], float] = {}  # by what is limited and the name of the limit
+        self._needed: dict[tuple[str, str], tuple[str, float]] = {}  # by what is limited and the limit: period, amount
         self._checked: dict[str, float] = {}
         self._reported: set[tuple[str, str, str, float]] = set()
         # With zeros, so that a metric shows the first alert as an increase.
@@ -129,10 +131,12 @@ class BudgetMonitor:
 
     def add_rejected(self, caller: Caller, exhausted: Iterable[Charge]) -> None:
         """Marks a caller of whom limits have rejected a call, with the charges that exceeded them."""
+        today = day(self._clock())
         for charge in exhausted:
-            if charge.kind in _NAMES:
-                place = charge.subject, charge.kind
-                self._needed[place] = max(charge.amount, self._needed.get(place, 0.0))
+            if (unit := _UNITS.get(charge.kind)) is not None:
+                place, period = (charge.subject, charge.kind), _period(today, unit)
+                known, most = self._needed.get(place, ("", 0.0))
+                self._needed[place] = period, max(charge.amount, most) if known == period else charge.amount
                 self.add([caller])
 
     async def check(self) -> None:
@@ -155,7 +159,8 @@ class BudgetMonitor:
         first = today - int(iso(today)[8:]) + 1
         rows = await self._store.usage(UsageQuery(("day", "key"), first, today, account))
         for found in _budgets(account, callers, rows, today):
-            budget = replace(found, needed=self._needed.pop((found.limited, found.limit), 0.0))
+            period, needed = self._needed.get((found.limited, found.limit), ("", 0.0))
+            budget = replace(found, needed=needed) if period == found.period else found
             for threshold in self._warn_at:
                 if budget.has_reached(threshold):
                     await self._report(budget, threshold)
@@ -186,13 +191,16 @@ def _budgets(account: str, callers: Sequence[Caller], rows: Sequence[UsageRow], 
 
 
 def _of(account: str, key: str | None, limits: Limits, rows: Sequence[UsageRow], today: int) -> Iterator[_Budget]:
-    date = iso(today)
     for name, unit, kind in _BUDGETS:
         allowed = getattr(limits, name)
         if allowed is not None:
             counts = [row.counts for row in rows if unit == "month" or row.group[0] == today]
-            period = date if unit == "day" else date[:7]
+            period = _period(today, unit)
             yield _Budget(account, key, name, period, sum(_used(each, kind) for each in counts), float(allowed))
+
+
+def _period(today: int, unit: Literal["day", "month"]) -> str:
+    return iso(today) if unit == "day" else iso(today)[:7]
 
 
 def _used(counts: UsageCounts, kind: Literal["tokens", "cost"]) -> float:
