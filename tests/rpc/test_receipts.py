@@ -142,6 +142,17 @@ async def test_the_receipt_of_a_failed_call(caller: Caller, log: Log, method: st
     assert ("target" in line, 2, 2) == (False, line["attempts"], len(line["tried"]))
 
 
+async def test_the_line_of_a_failed_stream_has_its_tokens(caller: Caller, log: Log) -> None:
+    """The text that was delivered before the failure has cost something: the line has the tokens and their cost."""
+    caller.backend.answer = lambda _: [chunks("Hello")[0], StreamBroken("it broke")]
+    trailing, _ = await caller.call("StreamChatCompletion", ("x-request-id", "broken"), model="unstored")
+    used = read(trailing).usage
+    assert used.completion_tokens
+    [line] = await asyncio.to_thread(log, "broken", 1)
+    assert (used.prompt_tokens, used.completion_tokens) == (line["prompt_tokens"], line["completion_tokens"])
+    assert line["cost"] == pytest.approx((used.prompt_tokens * 10 + used.completion_tokens * 40) / 1e6)
+
+
 @METHODS
 @pytest.mark.parametrize("fails", [False, True])
 async def test_a_receipt_is_readable_on_request(caller: Caller, method: str, fails: bool) -> None:

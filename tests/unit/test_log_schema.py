@@ -12,7 +12,7 @@ CODE = ROOT / "service" / "parley"
 LEVELS = ("debug", "info", "warning", "error")
 # The functions that make the fields of calls, by file.
 CALLS = {
-    "rpc/call_log.py": ("write", "_add_failure", "_add_cache"),
+    "rpc/call_log.py": ("write", "_add_usage", "_add_failure", "_add_cache"),
     "rpc/authentication.py": ("_record",),
     "rpc/call_handler.py": ("service",),
     "rpc/admin_access.py": ("_set_origin",),

@@ -1,12 +1,14 @@
 """The canonical log line of a call."""
 
 import re
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from parley.core.errors import ParleyError
+from parley.core.usage.attempts import AttemptRecord
 from parley.rpc import errors
 from parley.rpc.call import Call
 from parley.rpc.metadata import receipts
@@ -52,11 +54,21 @@ def write(call: Call, milliseconds: float) -> None:
     if call.outcome.cache is not None:
         _add_cache(fields, call.outcome.cache)
     receipts.add_fields(fields, call.outcome)
+    if call.status != "OK" and call.outcome.attempts:
+        _add_usage(fields, call.outcome.attempts)
     if call.failure is not None:
         _add_failure(fields, call.failure)
     logger = _log.bind()  # the proxy itself looks methods up with an exception
     level = "info" if call.status == "OK" else _level(call)
     getattr(logger, level)("call", fields=fields)
+
+
+def _add_usage(fields: dict[str, Any], attempts: Sequence[AttemptRecord]) -> None:
+    """Adds the tokens of a call without a complete answer, if there are any."""
+    usages = [attempt.usage for attempt in attempts if attempt.usage is not None]
+    if usages:
+        fields["prompt_tokens"] = sum(usage.prompt_tokens for usage in usages)
+        fields["completion_tokens"] = sum(usage.completion_tokens for usage in usages)
 
 
 def _add_failure(fields: dict[str, Any], failure: ParleyError) -> None:
