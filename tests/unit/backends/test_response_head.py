@@ -106,6 +106,16 @@ async def test_a_length_may_be_repeated(fields: str, size: int) -> None:
         connection.send(b"", _NEVER)
 
 
+@pytest.mark.parametrize("length", [3, 99])
+@pytest.mark.parametrize("is_first", [False, True])
+async def test_a_length_beside_chunks_is_ignored(length: int, *, is_first: bool) -> None:
+    """A gateway may keep the header of the server and send the body in chunks of its own (RFC 9112, 6.3)."""
+    fields = [f"content-length: {length}\r\n", "transfer-encoding: chunked\r\n"]
+    head = "".join(fields if is_first else reversed(fields))
+    connection = await _receive(f"HTTP/1.1 200 OK\r\n{head}\r\n5\r\nhello\r\n0\r\n\r\n")
+    assert (True, True, b"hello") == (connection.is_complete, connection.can_continue, connection.take())
+
+
 @pytest.mark.parametrize(
     "fields",
     [

@@ -90,7 +90,10 @@ class Connection(asyncio.Protocol):
     def _new_parser(self) -> HttpResponseParser:
         parser = HttpResponseParser(self)
         parser.set_dangerous_leniencies(  # these lose nothing: servers send such heads and chunks
-            lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
+            lenient_headers=True,
+            lenient_chunked_length=True,  # the length is ignored (RFC 9112, 6.3)
+            lenient_optional_cr_before_lf=True,
+            lenient_spaces_after_chunk_size=True,
         )
         return parser
 
