@@ -39,6 +39,23 @@ class StreamOutput(ABC):
         last_added: When something was added, in seconds of the event loop's clock.
     """
 
+    __slots__ = (
+        "_call",
+        "_context",
+        "_encode",
+        "_failure",
+        "_first",
+        "_is_ending",
+        "_is_scheduled",
+        "_loop",
+        "_pending",
+        "_writing",
+        "_written",
+        "last_added",
+        "size",
+        "started",
+    )
+
     def __init__(self, context: Context, encode: Callable[[Sequence[ChatCompletionChunk]], Sequence[bytes]]) -> None:
         self.started = False
         self._encode = encode
@@ -175,6 +192,8 @@ class StreamOutput(ABC):
 class MessageOutput(StreamOutput):
     """Writes each chunk as a message."""
 
+    __slots__ = ()
+
     def __init__(self, context: Context) -> None:
         super().__init__(context, _messages)
 
@@ -186,6 +205,8 @@ class MessageOutput(StreamOutput):
 
 class EventOutput(StreamOutput):
     """Writes chunks as server-sent events, several in one message."""
+
+    __slots__ = ()
 
     def __init__(self, context: Context, writer: sse.EventWriter) -> None:
         super().__init__(context, writer.events)

@@ -30,12 +30,12 @@ class EventReader:
 
     def __init__(self) -> None:
         self.is_between_events = True
-        self._partial: list[bytes] = []  # the chunks of an incomplete line
+        self._partial: list[bytes] | None = None  # the chunks of an incomplete line
         self._partial_size = 0
         self._after_cr = False  # an LF at the start of the next chunk completes a CRLF
         self._first = True
         self._name = b""
-        self._data: list[bytes] = []
+        self._data: list[bytes] | None = None
         self._data_size = 0
 
     def feed(self, data: bytes) -> list[tuple[bytes, bytes]]:
@@ -69,7 +69,7 @@ class EventReader:
             return []
         if self._partial:
             data = b"".join((*self._partial, data))
-            self._partial.clear()
+            self._partial = None
             self._partial_size = 0
         lines = data.splitlines()
         self._after_cr = data.endswith(b"\r")
@@ -78,6 +78,8 @@ class EventReader:
         return self._events(lines)
 
     def _keep(self, data: bytes) -> None:
+        if self._partial is None:
+            self._partial = []
         self._partial.append(data)
         self._partial_size += len(data)
         if self._partial_size > MAX_EVENT:
@@ -95,7 +97,7 @@ class EventReader:
                 if self._data:
                     data = self._data
                     events.append((self._name, data[0] if len(data) == 1 else b"\n".join(data)))
-                    self._data = []
+                    self._data = None
                     self._data_size = 0
                 self._name = b""
             else:
@@ -111,6 +113,8 @@ class EventReader:
             self._name = value.removeprefix(b" ")
 
     def _add(self, value: bytes) -> None:
+        if self._data is None:
+            self._data = []
         self._data.append(value)
         self._data_size += len(value)
         if self._data_size > MAX_EVENT:

@@ -142,7 +142,7 @@ class OpenAI(AdaptiveBackend):
             call.request,
             _delivered_text(call) if delivered is None else delivered,
             call.has_prefill,
-            lambda field: self._reasoning.record_field(call.model, field),
+            partial(self._reasoning.record_field, call.model),
             self.hidden_fields,
         )
 

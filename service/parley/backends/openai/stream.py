@@ -24,6 +24,7 @@ from parley.v1.chat_completions_pb2 import ChatCompletionChunk
 from parley.v1.message_pb2 import Usage
 
 _DONE = b"[DONE]"
+_NOTHING: Mapping[str, Any] = {}
 _MAX_DONE_LENGTH = 16  # bytes, white space included
 
 
@@ -293,8 +294,8 @@ class _Metadata:
         self.are_due = False
         self._hidden_fields = hidden_fields
         self._known: dict[str, Any] = {}
-        self._due: dict[str, Any] = {}
-        self._extra: dict[str, Any] = {}
+        self._due: Mapping[str, Any] = _NOTHING
+        self._extra: dict[str, Any] | None = None
 
     def are_known(self, event: Mapping[str, Any]) -> bool:
         """Returns whether fingerprint and tier of an event are unchanged."""
@@ -307,7 +308,8 @@ class _Metadata:
         for name in answer.METADATA_FIELDS:
             value = event.get(name)
             if value and value != known.get(name):
-                known[name] = self._due[name] = value
+                known[name] = value
+                self._due = {**self._due, name: value}
                 self.are_due = True
         if not event.keys() <= answer.KNOWN:
             self._read_unknown(source.unknown(event, answer.KNOWN | self._hidden_fields))
@@ -316,10 +318,12 @@ class _Metadata:
         answer.copy_metadata(chunk, self._due)
         if self._extra:
             chunk.extra_json = extra_fields.dumps(self._extra)
-        self._due, self._extra, self.are_due = {}, {}, False
+        self._due, self._extra, self.are_due = _NOTHING, None, False
 
     def _read_unknown(self, fields: Mapping[str, Any]) -> None:
+        extra = self._extra or {}
         for name, value in fields.items():
             if name not in self._known or self._known[name] != value:
-                self._known[name] = self._extra[name] = value
+                self._known[name] = extra[name] = value
+                self._extra = extra
                 self.are_due = True

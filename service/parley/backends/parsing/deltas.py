@@ -36,9 +36,9 @@ class DeltaBuffer:
         self._kind = CONTENT  # of the open text
         self._texts: list[str] = []
         self._buffered = ""
-        self._logprobs: list[Logprobs] = []
+        self._logprobs: list[Logprobs] | None = None  # few streams need these, which are kept as long as it lasts
         self._closed: ChatCompletionChunk | None = None
-        self._extra: dict[str, Any] = {}
+        self._extra: dict[str, Any] | None = None
 
     def add_text(self, kind: str, text: str) -> None:
         """Appends text of a kind, which is the name of a field of Delta."""
@@ -49,6 +49,8 @@ class DeltaBuffer:
 
     def add_logprobs(self, logprobs: Logprobs) -> None:
         """Appends the probabilities of the tokens of the latest text."""
+        if self._logprobs is None:
+            self._logprobs = []
         self._logprobs.append(logprobs)
 
     def add_delta(self, delta: Delta) -> None:
@@ -79,6 +81,7 @@ class DeltaBuffer:
 
     def add_unknown_of_choice(self, fields: Mapping[str, Any]) -> None:
         """Adds unknown fields of the choice, which are sent with the next delta."""
+        self._extra = self._extra or {}
         extra_fields.merge(self._extra, fields)
 
     def drain(self) -> ChatCompletionChunk:
@@ -88,7 +91,7 @@ class DeltaBuffer:
         chunk, self._closed = self._closed or ChatCompletionChunk(), None
         if self._extra and chunk.choices:
             chunk.choices[-1].extra_json = extra_fields.dumps(self._extra)
-            self._extra = {}
+            self._extra = None
         return chunk
 
     def finish(self, reason: str) -> None:
@@ -142,9 +145,9 @@ class DeltaBuffer:
 
     def _joined_logprobs(self) -> Logprobs:
         joined = Logprobs()
-        for logprobs in self._logprobs:
+        for logprobs in self._logprobs or ():
             merge_logprobs(joined, logprobs)
-        self._logprobs = []
+        self._logprobs = None
         if self._stripper and self._stripper.repeated:
             content = list(new_tokens(joined.content, self._stripper.repeated))
             del joined.content[:]

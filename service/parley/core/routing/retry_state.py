@@ -97,7 +97,7 @@ class RetryState:
         self._clock = clock
         self._origin = origin
         self._jitter = jitter
-        self._slow_candidates: list[Candidate] = []  # skipped, but only because they are slow
+        self._slow_candidates: Sequence[Candidate] = ()  # skipped, but only because they are slow
         self._call_error_or_none: CallError | None = None  # most calls have none
         self._candidates = candidates
         self.has_alternatives = len(candidates) > 1
@@ -156,9 +156,10 @@ class RetryState:
                 return candidate
             self._call_error.skipped_unhealthy = True
             if candidate.target.is_only_slow(self._origin):
-                self._slow_candidates.append(candidate)
+                self._slow_candidates = (*self._slow_candidates, candidate)
         if self._slow_candidates and self._attempts_left > 0:
-            return self._slow_candidates.pop(0)
+            first, *self._slow_candidates = self._slow_candidates
+            return first
         raise self._call_error.final()
 
     def start_attempt(
