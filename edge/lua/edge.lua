@@ -3,10 +3,9 @@
 
 package.path = "lua/?.lua"
 
-local refusals = require("refusals")
-local requests = require("requests")
-
 function envoy_on_request(handle)
+  -- Loaded by the first such request: Envoy has a state of Lua for each script and thread, and they take 0.3 MB in each.
+  local refusals, requests = require("refusals"), require("requests")
   local known = handle:streamInfo():dynamicMetadata()
   local request, kind = known:get("parley") or {}, handle:metadata():get("body")
   if request.refusal then
