@@ -2,7 +2,6 @@
 
 import json
 import os
-import tempfile
 from pathlib import Path
 
 KNOWN_STORES = "known-stores.json"
@@ -20,6 +19,8 @@ def remember(state_dir: Path, name: str, identity: str) -> None:
     known = _read(state_dir)
     if known.get(name) == identity:
         return
+    import tempfile  # with shutil, 0.7 MB
+
     descriptor, draft = tempfile.mkstemp(dir=state_dir, prefix=KNOWN_STORES)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         json.dump({**known, name: identity}, file)

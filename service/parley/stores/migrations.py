@@ -6,10 +6,11 @@ continue to use the database. A migration without that line supports no older wo
 """
 
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 
 _OLDEST_WORKER = re.compile(r"^-- oldest-worker: (\d+)$", re.MULTILINE)
 
@@ -36,7 +37,8 @@ class Migration:
 @cache
 def migrations(package: str) -> Sequence[Migration]:
     """Reads the migrations of a store's package in order: `migrations/0001_….sql` and so on, without a gap."""
-    found = sorted((file for file in (files(package) / "migrations").iterdir()), key=lambda file: file.name)
+    folder = Path(str(sys.modules[package].__file__)).parent / "migrations"  # importlib.resources takes 0.7 MB
+    found = sorted(folder.iterdir(), key=lambda file: file.name)
     steps = [Migration(int(file.name[:4]), file.read_text(encoding="utf-8")) for file in found]
     if [step.number for step in steps] != list(range(1, len(steps) + 1)):
         raise RuntimeError(f"{package}: the migrations are not numbered consecutively")

@@ -39,7 +39,20 @@ _SERVICE = {
     "uvloop",
     "yarl",
 }
-_RARE = {"importlib.metadata", "email", "zipfile", "csv", "backports.zstd", "compression", "greenlet"}  # few need them
+_RARE = {
+    "importlib.metadata",
+    "importlib.resources",
+    "email",
+    "zipfile",
+    "csv",
+    "backports.zstd",
+    "compression.zstd",
+    "greenlet",
+    "tempfile",
+    "shutil",
+    "decimal",
+}
+"""What a worker imports only where it is used, if at all."""
 _VALIDATION = {"pydantic", "pydantic_core", "annotated_types", "parley.config.loader"}
 _SERVERS = {"prometheus_client.exposition", "wsgiref", "http.server", "http.client", "urllib.request"}
 _LIBRARIES = {"ssl", "_ssl", "hashlib", "_hashlib"}  # of OpenSSL
@@ -57,7 +70,7 @@ def loaded(program: str) -> set[str]:
     ("program", "unwanted", "most"),
     [
         (_SUPERVISOR, _COMMANDS | _OPTIONAL | _SERVICE | _LIBRARIES, 230 + _STANDARD),
-        (_WORKER, _COMMANDS | _OPTIONAL | _VALIDATION | _SERVERS | _RARE, 733),
+        (_WORKER, _COMMANDS | _OPTIONAL | _VALIDATION | _SERVERS | _RARE, 721),
     ],
     ids=["supervisor", "worker"],
 )

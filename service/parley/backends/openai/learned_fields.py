@@ -1,7 +1,6 @@
 """Field support of a backend's models, learned from responses and shared by the workers of a machine in a file."""
 
 import os
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -75,6 +74,8 @@ def _learned(data: Any) -> Learned:
 
 def _replace(path: Path, data: bytes) -> None:
     """Replaces a file atomically: a reader sees the old content or the new one."""
+    import tempfile  # with shutil, 0.7 MB
+
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
     with os.fdopen(handle, "wb") as file:
         file.write(data)

@@ -8,7 +8,6 @@ None of that changes the meaning of a message.
 import json
 import re
 from collections.abc import Sequence
-from decimal import Decimal
 from itertools import starmap
 from typing import Any, Final
 
@@ -192,4 +191,6 @@ def _equal(one: Any, other: Any) -> bool:
 
 def _rounded(number: int) -> int:
     """Returns an integer as JavaScript writes it, whose numbers are doubles."""
+    from decimal import Decimal  # 0.3 MB
+
     return int(Decimal(repr(float(number))))

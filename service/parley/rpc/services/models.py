@@ -1,7 +1,5 @@
 """The `Models` service: lists the models that a request may name, and what is known of each."""
 
-from decimal import Decimal
-
 from parley import config
 from parley.core.routing.router import Router
 from parley.rpc.call import caller
@@ -81,4 +79,6 @@ def _pricing(price: config.Price) -> messages.Pricing:
 
 def _per_token(price: float) -> str:
     """Returns the price of one token, of the price of a million, without an exponent: `0.00000025`."""
+    from decimal import Decimal  # 0.3 MB
+
     return f"{Decimal(str(price)) / _MILLION:f}"
