@@ -20,7 +20,7 @@ BASE ?= origin/main main
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install run docs test test-unit fuzz faults nodes probe alerts bench scale sizing soak gen page client lock audit sbom images containers secrets check fix clean
+.PHONY: help install run docs test prepare prepare-python prepare-go test-unit fuzz faults nodes probe alerts bench scale sizing soak gen page client lock audit sbom images containers secrets check fix clean
 .PHONY: check-code check-types check-imports check-protos check-docs check-page check-chart check-containers
 
 help: ## Show this list
@@ -64,6 +64,15 @@ docs: install ## Build the documentation at /docs/ into edge/site; a warning is 
 
 test: install ## Run every test, several files at a time (ARGS="tests/unit -k settings", JOBS=1)
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+prepare: prepare-python prepare-go ## Compile tests, what they import, and Go libraries, once instead of in each test process
+
+# Pytest writes the tests with its own assertions as bytecode.
+prepare-python: install
+	@$(BIN)/python -m pytest --collect-only -qq >/dev/null
+
+prepare-go: install
+	@$(BIN)/python -m tests.e2e.go_programs
 
 # The slowest unit tests draw random cases: here fewer than in `make test`.
 test-unit: install ## Run the unit tests, with fewer random cases; under 20 s on two cores (ARGS="-k settings")

@@ -1,9 +1,13 @@
-"""Go programs that are compiled with Debian's packages of Go, gRPC and grpc-gateway, without a module proxy."""
+"""Go programs that are compiled with Debian's packages of Go, gRPC and grpc-gateway, without a module proxy.
+
+`python -m tests.e2e.go_programs` compiles the libraries that they share.
+"""
 
 import fcntl
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from tests.e2e.node_packages import unavailable
@@ -22,6 +26,8 @@ PACKAGES = (
     "protoc-gen-go",
     "protoc-gen-go-grpc",
 )
+GATEWAYS_PLUGIN = "github.com/grpc-ecosystem/grpc-gateway/protoc-gen-grpc-gateway"
+"""Compiling it compiles the libraries of the gateway too."""
 _DEBIANS_GO = "/usr/share/gocode"
 
 
@@ -64,3 +70,15 @@ def build(package: str, folder: Path, output: str) -> Path:
         )
     assert 0 == done.returncode, done.stdout + done.stderr
     return folder / output
+
+
+def _compile_libraries() -> None:
+    """Fills the cache of `build`; without Go or grpc-gateway, does without."""
+    packages = ["google.golang.org/grpc"] + [GATEWAYS_PLUGIN] * GATEWAY.exists()
+    with tempfile.TemporaryDirectory() as folder:
+        for number, package in enumerate(packages if shutil.which("go") else ()):
+            build(package, Path(folder), f"compiled-{number}")
+
+
+if __name__ == "__main__":
+    _compile_libraries()

@@ -159,8 +159,7 @@ def test_grpc_gateway_serves_the_annotated_paths(stack: Parley, protos: Path) ->
     if not go_programs.GATEWAY.exists():
         unavailable(f"grpc-gateway is not in {go_programs.GATEWAY}; .ci/run shows how it gets there")
     folder = protos.parent
-    plugin = "github.com/grpc-ecosystem/grpc-gateway/protoc-gen-grpc-gateway"
-    go_programs.build(plugin, folder, "bin/protoc-gen-grpc-gateway")
+    go_programs.build(go_programs.GATEWAYS_PLUGIN, folder, "bin/protoc-gen-grpc-gateway")
     template = yaml.safe_load((protos / "buf.gen.go.yaml").read_text())
     template["plugins"].append({"local": "protoc-gen-grpc-gateway", "out": "gen/go"})
     (protos / "buf.gen.gateway.yaml").write_text(yaml.safe_dump(template))
