@@ -163,3 +163,14 @@ def test_a_server_whose_events_all_differ() -> None:
         data = event('"content":"x"', after=f',"nonce":"{number}"')
         texts.learn(b"data: %s\n\n" % data, data)
     assert not texts.may_learn
+
+
+def test_an_answer_is_complete_from_its_finish_reason_until_it_goes_on() -> None:
+    """Text after a finish reason shows that the answer has not ended, also where it is read fast."""
+    reader = StreamReader(ExpectedAnswer(CreateChatCompletionRequest()))
+    events = (event('"content":"a"'), event("", reason='"stop"'), *(event(f'"content":"{text}"') for text in "bcd"))
+    complete = []
+    for data in events:
+        reader.feed(b"data: %b\n\n" % data)
+        complete.append(reader.is_complete)
+    assert [False, True, False, False, False] == complete

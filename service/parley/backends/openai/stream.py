@@ -115,7 +115,6 @@ class StreamReader:
             index = self._text_index
             self._changed[index] = choice = self._choices[index]
             choice.add_text(text, self._texts.kind)
-            self.is_complete = False
         return at
 
     def _read_events(self, events: list[tuple[bytes, bytes]], received: bytes) -> None:
@@ -182,7 +181,7 @@ class StreamReader:
             choice.add_text(delta[field])
         else:
             choice.add_reasoning(delta[field], field)
-        self.is_complete = False
+        self.is_complete = False  # the choice goes on, even after a finish reason
         return True
 
     def _index(self, item: Mapping[str, Any], position: int) -> int:
