@@ -15,7 +15,7 @@ _log = structlog.get_logger()
 
 
 def length_of_pause(now: float, seconds: float) -> float:
-    """Returns the length of a pause of about `seconds`, which ends at a common time of this process's tasks.
+    """Returns the length of a pause of about `seconds`, which ends at a common time of the tasks without jitter.
 
     An idle worker wakes up twice a second for all of them. A pause shorter than half a second is exact.
 
@@ -54,7 +54,8 @@ class PeriodicTask:
             name: The name of the task in the log.
             work: The function to run.
             seconds: The pause before each run; see `length_of_pause`.
-            jitter: The fraction by which each pause is randomly longer or shorter, so that workers do not run in step.
+            jitter: The fraction by which each pause is randomly longer or shorter, so that neither workers nor the
+                tasks of one run in step. Tasks in step that use the store would each need a connection.
             at_once: Whether the first run has no pause before it.
         """
         self._name = name
@@ -80,7 +81,7 @@ class PeriodicTask:
     async def _run(self) -> None:
         while True:
             if self._pauses:
-                await pause(self._seconds * random.uniform(1 - self._jitter, 1 + self._jitter))  # noqa: S311
+                await self._pause()
             self._pauses = True
             try:
                 await self._work()
@@ -88,6 +89,12 @@ class PeriodicTask:
                 self._record_failure(error)
             else:
                 self._record_success()
+
+    async def _pause(self) -> None:
+        if self._jitter:
+            await asyncio.sleep(self._seconds * random.uniform(1 - self._jitter, 1 + self._jitter))  # noqa: S311
+        else:
+            await pause(self._seconds)
 
     def _record_failure(self, error: Exception) -> None:
         if self._failing:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from parley.core import background
 from parley.core.background import PeriodicTask, length_of_pause
 from parley.core.errors import StoreUnavailable
 from parley.core.ports import Reaped
@@ -86,6 +87,16 @@ class TestPeriodicTask:
         assert round(2 * (end - other)) == pytest.approx(2 * (end - other))
         assert 0.26 > abs(end - 100.3 - seconds)
         assert round(2 * seconds) / 2 == pytest.approx(length_of_pause(end, seconds))
+
+    async def test_jitter_spreads_the_tasks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Tasks with jitter do not run at the common times: PostgreSQL would get a connection for each of them."""
+        asked: list[float] = []
+        monkeypatch.setattr(background, "pause", asked.append)
+        task = PeriodicTask("the work", Work(None), 0.001, jitter=0.1)
+        task.start()
+        await asyncio.sleep(0.01)
+        await task.stop()
+        assert [] == asked
 
     def test_short_pauses_are_exact(self) -> None:
         """A pause shorter than the interval of the common times has the requested length."""
