@@ -165,12 +165,18 @@ def test_an_event_costs_no_more_functions_than_its_limit(method: str, server: Wo
 
 
 def test_a_stream_that_waits_keeps_no_chunk(server: Worker, channel: grpc.Channel) -> None:
-    """Between its events a stream holds none of the messages that it has sent: there may be thousands of streams."""
+    """Between its events a stream holds none of the messages that it has sent, and no metadata that it does not need.
+
+    There may be thousands of streams.
+    """
     method: Any = ChatCompletionsStub(channel).StreamChatCompletionEvents
     metadata = (("authorization", f"Bearer {server.keys['ada']}"), *_EDGE, *_REST)
     gc.collect()
     of_other_tests = len(_chunks())
     stream = method(chat_request(canned.QUESTION, model="paced-off"), metadata=metadata)
+    next(stream)
+    running = [one for one in gc.get_objects() if type(one) is Call and hasattr(one, "task")]
+    assert [{"parley-dialect": "openai"}] == [call.metadata for call in running]
     # One of the samples is taken between two events, and not while one is sent.
     assert any(len(_chunks()) <= of_other_tests for _ in stream)
     stream.cancel()

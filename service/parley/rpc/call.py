@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from parley.core.call import CallOutcome
@@ -74,8 +75,7 @@ class Call:
 
     def drop_metadata(self) -> None:
         """Drops what only the beginning of a call reads of the metadata, which a stream would keep for long."""
-        metadata = self.metadata
-        self.metadata = {name: metadata[name] for name in _LASTING if name in metadata}
+        self.metadata = _lasting(*map(self.metadata.get, _LASTING))
 
     def cancel(self, cause: ParleyError) -> None:
         """Cancels the call, which ends with the error `cause`."""
@@ -108,6 +108,12 @@ class Call:
         facts.answer, facts.guards = outcome.answer, outcome.guards
         trace.end(facts)
         self.trace = None
+
+
+@lru_cache(64)
+def _lasting(*values: str | None) -> dict[str, str]:
+    """Returns metadata with these values of `_LASTING`. Streams share it, so that it must not be changed."""
+    return {name: value for name, value in zip(_LASTING, values, strict=True) if value is not None}
 
 
 _current: ContextVar[Call] = ContextVar("call")
