@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 import tracemalloc
 import zlib
 from collections.abc import AsyncIterator, Callable
@@ -9,12 +10,16 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from backports import zstd
 
 from parley.backends.openai.backend import OpenAI
 from parley.core.errors import ParleyError, StreamBroken, UpstreamRejected, UpstreamUnreadable
 from tests.contract.backends import call, collect, text
 from tests.upstream import Cut, Gate, Raw, ScriptedUpstream, Stall, Step, chunks, completion, ending
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 MIB = 2**20
 ENCODINGS = ["gzip", "deflate", "raw deflate", "zstd"]
