@@ -99,7 +99,7 @@ with contextlib.suppress(AttributeError):
 _SERVE = "import parley.app; parley.app._tune_garbage_collector()\n"
 
 
-@pytest.mark.parametrize(("program", "most"), [(_SUPERVISE, 2_000), (_SERVE, 6_000)], ids=["supervisor", "worker"])
+@pytest.mark.parametrize(("program", "most"), [(_SUPERVISE, 2_000), (_SERVE, 2_500)], ids=["supervisor", "worker"])
 def test_a_process_collects_its_garbage_soon(program: str, most: int) -> None:
     """Connections of scrapes leave cycles, and so do calls: with the thresholds of a start, they take megabytes."""
     cycles = """
