@@ -326,4 +326,4 @@ def _tune_garbage_collector() -> None:
     at, and have grown to 3 MB then.
     """
     gc.freeze()
-    gc.set_threshold(2_000, 50, 500)
+    gc.set_threshold(2_000, 50, 50)
