@@ -71,7 +71,11 @@ class Screen:
         while self.text.count(text) < times:
             assert time.monotonic() < end, f"waited in vain for {text!r}: {self.text}"
             if select.select([self._descriptor], [], [], 0.1)[0]:
-                self.text += os.read(self._descriptor, 65536).decode()
+                try:
+                    self.text += os.read(self._descriptor, 65536).decode()
+                except OSError as error:  # nothing has the other end open
+                    ended = f"the command ended with {self.process.wait(PATIENCE)} before {text!r}: {self.text}"
+                    raise AssertionError(ended) from error
 
     def press(self, keys: str) -> None:
         """Sends bytes; Ctrl-C is 3, Ctrl-D is 4."""
@@ -83,9 +87,11 @@ def in_terminal(worker: Worker, *options: str) -> Iterator[Screen]:
     """Runs `parley chat` in a terminal, at the latest until the block ends."""
     ours, theirs = os.openpty()
     process = subprocess.Popen(
-        [*INTERRUPTIBLE, COMMAND, "chat", "--address", worker.address, *options],
+        ["setsid", "--ctty", *INTERRUPTIBLE, COMMAND, "chat", "--address", worker.address, *options],
         env=environment(PARLEY_API_KEY=worker.keys["ada"], TERM="dumb"),
-        preexec_fn=lambda: os.login_tty(theirs),  # noqa: PLW1509 - it calls into the kernel and no further
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
     )
     os.close(theirs)
     try:
@@ -337,7 +343,9 @@ def test_an_interrupt_ends_a_pipe(worker: Worker) -> None:
     assert 130 == process.returncode
 
 
-def test_ctrl_c_ends_the_wait_for_a_busy_session(talkative: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
+def test_ctrl_c_ends_the_wait_for_a_busy_session(
+    talkative: Worker, chat: ChatCompletionsStub, ada: Metadata, log_file: Path
+) -> None:
     """Ctrl-C ends the wait for a session whose turn still runs."""
     session = talk(talkative, "zero").stderr.split()[-1]
     silent(talkative)
@@ -345,8 +353,10 @@ def test_ctrl_c_ends_the_wait_for_a_busy_session(talkative: Worker, chat: ChatCo
     assert "partly" == next(chunk for chunk in running if chunk.choices[0].delta.content).choices[0].delta.content
     with in_terminal(talkative, "--session", session) as screen:
         screen.shows("> ")
+        before = log_file.stat().st_size
         screen.press("two\n")
-        time.sleep(0.5)  # mostly asleep; otherwise a call is cancelled
+        # Ctrl-C would discard a line that the command has not read. After a rejection it is mostly asleep.
+        until(lambda: b"SESSION_BUSY" in log_file.read_bytes()[before:], "the rejection of a call")
         screen.press("\x03")
         screen.shows("(stopped)")
         running.cancel()
