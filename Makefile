@@ -148,6 +148,11 @@ $(BIN)/python -m grpc_tools.protoc -Iprotos -I"$(STUBS)" --include_imports --des
 $(BIN)/python -m protos.openapi.rest_fields "$(1)" "$(2)"
 endef
 
+# $(call encode,the descriptor of the transcoder,file for the one in which requests of completions are bytes)
+define encode
+$(BIN)/python -m protos.openapi.encoded "$(1)" "$(2)"
+endef
+
 # $(call generate_client,folder for the client's code)
 define generate_client
 $(BIN)/python service/client/generate.py "$(1)"
@@ -187,6 +192,7 @@ gen: install ## Regenerate code, edge/{*.binpb,openapi.json,lua/…}, docs/{conf
 	@rm -f $(foreach folder,$(GENERATED),$(wildcard $(folder)/*_pb2*.py $(folder)/*_pb2*.pyi $(folder)/*/*_pb2*.py*))
 	@$(call generate,service,edge/parley.binpb)
 	@$(call reduce,edge/parley.binpb,edge/transcoder.binpb)
+	@$(call encode,edge/transcoder.binpb,edge/encoded.binpb)
 	@$(call generate_client,service/client)
 	@$(call describe,edge/parley.binpb,edge/openapi.json)
 	@$(call name,edge/parley.binpb,edge/lua/fields.lua)
@@ -266,7 +272,7 @@ check-containers: install
 check-protos: install
 	@new=$$(mktemp -d) && trap 'rm -rf "$$new"' EXIT && mkdir "$$new/code" && \
 	{ $(call generate,$$new/code,$$new/parley.binpb); } && { $(call generate_client,$$new/client); } && { $(call describe,$$new/parley.binpb,$$new/openapi.json); } && \
-	{ $(call reduce,$$new/parley.binpb,$$new/transcoder.binpb); } && { $(call name,$$new/parley.binpb,$$new/fields.lua); } && \
+	{ $(call reduce,$$new/parley.binpb,$$new/transcoder.binpb); } && { $(call encode,$$new/transcoder.binpb,$$new/encoded.binpb); } && { $(call name,$$new/parley.binpb,$$new/fields.lua); } && \
 	{ $(call name_admin,$$new/parley.binpb,$$new/admin_fields.lua); } && { $(call catalogue,$$new/error_catalogue.lua); } && \
 	{ $(lint); } && { $(breaking); } && { $(fresh); }
 
@@ -291,7 +297,7 @@ echo "generated files: compared with new ones from protos/" && \
 diff -r -x __pycache__ "$$new/client/parley_client/v1" service/client/parley_client/v1 && \
 find service/parley -name '*_pb2*.py*' -not -path '*/__pycache__/*' | sed 's|^service/||' | LC_ALL=C sort > "$$new/have" && \
 (cd "$$new/code" && find . -type f | sed 's|^\./||' | LC_ALL=C sort) > "$$new/want" && \
-{ diff "$$new/have" "$$new/want" && cmp "$$new/parley.binpb" edge/parley.binpb && cmp "$$new/transcoder.binpb" edge/transcoder.binpb && \
+{ diff "$$new/have" "$$new/want" && cmp "$$new/parley.binpb" edge/parley.binpb && cmp "$$new/transcoder.binpb" edge/transcoder.binpb && cmp "$$new/encoded.binpb" edge/encoded.binpb && \
 	cmp "$$new/openapi.json" edge/openapi.json && cmp "$$new/fields.lua" edge/lua/fields.lua && \
 	cmp "$$new/admin_fields.lua" edge/lua/admin_fields.lua && cmp "$$new/error_catalogue.lua" edge/lua/error_catalogue.lua && \
 	(while read -r file; do diff -q "$$new/code/$$file" "service/$$file" || exit; done < "$$new/want"); } || \

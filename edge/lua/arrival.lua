@@ -185,7 +185,7 @@ local function read_body(handle, kind, line, length, limit, dialect)
   if length > limit then
     return handle:respond({ [":status"] = "413" }, "")
   end
-  requests.rewrite(handle, buffer, kind, line, dialect, false)
+  requests.rewrite(handle, buffer, kind, line, dialect, false, true)
 end
 
 -- Prepares the filters that read any other body.

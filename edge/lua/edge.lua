@@ -20,5 +20,5 @@ function envoy_on_request(handle)
   if request.max_body and buffer and buffer:length() > request.max_body then
     return handle:respond({ [":status"] = "413" }, "")
   end
-  requests.rewrite(handle, buffer, kind, path, dialect, request.gzip)
+  requests.rewrite(handle, buffer, kind, path, dialect, request.gzip, false)
 end

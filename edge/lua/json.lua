@@ -4,7 +4,7 @@
 -- LuaJIT compiles loops over bytes and searches for plain text, but not patterns.
 
 local byte, char, find, gsub, match, sub = string.byte, string.char, string.find, string.gsub, string.match, string.sub
-local floor = math.floor
+local concat, floor = table.concat, math.floor
 local QUOTE, BACKSLASH, OPENING_BRACE, OPENING_BRACKET, CLOSING_BRACE, CLOSING_BRACKET = ('"\\{[}]'):byte(1, 6)
 local COMMA, COLON, MINUS, POINT, ZERO, NINE = (",:-.09"):byte(1, 6)
 local MAX_DEPTH = 100
@@ -119,8 +119,6 @@ local function key_end(text, at, character)
   return last, skip_space(text, colon + 1)
 end
 
-local CONTROLS = { b = "\b", f = "\f", n = "\n", r = "\r", t = "\t" }
-
 -- Returns the UTF-8 of a code point.
 local function utf8(code)
   if code < 0x80 then
@@ -133,25 +131,49 @@ local function utf8(code)
   return char(0xF0 + floor(code / 262144), 0x80 + floor(code / 4096) % 64, 0x80 + floor(code / 64) % 64, 0x80 + code % 64)
 end
 
-local function from_pair(high, low)
-  return utf8(0x10000 + (tonumber(high, 16) - 0xD800) * 1024 + tonumber(low, 16) - 0xDC00)
+local UNESCAPED = {}
+for escape, character in pairs({ b = "\b", f = "\f", n = "\n", r = "\r", t = "\t", ['"'] = '"', ["/"] = "/", ["\\"] = "\\" }) do
+  UNESCAPED[byte(escape)] = character
 end
 
-local function from_hex(hex)
-  return utf8(tonumber(hex, 16))
+-- Returns the character of the escape `\u` at `at`, and the end of the escape: two of them are a pair of surrogates. Digits that
+-- are none stay as they are.
+local function unicode(text, at)
+  local code = tonumber(sub(text, at + 2, at + 5), 16)
+  if code == nil then
+    return "\\u", at + 1
+  elseif code < 0xD800 or code > 0xDBFF then
+    return utf8(code), at + 5
+  end
+  local low = match(text, "^\\u([dD][c-fC-F]%x%x)", at + 6)
+  if not low then
+    return utf8(code), at + 5
+  end
+  return utf8(0x10000 + (code - 0xD800) * 1024 + tonumber(low, 16) - 0xDC00), at + 11
 end
 
--- Returns the decoded key of an object: equal keys may be written in different ways.
+-- Returns the decoded string between the quotes: equal keys may be written in different ways.
 local function key_of(text, first, last)
   local key = sub(text, first + 1, last - 1)
-  if not find(key, "\\", 1, true) then
+  local at = find(key, "\\", 1, true)
+  if not at then
     return key
   end
-  key = gsub(key, "\\\\", "\\u005C")
-  key = gsub(key, "\\u([dD][89abAB]%x%x)\\u([dD][c-fC-F]%x%x)", from_pair)
-  key = gsub(key, "\\([bfnrt])", CONTROLS)
-  key = gsub(key, '\\(["/])', "%1")
-  return (gsub(key, "\\u(%x%x%x%x)", from_hex))
+  local parts, count, done = {}, 0, 0
+  while at do
+    parts[count + 1] = sub(key, done + 1, at - 1)
+    local character = UNESCAPED[byte(key, at + 1)]
+    if character then
+      done = at + 1
+    else
+      character, done = unicode(key, at)
+    end
+    parts[count + 2] = character
+    count = count + 2
+    at = find(key, "\\", done + 1, true)
+  end
+  parts[count + 1] = sub(key, done + 1)
+  return concat(parts)
 end
 
 -- Whether a number is not exact as a double, or would be formatted differently: many digits, an exponent, a trailing zero

@@ -3,6 +3,7 @@
 
 local body = require("body")
 local dialects = require("dialects")
+local encoding = require("encoding")
 local errors = require("errors")
 local expansion = require("expansion")
 local text = require("text")
@@ -75,13 +76,22 @@ local function choose_form(headers, path, dialect, stream)
   end
 end
 
+-- Replaces the body with the request as protobuf. By the content type, the service knows it.
+local function encode(headers, buffer, content, kind)
+  headers:replace("content-type", "application/vnd.parley.request")
+  if buffer then
+    buffer:setBytes(encoding.write(content, kind))
+  end
+end
+
 -- Reads the body, which has arrived, and writes what the service gets.
 --   buffer    the body, nil if it is empty
 --   kind      its type, a name of schema.lua
 --   path      the path, see arrival.lua
 --   dialect   the name of the dialect
 --   is_gzip   whether the body was compressed
-function requests.rewrite(handle, buffer, kind, path, dialect, is_gzip)
+--   encodes   whether the service gets a completion as protobuf, and not as JSON that the transcoder reads
+function requests.rewrite(handle, buffer, kind, path, dialect, is_gzip, encodes)
   local content = buffer and buffer:getBytes(0, buffer:length()) or ""
   local excess = expansion.excess(content)
   if excess then
@@ -104,6 +114,9 @@ function requests.rewrite(handle, buffer, kind, path, dialect, is_gzip)
     return refuse(headers, buffer, read, found, is_final)
   elseif kind == COMPLETION then
     choose_form(headers, path, dialect, read.stream)
+    if encodes then
+      return encode(headers, buffer, read.json or content, kind)
+    end
   else
     requests.set_path(headers, path)
   end

@@ -12,10 +12,11 @@ from protos.openapi.descriptor import Protos, is_grpc_only, local_name, map_valu
 
 _HEAD = """\
 -- GENERATED from protos/ by `make gen`: the JSON objects of the bodies that the transcoder parses. A row for each type:
---   extra    the field for unknown members; without it, the transcoder drops them
---   fields   by name: the kind of the value (see schema.lua); `of` is the type of an object, `text` the field for the
---            exact text of the value, `name` the documented name where it differs, `ranges` the lowest and the highest
---            value in the dialects with a range of their own
+--   extra          the field for unknown members; without it, the transcoder drops them
+--   extra_number   its number
+--   fields         by name: the kind of the value (see schema.lua) and the number; `of` is the type of an object,
+--                  `text` the field for the exact text of the value, `name` the documented name where it differs,
+--                  `ranges` the lowest and the highest value in the dialects with a range of their own
 """
 _CHAT = "CreateChatCompletionRequest"
 _REQUESTS = (_CHAT, "ForkSessionRequest", "UpdateSessionRequest", "AddSessionMessagesRequest")
@@ -58,9 +59,9 @@ def _fields(protos: Protos, name: str) -> list[Field]:
 
 def _row(protos: Protos, name: str) -> str:
     message, fields = protos.messages[name], _fields(protos, name)
-    names = {field.name for field in fields}
+    numbers = {field.name: field.number for field in fields}
     extra = _EXTRA.get(name, "extra_json")
-    carrier = f'    extra = "{extra}",\n' if extra in names else ""
+    carrier = f'    extra = "{extra}",\n    extra_number = {numbers[extra]},\n' if extra in numbers else ""
     lines = sorted(f"      {line},\n" for field in fields for line in _lines(message, field))
     return f"  {message.name} = {{\n{carrier}    fields = {{\n{''.join(lines)}    }},\n  }},\n"
 
@@ -87,17 +88,17 @@ def _ranges(message: DescriptorProto, field: Field) -> str:
 
 
 def _kind(message: DescriptorProto, field: Field) -> str:
-    """Returns the kind of the field's value, as Lua."""
+    """Returns the kind of the field's value and its number, as Lua."""
     value = map_value(message, field)
     several = "s" if field.label == Field.LABEL_REPEATED else ""
     kind = local_name(field.type_name)
     if value:
-        return f'"{_SCALARS[value.type]}_map"'
+        return f'"{_SCALARS[value.type]}_map", {field.number}'
     if field.type != Field.TYPE_MESSAGE:
-        return f'"{_SCALARS[field.type]}{several}"'
+        return f'"{_SCALARS[field.type]}{several}", {field.number}'
     if kind.startswith("google.protobuf."):
-        return f'"{kind.rpartition(".")[2].lower()}{several}"'
-    return f'"object{several}", of = "{kind}"'
+        return f'"{kind.rpartition(".")[2].lower()}{several}", {field.number}'
+    return f'"object{several}", {field.number}, of = "{kind}"'
 
 
 if __name__ == "__main__":

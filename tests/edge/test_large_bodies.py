@@ -26,6 +26,27 @@ BODIES = {
     "refused by the transcoder": BODY | {"messages": [{"role": "user", "content": "\ud800"}]},
 }
 
+# Members of a request, in which each kind of value has its edges.
+VALUES = [
+    '"seed":-9223372036854775808',
+    '"seed":"9223372036854775807","n":"3"',
+    '"seed":-0,"max_tokens":4294967295,"n":1.0,"top_logprobs":2e0',
+    '"seed":1.5e3,"temperature":1e-7,"top_p":"0.25","presence_penalty":-2,"frequency_penalty":0.1',
+    '"stream_options":{"include_usage":false},"logprobs":true,"store":null,"parallel_tool_calls":false',
+    '"logit_bias":{"1":-100,"2":"0.5","":0},"metadata":{"k":"\\u00e9\\ud83d\\ude00\\n","":""}',
+    '"stop":null',
+    '"stop":["a","\\"b\\\\","\u2028"],"tool_choice":{"type":"function","function":{"name":"f"}}',
+    '"stop":[1.5,-3,0,true,false,null,[],{},[[{"type":{}}]]]',
+    '"modalities":[],"tools":[],"user":""',
+    '"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","z":1,"a":1.10}}}]',
+    '"response_format":{"type":"json_schema","json_schema":{"name":"s","strict":null,"schema":{"b":1,"a":2}}}',
+    '"web_search_options":{"user_location":{"type":"approximate","approximate":{"city":"Z\u00fcrich","x":1}}}',
+    '"chatSessionId":"s", "unknown" : {"b":[1.0, 12345678901234567890]} ,"user" : "u"',
+    f'"user":"{"x" * 127}","prompt_cache_key":"{"y" * 128}","safety_identifier":"{"z" * 20_000}"',
+    f'"stop":[{"0," * 32_000}0]',
+    f'"functions":[{", ".join(["""{"name":"f","strict":true}"""] * 300)}]',
+]
+
 
 async def _observed(
     client: aiohttp.ClientSession, worker: Worker, body: dict[str, Any], padding: int
@@ -45,6 +66,20 @@ async def test_a_large_body_is_answered_like_a_small_one(
     small = await _observed(client, worker, BODIES[name], 0)
     worker.reset()
     assert small == await _observed(client, worker, BODIES[name], PADDING)
+
+
+async def test_the_script_and_the_transcoder_write_the_same_request(
+    client: aiohttp.ClientSession, worker: Worker
+) -> None:
+    """The first script writes a small body as protobuf, the transcoder a large one."""
+    for values in VALUES:
+        requests = []
+        for padding in ("", " " * PADDING):
+            text = f'{{"model":"m","messages":[{{"role":"user","content":"Hi"}}],{values}{padding}}}'
+            async with client.post(CHAT, data=text, headers={"content-type": "application/json"}) as response:
+                assert 200 == response.status, (values, await response.text())
+            requests.append(worker.request)
+        assert requests[1] == requests[0], values
 
 
 @pytest.mark.parametrize("size", [65_536, 65_537])

@@ -22,6 +22,7 @@ from parley.core.ports import Caller, Credentials
 from parley.rpc import errors
 from parley.rpc.authentication import Authentication
 from parley.rpc.authorization import add_authorization
+from parley.rpc.health import ENCODED
 from parley.rpc.metadata.challenges import Challenges
 from parley.rpc.validation import validate
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
@@ -52,6 +53,7 @@ from parley.v1.sessions_pb2 import (
 from parley.v1.sessions_pb2_grpc import SessionsServicer, add_SessionsServicer_to_server
 from parley.v1.usage_pb2 import GetUsageReportRequest, UsageReport, UsageRow
 from parley.v1.usage_pb2_grpc import UsageReportsServicer, add_UsageReportsServicer_to_server
+from tests.decoding import Decoding
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Unary = Callable[[Any, Context], Awaitable[Any]]
@@ -97,7 +99,8 @@ class Worker(ChatCompletionsServicer, SessionsServicer, ModelsServicer, UsageRep
     async def serve(self, socket: Path) -> grpc.aio.Server:
         """Starts the server; the caller stops it."""
         server = grpc.aio.server(options=OPTIONS)
-        add_ChatCompletionsServicer_to_server(self, server)
+        decoding: Any = Decoding(server)
+        add_ChatCompletionsServicer_to_server(self, decoding)
         add_SessionsServicer_to_server(self, server)
         add_ModelsServicer_to_server(self, server)
         add_UsageReportsServicer_to_server(self, server)
@@ -113,7 +116,8 @@ class Worker(ChatCompletionsServicer, SessionsServicer, ModelsServicer, UsageRep
     async def set_serving(self, *, serving: bool) -> None:
         """Sets the status of the health service."""
         statuses = health_pb2.HealthCheckResponse
-        await self.health.set("", statuses.SERVING if serving else statuses.NOT_SERVING)
+        for name in ("", ENCODED):
+            await self.health.set(name, statuses.SERVING if serving else statuses.NOT_SERVING)
 
     async def authenticate(self, credentials: Credentials) -> Caller:
         """Records the credentials, and raises `rejection`."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import grpc
@@ -9,7 +10,7 @@ from google.protobuf.message import DecodeError
 
 from parley.core.errors import InvalidRequest
 from parley.core.offload import LARGE_BYTES, offload, record_size
-from parley.rpc import errors, request_forms, typed_forms
+from parley.rpc import encoded_requests, errors, request_forms, typed_forms
 from parley.rpc.call import Call
 from parley.rpc.field_forms import STRUCT, forms_in
 from parley.rpc.key_order import keep_key_order
@@ -36,16 +37,7 @@ def decoder(read: Callable[[bytes], Any], name: str) -> Callable[[Call, Any], Aw
     Returns:
         A function of the call and what `context.read` has returned. It raises InvalidRequest.
     """
-
-    def read_request(call: Call, data: bytes) -> Any:
-        request = read(data)
-        if isinstance(request, CreateChatCompletionRequest):
-            call.shape = request_forms.read(request, data)
-            if name in _TYPED:
-                typed_forms.infer_types(request, call.shape)
-        elif isinstance(request, AddSessionMessagesRequest) and forms_in(request) & STRUCT:
-            keep_key_order(request, data)
-        return request
+    read_request = partial(_read_request, read, name)
 
     async def decode(call: Call, data: Any) -> Any:
         if data is grpc.aio.EOF:
@@ -63,3 +55,16 @@ def decoder(read: Callable[[bytes], Any], name: str) -> Callable[[Call, Any], Aw
             raise InvalidRequest(_UNDECODABLE) from error
 
     return decode
+
+
+def _read_request(read: Callable[[bytes], Any], name: str, call: Call, data: bytes) -> Any:
+    if data.startswith(encoded_requests.HEAD):
+        data = encoded_requests.decoded(data)
+    request = read(data)
+    if isinstance(request, CreateChatCompletionRequest):
+        call.shape = request_forms.read(request, data)
+        if name in _TYPED:
+            typed_forms.infer_types(request, call.shape)
+    elif isinstance(request, AddSessionMessagesRequest) and forms_in(request) & STRUCT:
+        keep_key_order(request, data)
+    return request

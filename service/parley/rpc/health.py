@@ -8,6 +8,9 @@ import grpc
 from grpc_health.v1 import health, health_pb2
 
 SERVICE_NAME = health.SERVICE_NAME
+ENCODED = "parley.encoded"
+"""The name that Envoy checks. A worker of an earlier version does not have it, and cannot decode what Envoy encodes."""
+_WORKER = {"", ENCODED}  # the worker as a whole
 _ENDED = "This worker serves no longer; watch again"
 
 
@@ -48,10 +51,15 @@ class Health(health.aio.HealthServicer):  # type: ignore[misc] # it has no types
         await context.abort(grpc.StatusCode.UNAVAILABLE, _ENDED)
 
     async def leave(self) -> None:
-        """Permanently sets all services to NOT_SERVING, except the worker as a whole (""), which Envoy checks."""
+        """Permanently sets all services to NOT_SERVING, except the worker as a whole, which Envoys check."""
         self._gracefully_shutting_down = True
-        for service in filter(None, self._server_status):
+        for service in self._server_status.keys() - _WORKER:
             await self._set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
+
+    async def serve(self) -> None:
+        """Sets the worker as a whole to SERVING."""
+        for name in _WORKER:
+            await self.set(name, health_pb2.HealthCheckResponse.SERVING)
 
     def end_watches(self) -> None:
         """Ends the open `Watch` streams, and each new one, with UNAVAILABLE."""

@@ -147,7 +147,7 @@ class Server:
         self._stall_check.start()
         self._access_check.start()
         self._keep_alive.start()
-        await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
+        await self._health.serve()
         await self._health.set(_IDENTITY, health_pb2.HealthCheckResponse.SERVING)
         await self._set_health()
         if address.startswith("unix:"):

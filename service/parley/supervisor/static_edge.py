@@ -20,7 +20,7 @@ from parley.supervisor.errors import CommandError
 
 _CONFIG = "envoy.yaml"
 _DNS = "dns:"
-_FILES = ("transcoder.binpb", "parley.binpb", "openapi.json")
+_FILES = ("transcoder.binpb", "encoded.binpb", "parley.binpb", "openapi.json")
 _FOLDERS = ("lua", edge_page.FOLDER)
 # The present form of `type: STRICT_DNS`, whose settings of the refresh are deprecated: each address is a worker.
 _STRICT_DNS = {

@@ -15,6 +15,7 @@ import grpc
 import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from parley.rpc.health import ENCODED
 from parley.rpc.server_options import server_options
 from parley.supervisor import envoy as edge
 from parley.supervisor.addresses import Address
@@ -49,7 +50,7 @@ async def _start_server(address: str, servicer: Servicer) -> grpc.aio.Server:
     """Starts the gRPC server with the options of a worker, and the health that Envoy checks."""
     server = grpc.aio.server(options=server_options(None))
     states = health.aio.HealthServicer()
-    for service in ("", _SERVICE):
+    for service in ("", ENCODED, _SERVICE):
         await states.set(service, health_pb2.HealthCheckResponse.SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(states, server)
     add_servicer(servicer, server)

@@ -11,6 +11,7 @@ from google.api.httpbody_pb2 import HttpBody
 from parley.rpc.authorization_messages import CheckRequest, CheckResponse
 from parley.v1 import chat_completions_pb2_grpc as services
 from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
+from tests.decoding import Decoding
 from tests.load.floor.answers import ChunkReader, EventWriter, completion, completion_json
 from tests.load.floor.exchange import Exchanges
 
@@ -20,7 +21,8 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 
 def add_servicer(servicer: "Servicer", server: grpc.aio.Server) -> None:
     """Adds the completions, and the check that the edge makes."""
-    services.add_ChatCompletionsServicer_to_server(servicer, server)
+    decoding: Any = Decoding(server)
+    services.add_ChatCompletionsServicer_to_server(servicer, decoding)
     check = grpc.unary_unary_rpc_method_handler(
         servicer.check, CheckRequest.FromString, CheckResponse.SerializeToString
     )
