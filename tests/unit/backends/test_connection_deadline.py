@@ -51,3 +51,13 @@ async def test_a_deadline_passes_only_while_something_waits() -> None:
     async with asyncio.timeout(10):
         await connection.wait()
     assert isinstance(connection.error, TimeoutError)
+
+
+async def test_a_complete_response_has_no_deadline() -> None:
+    """A reader that is slow reads a response that has arrived; another request can follow on the connection."""
+    connection, loop = Connection(), asyncio.get_running_loop()
+    connection.connection_made(Idle())
+    connection.send(b"", loop.time())
+    connection.data_received(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+    connection.check(loop.time())
+    assert (True, True, b"{}") == (connection.is_open, connection.can_continue, connection.take())

@@ -127,8 +127,8 @@ class Connection(asyncio.Protocol):
         return waiter
 
     def check(self, deadline: float) -> None:
-        """Makes the exchange fail if the deadline has passed, also for a reader that need not wait."""
-        if self._loop.time() >= deadline:
+        """Makes an exchange that goes on fail if the deadline has passed, also for a reader that need not wait."""
+        if not self.is_complete and self._loop.time() >= deadline:
             self.fail(TimeoutError())
 
     def hold(self, seconds: float) -> None:
