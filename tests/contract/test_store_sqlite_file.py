@@ -19,7 +19,17 @@ from parley.core.usage.tokens import message_tokens
 from parley.stores import indexing
 from parley.stores.indexing import documents
 from parley.stores.purging import PurgeCursor
-from parley.stores.sqlite import SqliteStore, claims, deletion, reaper, search, sessions, turn_history, turns
+from parley.stores.sqlite import (
+    SqliteStore,
+    claims,
+    deletion,
+    reaper,
+    search,
+    sessions,
+    turn_history,
+    turns,
+    writer,
+)
 from parley.stores.sqlite.maintenance import Maintenance
 from tests.contract.stores import begin, complete, converse, message
 
@@ -50,7 +60,7 @@ class TestFile:
     ) -> None:
         """Only a deletion has the log truncated, which waits for the disk; the reaper runs every two seconds."""
         scheduled: list[bool] = []
-        monkeypatch.setattr(Maintenance, "record_deletion", lambda _: scheduled.append(True))
+        monkeypatch.setattr(Maintenance, "schedule_truncation", lambda _: scheduled.append(True))
         store = SqliteStore(file)
         held = await store.claim("ada", "m", "key", b"digest", 10.0)
         assert isinstance(held, Claim)
@@ -61,6 +71,26 @@ class TestFile:
         assert Reaped(claims=1) == await store.reap(session_age=1e6, claim_age=-1.0, limit=50)
         await store.close()
         assert before + 1 == len(scheduled)
+
+    async def test_a_log_that_grows_is_truncated(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Readers that keep the log from being written from its start do not let it grow for ever."""
+        scheduled: list[bool] = []
+        monkeypatch.setattr(Maintenance, "schedule_truncation", lambda _: scheduled.append(True))
+        monkeypatch.setattr(writer, "_CHECKPOINT_PAGES", 10)
+        monkeypatch.setattr(writer, "_LONG_PAGES", 60)
+        store = SqliteStore(file)
+        await converse(store, "s", "q", "a", new=True)
+        before = len(scheduled)  # at the start
+        for _ in range(10):
+            await converse(store, "s", "q", "a")
+        assert before == len(scheduled)
+        reader = apsw.Connection(str(file))
+        reader.execute("BEGIN; SELECT count(*) FROM sessions").fetchall()
+        for _ in range(10):
+            await converse(store, "s", "q", "a")
+        await store.close()
+        reader.close()
+        assert len(scheduled) > before
 
     async def test_deleted_words_are_overwritten(self, file: Path) -> None:
         """The words of a deleted session are not in the index, also while other sessions have words beside them."""

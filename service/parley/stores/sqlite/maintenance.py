@@ -21,7 +21,7 @@ class Maintenance:
         self._due: float | None = None
         self._shrinks = False
 
-    def record_deletion(self) -> None:
+    def schedule_truncation(self) -> None:
         """Schedules a truncation of the log."""
         if self._due is None:
             self._due = time.monotonic() + _DELAY_SECONDS
@@ -59,7 +59,7 @@ class Maintenance:
         after = _free_pages(db)
         if after <= _KEPT_PAGES or after == before:
             self._shrinks = False
-            self.record_deletion()  # only a checkpoint shortens the file itself
+            self.schedule_truncation()  # only a checkpoint shortens the file itself
 
 
 def _free_pages(db: apsw.Connection) -> int:

@@ -24,6 +24,9 @@ _MAX_BATCH = 256
 # How long jobs are collected while several arrive at a time. A commit costs the CPU time of about four jobs.
 _COLLECT_SECONDS = 0.002
 _CHECKPOINT_PAGES = 1000
+# Processes that write or read all the time leave no moment in which the log could be written from its start again, and
+# let it grow.
+_LONG_PAGES = 2 * _CHECKPOINT_PAGES
 _MAINTENANCE_BUSY_MS = 20
 
 
@@ -114,7 +117,7 @@ class Writer:
 
     def _run(self) -> None:
         stopping = False
-        self._maintenance.record_deletion()  # an earlier process may have been killed before it truncated the log
+        self._maintenance.schedule_truncation()  # an earlier process may have been killed before it truncated the log
         while not stopping and (first := self._next()) is not None:
             jobs: list[Job] = []
             if self._is_shared:
@@ -136,7 +139,7 @@ class Writer:
             self._is_shared = len(jobs) > 1
             deliver(jobs)
             if any(job.error is None and job.result for job in jobs if job.deletes):
-                self._maintenance.record_deletion()
+                self._maintenance.schedule_truncation()
             self._checkpoint()
         self._database.close()
         self._writer_queue.close()
@@ -221,6 +224,8 @@ class Writer:
         """Checkpoints a long log. Runs after the futures are resolved, so that no caller waits for it."""
         if self._wal_pages < _CHECKPOINT_PAGES:
             return
+        if self._wal_pages >= _LONG_PAGES:
+            self._maintenance.schedule_truncation()
         self._wal_pages = 0
         with suppress(StoreUnavailable), self._database.use() as connection:
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
