@@ -3,9 +3,17 @@
 
 package.path = "lua/?.lua"
 
+-- Loaded by the first request: Envoy has a state of Lua for each script and thread, and they take 0.3 MB in each.
+local function load()
+  return require("refusals"), require("requests")
+end
+
 function envoy_on_request(handle)
-  -- Loaded by the first such request: Envoy has a state of Lua for each script and thread, and they take 0.3 MB in each.
-  local refusals, requests = require("refusals"), require("requests")
+  local is_loaded, refusals, requests = pcall(load)
+  if not is_loaded then -- for example, another version of Parley was installed meanwhile
+    handle:logErr(refusals .. ": restart Parley")
+    return handle:respond({ [":status"] = "503" }, "") -- without the script, the service would get another request
+  end
   local known = handle:streamInfo():dynamicMetadata()
   local request, kind = known:get("parley") or {}, handle:metadata():get("body")
   if request.refusal then

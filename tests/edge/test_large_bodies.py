@@ -1,7 +1,9 @@
 """Large bodies pass a second listener of Envoy; callers and workers see no difference."""
 
 import json
+import shutil
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -10,7 +12,9 @@ from google.api.httpbody_pb2 import HttpBody
 
 from parley.core.errors import RateLimited
 from parley.rpc import errors
+from parley.supervisor import envoy
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
+from tests.edge.conftest import AUTHORIZATION, started
 from tests.edge.worker import Context, Worker
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -138,3 +142,21 @@ async def test_a_fork_with_a_large_body_is_made(client: aiohttp.ClientSession, w
     async with client.post("/api/v1/sessions/s/fork", data=text) as response:
         assert 200 == response.status
     assert 2 == worker.request.through_turn
+
+
+async def test_a_body_that_the_edge_cannot_read_is_refused(
+    the_worker: tuple[Worker, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Envoy loads the scripts with the first such body: without them, the service would get it unchecked."""
+    worker, socket = the_worker
+    worker.reset()
+    copy = tmp_path / "edge"
+    shutil.copytree(envoy.edge_dir(), copy, ignore=shutil.ignore_patterns("site", "kubernetes"))
+    monkeypatch.setattr(envoy, "edge_dir", lambda: copy)
+    async with started(tmp_path, [socket]) as edge, aiohttp.ClientSession(headers=AUTHORIZATION) as client:
+        shutil.rmtree(copy / "lua")
+        body = BODY | {"user": "x" * PADDING}
+        async with client.post(edge.http + CHAT, json=body) as response:
+            assert 503 == response.status
+            assert "service_unavailable" == (await response.json())["error"]["code"]
+    assert {} == worker.metadata
