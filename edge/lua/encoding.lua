@@ -108,9 +108,13 @@ function write_value(text, at, character)
   return "\17" .. double(tonumber(sub(text, at, last))), last
 end
 
--- Returns the text of a number, which may be a string.
+-- Returns the text of a number, which may be a string. Outside of strings, -0 is a whole number to the transcoder.
 local function digits(text, at, last, character)
-  return character == QUOTE and sub(text, at + 1, last - 1) or sub(text, at, last)
+  if character == QUOTE then
+    return sub(text, at + 1, last - 1)
+  end
+  local token = sub(text, at, last)
+  return token == "-0" and "0" or token
 end
 
 local write_message

@@ -308,16 +308,26 @@ local function check_strings(text)
   end
 end
 
-local ESCAPED = {}
+local ESCAPED, LETTER_U = {}, byte("u")
 for _, character in ipairs({ byte('"\\/bfnrtu', 1, -1) }) do
   ESCAPED[character] = true
 end
 
--- Raises json.MALFORMED for an invalid escape, because the transcoder would drop its backslash.
+local HEX = {}
+for _, character in ipairs({ byte("0123456789abcdefABCDEF", 1, -1) }) do
+  HEX[character] = true
+end
+
+local function is_hex(first, second, third, fourth)
+  return fourth and HEX[first] and HEX[second] and HEX[third] and HEX[fourth]
+end
+
+-- Raises json.MALFORMED for an invalid escape: the transcoder would drop its backslash, and encoding.lua would keep it.
 function json.check_escapes(text)
   local at = find(text, "\\", 1, true)
   while at do
-    if not ESCAPED[byte(text, at + 1)] then
+    local escaped = byte(text, at + 1)
+    if not ESCAPED[escaped] or escaped == LETTER_U and not is_hex(byte(text, at + 2, at + 5)) then
       malformed()
     end
     at = find(text, "\\", at + 2, true)

@@ -34,7 +34,7 @@ local KINDS = {
   },
   value = { values.any },
   struct = { values.struct, "an object", sort = "dict_type" },
-  structs = { values.array, "an array", sort = "list_type" },
+  structs = { values.structs, "an array", "an object", sort = "list_type", item = { sort = "dict_type", neutral = "{}" } },
   string_map = { values.map, "an object whose values are each a string", sort = "dict_type", fits = values.is_string },
   double_map = { values.map, "an object whose values are each a number", sort = "dict_type", fits = values.is_double },
 }

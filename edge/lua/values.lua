@@ -78,6 +78,9 @@ local BREACHES = {
   end,
 }
 
+-- The form of a number in a string: only of these has each reader, the transcoder's and tonumber, the same value.
+local QUOTED = { double = "^-?%d[%d.eE+-]*$", uint32 = "^%d+$", int64 = "^-?%d+$" }
+
 -- Numbers may be strings, as in protobuf's JSON mapping.
 local function read_number(text, at, first, field, depth)
   if first == NULL then
@@ -87,7 +90,7 @@ local function read_number(text, at, first, field, depth)
   end
   local last = scalar_end(text, at, first)
   local token = first == QUOTE and sub(text, at + 1, last - 1) or sub(text, at, last)
-  local value = find(token, "^-?%d") and not find(token, "[xX]") and tonumber(token)
+  local value = (first ~= QUOTE or find(token, QUOTED[field.number])) and tonumber(token)
   local breach, sort = field.must_be, first == QUOTE and field.parsing or field.sort
   if value then
     breach, sort = BREACHES[field.number](value, token, field)
@@ -122,12 +125,19 @@ local function read_items(text, at, first, field, depth, read_item)
   return at
 end
 
--- An array of any values, which is kept unchanged.
-local function read_values(text, at, first, field, depth)
-  if first ~= OPENING_BRACKET and first ~= NULL then
-    return field_error(text, at, first, field, depth)
-  end
-  return value_end(text, at, first, USUAL)
+-- An array of objects with any keys. If the transcoder would change one, the whole array is kept as text.
+local function read_structs(text, at, first, field, depth)
+  local is_changed, is_faulty = false, false
+  local last = read_items(text, at, first, field, depth, function(_, start, character, item)
+    if character ~= OPENING_BRACE then
+      is_faulty = true
+      return field_error(text, start, character, item, depth + 1)
+    end
+    local closing, changes = value_end(text, start, character, USUAL)
+    is_changed = is_changed or changes
+    return closing
+  end)
+  return last, is_changed and not is_faulty
 end
 
 local function read_struct(text, at, first, field, depth)
@@ -183,7 +193,9 @@ local function is_string(_, _, first)
 end
 
 local function is_double(text, at, first, last)
-  local value = first ~= TRUE and first ~= FALSE and tonumber(sub(text, first == QUOTE and at + 1 or at, first == QUOTE and last - 1 or last))
+  local token = first == QUOTE and sub(text, at + 1, last - 1) or sub(text, at, last)
+  -- The transcoder reads neither white space nor binary numbers.
+  local value = not find(token, "%s") and not find(token, "^[+-]?0[bB]") and tonumber(token)
   return value and math.abs(value) < math.huge
 end
 
@@ -194,7 +206,7 @@ return {
   number = read_number,
   any = read_value,
   struct = read_struct,
-  array = read_values,
+  structs = read_structs,
   items = read_items,
   strings = read_strings,
   map = read_map,
