@@ -69,7 +69,8 @@ local function write_struct(text, at)
     last, at, character = key_end(text, at, character)
     local key, value = key_of(text, first, last), nil
     value, last = write_value(text, at, character)
-    parts[count + 1] = "\10" .. sized("\10" .. sized(key) .. "\18" .. sized(value))
+    local entry = "\10" .. varint(#key) .. key .. "\18" .. varint(#value) .. value
+    parts[count + 1] = "\10" .. varint(#entry) .. entry
     count = count + 1
     at, character = next_item(text, last, CLOSING_BRACE)
   end
@@ -81,7 +82,7 @@ local function write_list(text, at)
   at, character = skip_space(text, at + 1)
   while character ~= CLOSING_BRACKET do
     value, last = write_value(text, at, character)
-    parts[count + 1] = "\10" .. sized(value)
+    parts[count + 1] = "\10" .. varint(#value) .. value
     count = count + 1
     at, character = next_item(text, last, CLOSING_BRACKET)
   end
@@ -124,7 +125,7 @@ local function write_items(text, at, tag, write)
   at, character = skip_space(text, at + 1)
   while character ~= CLOSING_BRACKET do
     item, last = write(text, at, character)
-    parts[count + 1] = tag .. sized(item)
+    parts[count + 1] = tag .. varint(#item) .. item
     count = count + 1
     at, character = next_item(text, last, CLOSING_BRACKET)
   end
@@ -140,7 +141,8 @@ local function write_map(text, at, tag, write)
     local key = key_of(text, first, last)
     last = scalar_end(text, at, character)
     value = write(text, at, last, character)
-    parts[count + 1] = tag .. sized("\10" .. sized(key) .. value)
+    local entry = "\10" .. varint(#key) .. key .. value
+    parts[count + 1] = tag .. varint(#entry) .. entry
     count = count + 1
     at, character = next_item(text, last, CLOSING_BRACE)
   end
