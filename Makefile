@@ -69,7 +69,7 @@ prepare: prepare-python prepare-go ## Compile tests, what they import, and Go li
 
 # Pytest writes the tests with its own assertions as bytecode.
 prepare-python: install
-	@$(BIN)/python -m pytest --collect-only -qq >/dev/null
+	@out=$$($(BIN)/python -m pytest --collect-only -qq) || { echo "$$out" | tail -n 60; exit 1; }
 
 prepare-go: install
 	@$(BIN)/python -m tests.e2e.go_programs
