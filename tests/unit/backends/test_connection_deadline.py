@@ -61,3 +61,20 @@ async def test_a_complete_response_has_no_deadline() -> None:
     connection.data_received(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
     connection.check(loop.time())
     assert (True, True, b"{}") == (connection.is_open, connection.can_continue, connection.take())
+
+
+async def test_the_timer_of_a_wait_that_has_ended_fails_nothing() -> None:
+    """It stays set while the reader handles what has arrived, and while the connection is idle in the pool."""
+    connection, loop = Connection(), asyncio.get_running_loop()
+    connection.connection_made(Idle())
+    connection.send(b"", loop.time() + _SECONDS)
+    waiting = connection.wait()
+    connection.data_received(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{")
+    await waiting
+    await asyncio.sleep(2 * _SECONDS)
+    assert (True, None) == (connection.is_open, connection.error)
+    waiting = connection.wait(loop.time() + _SECONDS)
+    connection.data_received(b"}")
+    await waiting
+    await asyncio.sleep(2 * _SECONDS)
+    assert (True, b"{}") == (connection.is_open, connection.take())

@@ -70,6 +70,17 @@ async def test_a_body_without_its_headers_still_ends_where_they_say(framing: str
     assert (error is NoneType, error) == (connection.is_complete, type(connection.error))
 
 
+async def test_a_body_ends_as_its_own_headers_say_not_as_those_of_the_response_before() -> None:
+    """The connection of a stream, which has dropped its headers, is used again."""
+    connection = await _receive("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n")
+    _response(connection).drop_headers()
+    connection.data_received(b"{}")
+    connection.send(b"", _NEVER)
+    connection.data_received(b"HTTP/1.1 200 OK\r\n\r\n[]")
+    connection.connection_lost(None)
+    assert (True, None, b"[]") == (connection.is_complete, connection.error, connection.take())
+
+
 async def test_the_last_of_several_headers_counts() -> None:
     """A proxy may add a header that the server has sent too."""
     connection = await _receive("HTTP/1.1 200 OK\r\nRetry-After: 7\r\nRetry-After: 8\r\n\r\n")
