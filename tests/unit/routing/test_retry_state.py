@@ -57,6 +57,20 @@ def test_a_row_of_the_table(row: str) -> None:
     assert counts == has_recorded_failure(waiting[0].target)
 
 
+def test_slow_targets_are_used_in_their_order() -> None:
+    """If every target is skipped because it is slow, each is tried, the first one first."""
+    clock = Clock()
+    waiting = candidates(clock, "one", "two", "three")
+    for candidate in waiting:
+        breakers = candidate.target.breakers
+        while breakers.is_closed(PLAIN_ORIGIN):
+            permit = breakers.try_acquire_permit(PLAIN_ORIGIN)
+            assert permit is not None
+            breakers.record_late(PLAIN_ORIGIN, permit)
+    retry_state = RetryState("m", waiting, Retries(), RetryBudget(1, clock), deadline=None, clock=clock)
+    assert waiting == [retry_state.next_candidate() for _ in waiting]
+
+
 @pytest.mark.parametrize(("kind", "opens"), [("timeout", True), ("rejected", False)])
 def test_a_late_call_that_then_fails_counts_once(kind: str, opens: bool) -> None:
     """Five late calls open the breaker; a rejected request shows that the target works and removes the late failure."""
