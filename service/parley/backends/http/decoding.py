@@ -3,11 +3,19 @@
 import sys
 import zlib
 from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 from parley.backends.http.errors import MalformedBody
 
-ENCODINGS = "gzip, deflate, zstd"
+
+def encodings() -> str:
+    """Returns the encodings of this Python: since 3.14 it has zstd itself, unless it was built without."""
+    has_zstd = sys.version_info < (3, 14) or find_spec("_zstd") is not None
+    return "gzip, deflate, zstd" if has_zstd else "gzip, deflate"
+
+
+ENCODINGS = encodings()
 """The supported encodings, as the value of `Accept-Encoding`."""
 
 PIECE = 128 * 1024
