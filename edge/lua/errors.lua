@@ -23,6 +23,8 @@ local errors = {}
 local INVALID, JSON_INVALID = "invalid_request", "json_invalid"
 
 local NO_OBJECT, TOO_DEEP = "The request body must be a JSON object", "The request body is nested too deeply"
+-- As the worker says it of a small body (service/parley/rpc/decoding.py).
+local NO_UTF8 = "The request body must be JSON in UTF-8, and not nested too deeply"
 local UNREADABLE = {
   [json.TOO_DEEP] = { TOO_DEEP, JSON_INVALID },
   [json.NOT_UTF8] = { "The request body must be JSON in UTF-8", JSON_INVALID },
@@ -181,6 +183,8 @@ local FORMS = {
   function(failure, message)
     if message:find("Message too deep", 1, true) then
       failure.message = TOO_DEEP
+    elseif message:find("non UTF-8", 1, true) then
+      failure.message, failure.kind = NO_UTF8, JSON_INVALID
     elseif message:find("\n.*%^$") then
       failure.message, failure.kind = MALFORMED[1] .. ": " .. message:match("^[^\n]*"), JSON_INVALID
     else

@@ -127,3 +127,15 @@ async def test_random_bodies_are_the_same_requests_small_and_large(
 async def test_the_script_rejects_what_the_transcoder_rejects(client: aiohttp.ClientSession, worker: Worker) -> None:
     """Half an escape, numbers in strings of other forms, and annotations that are no objects."""
     assert {200, 400} == await _compare(client, worker, FOUND)
+
+
+async def test_a_large_body_that_is_no_utf_8_is_refused_like_a_small_one(
+    client: aiohttp.ClientSession, worker: Worker
+) -> None:
+    """The worker says this of a small one, whose strings the script does not check."""
+    body = b'{"model":"\xff"}' + b" " * PADDING
+    headers = {"content-type": "application/json"}
+    async with client.post("/v1/chat/completions", data=body, headers=headers) as response:
+        message = (await response.json())["error"]["message"]
+    assert (400, "The request body must be JSON in UTF-8, and not nested too deeply") == (response.status, message)
+    assert [] == worker.calls

@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
-from parley.core.errors import InvalidRequest
+from parley.core.errors import InvalidRequest, Violation
 from parley.core.offload import LARGE_BYTES, offload, record_size
 from parley.rpc import encoded_requests, errors, request_forms, typed_forms
 from parley.rpc.call import Call
@@ -25,6 +25,9 @@ _NO_MESSAGE = "The call has no message; send one"
 _UNDECODABLE = (
     "The request cannot be read: it is malformed or not UTF-8, or its JSON is nested too deeply; send it less nested"
 )
+# Of a request that the edge has encoded: it has checked the JSON, but not its strings. edge/lua/errors.lua says it of
+# large bodies.
+_NO_UTF8 = "The request body must be JSON in UTF-8, and not nested too deeply"
 
 
 def decoder(read: Callable[[bytes], Any], name: str) -> Callable[[Call, Any], Awaitable[Any]]:
@@ -52,9 +55,15 @@ def decoder(read: Callable[[bytes], Any], name: str) -> Callable[[Call, Any], Aw
             record_size(size=len(data))
             return await offload(read_request, call, data)
         except DecodeError as error:
-            raise InvalidRequest(_UNDECODABLE) from error
+            raise _undecodable(data) from error
 
     return decode
+
+
+def _undecodable(data: bytes) -> InvalidRequest:
+    if data.startswith(encoded_requests.HEAD):
+        return InvalidRequest.of([Violation("", _NO_UTF8, "json_invalid")])
+    return InvalidRequest(_UNDECODABLE)
 
 
 def _read_request(read: Callable[[bytes], Any], name: str, call: Call, data: bytes) -> Any:
