@@ -136,10 +136,22 @@ for escape, character in pairs({ b = "\b", f = "\f", n = "\n", r = "\r", t = "\t
   UNESCAPED[byte(escape)] = character
 end
 
+local HEX = {}
+for value = 0, 15 do
+  local digit = ("%x"):format(value)
+  HEX[byte(digit)], HEX[byte(digit:upper())] = value, value
+end
+
+-- Returns the number of four digits, nil if they are none. LuaJIT compiles this, unlike tonumber.
+local function hexadecimal(first, second, third, fourth)
+  first, second, third, fourth = HEX[first], HEX[second], HEX[third], HEX[fourth]
+  return first and second and third and fourth and ((first * 16 + second) * 16 + third) * 16 + fourth
+end
+
 -- Returns the character of the escape `\u` at `at`, and the end of the escape: two of them are a pair of surrogates. Digits that
 -- are none stay as they are.
 local function unicode(text, at)
-  local code = tonumber(sub(text, at + 2, at + 5), 16)
+  local code = hexadecimal(byte(text, at + 2, at + 5))
   if code == nil then
     return "\\u", at + 1
   elseif code < 0xD800 or code > 0xDBFF then
@@ -313,21 +325,12 @@ for _, character in ipairs({ byte('"\\/bfnrtu', 1, -1) }) do
   ESCAPED[character] = true
 end
 
-local HEX = {}
-for _, character in ipairs({ byte("0123456789abcdefABCDEF", 1, -1) }) do
-  HEX[character] = true
-end
-
-local function is_hex(first, second, third, fourth)
-  return fourth and HEX[first] and HEX[second] and HEX[third] and HEX[fourth]
-end
-
 -- Raises json.MALFORMED for an invalid escape: the transcoder would drop its backslash, and encoding.lua would keep it.
 function json.check_escapes(text)
   local at = find(text, "\\", 1, true)
   while at do
     local escaped = byte(text, at + 1)
-    if not ESCAPED[escaped] or escaped == LETTER_U and not is_hex(byte(text, at + 2, at + 5)) then
+    if not ESCAPED[escaped] or escaped == LETTER_U and not hexadecimal(byte(text, at + 2, at + 5)) then
       malformed()
     end
     at = find(text, "\\", at + 2, true)
