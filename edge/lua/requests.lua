@@ -77,10 +77,15 @@ local function choose_form(headers, path, dialect, stream)
 end
 
 -- Replaces the body with the request as protobuf. By the content type, the service knows it.
-local function encode(headers, buffer, content, kind)
-  headers:replace("content-type", "application/vnd.parley.request")
+local function encode(handle, buffer, content, kind)
+  local is_encoded, request = pcall(encoding.write, content, kind)
+  if not is_encoded then
+    handle:logErr("a request could not be encoded: " .. request)
+    return handle:respond({ [":status"] = "500" }, "") -- Envoy would pass the JSON on as protobuf
+  end
+  handle:headers():replace("content-type", "application/protobuf; message=parley.v1.CreateChatCompletionRequest")
   if buffer then
-    buffer:setBytes(encoding.write(content, kind))
+    buffer:setBytes(request)
   end
 end
 
@@ -115,7 +120,7 @@ function requests.rewrite(handle, buffer, kind, path, dialect, is_gzip, encodes)
   elseif kind == COMPLETION then
     choose_form(headers, path, dialect, read.stream)
     if encodes then
-      return encode(headers, buffer, read.json or content, kind)
+      return encode(handle, buffer, read.json or content, kind)
     end
   else
     requests.set_path(headers, path)

@@ -144,19 +144,24 @@ async def test_a_fork_with_a_large_body_is_made(client: aiohttp.ClientSession, w
     assert 2 == worker.request.through_turn
 
 
-async def test_a_body_that_the_edge_cannot_read_is_refused(
+async def test_a_body_that_the_scripts_cannot_read_or_write_is_refused(
     the_worker: tuple[Worker, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Envoy loads the scripts with the first such body: without them, the service would get it unchecked."""
+    """Envoy would pass it on: a small body as JSON, a large one, with which its scripts are loaded, unchecked."""
     worker, socket = the_worker
     worker.reset()
     copy = tmp_path / "edge"
     shutil.copytree(envoy.edge_dir(), copy, ignore=shutil.ignore_patterns("site", "kubernetes"))
+    encoding = copy / "lua" / "encoding.lua"
+    encoding.write_text(
+        encoding.read_text().replace("encoding.write(text, kind)\n", "encoding.write()\n  error('a defect')\n")
+    )
     monkeypatch.setattr(envoy, "edge_dir", lambda: copy)
     async with started(tmp_path, [socket]) as edge, aiohttp.ClientSession(headers=AUTHORIZATION) as client:
         shutil.rmtree(copy / "lua")
-        body = BODY | {"user": "x" * PADDING}
-        async with client.post(edge.http + CHAT, json=body) as response:
-            assert 503 == response.status
-            assert "service_unavailable" == (await response.json())["error"]["code"]
+        for padding, status, code in ((0, 500, "internal"), (PADDING, 503, "service_unavailable")):
+            async with client.post(edge.http + CHAT, json=BODY | {"user": "x" * padding}) as response:
+                assert status == response.status
+                assert code == (await response.json())["error"]["code"]
+                assert "parley-processing-ms" not in response.headers  # no worker got it
     assert {} == worker.metadata

@@ -1,7 +1,9 @@
 """Requests that the edge has encoded as protobuf: they are bytes in a google.api.HttpBody."""
 
-CONTENT_TYPE = "application/vnd.parley.request"
-"""The content type of the HttpBody, its first field, and no name of a model, with which a request itself may begin."""
+CONTENT_TYPE = "application/protobuf; message=parley.v1.CreateChatCompletionRequest"
+"""The content type of the HttpBody, its first field. It has a space: a request may begin with a name of a model, which
+has none.
+"""
 HEAD = b"\x0a%c%b\x12" % (len(CONTENT_TYPE), CONTENT_TYPE.encode())
 """What an encoded request begins with; the bytes of the request follow after their number."""
 
