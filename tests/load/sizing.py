@@ -13,7 +13,7 @@ BUSY = 0.7  # the share of a core that is planned for; above it latency rises
 # `make bench ARGS="--only paced --protocol rest"`: CPU seconds of an event; with `coalesce: 50ms` 0.55 of it
 WORKER_EVENT, ENVOY_EVENT, COALESCED = 260e-6, 105e-6, 0.55
 # tests/load/README.md: bytes of an open REST stream in a worker and in Envoy; those of a worker without load
-WORKER_STREAM, ENVOY_STREAM, WORKER_BYTES = 60e3, 100e3, 75e6
+WORKER_STREAM, ENVOY_STREAM, WORKER_BYTES = 35e3, 60e3, 65e6
 ENVOY_STREAMS = 2_000  # carried by an Envoy with the default heap of 512 MiB
 # `make bench ARGS="--only durable"`: CPU seconds of the server for a turn, with 64 clients and alone
 TURN, TURN_ALONE = 146e-6, 1_833e-6
