@@ -77,12 +77,13 @@ local function write_struct(text, at)
   return concat(parts), at
 end
 
-local function write_list(text, at)
-  local parts, count, character, value, last = {}, 0, nil, nil, nil
+-- Returns the items of an array, each with this tag, and the end of the array.
+local function write_items(text, at, tag, write)
+  local parts, count, character, item, last = {}, 0, nil, nil, nil
   at, character = skip_space(text, at + 1)
   while character ~= CLOSING_BRACKET do
-    value, last = write_value(text, at, character)
-    parts[count + 1] = "\10" .. varint(#value) .. value
+    item, last = write(text, at, character)
+    parts[count + 1] = tag .. varint(#item) .. item
     count = count + 1
     at, character = next_item(text, last, CLOSING_BRACKET)
   end
@@ -95,7 +96,7 @@ function write_value(text, at, character)
     local fields, last = write_struct(text, at)
     return "\42" .. sized(fields), last
   elseif character == OPENING_BRACKET then
-    local items, last = write_list(text, at)
+    local items, last = write_items(text, at, "\10", write_value)
     return "\50" .. sized(items), last
   end
   local last = scalar_end(text, at, character)
@@ -119,18 +120,6 @@ local function digits(text, at, last, character)
 end
 
 local write_message
-
-local function write_items(text, at, tag, write)
-  local parts, count, character, item, last = {}, 0, nil, nil, nil
-  at, character = skip_space(text, at + 1)
-  while character ~= CLOSING_BRACKET do
-    item, last = write(text, at, character)
-    parts[count + 1] = tag .. varint(#item) .. item
-    count = count + 1
-    at, character = next_item(text, last, CLOSING_BRACKET)
-  end
-  return concat(parts), at
-end
 
 local function write_map(text, at, tag, write)
   local parts, count, character, first, last, value = {}, 0, nil, nil, nil, nil

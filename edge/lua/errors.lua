@@ -23,7 +23,7 @@ local errors = {}
 local INVALID, JSON_INVALID = "invalid_request", "json_invalid"
 
 local NO_OBJECT, TOO_DEEP = "The request body must be a JSON object", "The request body is nested too deeply"
--- As the worker says it of a small body (service/parley/rpc/decoding.py).
+-- The worker has the same message for a small body (service/parley/rpc/decoding.py).
 local NO_UTF8 = "The request body must be JSON in UTF-8, and not nested too deeply"
 local UNREADABLE = {
   [json.TOO_DEEP] = { TOO_DEEP, JSON_INVALID },

@@ -79,7 +79,7 @@ async def admin_servers(  # noqa: PLR0913 - what the services serve
         rules: What keys and accounts may name.
         access: The admin keys and certificates, one of which every call of the remote address must have.
         operations: The running service.
-        liveness: Calls the local socket while nobody else calls the worker.
+        liveness: Calls the local socket in each second without a health check.
 
     Raises:
         RuntimeError: An address cannot be bound.

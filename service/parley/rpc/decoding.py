@@ -25,8 +25,8 @@ _NO_MESSAGE = "The call has no message; send one"
 _UNDECODABLE = (
     "The request cannot be read: it is malformed or not UTF-8, or its JSON is nested too deeply; send it less nested"
 )
-# Of a request that the edge has encoded: it has checked the JSON, but not its strings. edge/lua/errors.lua says it of
-# large bodies.
+# For a request that the edge has encoded: its JSON was checked there, but not whether its strings are UTF-8.
+# edge/lua/errors.lua has the same message for large bodies.
 _NO_UTF8 = "The request body must be JSON in UTF-8, and not nested too deeply"
 
 

@@ -105,7 +105,7 @@ class AddressLimit:
 
 
 def count_sockets() -> float:
-    """Returns the number of TCP sockets of this machine or container; infinity where the kernel does not say."""
+    """Returns the number of TCP sockets of this machine or container; infinity where the kernel gives none."""
     counts = [int(count) for file in _SOCKET_COUNTS if file.exists() for count in _IN_USE.findall(file.read_bytes())]
     return sum(counts) or math.inf  # the listeners are sockets too: 0 is no count
 
