@@ -99,6 +99,16 @@ def test_control_characters_of_an_exception_are_replaced() -> None:
 CONTROLS = "\x1b[2J\x07\x7f\x9b2J\u202e\u2066\u200f\u2028\U000e0041"
 
 
+@pytest.fixture
+def restored() -> Iterator[None]:
+    """Restores the setup of log lines: the loggers that other tests have used keep their list of processors."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
+    logs.set_level("info")
+
+
+@pytest.mark.usefixtures("restored")
 def test_control_characters_in_json_are_escaped(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     """A JSON line that is shown on a terminal does not control it, and has the same content."""
     logs.configure(human=False, output=Output(1))
@@ -108,7 +118,6 @@ def test_control_characters_in_json_are_escaped(capfdbinary: pytest.CaptureFixtu
     text = written.decode()
     assert "é😀" in text
     assert text.isprintable()
-    structlog.reset_defaults()
 
 
 def test_control_characters_in_a_notice_are_replaced(capfd: pytest.CaptureFixture[str]) -> None:
@@ -168,6 +177,7 @@ def test_a_full_disk_loses_lines() -> None:
     os.close(descriptor)
 
 
+@pytest.mark.usefixtures("restored")
 def test_a_new_level_holds_for_the_loggers_in_use() -> None:
     """A logger that has been used, and is cached, follows each change of the level."""
     reading, writing = os.pipe()
@@ -183,11 +193,11 @@ def test_a_new_level_holds_for_the_loggers_in_use() -> None:
     assert ["debug debug", "debug info", "debug error", "error error", "info info", "info error"] == [
         f"{event['of']} {event['event']}" for event in events
     ]
-    structlog.reset_defaults()
     os.close(reading)
     os.close(writing)
 
 
+@pytest.mark.usefixtures("restored")
 @pytest.mark.parametrize("human", [False, True], ids=["json", "terminal"])
 def test_the_latest_lines_of_calls_are_kept(capfdbinary: pytest.CaptureFixture[bytes], *, human: bool) -> None:
     """Lines that name a request are kept as JSON, whatever is written, without secrets."""
@@ -211,7 +221,6 @@ def test_the_latest_lines_of_calls_are_kept(capfdbinary: pytest.CaptureFixture[b
     assert "OK" == json.loads(first.line)["status"]
     assert re.fullmatch(r"....-..-..T..:..:..\.\d{6}Z", latest.time)
     assert abs(datetime.fromisoformat(latest.time).timestamp() - time.time()) < 60
-    structlog.reset_defaults()
 
 
 def test_the_lines_that_are_kept_have_a_size() -> None:
