@@ -5,8 +5,8 @@ API as scripts for its server.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import AbstractContextManager, aclosing
 from enum import Enum
 from typing import Any, Protocol
 
@@ -20,6 +20,7 @@ from parley.config import Timeouts, UpstreamRequests
 from parley.core.errors import ParleyError, UpstreamError
 from parley.core.ports import Backend, UpstreamCall
 from parley.core.streaming.accumulator import CompletionAccumulator
+from parley.core.streaming.plain_text import as_chunk
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
 from parley.v1.message_pb2 import Message
 from tests.upstream import Cut, Delay, Gate, Signal, Stall
@@ -145,9 +146,16 @@ def words(error: ParleyError | None) -> str:
     return f"{error.message if error.is_quoted else ''} {getattr(error, 'detail', None)}"
 
 
+async def stream_of(backend: Backend, upstream_call: UpstreamCall) -> AsyncGenerator[ChatCompletionChunk, None]:
+    """Yields a stream in chunks. Closing it closes the stream."""
+    async with aclosing(backend.stream(upstream_call)) as parts:
+        async for part in parts:
+            yield as_chunk(part)
+
+
 async def collect(backend: Backend, upstream_call: UpstreamCall) -> list[ChatCompletionChunk]:
     """Returns all chunks of a stream."""
-    return [chunk async for chunk in backend.stream(upstream_call)]
+    return [chunk async for chunk in stream_of(backend, upstream_call)]
 
 
 def completion_of(chunks: Iterable[ChatCompletionChunk]) -> ChatCompletion:
@@ -186,7 +194,7 @@ async def broken_off(
     """Returns a stream's chunks and its error, if any; opens the gate at the first text."""
     chunks = []
     try:
-        async for chunk in backend.stream(upstream_call):
+        async for chunk in stream_of(backend, upstream_call):
             chunks.append(chunk)
             if gate is not None and text(chunks):
                 gate.set()

@@ -15,14 +15,14 @@ from parley.backends.http.errors import FAILURES
 from parley.backends.openai.backend import OpenAI
 from parley.config import ConfigError
 from parley.core.errors import ParleyError, StreamBroken, UpstreamTimeout, UpstreamUnavailable
-from tests.contract.backends import call, collect, endpoint_for
+from tests.contract.backends import call, collect, endpoint_for, stream_of
 from tests.upstream import Cut, Delay, Events, Gate, Json, Raw, ScriptedUpstream, Stall, chunks, completion, stream
 
 SCRIPT = """
 import asyncio, sys
 from parley.backends.openai.backend import OpenAI
 from parley.core.errors import ParleyError
-from tests.contract.backends import call, collect, endpoint_for
+from tests.contract.backends import call, collect, endpoint_for, stream_of
 async def main():
     backend = OpenAI(sys.argv[1], "sk-for-the-proxy-test")
     try:
@@ -151,7 +151,7 @@ async def test_bad_framing() -> None:
         backend = OpenAI(upstream.url)
         gate = Gate()
         upstream.answer(Raw([head, b"%x\r\n%s\r\n" % (len(event), event), gate, "zz\r\n"]))
-        chunks = backend.stream(call())
+        chunks = stream_of(backend, call())
         assert "a" == (await anext(chunks)).choices[0].delta.content
         gate.set()
         with pytest.raises(StreamBroken, match="broke off") as caught:
@@ -168,7 +168,7 @@ async def test_endless_stream() -> None:
         backend = OpenAI(upstream.url)
 
         async def listen() -> None:
-            async for _ in backend.stream(call(timeouts={"total": 1})):
+            async for _ in stream_of(backend, call(timeouts={"total": 1})):
                 await asyncio.sleep(0.2)
 
         with pytest.raises(StreamBroken, match="broke off"):

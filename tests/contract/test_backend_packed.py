@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from parley.backends.openai.backend import OpenAI
 from parley.core.errors import ParleyError, StreamBroken, UpstreamRejected, UpstreamUnreadable
-from tests.contract.backends import call, collect, text
+from tests.contract.backends import call, collect, stream_of, text
 from tests.upstream import Cut, Gate, Raw, ScriptedUpstream, Stall, Step, chunks, completion, ending
 
 if sys.version_info >= (3, 14):
@@ -116,7 +116,7 @@ async def test_stream_is_not_buffered(backend: OpenAI, upstream: ScriptedUpstrea
     gate = Gate()
     upstream.answer(events(encoding, chunks("Hel"), gate, [*chunks("lo."), *ending()]))
     delivered = []
-    async for chunk in backend.stream(call()):
+    async for chunk in stream_of(backend, call()):
         delivered.append(chunk)
         if "Hel" == text(delivered):
             gate.set()
@@ -262,7 +262,7 @@ async def broken_off(backend: OpenAI, gate: Gate | None = None) -> tuple[list[An
     """Returns a stream's chunks and its error; opens the gate at the first chunk."""
     delivered = []
     try:
-        async for chunk in backend.stream(call()):
+        async for chunk in stream_of(backend, call()):
             delivered.append(chunk)
             if gate is not None:
                 gate.set()

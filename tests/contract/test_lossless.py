@@ -16,6 +16,7 @@ from parley.core.messages.proto_json import dumps, from_message
 from parley.core.messages.text_completion import as_message
 from parley.core.streaming import replay
 from parley.core.streaming.accumulator import CompletionAccumulator
+from parley.core.streaming.plain_text import as_chunk
 from parley.core.streaming.shaper import StreamShaper, stamp
 from parley.rpc.sse import EventWriter
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
@@ -85,8 +86,8 @@ def read(sent: list[Any], cuts: Random, *, together: bool) -> Iterator[ChatCompl
     while data:
         size = len(data) if together else cuts.randint(1, 200)
         piece, data = data[:size], data[size:]
-        if (chunk := reader.feed(piece)) is not None:
-            yield chunk
+        if (part := reader.feed(piece)) is not None:
+            yield as_chunk(part)
     assert (None, True) == (reader.failure, reader.is_complete)
 
 

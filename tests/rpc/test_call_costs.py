@@ -28,6 +28,7 @@ import uvloop
 from parley.backends.http.connection import Connection
 from parley.backends.openai.backend import OpenAI
 from parley.config.loader import parse
+from parley.core.ports.plain_text import PlainText
 from parley.metrics.worker import WorkerMetrics
 from parley.rpc.call import Call
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk
@@ -142,7 +143,7 @@ def test_a_call_costs_no_more_than_its_limits(model: str, protocol: str, server:
     assert _least(lambda: _peak_kib(call), limits.peak_kib) <= limits.peak_kib
 
 
-_EVENT_LIMITS = {"StreamChatCompletionEvents": 44, "StreamChatCompletion": 43}
+_EVENT_LIMITS = {"StreamChatCompletionEvents": 34, "StreamChatCompletion": 34}
 
 
 @pytest.mark.parametrize("method", _EVENT_LIMITS)
@@ -202,8 +203,8 @@ def test_metrics_take_two_functions_of_a_call_and_tracing_none_while_it_is_off(
 
 
 def _chunks() -> list[Any]:
-    """Returns the chunks that exist."""
-    return [one for one in gc.get_objects() if type(one) is ChatCompletionChunk]
+    """Returns the parts of streams that exist."""
+    return [one for one in gc.get_objects() if type(one) in {ChatCompletionChunk, PlainText}]
 
 
 def _calls() -> list[Call]:

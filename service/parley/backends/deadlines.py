@@ -5,8 +5,8 @@ import asyncio
 from parley.backends.errors import classifier
 from parley.core.errors import DeadlineExceeded, ParleyError
 from parley.core.ports import UpstreamCall
+from parley.core.ports.plain_text import PlainText, StreamPart
 from parley.core.streaming.shaper import has_output
-from parley.v1.chat_completions_pb2 import ChatCompletionChunk
 
 TICK = 0.01
 """Seconds by which a timer of the event loop may fire early: the resolution of its clock."""
@@ -87,11 +87,11 @@ class SilenceTimer:
         self._stream_idle = call.timeouts.stream_idle
         self._token_by = _NEVER
 
-    def record(self, chunk: ChatCompletionChunk | None, *, started: bool = False, is_complete: bool = False) -> float:
+    def record(self, part: StreamPart | None, *, started: bool = False, is_complete: bool = False) -> float:
         """Records the arrival of bytes and of the tokens in them.
 
         Args:
-            chunk: The output parsed from the bytes, if any.
+            part: The output parsed from the bytes, if any.
             started: Whether the answer has begun, even if the parser still holds back its first output.
             is_complete: Whether the answer is complete, so that only the usage and the end of the stream may follow.
 
@@ -100,8 +100,10 @@ class SilenceTimer:
         """
         now = self._loop.time()
         self.started = self.started or started
-        if chunk is not None:
-            for choice in chunk.choices:
+        if isinstance(part, PlainText):
+            self._token_by = now + self._stall
+        elif part is not None:
+            for choice in part.choices:
                 delta = choice.delta
                 if delta.content and not delta.tool_calls:
                     self.started, self._token_by = True, now + self._stall

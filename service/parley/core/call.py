@@ -8,18 +8,18 @@ from parley.config import Model
 from parley.core.messages import functions
 from parley.core.messages.text_completion import TextCompletion, as_message
 from parley.core.ports import Caller, CallTrace, RequestShape
+from parley.core.ports.plain_text import Batch, PlainText
 from parley.core.routing.catalogue import Retirement
 from parley.core.routing.execution import Execution
 from parley.core.sessions.call_lease import CallLease
 from parley.core.sessions.idempotency import Key
 from parley.core.streaming.accumulator import BoundedAccumulator, CompletionAccumulator
-from parley.core.streaming.plain_text import PlainText
 from parley.core.streaming.shaper import StreamShaper, stamp
 from parley.core.usage import receipts
 from parley.core.usage.admission import UNLIMITED_CALL, RateLimitStatus
 from parley.core.usage.attempts import AttemptRecord
 from parley.core.usage.tokens import estimate_tokens
-from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
+from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
 from parley.v1.receipt_pb2 import Receipt
 
 if TYPE_CHECKING:  # loaded only where caches and guards are configured
@@ -182,10 +182,16 @@ class ChatCall:
             lease.turn.session_id if lease.turn else None,
         )
 
-    def shape(self, batch: Sequence[ChatCompletionChunk]) -> list[ChatCompletionChunk]:
+    def shape(self, batch: Batch) -> Batch:
         """Records chunks of the backend and returns the chunks for the caller."""
         shaper = self.shaper or self._start_stream()
         admission = self.lease.admission
+        if isinstance(batch, PlainText):
+            if admission is not UNLIMITED_CALL:
+                admission.record_answer(batch)
+            if self.accumulator:
+                self.accumulator.add(batch)
+            return shaper.shape_text(batch)
         for chunk in batch:
             if admission is not UNLIMITED_CALL:
                 admission.record_answer(chunk)
@@ -193,8 +199,6 @@ class ChatCall:
                 functions.to_function_deltas(chunk)
             if self.accumulator:
                 self.accumulator.add(chunk)
-        if isinstance(batch, PlainText):
-            return shaper.shape_text(batch)
         return [shaped for chunk in batch for shaped in shaper.shape(chunk)]
 
     def _start_stream(self) -> StreamShaper:

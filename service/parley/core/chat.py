@@ -11,6 +11,7 @@ from parley.core.messages import functions
 from parley.core.messages.text_completion import TextCompletion, as_message
 from parley.core.offload import LARGE_MESSAGES, record_size
 from parley.core.ports import Caller, SessionStore, StorageLimits
+from parley.core.ports.plain_text import Batch
 from parley.core.routing.execution import Execution
 from parley.core.routing.router import Router
 from parley.core.session_ids import session_keys
@@ -24,7 +25,7 @@ from parley.core.usage.admission import UNLIMITED_CALL
 from parley.core.usage.charges import is_limited, needs_history
 from parley.core.usage.limits import RateLimiter
 from parley.core.usage.recorder import UsageRecorder
-from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
+from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
 from parley.v1.message_pb2 import Message
 
 if TYPE_CHECKING:  # loaded only where caches and guards are configured
@@ -110,7 +111,7 @@ class Chat:
 
     async def stream(
         self, request: CreateChatCompletionRequest, caller: Caller, options: CallOptions, outcome: CallOutcome
-    ) -> AsyncGenerator[list[ChatCompletionChunk], None]:
+    ) -> AsyncGenerator[Batch, None]:
         """Yields the chunks of the answer, in one batch those that arrived together.
 
         The last batch is one chunk without choices. It is yielded only after the answer is complete and, if it is

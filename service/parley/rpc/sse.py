@@ -10,7 +10,7 @@ import orjson
 
 from parley.core.errors import ParleyError
 from parley.core.messages.proto_json import dumps, from_message
-from parley.core.streaming.plain_text import PlainText
+from parley.core.ports.plain_text import Batch, PlainText
 from parley.rpc import errors
 from parley.rpc.error_catalogue import OPENAI_CODES, SERVICE
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk
@@ -38,8 +38,9 @@ class EventWriter:
         "_before_text",
         "_head",
         "_include_usage",
+        "_kind",
         "_nulls",
-        "_text_fields",
+        "_stamp",
     )
 
     def __init__(self, *, include_usage: bool, nulls: bool = False) -> None:
@@ -47,19 +48,17 @@ class EventWriter:
         self._nulls = nulls
         self._after_text = b'},"logprobs":null,"finish_reason":null}' if nulls else b'},"finish_reason":null}'
         self._head: bytes | None = None
-        self._text_fields: tuple[str, str, str] | None = None
-        self._before_text = self._after_text_event = b""
+        self._kind = ""
+        self._stamp = self._before_text = self._after_text_event = b""
 
-    def events(self, chunks: Sequence[ChatCompletionChunk]) -> Sequence[bytes]:
-        """Returns the events of a batch of chunks; `[DONE]` follows the last chunk of a stream."""
-        if isinstance(chunks, PlainText) and self._head is not None:
-            fields = chunks.kind, chunks[0].system_fingerprint, chunks[0].service_tier
-            if fields != self._text_fields:
-                self._text_fields = fields
-                self._surround_text(self._head, chunks)
-            return (b"%b%b%b" % (self._before_text, orjson.dumps(chunks.text), self._after_text_event),)
-        events = [event for chunk in chunks if (event := self.event(chunk))]
-        if chunks and not chunks[-1].choices:
+    def events(self, batch: Batch) -> Sequence[bytes]:
+        """Returns the events of a batch; `[DONE]` follows the last chunk of a stream."""
+        if isinstance(batch, PlainText):
+            if batch.stamp is not self._stamp or batch.kind is not self._kind:
+                self._surround_text(batch)
+            return (b"%b%b%b" % (self._before_text, orjson.dumps(batch.text), self._after_text_event),)
+        events = [event for chunk in batch if (event := self.event(chunk))]
+        if batch and not batch[-1].choices:
             events.append(DONE)
         return events
 
@@ -73,10 +72,14 @@ class EventWriter:
         choices = b",".join([self._choice(choice) for choice in chunk.choices])
         return b"%b%b]%b}\n\n" % (self._head, choices, _tail(chunk, without_usage=hidden))
 
-    def _surround_text(self, head: bytes, batch: PlainText) -> None:
+    def _surround_text(self, text: PlainText) -> None:
         """Builds what surrounds the text of the events of plain text."""
-        self._before_text = b'%b{"index":0,"delta":{"%b":' % (head, batch.kind.encode())
-        self._after_text_event = b"%b]%b}\n\n" % (self._after_text, _tail(batch[0], without_usage=True))
+        stamp = ChatCompletionChunk.FromString(text.stamp)
+        if self._head is None:
+            self._head = _head(stamp)
+        self._before_text = b'%b{"index":0,"delta":{"%b":' % (self._head, text.kind.encode())
+        self._after_text_event = b"%b]%b}\n\n" % (self._after_text, _tail(stamp, without_usage=True))
+        self._stamp, self._kind = text.stamp, text.kind
 
     def _choice(self, choice: ChunkChoice) -> bytes:
         delta = choice.delta

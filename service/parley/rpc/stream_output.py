@@ -6,7 +6,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from parley.core.errors import ParleyError
-from parley.core.streaming.plain_text import PlainText
+from parley.core.ports.plain_text import Batch, PlainText
+from parley.core.streaming.plain_text import chunk_bytes
 from parley.rpc import sse
 from parley.rpc.call import current
 from parley.rpc.call_handler import Context
@@ -24,7 +25,7 @@ class StreamOutput(ABC):
 
     Args:
         context: The context of the call.
-        encode: Returns chunks as bytes; nothing for chunks that the caller does not get.
+        encode: Returns a batch as bytes; nothing for chunks that the caller does not get.
 
     Plain text leaves at once, everything else as soon as the handler waits for something else. What was not written
     when the handler ends is returned by `finish`, because gRPC sends a returned message together with the status: an
@@ -56,7 +57,7 @@ class StreamOutput(ABC):
         "started",
     )
 
-    def __init__(self, context: Context, encode: Callable[[Sequence[ChatCompletionChunk]], Sequence[bytes]]) -> None:
+    def __init__(self, context: Context, encode: Callable[[Batch], Sequence[bytes]]) -> None:
         self.started = False
         self._encode = encode
         self._first: ChatCompletionChunk | None = None
@@ -76,14 +77,16 @@ class StreamOutput(ABC):
     def _take(self) -> bytes:
         """Removes and returns the next message."""
 
-    def add(self, chunks: Sequence[ChatCompletionChunk]) -> None:
+    def add(self, batch: Batch) -> None:
         """Adds chunks. The first ones have the session of the headers. Raises the failure of an earlier write."""
         if self._failure is not None:
             raise self._failure
-        if chunks:
+        if isinstance(batch, PlainText):
+            self._add(self._encode(batch), at_once=True)
+        elif batch:
             if not self._call.headers_sent:
-                self._first = chunks[0]
-            self._add(self._encode(chunks), at_once=isinstance(chunks, PlainText))
+                self._first = batch[0]
+            self._add(self._encode(batch))
 
     async def drain(self) -> None:
         """Waits until everything is written. Raises the failure of a write: InternalError after a disconnection."""
@@ -233,7 +236,5 @@ class EventOutput(StreamOutput):
         return _event_body(data)
 
 
-def _messages(chunks: Sequence[ChatCompletionChunk]) -> Sequence[bytes]:
-    if isinstance(chunks, PlainText):
-        return (chunks[0].SerializeToString(),)
-    return [filled(chunk) for chunk in chunks]
+def _messages(batch: Batch) -> Sequence[bytes]:
+    return (chunk_bytes(batch),) if isinstance(batch, PlainText) else [filled(chunk) for chunk in batch]

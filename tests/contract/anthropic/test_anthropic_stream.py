@@ -22,14 +22,7 @@ from tests.contract.anthropic_api import (
     stopped,
     text_block,
 )
-from tests.contract.backends import (
-    broken_off,
-    call,
-    collect,
-    joined,
-    reasons,
-    text,
-)
+from tests.contract.backends import broken_off, call, collect, joined, reasons, stream_of, text
 from tests.upstream import Events, Gate, ScriptedUpstream, Stall
 
 
@@ -44,7 +37,7 @@ async def test_prompt_usage_is_emitted_first(backend: Anthropic, upstream: Scrip
     gate = Gate()
     first = start(cache_read_input_tokens=20, cache_creation_input_tokens=3)
     upstream.answer(Events([first, gate, block_start(), delta(text="x"), Stall()]))
-    stream = backend.stream(call(timeouts={"stream_idle": 0.05}))
+    stream = stream_of(backend, call(timeouts={"stream_idle": 0.05}))
     started = await anext(stream)
     assert ([(32, 1, 33)], 0) == (usages([started]), len(started.choices))
     assert (20, 3) == (

@@ -10,14 +10,7 @@ from parley.backends.openai.backend import OpenAI
 from parley.core.errors import (
     StreamBroken,
 )
-from tests.contract.backends import (
-    broken_off,
-    call,
-    collect,
-    joined,
-    reasons,
-    text,
-)
+from tests.contract.backends import broken_off, call, collect, joined, reasons, stream_of, text
 from tests.contract.openai.answers import MODERATION
 from tests.upstream import (
     DONE,
@@ -195,7 +188,7 @@ async def test_failures_after_the_finish_reason(backend: OpenAI, upstream: Scrip
     gate = Gate()
     upstream.answer(Events([*chunks("a", "b"), chunk(finish="length"), gate, *after]))
     delivered = []
-    async for part in backend.stream(call(timeouts={"stream_idle": 0.5})):
+    async for part in stream_of(backend, call(timeouts={"stream_idle": 0.5})):
         delivered.append(part)
         if text(delivered) == "ab":
             await asyncio.sleep(0.05)  # the finish reason arrives with the next bytes
@@ -219,7 +212,7 @@ async def test_usage_before_a_failure(backend: OpenAI, upstream: ScriptedUpstrea
     """Usage that arrives together with an error is delivered before the error."""
     pieces = [*chunks("a"), chunk({"content": "b"}, usage=USAGE), {"error": {"message": "x"}}]
     upstream.answer(Events(pieces, together=True))
-    chunks_of = backend.stream(call())
+    chunks_of = stream_of(backend, call())
     assert 12 == (await anext(chunks_of)).usage.total_tokens
     with pytest.raises(StreamBroken):
         await anext(chunks_of)

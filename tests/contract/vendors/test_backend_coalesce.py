@@ -10,7 +10,7 @@ from parley.core.errors import StreamBroken
 from parley.core.ports import Backend, UpstreamCall
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk
 from tests import upstream as openai
-from tests.contract.backends import Mark, broken_off, call, collect, completion_of, reasons, text
+from tests.contract.backends import Mark, broken_off, call, collect, completion_of, reasons, stream_of, text
 from tests.contract.http_vendors import OPENAI, HttpVendor
 from tests.upstream import PATIENCE, Cut, Delay, Events, Gate, ScriptedUpstream, Stall
 
@@ -43,7 +43,7 @@ async def test_tokens_leave_after_the_time(vendor: HttpVendor, backend: Backend,
     gate, rest = Gate(), Gate()
     upstream.answer(vendor.stream("Hel", gate, "lo", rest, ".", Mark.END))
     delivered = ""
-    async for chunk in backend.stream(_coalesced(0.02)):
+    async for chunk in stream_of(backend, _coalesced(0.02)):
         delivered += text([chunk])
         {"Hel": gate, "Hello": rest}.get(delivered, gate).set()
     assert "Hello." == delivered
@@ -62,7 +62,7 @@ async def test_much_text_does_not_wait(vendor: HttpVendor, backend: Backend, ups
     gate, rest = Gate(), Gate()
     upstream.answer(vendor.stream("Hel", gate, LONG, rest, ".", Mark.END))
     delivered = ""
-    async for chunk in backend.stream(_coalesced()):
+    async for chunk in stream_of(backend, _coalesced()):
         delivered += text([chunk])
         gate.set()
         if len(delivered) >= len(LONG):
@@ -76,7 +76,7 @@ async def test_a_closed_stream_closes_the_connection(
     """A caller that leaves while tokens wait closes the connection to the upstream."""
     gate = Gate()
     upstream.answer(vendor.stream("Hel", gate, "lo", Stall()))
-    stream = backend.stream(_coalesced())
+    stream = stream_of(backend, _coalesced())
     async for chunk in stream:
         if text([chunk]):
             break

@@ -30,6 +30,7 @@ from tests.contract.backends import (
     collect,
     failure,
     reasons,
+    stream_of,
     text,
     words,
 )
@@ -81,7 +82,7 @@ async def test_stream_is_not_buffered(vendor: Vendor, backend: Backend, upstream
     gate = Gate()
     upstream.answer(vendor.stream("Hel", gate, "lo.", Mark.END))
     chunks = []
-    async for chunk in backend.stream(call()):
+    async for chunk in stream_of(backend, call()):
         chunks.append(chunk)
         if "Hel" == text(chunks):
             gate.set()
@@ -274,7 +275,7 @@ async def test_cancellation_reaches_the_upstream(
 async def test_closing_the_iterator_reaches_the_upstream(vendor: Vendor, backend: Backend, upstream: Upstream) -> None:
     """Closing the iterator in mid-stream ends the call at the upstream within a second."""
     upstream.answer(vendor.stream("Hel", Stall()))
-    chunks = backend.stream(call())
+    chunks = stream_of(backend, call())
     await anext(chunks)
     await chunks.aclose()
     assert await upstream.requests[0].closed.arrives(1)

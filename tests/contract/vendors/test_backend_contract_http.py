@@ -19,16 +19,7 @@ from parley.core.errors import (
     UpstreamUnrecognized,
 )
 from parley.core.ports import Backend
-from tests.contract.backends import (
-    NOT_AVAILABLE,
-    Mark,
-    broken_off,
-    call,
-    collect,
-    failure,
-    text,
-    words,
-)
+from tests.contract.backends import NOT_AVAILABLE, Mark, broken_off, call, collect, failure, stream_of, text, words
 from tests.contract.http_vendors import HttpVendor
 from tests.upstream import PATIENCE, Cut, Gate, Json, Raw, ScriptedUpstream, Stall
 
@@ -173,7 +164,7 @@ async def test_text_before_a_truncation_is_delivered(
     """Text that arrives together with the end of the connection is still delivered."""
     late = Gate()
     upstream.answer(vendor.stream("Hel", late, "lo", Cut(), together=True))
-    stream = backend.stream(call())
+    stream = stream_of(backend, call())
     delivered = [await anext(stream)]
     late.set()
     await asyncio.sleep(0.1)  # text and end of connection arrive before the next read
@@ -202,7 +193,7 @@ async def test_slow_consumer_is_not_upstream_silence(
     first, second = Gate(), Gate()
     upstream.answer(vendor.stream("Hel", first, "lo", second, ".", Mark.END))
     chunks = []
-    async for chunk in backend.stream(call(timeouts={"stream_idle": 0.2})):
+    async for chunk in stream_of(backend, call(timeouts={"stream_idle": 0.2})):
         chunks.append(chunk)
         first.set()
         if "Hello" == text(chunks):

@@ -80,9 +80,12 @@ async def test_comments_do_not_replace_tokens(vendor: HttpVendor, backend: Backe
     assert await upstream.requests[0].closed.arrives(1)
 
 
-async def test_each_token_resets_stall(vendor: HttpVendor, backend: Backend, upstream: ScriptedUpstream) -> None:
+@pytest.mark.parametrize("between", [_beats(COMMENT, 4), [Delay(0.2)]], ids=["with a comment", "alone"])
+async def test_each_token_resets_stall(
+    vendor: HttpVendor, backend: Backend, upstream: ScriptedUpstream, between: list[Step]
+) -> None:
     """Each token resets `stall`."""
-    pieces = [step for word in ("Hel", "lo", ", ", "you", ".") for step in (word, *_beats(COMMENT, 4))]
+    pieces = [step for word in ("Hel", "lo", ", ", "you", ".") for step in (word, *between)]
     upstream.answer(vendor.stream(*pieces, Mark.END))  # type: ignore[arg-type]
     assert "Hello, you." == text(await collect(backend, call(timeouts={"stall": 0.5})))
 

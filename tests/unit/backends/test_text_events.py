@@ -3,6 +3,7 @@
 from itertools import pairwise
 from typing import Any
 
+import orjson
 import pytest
 from google.protobuf.json_format import MessageToDict
 from hypothesis import given
@@ -11,7 +12,9 @@ from hypothesis import strategies as st
 from parley.backends.openai.choice import ExpectedAnswer
 from parley.backends.openai.stream import StreamReader
 from parley.backends.openai.text_events import TextEvents
-from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
+from parley.core.ports.plain_text import MAX_TEXT_SIZE, PlainText
+from parley.core.streaming.plain_text import as_chunk
+from parley.v1.chat_completions_pb2 import ChatCompletionChunk, CreateChatCompletionRequest
 
 DELTA = '{"id":"a","model":"m",%s"choices":[{"index":%d,"delta":{%s},"finish_reason":%s}]%s}'
 
@@ -72,7 +75,8 @@ def read(pieces: list[bytes], n: int) -> Any:
     reasons: list[str] = []
     others: dict[str, Any] = {}
     for piece in (*pieces, b""):
-        chunk = None if reader.ended else reader.feed(piece)
+        part = None if reader.ended else reader.feed(piece)
+        chunk = as_chunk(part) if part else None
         for choice in chunk.choices if chunk else ():
             for field, value in choice.delta.ListFields():
                 texts[choice.index, field.name] = texts.get((choice.index, field.name), "") + str(value)
@@ -85,6 +89,13 @@ def read(pieces: list[bytes], n: int) -> Any:
 
 RUNS = st.lists(st.tuples(EVENTS, st.integers(1, 4)), max_size=8)
 FORMS = st.sampled_from([b"data: %s\n\n", b"data: %s\r\n\r\n", b"data:%s\n\n"])
+
+
+@given(RUNS, FORMS, st.integers(1, 2))
+def test_events_that_arrive_alone_are_the_same(runs: list[tuple[bytes, int]], form: bytes, n: int) -> None:
+    """Most texts arrive so, and become plain text without a chunk."""
+    events = [one for one, times in runs for _ in range(times)] + [b"[DONE]"]
+    assert read([b":\ndata: %s\n\n" % one for one in events], n) == read([form % one for one in events], n)
 
 
 @given(RUNS, FORMS, st.lists(st.integers(0, 2000), max_size=4), st.integers(1, 2))
@@ -140,6 +151,37 @@ def test_padding_may_differ(rest: bytes) -> None:
     pairs = (("Hel", "a"), ("", "B2b"), (r"lo\n", "x"), (r"\"", "c3"), ("ü", "dd"))
     run = b"".join(b"data: %s\n\n" % event(f'"content":"{text}"', after=padding % pad) for text, pad in pairs)
     assert ('Hello\n"ü', len(run)) == learned(after=padding % "abc").take(run + rest, 0)
+
+
+def test_an_event_alone() -> None:
+    """Its text is found if the event is complete, and nothing but the text and the padding differ."""
+    form, padding = b"data: %s\n\n", ',"obfuscation":"%s"'
+    texts, padded = learned(), learned(after=padding % "abc")
+    for text in ("Hel", r"lo\n", r"\"", "ü"):
+        alone = form % event(f'"content":"{text}"')
+        assert orjson.loads(f'"{text}"') == texts.text_of(alone)
+        assert orjson.loads(f'"{text}"') == padded.text_of(form % event(f'"content":"{text}"', after=padding % "b2"))
+        for other in (alone * 2, alone[:-1], b"\n" + alone, form % event(f'"content":"{text}","role":"x"'), b""):
+            assert texts.text_of(other) is None
+    for after in ("", padding % "", padding % "b c", padding % 'b","unknown":"c', padding % 'b","obfuscation":"c'):
+        assert padded.text_of(form % event('"content":"x"', after=after)) is None
+
+
+def test_an_event_after_a_part_of_another_is_not_alone() -> None:
+    """The bytes of an incomplete line, or of an event without its end, change what follows them."""
+    text = b"data: %s\n\n" % event('"content":"x"')
+    for part in (b":", b"data: 1\n", b"id", text[:-1], text[:-2], text[:20]):
+        assert read([text * 2 + part + text * 2], 1) == read([text, text, part, text, text], 1)
+
+
+def test_a_long_text_is_a_chunk() -> None:
+    """Plain text is short."""
+    reader = StreamReader(ExpectedAnswer(CreateChatCompletionRequest()))
+    reader.feed(b"data: %s\n\n" % event('"content":"x"'))
+    sizes = {}
+    for text in ("x" * MAX_TEXT_SIZE, "x" * (MAX_TEXT_SIZE + 1), "ü" * MAX_TEXT_SIZE, "ü" * (MAX_TEXT_SIZE // 2)):
+        sizes[text] = type(reader.feed(b"data: %s\n\n" % event(f'"content":"{text}"')))
+    assert [PlainText, ChatCompletionChunk, ChatCompletionChunk, PlainText] == list(sizes.values())
 
 
 def test_a_text_may_have_escapes() -> None:

@@ -8,6 +8,7 @@ from parley.core.errors import ParleyError, UpstreamTimeout, UpstreamUnavailable
 from parley.core.messages.text_completion import as_message
 from parley.core.ports import UpstreamCall
 from parley.core.routing.router import Router
+from parley.core.streaming.plain_text import as_chunk, parts
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
 from tests.rpc.scripted import chunks
 from tests.unit.routing.routes import new_execution
@@ -81,7 +82,7 @@ class World:
         execution = new_execution(self.router, model)
         try:
             if is_stream:
-                chunks = [chunk async for batch in execution.stream() for chunk in batch]
+                chunks = [as_chunk(part) async for batch in execution.stream() for part in parts(batch)]
                 text = "".join(choice.delta.content for chunk in chunks for choice in chunk.choices)
             else:
                 text = as_message(await execution.complete()).choices[0].message.content.string_value

@@ -1,4 +1,4 @@
-"""Which chunks are plain text."""
+"""Which chunks are plain text, and what plain text stands for."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -7,13 +7,15 @@ import orjson
 import pytest
 
 from parley.core.messages.proto_json import from_message
-from parley.core.streaming.plain_text import Kind, PlainText, plain_text
+from parley.core.ports.plain_text import PlainText, TextKind
+from parley.core.streaming.accumulator import BoundedAccumulator
+from parley.core.streaming.plain_text import as_chunk, chunk_bytes, chunk_size, parts, plain_text
 from parley.core.streaming.shaper import StreamShaper, stamp
 from parley.rpc.sse import EventWriter
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
 from parley.v1.message_pb2 import ChunkChoice, Delta
 
-KINDS: tuple[Kind, ...] = ("content", "reasoning_content")
+KINDS: tuple[TextKind, ...] = ("content", "reasoning_content")
 OWN = {"delta", "index"}
 """The fields of plain text that have presence, besides the text."""
 TEXT = "né \U0001f600"
@@ -23,6 +25,12 @@ def _chunk(text: str = TEXT, index: int = 0, kind: str = "content") -> ChatCompl
     delta = Delta()
     setattr(delta, kind, text)
     return ChatCompletionChunk(choices=[ChunkChoice(index=index, delta=delta)])
+
+
+def _plain(chunk: ChatCompletionChunk) -> PlainText:
+    found = plain_text(chunk)
+    assert found is not None
+    return found
 
 
 def _places(chunk: ChatCompletionChunk) -> list[Any]:
@@ -50,10 +58,43 @@ def _fields() -> Iterator[tuple[int, str]]:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("text", ["a", TEXT, "x" * 100, "é" * 50], ids=len)
 def test_a_short_text_is_plain(text: str, kind: str) -> None:
-    """A chunk with a short text of one kind and nothing else is plain text."""
-    batch = plain_text(_chunk(text, kind=kind))
-    assert batch is not None
-    assert (kind, text, len(text.encode())) == (batch.kind, batch.text, batch.size)
+    """A chunk with a short text of one kind and nothing else is plain text, and that is the chunk again."""
+    chunk = _chunk(text, kind=kind)
+    plain = _plain(chunk)
+    assert (kind, text, len(text.encode())) == (plain.kind, plain.text, plain.size)
+    assert (chunk.SerializeToString(), chunk.ByteSize()) == (chunk_bytes(plain), chunk_size(plain))
+    assert (chunk, (plain,), chunk) == (as_chunk(plain), parts(plain), as_chunk(chunk))
+
+
+@pytest.mark.parametrize("sequence", [2, 127, 128, 16_384])
+@pytest.mark.parametrize("fingerprint", ["", "fp"])
+def test_plain_text_has_the_fields_of_its_stream(sequence: int, fingerprint: str) -> None:
+    """Its bytes are those of the chunk that has been stamped, with its number in the stream."""
+    answer = ChatCompletion()
+    stamp(answer, "m", "session")
+    answer.system_fingerprint = fingerprint
+    fast, slow = StreamShaper(answer), StreamShaper(answer)
+    assert fast.shape_text(_plain(_chunk())) == slow.shape(_chunk())
+    for _ in range(sequence - 1):
+        shaped, (expected,) = fast.shape_text(_plain(_chunk())), slow.shape(_chunk())
+    assert isinstance(shaped, PlainText)
+    assert (expected, sequence) == (as_chunk(shaped), expected.sequence)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_accumulated_plain_texts_are_those_of_their_chunks(kind: TextKind) -> None:
+    """The answer is the same, and so is the size at which it is too large."""
+    chunks = [_chunk(text, kind=kind) for text in ("a", TEXT, "x" * 100)]
+    size = sum(chunk.ByteSize() for chunk in chunks)
+    for limit in (size, size - 1):
+        answers = []
+        for stream in (chunks, [_plain(chunk) for chunk in chunks]):
+            accumulator = BoundedAccumulator(ChatCompletion(), limit)
+            for part in stream:
+                accumulator.add(part)
+            answers.append(accumulator.completion())
+        assert answers[0] == answers[1]
+        assert (limit == size) == bool(answers[0].choices)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -77,7 +118,7 @@ def test_other_choices_and_long_or_empty_texts_are_not_plain() -> None:
 
 @pytest.mark.parametrize("kinds", [KINDS[:1], KINDS[1:], KINDS], ids=len)
 @pytest.mark.parametrize("nulls", [True, False])
-def test_events_of_plain_text_are_those_of_other_chunks(nulls: bool, kinds: Sequence[Kind]) -> None:
+def test_events_of_plain_text_are_those_of_other_chunks(nulls: bool, kinds: Sequence[TextKind]) -> None:
     """The event of plain text has the bytes that the chunk has otherwise, also after kind or fingerprint changes."""
     answer = ChatCompletion()
     stamp(answer, "m", "session")
@@ -91,7 +132,7 @@ def test_events_of_plain_text_are_those_of_other_chunks(nulls: bool, kinds: Sequ
             plain = plain_text(chunk)
             batch = shaper.shape(chunk) if plain is None else shaper.shape_text(plain)
             types.append(type(batch))
-            assert b"".join(map(slow.event, batch)) == b"".join(fast.events(batch))
+            assert b"".join(slow.event(as_chunk(part)) for part in parts(batch)) == b"".join(fast.events(batch))
     assert [list, *([PlainText] * 2 * len(kinds))] * 3 == types
 
 

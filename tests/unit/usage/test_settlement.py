@@ -7,6 +7,8 @@ from contextlib import contextmanager
 import pytest
 
 from parley.core.ports import Charge
+from parley.core.ports.plain_text import PlainText
+from parley.core.streaming.plain_text import as_chunk
 from parley.core.usage.admission import Admission
 from parley.core.usage.limits import RateLimiter
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
@@ -34,13 +36,15 @@ async def test_a_reservation_is_settled_with_the_usage(limits: RateLimiter, stor
     assert 2027 == tokens(store)
 
 
-async def test_output_since_the_latest_report_is_estimated(limits: RateLimiter, store: MemoryStore) -> None:
+@pytest.mark.parametrize("is_plain", [True, False])
+async def test_output_since_the_latest_report_is_estimated(
+    limits: RateLimiter, store: MemoryStore, *, is_plain: bool
+) -> None:
     """Output after the latest usage of a cancelled stream is estimated and added to it."""
-    chunk = ChatCompletionChunk()
-    chunk.choices.add().delta.content = "x" * 40
+    text = PlainText("content", "x" * 40, 40)
     with settling(await admit(limits, max_tokens=500)) as admission:
         admission.record_answer(ChatCompletionChunk(usage=Usage(prompt_tokens=7, completion_tokens=1)))
-        admission.record_answer(chunk)
+        admission.record_answer(text if is_plain else as_chunk(text))
     await limits.close()
     assert 18 == tokens(store)
 

@@ -27,7 +27,8 @@ from parley.config import ConfigError, Metadata
 from parley.core.errors import UpstreamTimeout, UpstreamUnavailable
 from parley.core.messages.text_completion import as_message
 from parley.core.ports import UpstreamCall
-from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
+from parley.core.ports.plain_text import StreamPart
+from parley.v1.chat_completions_pb2 import ChatCompletion
 
 _CLOSING_SECONDS = 1.0
 _LIST_SECONDS = 20.0
@@ -82,8 +83,8 @@ class AnyLLM:
         except Exception as error:  # noqa: BLE001 - what any of the packages raises
             raise self._errors.from_provider(error, call.request.model) from None
 
-    async def stream(self, call: UpstreamCall) -> AsyncGenerator[ChatCompletionChunk, None]:
-        """Yields the answer in chunks; see the port."""
+    async def stream(self, call: UpstreamCall) -> AsyncGenerator[StreamPart, None]:
+        """Yields the answer in parts; see the port."""
         provider_arguments = self._arguments(call, stream=True)
         deadlines = Deadlines(call)
         reader = StreamReader(ExpectedAnswer(call.request, has_prefill=call.has_prefill))
@@ -95,10 +96,10 @@ class AnyLLM:
                 answer = await self._provider.acompletion(**provider_arguments)
             while not reader.ended:
                 async with asyncio.timeout_at(until):
-                    chunk = reader.feed(await _next(answer))
-                if chunk is not None:
-                    yield chunk
-                until = silence_timer.record(chunk, started=reader.started, is_complete=reader.is_complete)
+                    part = reader.feed(await _next(answer))
+                if part is not None:
+                    yield part
+                until = silence_timer.record(part, started=reader.started, is_complete=reader.is_complete)
         except TimeoutError as error:
             if not reader.is_complete:
                 raise deadlines.exceeded(error, started=reader.started) from None
@@ -106,8 +107,8 @@ class AnyLLM:
             raise self._errors.from_provider(error, call.request.model, started=reader.started) from None
         finally:
             await _close(answer)
-        if not reader.ended and (chunk := reader.feed(b"")) is not None:
-            yield chunk
+        if not reader.ended and (part := reader.feed(b"")) is not None:
+            yield part
         if not reader.is_complete:
             raise self._errors.from_incomplete_stream(reader.failure, call.request.model, started=reader.started)
 

@@ -11,7 +11,8 @@ from parley.core.errors import UpstreamError, UpstreamTimeout, UpstreamUnavailab
 from parley.core.messages.text_completion import TextCompletion
 from parley.core.offload import offload
 from parley.core.ports import UpstreamCall
-from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
+from parley.core.ports.plain_text import StreamPart
+from parley.v1.chat_completions_pb2 import ChatCompletion
 
 
 class AdaptiveBackend(ListingBackend):
@@ -31,22 +32,22 @@ class AdaptiveBackend(ListingBackend):
                     raise
                 is_adapted = True
 
-    def stream(self, call: UpstreamCall) -> AsyncGenerator[ChatCompletionChunk, None]:
+    def stream(self, call: UpstreamCall) -> AsyncGenerator[StreamPart, None]:
         """See `HttpBackend.stream`."""
         return super().stream(call) if self._keys is None else self._stream_with(self._keys, call)
 
-    async def _stream_with(self, keys: KeyRing, call: UpstreamCall) -> AsyncGenerator[ChatCompletionChunk, None]:
+    async def _stream_with(self, keys: KeyRing, call: UpstreamCall) -> AsyncGenerator[StreamPart, None]:
         """Requests a stream again while its first event says that its key failed and another one may work."""
         has_begun = False
         while True:
             key_failures = call.key_failures
             try:
-                async with aclosing(super().stream(call)) as chunks:
-                    async for chunk in chunks:
+                async with aclosing(super().stream(call)) as parts:
+                    async for part in parts:
                         if not has_begun:
                             keys.record_success(call)
                             has_begun = True
-                        yield chunk
+                        yield part
             except UpstreamError:
                 if has_begun or not keys.has_other(call, key_failures):
                     raise

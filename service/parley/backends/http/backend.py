@@ -25,7 +25,8 @@ from parley.core.errors import ParleyError, UpstreamError, UpstreamTimeout, Upst
 from parley.core.messages.text_completion import TextCompletion, as_message
 from parley.core.offload import is_large, offload
 from parley.core.ports import UpstreamCall
-from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
+from parley.core.ports.plain_text import StreamPart
+from parley.v1.chat_completions_pb2 import ChatCompletion
 
 _MAX_STREAM_SIZE = 256 * 1024 * 1024  # one event per token, with up to 20 log probabilities each
 _MAX_ERROR_SIZE = 64 * 1024
@@ -112,8 +113,8 @@ class HttpBackend:
 
     async def stream(  # noqa: C901 - each coroutine less in a stream that waits saves 0.3 KB
         self, call: UpstreamCall
-    ) -> AsyncGenerator[ChatCompletionChunk, None]:
-        """Yields the answer in chunks; see the port."""
+    ) -> AsyncGenerator[StreamPart, None]:
+        """Yields the answer in parts; see the port."""
         body = await offload(self._body, call, stream=True) if is_large() else self._body(call, stream=True)
         deadlines = Deadlines(call)
         reader = self._reader(call)
@@ -141,18 +142,18 @@ class HttpBackend:
                 if not is_known and (body_reader := self._reader_for(reader, data, call)) is not None:
                     reader = body_reader
                     is_known = True
-                chunk = reader.feed(data)
-                if chunk is not None:
-                    yield chunk
+                part = reader.feed(data)
+                if part is not None:
+                    yield part
                 if reader.ended:
                     break
-                until = silence_timer.record(chunk, started=reader.started, is_complete=reader.is_complete)
-                if call.coalesce and chunk is not None and reader.started:
+                until = silence_timer.record(part, started=reader.started, is_complete=reader.is_complete)
+                if call.coalesce and part is not None and reader.started:
                     connection.hold(call.coalesce)
                 size += len(data)
                 if size > _MAX_STREAM_SIZE:
                     raise classifier.broken(call.request.model, f"the stream is longer than {_MAX_STREAM_SIZE} bytes")
-                del data, chunk  # a stream that waits keeps nothing of what it has sent
+                del data, part  # a stream that waits keeps nothing of what it has sent
             if not reader.is_complete:
                 if is_late:
                     raise deadlines.exceeded(started=reader.started)

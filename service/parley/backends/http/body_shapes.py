@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from parley.backends.errors.classifier import ErrorInBody, MalformedResponse
+from parley.core.ports.plain_text import StreamPart
 from parley.core.streaming.accumulator import CompletionAccumulator
 from parley.core.streaming.replay import choice_chunks
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
@@ -40,8 +41,8 @@ class Reader(Protocol):
         """Whether the answer is complete, even if the stream has not ended."""
         ...
 
-    def feed(self, data: bytes) -> ChatCompletionChunk | None:
-        """Returns the output of these bytes as one chunk, or None; b"" marks the end of the stream."""
+    def feed(self, data: bytes) -> StreamPart | None:
+        """Returns the output of these bytes as one part, or None; b"" marks the end of the stream."""
         ...
 
 
@@ -58,10 +59,10 @@ def accumulate(reader: Reader, data: bytes) -> ChatCompletion:
         ErrorInBody: If an event is an error.
     """
     accumulator = CompletionAccumulator(ChatCompletion())
-    for part in (data, b""):
-        chunk = None if reader.ended else reader.feed(part)
-        if chunk is not None:
-            accumulator.add(chunk)
+    for piece in (data, b""):
+        part = None if reader.ended else reader.feed(piece)
+        if part is not None:
+            accumulator.add(part)
     if not reader.is_complete:
         raise reader.failure or MalformedResponse("the events ended without a finish reason or an end marker")
     return accumulator.completion()

@@ -78,8 +78,8 @@ class LlamaCpp(OpenAI):
         if call.request.n <= 1:
             return await super().complete_compact(call)
         accumulator = CompletionAccumulator(ChatCompletion())
-        async for chunk in self.stream(call):
-            accumulator.add(chunk)
+        async for part in self.stream(call):
+            accumulator.add(part)
         return accumulator.completion()
 
     def _check(self, body: dict[str, Any], request: CreateChatCompletionRequest) -> None:

@@ -20,6 +20,7 @@ from parley.backends.openai.text_events import TextEvents
 from parley.backends.openai.usage import usage
 from parley.backends.parsing.deltas import CONTENT
 from parley.core.messages import extra_fields
+from parley.core.ports.plain_text import MAX_TEXT_SIZE, PlainText, StreamPart
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk
 from parley.v1.message_pb2 import Usage
 
@@ -43,6 +44,7 @@ class StreamReader:
         "_done",
         "_events",
         "_expected",
+        "_is_plain",
         "_is_repaired",
         "_metadata",
         "_n",
@@ -65,6 +67,7 @@ class StreamReader:
         self._texts = TextEvents()
         self._text_index = 0  # of the choice whose text event was learned
         self._done = False
+        self._is_plain = False  # whether the text of an event that arrives alone would be all of its output
         self._is_repaired = False
         self.is_complete = False
         self._choices: dict[int, ChoiceReader] = {}
@@ -72,8 +75,12 @@ class StreamReader:
         self._usage = _Usage(self._n)
         self._metadata = _Metadata(expected_answer.hidden_fields)
 
-    def feed(self, data: bytes) -> ChatCompletionChunk | None:
-        """Returns the output of these bytes as one chunk, or None; b"" marks the end of the stream."""
+    def feed(self, data: bytes) -> StreamPart | None:
+        """Returns the output of these bytes as one part, or None; b"" marks the end of the stream."""
+        if self._is_plain and (text := self._texts.text_of(data)):
+            size = len(text) if text.isascii() else len(text.encode())
+            if size <= MAX_TEXT_SIZE:
+                return PlainText(self._texts.kind, text, size)
         try:
             if data:
                 self._read_stream(data)
@@ -86,7 +93,10 @@ class StreamReader:
         if self.ended or not data:
             self.ended = True
             self._end()
-        return self._drain()
+        chunk = self._drain()
+        is_known = self._texts.is_known and self._text_index == 0 and self._events.is_between_events
+        self._is_plain = is_known and self._choices[0].deltas.is_empty
+        return chunk
 
     def _fail(self, failure: MalformedResponse | ErrorInBody) -> None:
         self.failure = self.failure or failure

@@ -4,7 +4,7 @@ import re
 
 import orjson
 
-from parley.backends.parsing.deltas import CONTENT, REASONING
+from parley.core.ports.plain_text import TextKind
 
 _STARTS = frozenset({b"data: ", b"data:"})
 _LF, _CRLF = b"\n\n", b"\r\n\r\n"
@@ -26,14 +26,25 @@ class TextEvents:
         kind: The kind of the text of the event that was learned: a field of Delta.
     """
 
-    __slots__ = ("_after_padding", "_end", "_head", "_matches", "_tail", "_useless", "is_known", "kind", "may_learn")
+    __slots__ = (
+        "_after_padding",
+        "_after_text",
+        "_end",
+        "_head",
+        "_matches",
+        "_tail",
+        "_useless",
+        "is_known",
+        "kind",
+        "may_learn",
+    )
 
     def __init__(self) -> None:
         self.is_known = False
         self.may_learn = True
-        self.kind = CONTENT
+        self.kind: TextKind = "content"
         self._end = _LF
-        self._head = self._tail = b""
+        self._head = self._tail = self._after_text = b""
         self._after_padding = b""  # then `_tail` is what is between text and padding
         self._useless = 0  # events learned in vain since the latest useful one
         self._matches = 0  # of the event that was learned
@@ -52,7 +63,7 @@ class TextEvents:
         # Without an escaped quote no JSON string contains one: a match is a key, and the next quote ends its text.
         first, *others = _TEXT.finditer(event)
         if not others:
-            self.kind = CONTENT if first[1] == b"content" else REASONING
+            self.kind = "content" if first[1] == b"content" else "reasoning_content"
             self._head = start + event[: first.end()]
             self._learn_rest(event, event.index(b'"', first.end()))
             self.is_known = True
@@ -77,6 +88,25 @@ class TextEvents:
                 return len(data)
             self._end = other
         return stop + len(self._end)
+
+    def text_of(self, data: bytes) -> str | None:
+        """Returns the text of bytes that are one event like the one that was learned; None for others.
+
+        Of several events between the first and the last byte, the text is no JSON string.
+        """
+        if not (data.startswith(self._head) and data.endswith(self._after_text)):
+            return None
+        text = data[len(self._head) : -len(self._after_text)]
+        if self._after_padding:
+            text, _, padding = text.partition(self._tail)
+            if not padding.isalnum():
+                return None
+        try:
+            found: str = orjson.loads(b'"%b"' % text)
+        except ValueError:
+            return None
+        self._matches += 1
+        return found
 
     def take(self, data: bytes, at: int) -> tuple[str, int]:
         """Reads the events at a position that are like the one that was learned.
@@ -105,6 +135,7 @@ class TextEvents:
         stop = len(event) if padding is None else padding.end()
         self._tail = event[end:stop]
         self._after_padding = b"" if padding is None else event[event.index(b'"', stop) :]
+        self._after_text = (self._after_padding or self._tail) + self._end
 
     def _take_equal(self, data: bytes, at: int) -> tuple[list[bytes], int]:
         head, tail, end = self._head, self._tail, self._end

@@ -40,6 +40,11 @@ class DeltaBuffer:
         self._closed: ChatCompletionChunk | None = None
         self._extra: dict[str, Any] | None = None
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is buffered and no prefill is removed, so that further text would leave as it is."""
+        return not (self._stripper or self._texts or self._buffered or self._logprobs or self._closed or self._extra)
+
     def add_text(self, kind: str, text: str) -> None:
         """Appends text of a kind, which is the name of a field of Delta."""
         if kind is not self._kind:

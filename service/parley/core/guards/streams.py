@@ -9,12 +9,12 @@ from parley.core.guards.decisions import Decision, Redaction, Refusal
 from parley.core.guards.refusals import not_text, refusal_chunks
 from parley.core.guards.windows import ChoiceWindows, Spans
 from parley.core.messages.extra_fields import merge_text
-from parley.core.streaming.plain_text import PlainText
+from parley.core.ports.plain_text import Batch, PlainText
 from parley.guard.v1.guard_pb2 import KIND_OTHER, Unit
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk
 from parley.v1.message_pb2 import ChunkChoice, Usage
 
-Batches = AsyncGenerator[Sequence[ChatCompletionChunk], None]
+Batches = AsyncGenerator[Batch, None]
 
 
 class StreamChecks(Protocol):
@@ -86,7 +86,7 @@ class GuardedStream:
             rest += self._release_extra(is_kept=decision is None)
         return rest
 
-    async def _pass(self, batch: Sequence[ChatCompletionChunk]) -> list[ChatCompletionChunk]:
+    async def _pass(self, batch: Batch) -> list[ChatCompletionChunk]:
         """Returns what may leave after a batch."""
         others: list[ChatCompletionChunk] = []
         if isinstance(batch, PlainText):

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from parley.core.guards.decisions import Span
 from parley.core.guards.deltas import TEXT_PLACES, HeldDelta, Place, split_choice
 from parley.core.guards.texts import has_media_fields
-from parley.core.streaming.plain_text import PlainText
+from parley.core.ports.plain_text import PlainText
 from parley.guard.v1 import guard_pb2 as guard
 from parley.guard.v1.guard_pb2 import Unit
 from parley.v1.message_pb2 import ChunkChoice

@@ -8,8 +8,9 @@ from google.protobuf.descriptor import FieldDescriptor
 
 from parley.config import Metadata, Timeouts
 from parley.core.ports.parameters import TargetParameters
+from parley.core.ports.plain_text import StreamPart
 from parley.core.ports.tracing import AttemptTrace
-from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
+from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
 
 HOPS = "x-parley-hops"
 """The header, or metadata, with the number of Parleys that a call has passed through."""
@@ -97,10 +98,10 @@ class Backend(Protocol):
         """Returns the complete answer. The core sets `id`, `created`, `model` and `session_id`."""
         ...
 
-    def stream(self, call: UpstreamCall) -> AsyncGenerator[ChatCompletionChunk, None]:
-        """Yields the chunks of the answer in order of arrival; deltas that arrive together may share a chunk.
+    def stream(self, call: UpstreamCall) -> AsyncGenerator[StreamPart, None]:
+        """Yields the parts of the answer in order of arrival; deltas that arrive together may share a part.
 
-        The caller may modify the chunks. The last chunk with usage contains the total. The iterator ends without an
+        The caller may modify the parts. The last chunk with usage contains the total. The iterator ends without an
         error only after the upstream has marked the answer as complete.
         """
         ...

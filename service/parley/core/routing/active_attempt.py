@@ -10,6 +10,7 @@ from typing import Self
 from parley.core.errors import ContentPolicy, ParleyError, UpstreamRejected
 from parley.core.messages.text_completion import as_message
 from parley.core.ports import UpstreamCall
+from parley.core.ports.plain_text import PlainText, StreamPart
 from parley.core.routing.attempts import Attempt
 from parley.core.routing.retry_state import RetryState
 from parley.core.routing.stream_support import cannot_stream
@@ -63,13 +64,13 @@ class ActiveAttempt:
 
     def __init__(self, retry_state: RetryState, record: Attempt) -> None:
         self.record = record
-        self.head: Sequence[ChatCompletionChunk] = ()
+        self.head: Sequence[StreamPart] = ()
         self.completion: ChatCompletion | None = None
         self.error: ParleyError | None = None
         self.rejected_mode: RejectedMode | None = None
         self.retry_delay: float | None = None
         self._retry_state = retry_state
-        self._stream: AsyncGenerator[ChatCompletionChunk, None] | None = None
+        self._stream: AsyncGenerator[StreamPart, None] | None = None
         self._holds_slot = True
 
     @classmethod
@@ -173,14 +174,14 @@ class ActiveAttempt:
             raise
         return True
 
-    def take_head(self) -> Sequence[ChatCompletionChunk]:
+    def take_head(self) -> Sequence[StreamPart]:
         """Removes and returns `head`."""
         head, self.head = self.head, ()
         return head
 
     @property
-    def rest(self) -> AsyncGenerator[ChatCompletionChunk, None]:
-        """The chunks after `head`."""
+    def rest(self) -> AsyncGenerator[StreamPart, None]:
+        """The parts after `head`."""
         if self._stream is None:
             raise RuntimeError("the stream is not open")
         return self._stream
@@ -195,14 +196,14 @@ class ActiveAttempt:
         seconds = state.first_token_threshold(record)
         loop = asyncio.get_running_loop()
         timer = None if seconds is None else loop.call_later(seconds, state.first_token_late, record)
-        head: list[ChatCompletionChunk] = []
+        head: list[StreamPart] = []
         self.head = head
         target = record.candidate.target
         self._stream = self._stream_completion() if record.non_streaming else target.backend.stream(record.call)
         try:
-            async for chunk in self._stream:
-                head.append(chunk)
-                if any(map(has_output, chunk.choices)):
+            async for part in self._stream:
+                head.append(part)
+                if isinstance(part, PlainText) or any(map(has_output, part.choices)):
                     if not record.non_streaming:
                         state.first_token_received(record)
                     break

@@ -11,6 +11,7 @@ from parley.core.messages import positions
 from parley.core.messages.text_completion import TextCompletion
 from parley.core.offload import is_large, offload
 from parley.core.ports import UpstreamCall
+from parley.core.ports.plain_text import Batch
 from parley.core.routing import hedging
 from parley.core.routing.active_attempt import ActiveAttempt, RejectedMode
 from parley.core.routing.attempts import Attempt
@@ -20,10 +21,11 @@ from parley.core.routing.stream_support import may_be_streamed
 from parley.core.routing.targets import Candidate
 from parley.core.streaming import prefix
 from parley.core.streaming.accumulator import CompletionAccumulator
+from parley.core.streaming.plain_text import parts
 from parley.core.streaming.stitching import StitchedStream
 from parley.core.usage import receipts
 from parley.core.usage.attempts import AttemptKind, AttemptOutcome
-from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
+from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
 from parley.v1.receipt_pb2 import Receipt
 
 
@@ -113,8 +115,8 @@ class Execution:
         self._retry_state.accepts_completion = True
         async with aclosing(self.stream()) as batches:
             async for batch in batches:
-                for chunk in batch:
-                    self._accumulator.add(chunk)
+                for part in parts(batch):
+                    self._accumulator.add(part)
         completion = self._accumulator.completion()
         if self._completion is None:
             completion.ClearField("model")  # only for errors of the accumulator; the answer's model is set later
@@ -123,8 +125,8 @@ class Execution:
             self._completion.usage.CopyFrom(completion.usage)
         return self._completion
 
-    async def stream(self) -> AsyncGenerator[Sequence[ChatCompletionChunk], None]:
-        """Yields the chunks of the answer as one stream, however many attempts it takes, in batches.
+    async def stream(self) -> AsyncGenerator[Batch, None]:
+        """Yields the parts of the answer as one stream, however many attempts it takes, in batches.
 
         Raises:
             ParleyError: No target has answered, or the stream broke and could not be continued: then the error that
@@ -138,12 +140,12 @@ class Execution:
             record = attempt.record
             try:
                 async with attempt:
-                    for chunk in attempt.take_head():
-                        yield stitched.add(record, chunk)
-                        del chunk  # a stream that waits keeps nothing of what it has sent
-                    async for chunk in attempt.rest:
-                        yield stitched.add(record, chunk)
-                        del chunk
+                    for part in attempt.take_head():
+                        yield stitched.add(record, part)
+                        del part  # a stream that waits keeps nothing of what it has sent
+                    async for part in attempt.rest:
+                        yield stitched.add(record, part)
+                        del part
                     if rest := stitched.flush():
                         yield rest
             finally:

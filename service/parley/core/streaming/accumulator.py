@@ -11,6 +11,8 @@ from google.protobuf.struct_pb2 import NULL_VALUE
 from parley.core.errors import StreamBroken
 from parley.core.messages.extra_fields import merge_text
 from parley.core.messages.text_completion import TextCompletion
+from parley.core.ports.plain_text import PlainText, StreamPart, TextKind
+from parley.core.streaming.plain_text import chunk_size
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
 from parley.v1.message_pb2 import (
     Audio,
@@ -44,17 +46,18 @@ class CompletionAccumulator:
         self._size = 0
         self._choices: dict[int, ChoiceAccumulator] = {}
 
-    def add(self, chunk: ChatCompletionChunk) -> None:
-        """Adds a chunk of a backend, before StreamShaper. Raises StreamBroken if the answer exceeds `max_size`."""
-        self._size += chunk.ByteSize()
-        if self._size > self._max_size:
-            bound = f"{self._max_size // (1024 * 1024)} MiB"
-            raise StreamBroken(f'The answer of the model "{self._answer.model}" is larger than {bound}; ask for less')
+    def add(self, part: StreamPart) -> None:
+        """Adds a part of a stream, before StreamShaper. Raises StreamBroken if the answer exceeds `max_size`."""
+        if isinstance(part, PlainText):
+            self._grow(chunk_size(part))
+            self._choice(0).add_text(part.kind, part.text)
+        else:
+            self._add_chunk(part)
+
+    def _add_chunk(self, chunk: ChatCompletionChunk) -> None:
+        self._grow(chunk.ByteSize())
         for choice in chunk.choices:
-            accumulator = self._choices.get(choice.index)
-            if accumulator is None:
-                accumulator = self._choices[choice.index] = ChoiceAccumulator()
-            accumulator.add(choice)
+            self._choice(choice.index).add(choice)
         if chunk.HasField("usage"):
             self._answer.usage.CopyFrom(chunk.usage)
         if chunk.HasField("moderation"):
@@ -64,6 +67,18 @@ class CompletionAccumulator:
         if chunk.HasField("service_tier"):
             self._answer.service_tier = chunk.service_tier
         _merge_extra(self._answer, chunk)
+
+    def _grow(self, size: int) -> None:
+        self._size += size
+        if self._size > self._max_size:
+            bound = f"{self._max_size // (1024 * 1024)} MiB"
+            raise StreamBroken(f'The answer of the model "{self._answer.model}" is larger than {bound}; ask for less')
+
+    def _choice(self, index: int) -> "ChoiceAccumulator":
+        found = self._choices.get(index)
+        if found is None:
+            found = self._choices[index] = ChoiceAccumulator()
+        return found
 
     def completion(self) -> ChatCompletion:
         """Returns the answer so far."""
@@ -76,12 +91,12 @@ class CompletionAccumulator:
 class BoundedAccumulator(CompletionAccumulator):
     """Accumulates an answer that nothing but a cache needs: one that exceeds `max_size` has no choices."""
 
-    def add(self, chunk: ChatCompletionChunk) -> None:
-        """Adds a chunk, unless the answer exceeds the size."""
+    def add(self, part: StreamPart) -> None:
+        """Adds a part, unless the answer exceeds the size."""
         if self._size > self._max_size:
             return
         try:
-            super().add(chunk)
+            super().add(part)
         except StreamBroken:
             self._choices.clear()
 
@@ -93,6 +108,10 @@ class ChoiceAccumulator:
         self._choice = Choice(message=Message(role="assistant"))
         self._texts: dict[str, list[str]] = {name: [] for name in _TEXTS}
         self._calls: dict[int, ToolCall] = {}
+
+    def add_text(self, kind: TextKind, text: str) -> None:
+        """Adds a text of a kind, of a chunk that has nothing else."""
+        self._texts[kind].append(text)
 
     def add(self, choice: ChunkChoice) -> None:
         """Adds a chunk of the choice."""

@@ -1,29 +1,14 @@
-"""The shape of nearly every chunk of a stream: a short text of one kind of the first choice, and nothing else."""
+"""Plain text: in which chunks it is found, and the chunks that it stands for."""
 
-from typing import Literal
+from collections.abc import Sequence
+from functools import cache
 
+from parley.core.messages import wire
+from parley.core.ports.plain_text import MAX_TEXT_SIZE, Batch, PlainText, StreamPart, TextKind
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk
 from parley.v1.message_pb2 import ChunkChoice, Delta
 
-Kind = Literal["content", "reasoning_content"]
-
-_MAX_SIZE = 100  # bytes; with longer texts the lengths of the messages around them take more bytes
-
-
-class PlainText(list[ChatCompletionChunk]):
-    """A batch of one chunk of plain text, which has the fields of the stream besides. `plain_text` makes it.
-
-    Attributes:
-        kind: The field of the delta that has the text.
-        text: The text.
-        size: Its length in bytes.
-    """
-
-    __slots__ = ("kind", "size", "text")
-
-    kind: Kind
-    text: str
-    size: int
+_SEQUENCE = wire.tag(ChatCompletionChunk, "sequence")
 
 
 def plain_text(chunk: ChatCompletionChunk) -> PlainText | None:
@@ -36,26 +21,41 @@ def plain_text(chunk: ChatCompletionChunk) -> PlainText | None:
     if len(choices) != 1:
         return None
     choice = choices[0]
-    kind: Kind = "content"
+    kind: TextKind = "content"
     text = choice.delta.content
     if not text:
         kind = "reasoning_content"
         text = choice.delta.reasoning_content
     size = len(text) if text.isascii() else len(text.encode())
-    is_plain = 0 < size <= _MAX_SIZE and chunk.ByteSize() == size + _FRAMINGS[kind]
-    if not is_plain or not choice.HasField("index") or choice.index != 0:
+    if not 0 < size <= MAX_TEXT_SIZE or chunk.ByteSize() != size + len(_before(kind, size)):
         return None
-    batch = PlainText((chunk,))
-    batch.kind, batch.text, batch.size = kind, text, size
-    return batch
+    return PlainText(kind, text, size) if choice.HasField("index") and choice.index == 0 else None
 
 
-def _framing(delta: Delta) -> int:
-    """Returns how many bytes a chunk has besides the text of its delta, which is one byte long."""
-    return ChatCompletionChunk(choices=[ChunkChoice(index=0, delta=delta)]).ByteSize() - 1
+def chunk_bytes(text: PlainText) -> bytes:
+    """Returns the serialized chunk."""
+    data = _before(text.kind, text.size) + text.text.encode()
+    return data if text.sequence is None else b"%b%b%b%b" % (text.stamp, data, _SEQUENCE, wire.varint(text.sequence))
 
 
-_FRAMINGS = {
-    "content": _framing(Delta(content=".")),
-    "reasoning_content": _framing(Delta(reasoning_content=".")),
-}
+def chunk_size(text: PlainText) -> int:
+    """Returns the size of the chunk in bytes, before StreamShaper."""
+    return text.size + len(_before(text.kind, text.size))
+
+
+def as_chunk(part: StreamPart) -> ChatCompletionChunk:
+    """Returns a part of a stream as a chunk."""
+    return ChatCompletionChunk.FromString(chunk_bytes(part)) if isinstance(part, PlainText) else part
+
+
+def parts(batch: Batch) -> Sequence[StreamPart]:
+    """Returns the parts of a batch."""
+    return (batch,) if isinstance(batch, PlainText) else batch
+
+
+@cache  # two kinds of at most MAX_TEXT_SIZE bytes
+def _before(kind: TextKind, size: int) -> bytes:
+    """Returns what is before a text of this size in a serialized chunk; nothing is after it."""
+    chunk = ChatCompletionChunk(choices=[ChunkChoice(index=0, delta=Delta())])
+    setattr(chunk.choices[0].delta, kind, "." * size)
+    return chunk.SerializeToString()[:-size]

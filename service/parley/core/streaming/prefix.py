@@ -13,7 +13,7 @@ from itertools import takewhile
 
 from google.protobuf.struct_pb2 import Value
 
-from parley.core.streaming.plain_text import PlainText
+from parley.core.ports.plain_text import PlainText
 from parley.core.streaming.prefix_matcher import PrefixMatcher
 from parley.core.usage.tokens import estimate_full_tokens, output_size
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk, CreateChatCompletionRequest
@@ -61,11 +61,11 @@ class DeliveredText:
             if not text or len(delta.ListFields()) > 1 or len(choice.ListFields()) > _TEXT_FIELDS:
                 self._add_other(choice)
 
-    def add_plain(self, batch: PlainText) -> None:
+    def add_plain(self, text: PlainText) -> None:
         """Adds plain text that the caller receives."""
-        self.size += batch.size
-        if batch.kind == "content" and self.size <= _MAX_BYTES:
-            self._texts.setdefault(0, []).append(batch.text)
+        self.size += text.size
+        if text.kind == "content" and self.size <= _MAX_BYTES:
+            self._texts.setdefault(0, []).append(text.text)
 
     def add_text(self, text: str, index: int) -> None:
         """Adds text of a choice."""

@@ -15,7 +15,8 @@ from google.protobuf.struct_pb2 import Struct
 from parley.core.messages import ids
 from parley.core.messages.extra_fields import merge_text
 from parley.core.messages.text_completion import TextCompletion
-from parley.core.streaming.plain_text import PlainText
+from parley.core.ports.plain_text import Batch, PlainText
+from parley.core.streaming.plain_text import as_chunk
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
 from parley.v1.message_pb2 import ChunkChoice, Delta, Usage
 
@@ -53,12 +54,13 @@ class StreamShaper:
         self._usage: Usage | None = answer.usage if answer.HasField("usage") else None
         self._moderation: Struct | None = answer.moderation if answer.HasField("moderation") else None
 
-    def shape_text(self, batch: PlainText) -> list[ChatCompletionChunk]:
-        """Returns the caller's chunks for plain text; almost always the same, stamped."""
+    def shape_text(self, text: PlainText) -> Batch:
+        """Returns what the caller receives for plain text; almost always the same, stamped."""
         if 0 not in self._started:
-            return self.shape(batch[0])
-        self._stamped(batch[0])
-        return batch
+            return self.shape(as_chunk(text))
+        text.stamp, text.sequence = self._stamp, self._sequence
+        self._sequence += 1
+        return text
 
     def shape(self, chunk: ChatCompletionChunk) -> list[ChatCompletionChunk]:
         """Returns the caller's chunks for one chunk of the backend, which may be reused and modified."""

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from parley.core.errors import ParleyError
 from parley.core.messages.text_completion import write_usage
-from parley.core.streaming.plain_text import plain_text
+from parley.core.ports.plain_text import Batch, PlainText, StreamPart
+from parley.core.streaming.plain_text import as_chunk, plain_text
 from parley.core.streaming.prefix import Continue, DeliveredText, SkipPrefix, prefill_text
 from parley.core.usage import cost as usage_cost
 from parley.core.usage.attempts import AttemptOutcome, AttemptRecord
@@ -48,11 +49,14 @@ class StitchedStream:
         self._attempt_size, self._joining = 0, None
         self.delivered = DeliveredText(self._n)
 
-    def add(self, attempt: AttemptRecord, chunk: ChatCompletionChunk) -> Sequence[ChatCompletionChunk]:
-        """Returns the chunks that the caller receives for a chunk of an attempt. Raises PrefixMismatch."""
-        if self._joining is None and (batch := plain_text(chunk)):
-            self.delivered.add_plain(batch)
-            return batch
+    def add(self, attempt: AttemptRecord, part: StreamPart) -> Batch:
+        """Returns what the caller receives for a part of an attempt's stream. Raises PrefixMismatch."""
+        if self._joining is None:
+            text = part if isinstance(part, PlainText) else plain_text(part)
+            if text is not None:
+                self.delivered.add_plain(text)
+                return text
+        chunk = as_chunk(part)
         if chunk.HasField("usage"):
             self._record_usage(attempt, chunk)
         if self._joining is None:

@@ -9,8 +9,9 @@ from parley.core.errors import ParleyError
 from parley.core.messages.text_completion import TextCompletion, TokenCounts
 from parley.core.ports import Charge, Settlement
 from parley.core.ports.limits import CONCURRENT, REQUESTS, TOKEN_KINDS
+from parley.core.ports.plain_text import PlainText, StreamPart
 from parley.core.usage.tokens import charged_size, estimate_tokens
-from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
+from parley.v1.chat_completions_pb2 import ChatCompletion
 from parley.v1.message_pb2 import Message, Usage
 
 
@@ -86,11 +87,14 @@ class Admission:
         if self._counts_tokens:
             self._history = history
 
-    def record_answer(self, answer: ChatCompletion | TextCompletion | ChatCompletionChunk) -> None:
-        """Records an answer, or a chunk of one."""
+    def record_answer(self, answer: ChatCompletion | TextCompletion | StreamPart) -> None:
+        """Records an answer, or a part of one."""
         if not self._counts_tokens:
             return
         self._answer_size = self._answer_size or 0
+        if isinstance(answer, PlainText):
+            self._answer_size += answer.size
+            return
         if isinstance(answer, TextCompletion) or answer.HasField("usage"):
             self._usage, self._answer_size = answer.usage, 0
             return

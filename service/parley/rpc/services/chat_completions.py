@@ -12,6 +12,7 @@ from parley.core.messages.proto_json import dumps, from_message
 from parley.core.messages.text_completion import TextCompletion
 from parley.core.offload import is_large, offload
 from parley.core.ports import RequestShape
+from parley.core.ports.plain_text import PlainText
 from parley.core.sessions.idempotency import COMPLETIONS, Key
 from parley.rpc import errors, sse
 from parley.rpc.call import ERROR_FORM, Call, current
@@ -163,7 +164,7 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
                 if output.size > MAX_PENDING:
                     await output.drain()
                 output.add(batch)
-                if batch and not batch[-1].choices:
+                if not isinstance(batch, PlainText) and batch and not batch[-1].choices:
                     last = batch[-1]
                 del batch  # a stream that waits keeps nothing of what it has sent
         finally:

@@ -7,6 +7,7 @@ from parley.core.errors import (
 from parley.core.routing.execution import Execution
 from parley.core.routing.router import Router
 from parley.core.streaming.accumulator import CompletionAccumulator
+from parley.core.streaming.plain_text import as_chunk, parts
 from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
 from tests.rpc.scripted import ScriptedBackend, chunks
 from tests.unit.routing.routes import new_execution
@@ -70,9 +71,9 @@ async def read_text(execution: Execution) -> tuple[str, ChatCompletion]:
     accumulator = CompletionAccumulator(ChatCompletion())
     text = ""
     async for batch in execution.stream():
-        for chunk in batch:
-            text += "".join(choice.delta.content for choice in chunk.choices)
-            accumulator.add(chunk)
+        for part in parts(batch):
+            text += "".join(choice.delta.content for choice in as_chunk(part).choices)
+            accumulator.add(part)
     return text, accumulator.completion()
 
 
