@@ -32,3 +32,9 @@ def test_an_idle_parley_wakes_up_rarely(stack: Parley) -> None:
     assert 8 > found["supervisor"] / _SECONDS
     assert 115 > found["workers"] / _SECONDS / len(workers)  # three health checks of Envoy are most of them
     assert 75 > found["envoy"] / _SECONDS
+
+
+def test_a_worker_behind_envoy_polls(stack: Parley) -> None:
+    """Each message would otherwise wake a thread of gRPC as soon as Envoy has read it."""
+    for pid in stack.workers():
+        assert b"GRPC_POLL_STRATEGY=poll" in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")

@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from parley.supervisor import environment
 from tests.load import accounting
 
 KINDS = ("unary", "burst", "paced")
@@ -140,7 +141,8 @@ def parley(
 def floor(upstream_address: str, key: str) -> Iterator[Stack]:
     """Runs the bare servicer of `tests.load.floor` behind Envoy, with Parley's key. Raises StackError."""
     command = [sys.executable, "-m", "tests.load.floor", upstream_address]
-    process = subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environment())
+    variables = environment.behind_envoy(_environment())  # as a worker's
+    process = subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=variables)
     assert process.stdin
     assert process.stdout
     try:

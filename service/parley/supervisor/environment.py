@@ -17,6 +17,9 @@ _PYTHON = r"PYTHON\w*|VIRTUAL_ENV|MALLOC_\w+|COVERAGE_\w+"
 _COMPUTE = r"CUDA_\w+|GGML_\w+|GOMP_\w+|HIP_\w+|KMP_\w+|NVIDIA_\w+|OMP_\w+|ROCR_\w+"  # devices and threads of llama.cpp
 _NETWORK = r"(?i:https?_proxy|all_proxy|no_proxy)|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|GRPC_\w+|OTEL_\w+"
 _ARENAS = {"MALLOC_ARENA_MAX": "2"}  # glibc makes one for each thread of gRPC, up to eight a core: 2 MB with two cores
+# With gRPC's default, epoll, a thread of a worker also wakes whenever Envoy has read a message from their Unix socket,
+# because the socket can then be written. `poll` takes longer the more connections there are, but Envoy has few.
+_POLLING = {"GRPC_POLL_STRATEGY": "poll"}
 _ENVOY = re.compile(_SYSTEM)
 _MODEL_SERVER = re.compile(f"{_SYSTEM}|{_PYTHON}|{_COMPUTE}")
 _WORKER = re.compile(f"{_SYSTEM}|{_PYTHON}|{_NETWORK}")
@@ -38,6 +41,11 @@ def for_model_server() -> dict[str, str]:
 def for_any_worker() -> dict[str, str]:
     """Returns the variables that every worker needs."""
     return _ARENAS | _select(os.environ, _WORKER)
+
+
+def behind_envoy(variables: Mapping[str, str]) -> dict[str, str]:
+    """Returns the variables of a worker whose calls come from the supervisor's own Envoy."""
+    return {**_POLLING, **variables}
 
 
 def for_worker(config: "Config") -> dict[str, str]:

@@ -38,7 +38,7 @@ async def supervise(arguments: Sequence[str]) -> None:
     raise_descriptor_limit()
     async with preparation.running(arguments, Start()) as prepared:
         restrict_new_files()  # the preparation does so later: it may create the parents of the state folder
-        async with _spare_worker() as spare:
+        async with _spare_worker(behind_envoy=arguments[0] == "up") as spare:
             claim: Claim = await prepared.receive()
             with _claimed(claim) as run_dir:
                 prepared.send(run_dir)
@@ -122,13 +122,15 @@ def _claimed(claim: Claim) -> Iterator[Path]:
 
 
 @asynccontextmanager
-async def _spare_worker() -> AsyncIterator[Callable[[Mapping[str, str]], Process | None]]:
+async def _spare_worker(*, behind_envoy: bool) -> AsyncIterator[Callable[[Mapping[str, str]], Process | None]]:
     """Starts the process of a worker, which imports its modules while the configuration is read.
 
     Yields:
         A function that returns the process once, if it has the right environment.
     """
     variables = environment.for_any_worker()
+    if behind_envoy:
+        variables = environment.behind_envoy(variables)
     spares = [await spawn(command(), variables, reports=True)]
 
     def take(wanted: Mapping[str, str]) -> Process | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from parley.rpc.server_options import ServerLimits
+from parley.supervisor import environment
 from parley.supervisor.addresses import Address, parse_address
 from parley.supervisor.admin_sockets import AdminLink, admin_socket, metrics_socket, remote_admin_socket
 from parley.supervisor.children import Envoy
@@ -234,9 +235,8 @@ class Stack:
             )
 
         limits, folder = self._paths.hang_limits, self._paths.run_dir
-        return Worker(
-            name, settings.environment, spec, self._publish, hang_limits=limits, folder=folder, spare=self._spare
-        )
+        variables = environment.behind_envoy(settings.environment) if self._envoy else settings.environment
+        return Worker(name, variables, spec, self._publish, hang_limits=limits, folder=folder, spare=self._spare)
 
     def _remote_admin(self, socket: Path) -> str | None:
         """Returns where a worker serves Envoy's admin listener, by the socket of its calls."""

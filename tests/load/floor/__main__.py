@@ -38,7 +38,7 @@ async def serve(upstream: str, key: str) -> None:
         server = await _start_server(address, Servicer(Exchanges(upstream), key))
         envoy = await _start_envoy(folder, address)
         gc.freeze()
-        gc.set_threshold(20_000, 50, 50)  # as a worker does
+        gc.set_threshold(2_000, 50, 50)  # as a worker does
         sys.stdout.write(json.dumps({"rest": str(envoy.http), "grpc": str(envoy.grpc)}) + "\n")
         sys.stdout.flush()
         await stop.wait()

@@ -53,6 +53,15 @@ def test_a_worker_gets_those_of_python_and_the_network() -> None:
     assert ARENAS | BASE | PYTHON | NETWORK == environment.for_worker(_config())
 
 
+def test_a_worker_behind_envoy_polls_its_few_connections() -> None:
+    """gRPC's default wakes a thread whenever Envoy has read; a choice of the operator is kept."""
+    variables = environment.for_worker(_config())
+    assert variables | {"GRPC_POLL_STRATEGY": "poll"} == environment.behind_envoy(variables)
+    assert environment.behind_envoy(environment.for_any_worker()) == environment.behind_envoy(variables)
+    chosen = variables | {"GRPC_POLL_STRATEGY": "epoll1"}
+    assert chosen == environment.behind_envoy(chosen)
+
+
 @pytest.mark.parametrize(
     ("url", "more"),
     [
