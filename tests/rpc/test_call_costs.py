@@ -143,7 +143,7 @@ def test_a_call_costs_no_more_than_its_limits(model: str, protocol: str, server:
     assert _least(lambda: _peak_kib(call), limits.peak_kib) <= limits.peak_kib
 
 
-_EVENT_LIMITS = {"StreamChatCompletionEvents": 34, "StreamChatCompletion": 34}
+_EVENT_LIMITS = {"StreamChatCompletionEvents": 30, "StreamChatCompletion": 30}
 
 
 @pytest.mark.parametrize("method", _EVENT_LIMITS)

@@ -10,7 +10,7 @@ import orjson
 
 from parley.core.errors import ParleyError
 from parley.core.messages.proto_json import dumps, from_message
-from parley.core.ports.plain_text import Batch, PlainText
+from parley.core.ports.plain_text import PlainText
 from parley.rpc import errors
 from parley.rpc.error_catalogue import OPENAI_CODES, SERVICE
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk
@@ -51,14 +51,16 @@ class EventWriter:
         self._kind = ""
         self._stamp = self._before_text = self._after_text_event = b""
 
-    def events(self, batch: Batch) -> Sequence[bytes]:
-        """Returns the events of a batch; `[DONE]` follows the last chunk of a stream."""
-        if isinstance(batch, PlainText):
-            if batch.stamp is not self._stamp or batch.kind is not self._kind:
-                self._surround_text(batch)
-            return (b"%b%b%b" % (self._before_text, orjson.dumps(batch.text), self._after_text_event),)
-        events = [event for chunk in batch if (event := self.event(chunk))]
-        if batch and not batch[-1].choices:
+    def text_event(self, text: PlainText) -> bytes:
+        """Returns the event of a text."""
+        if text.stamp is not self._stamp or text.kind is not self._kind:
+            self._surround_text(text)
+        return b"%b%b%b" % (self._before_text, orjson.dumps(text.text), self._after_text_event)
+
+    def events(self, chunks: Sequence[ChatCompletionChunk]) -> Sequence[bytes]:
+        """Returns the events of a batch of chunks; `[DONE]` follows the last chunk of a stream."""
+        events = [event for chunk in chunks if (event := self.event(chunk))]
+        if chunks and not chunks[-1].choices:
             events.append(DONE)
         return events
 

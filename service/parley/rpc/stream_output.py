@@ -25,7 +25,9 @@ class StreamOutput(ABC):
 
     Args:
         context: The context of the call.
-        encode: Returns a batch as bytes; nothing for chunks that the caller does not get.
+        encode: Returns chunks as bytes; nothing for chunks that the caller does not get.
+        encode_text: Returns a text as bytes.
+        as_message: Returns such bytes as a message.
 
     Plain text leaves at once, everything else as soon as the handler waits for something else. What was not written
     when the handler ends is returned by `finish`, because gRPC sends a returned message together with the status: an
@@ -41,9 +43,11 @@ class StreamOutput(ABC):
     """
 
     __slots__ = (
+        "_as_message",
         "_call",
         "_context",
         "_encode",
+        "_encode_text",
         "_failure",
         "_first",
         "_is_ending",
@@ -57,9 +61,15 @@ class StreamOutput(ABC):
         "started",
     )
 
-    def __init__(self, context: Context, encode: Callable[[Batch], Sequence[bytes]]) -> None:
+    def __init__(
+        self,
+        context: Context,
+        encode: Callable[[Sequence[ChatCompletionChunk]], Sequence[bytes]],
+        encode_text: Callable[[PlainText], bytes],
+        as_message: Callable[[bytes], bytes],
+    ) -> None:
         self.started = False
-        self._encode = encode
+        self._encode, self._encode_text, self._as_message = encode, encode_text, as_message
         self._first: ChatCompletionChunk | None = None
         self._context = context
         self._call = current()
@@ -78,15 +88,22 @@ class StreamOutput(ABC):
         """Removes and returns the next message."""
 
     def add(self, batch: Batch) -> None:
-        """Adds chunks. The first ones have the session of the headers. Raises the failure of an earlier write."""
+        """Adds chunks or a text, which is written at once: nothing follows it, so that it need not wait for a turn.
+
+        The first chunks have the session of the headers. Raises the failure of an earlier write.
+        """
         if self._failure is not None:
             raise self._failure
-        if isinstance(batch, PlainText):
-            self._add(self._encode(batch), at_once=True)
-        elif batch:
-            if not self._call.headers_sent:
+        if not isinstance(batch, PlainText):
+            if batch and not self._call.headers_sent:
                 self._first = batch[0]
             self._add(self._encode(batch))
+        elif self._writing is not None or self._pending or self._is_ending or not self._call.headers_sent:
+            self._add((self._encode_text(batch),))
+        else:
+            self.last_added = self._call.writing_since = self._loop.time()
+            self._writing = self._context.write(self._as_message(self._encode_text(batch)))
+            self._continue_write()
 
     async def drain(self) -> None:
         """Waits until everything is written. Raises the failure of a write: InternalError after a disconnection."""
@@ -119,8 +136,8 @@ class StreamOutput(ABC):
         """Starts no further write."""
         self._is_ending = True
 
-    def _add(self, messages: Sequence[bytes], *, at_once: bool = False) -> None:
-        """Adds messages, if there are any. `at_once` spares the event loop a turn, where no other message follows."""
+    def _add(self, messages: Sequence[bytes]) -> None:
+        """Adds messages, if there are any."""
         if not messages:
             return
         self.started = True
@@ -129,11 +146,8 @@ class StreamOutput(ABC):
             self._pending.append(message)
             self.size += len(message)
         if self._writing is None and not self._is_scheduled:
-            if at_once:
-                self._start_write()
-            else:
-                self._is_scheduled = True
-                self._loop.call_soon(self._start_write)
+            self._is_scheduled = True
+            self._loop.call_soon(self._start_write)
 
     def _start_write(self) -> None:
         """Writes the next message, unless a write is in progress. `writing_since` shows callers that do not read."""
@@ -198,7 +212,7 @@ class MessageOutput(StreamOutput):
     __slots__ = ()
 
     def __init__(self, context: Context) -> None:
-        super().__init__(context, _messages)
+        super().__init__(context, _messages, chunk_bytes, bytes)
 
     def _take(self) -> bytes:
         message = self._pending.pop(0)
@@ -212,7 +226,7 @@ class EventOutput(StreamOutput):
     __slots__ = ()
 
     def __init__(self, context: Context, writer: sse.EventWriter) -> None:
-        super().__init__(context, writer.events)
+        super().__init__(context, writer.events, writer.text_event, _event_body)
 
     def add_error(self, error: ParleyError, form: str | None) -> None:
         """Adds the event of a failure; see `sse.error_event`."""
@@ -233,8 +247,8 @@ class EventOutput(StreamOutput):
         data = b"".join(self._pending)
         self._pending.clear()
         self.size = 0
-        return _event_body(data)
+        return self._as_message(data)
 
 
-def _messages(batch: Batch) -> Sequence[bytes]:
-    return (chunk_bytes(batch),) if isinstance(batch, PlainText) else [filled(chunk) for chunk in batch]
+def _messages(chunks: Sequence[ChatCompletionChunk]) -> Sequence[bytes]:
+    return [filled(chunk) for chunk in chunks]

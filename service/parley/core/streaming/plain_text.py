@@ -1,7 +1,7 @@
 """Plain text: in which chunks it is found, and the chunks that it stands for."""
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 
 from parley.core.messages import wire
 from parley.core.ports.plain_text import MAX_TEXT_SIZE, Batch, PlainText, StreamPart, TextKind
@@ -34,8 +34,10 @@ def plain_text(chunk: ChatCompletionChunk) -> PlainText | None:
 
 def chunk_bytes(text: PlainText) -> bytes:
     """Returns the serialized chunk."""
-    data = _before(text.kind, text.size) + text.text.encode()
-    return data if text.sequence is None else b"%b%b%b%b" % (text.stamp, data, _SEQUENCE, wire.varint(text.sequence))
+    before = _before(text.kind, text.size)
+    if text.sequence is None:
+        return before + text.text.encode()
+    return b"%b%b%b%b" % (text.stamp, before, text.text.encode(), _sequence(text.sequence))
 
 
 def chunk_size(text: PlainText) -> int:
@@ -51,6 +53,11 @@ def as_chunk(part: StreamPart) -> ChatCompletionChunk:
 def parts(batch: Batch) -> Sequence[StreamPart]:
     """Returns the parts of a batch."""
     return (batch,) if isinstance(batch, PlainText) else batch
+
+
+@lru_cache(1024)  # streams begin with the same numbers
+def _sequence(number: int) -> bytes:
+    return _SEQUENCE + wire.varint(number)
 
 
 @cache  # two kinds of at most MAX_TEXT_SIZE bytes
