@@ -141,7 +141,8 @@ def parley(
 def floor(upstream_address: str, key: str) -> Iterator[Stack]:
     """Runs the bare servicer of `tests.load.floor` behind Envoy, with Parley's key. Raises StackError."""
     command = [sys.executable, "-m", "tests.load.floor", upstream_address]
-    variables = environment.behind_envoy(_environment())  # as a worker's
+    # As a worker's. A worker starts no process, and the floor starts Envoy.
+    variables = environment.behind_envoy(_environment()) | {"GRPC_ENABLE_FORK_SUPPORT": "0"}
     process = subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=variables)
     assert process.stdin
     assert process.stdout

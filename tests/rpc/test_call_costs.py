@@ -31,6 +31,7 @@ from parley.config.loader import parse
 from parley.core.ports.plain_text import PlainText
 from parley.metrics.worker import WorkerMetrics
 from parley.rpc.call import Call
+from parley.stores.sqlite import deferred
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from tests.load import canned
@@ -87,7 +88,9 @@ def server(log_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     loop, running = uvloop.new_event_loop(), AsyncExitStack()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    with upstream() as source:
+    with upstream() as source, pytest.MonkeyPatch.context() as patched:
+        # On a busy machine a call takes longer, and would be two transactions instead of one.
+        patched.setattr(deferred, "_WRITE_SECONDS", 60.0)
         backend = OpenAI(f"http://{source.address}/v1", None)
         folder, config = tmp_path_factory.mktemp("costs"), configuration(source.address)
         calls: set[Call] = set()
