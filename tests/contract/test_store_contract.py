@@ -135,8 +135,9 @@ class TestDeletion(DeletionContract):
         worker.wait()
         with pytest.raises(SessionNotFound):
             await store.get_session("ada", "s")
-        await Reaper(store, None).reap()
-        assert 0 == hidden_rows()
+        async with asyncio.timeout(60):
+            while hidden_rows() > 0:  # PostgreSQL may still run the last statement of the killed worker
+                await Reaper(store, None).reap()
 
 
 class TestWindows(WindowContract):

@@ -30,7 +30,7 @@ def test_an_idle_parley_wakes_up_rarely(stack: Parley) -> None:
     for pid, role in roles.items():
         found[role] += _wake_ups(pid) - before[pid]
     assert 8 > found["supervisor"] / _SECONDS
-    assert 130 > found["workers"] / _SECONDS / len(workers)  # three health checks of Envoy are most of them
+    assert 150 > found["workers"] / _SECONDS / len(workers)  # three health checks of Envoy are most of them
     assert 75 > found["envoy"] / _SECONDS
 
 
