@@ -160,7 +160,8 @@ class CallHandler(grpc.GenericRpcHandler):
                 answer = await serve(request, context)
                 if admission is not None and not call.headers_sent:
                     await headers.send(call, context)
-                context.set_trailing_metadata(_ids_and_receipt(call))
+                if trailing := _ids_and_receipt(call):
+                    context.set_trailing_metadata(trailing)
             except BaseException as error:  # noqa: BLE001 - raised again, or reported to the caller
                 await self._fail(call, error, context)
             else:
@@ -250,7 +251,8 @@ def _printable_id(text: str | None) -> str | None:
 
 
 def _ids_and_receipt(call: Call) -> tuple[tuple[str, str | bytes], ...]:
+    """Returns the trailing metadata; nothing for REST: the edge has the ids, and passes no receipt on."""
+    if call.metadata.get(DIALECT) in DIALECTS:
+        return ()
     ids = (("x-request-id", call.request_id), ("x-correlation-id", call.correlation_id))
-    if call.metadata.get(DIALECT) in DIALECTS:  # the edge would not pass a receipt on to a caller of REST
-        return ids
     return (*ids, *receipts.metadata(call.outcome.receipt_bytes(), call.metadata.get(receipts.FORM)))
