@@ -160,8 +160,7 @@ class CallHandler(grpc.GenericRpcHandler):
                 answer = await serve(request, context)
                 if admission is not None and not call.headers_sent:
                     await headers.send(call, context)
-                if trailing := _ids_and_receipt(call):
-                    context.set_trailing_metadata(trailing)
+                context.set_trailing_metadata(_ids_and_receipt(call))
             except BaseException as error:  # noqa: BLE001 - raised again, or reported to the caller
                 await self._fail(call, error, context)
             else:
