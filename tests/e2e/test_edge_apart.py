@@ -245,7 +245,8 @@ def test_sigterm_waits_for_running_calls(
     upstream.answer(Json(completion("Hello"), wait=gate))
     with running(_run_edge(workers, folder, http), log) as edge, ThreadPoolExecutor(8) as pool:
         until(lambda: request(http, "/readyz")[0] == 200, "the worker is found")
-        assert {401} == set(pool.map(lambda _: chat(http, "wrong"), range(160)))
+        # Each thread of Envoy lets an address fail 100 times; the kernel chooses the thread of a connection.
+        assert {401} <= set(pool.map(lambda _: chat(http, "wrong"), range(160))) <= {401, 429}
         call = pool.submit(chat, http, workers.key)
         upstream.received()
         edge.terminate()

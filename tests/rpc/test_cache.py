@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
+from parley.core.cache import answers
 from parley.core.cache.answers import AnswerCache
 from parley.core.errors import StoreUnavailable, UpstreamUnavailable
 from parley.core.ports import Charge
@@ -99,11 +100,14 @@ async def cached(log_file: Path, tmp_path: Path) -> AsyncIterator[Cached]:
     """A server whose models have caches."""
     del log_file
     clock, metrics = Clock(), CallMetrics({})
-    async with (
-        serving(tmp_path, CONFIG, clock, metrics=metrics) as worker,
-        grpc.aio.insecure_channel(worker.address) as channel,
-    ):
-        yield Cached(worker, channel, clock, metrics)
+    with pytest.MonkeyPatch.context() as patched:
+        for name in ("_READ_SECONDS", "_CLOSE_SECONDS"):  # on a busy machine the store takes longer
+            patched.setattr(answers, name, 30.0)
+        async with (
+            serving(tmp_path, CONFIG, clock, metrics=metrics) as worker,
+            grpc.aio.insecure_channel(worker.address) as channel,
+        ):
+            yield Cached(worker, channel, clock, metrics)
 
 
 async def test_the_same_request_gets_the_kept_answer(cached: Cached, log: Log) -> None:
@@ -317,6 +321,7 @@ async def test_a_dead_or_slow_store_is_a_miss(cached: Cached, monkeypatch: pytes
     async def slow(*_: object) -> None:
         await asyncio.Event().wait()
 
+    monkeypatch.setattr(answers, "_READ_SECONDS", 0.25)
     for broken in (failing, slow):
         monkeypatch.setattr(store, "find_answer", broken)
         monkeypatch.setattr(store, "keep_answer", failing)
