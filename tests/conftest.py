@@ -4,6 +4,10 @@ import gc
 import os
 from pathlib import Path
 
+# The tests start processes, which run no gRPC before their program. Its handlers of a fork restart its threads in them,
+# which fails now and then with an abort. It must be set before the import.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
 import grpc.aio
 import pytest
 from hypothesis import HealthCheck, settings
