@@ -323,6 +323,7 @@ def test_a_reload_keeps_the_chat_and_the_text_that_is_not_sent(reader: Visitor, 
     page.get_by_role("link", name="Sessions").click()
     expect(page.get_by_label("Search")).to_be_visible()
     page.get_by_role("link", name="Playground").click()
+    expect(page).to_have_url(re.compile("#/playground/.+"))  # the page names the session in a task of its own
     page.reload()
     expect(page.get_by_role("article").last).to_contain_text("Three")
     expect(page.get_by_label("Message", exact=True)).to_have_value("Not sent")
