@@ -166,14 +166,23 @@ async def test_a_receipt_is_readable_on_request(caller: Caller, method: str, fai
     assert [not fails, not fails] == [receipt.HasField("usage"), receipt.HasField("cost")]
 
 
-async def test_a_call_of_rest_has_no_trailing_metadata(caller: Caller, log: Log) -> None:
+@pytest.mark.parametrize("method", ["CreateChatCompletion", "StreamChatCompletionEvents"])
+async def test_a_call_of_rest_has_no_ids_and_receipt(caller: Caller, log: Log, method: str) -> None:
     """The edge has the ids, and would not pass the receipt on; the log line is like any other."""
-    caller.backend.answer = lambda call: second_answers(call, completion("Hi"))
-    rest = (("x-request-id", "rest"), ("parley-dialect", "openai"))
-    trailing, _ = await caller.call("CreateChatCompletion", *rest)
+    caller.backend.answer = lambda call: second_answers(call, completion("Hi") if "Create" in method else chunks("Hi"))
+    rest = (("x-request-id", f"rest-{method}"), ("parley-dialect", "openai"))
+    trailing, _ = await caller.call(method, *rest)
     assert not trailing
-    [line] = await asyncio.to_thread(log, "rest", 1)
+    [line] = await asyncio.to_thread(log, f"rest-{method}", 1)
     assert ("scripted/two", COST, 2) == (line["target"], line["cost"], line["attempts"])
+
+
+async def test_a_failed_call_of_rest_has_only_its_error(caller: Caller) -> None:
+    """The edge makes the answer of what the trailing metadata say of the error."""
+    caller.backend.answer = lambda _: SLOW
+    trailing, _ = await caller.call("CreateChatCompletion", ("parley-dialect", "openai"))
+    assert "UPSTREAM_TIMEOUT" == trailing["parley-error-reason"]
+    assert not {"x-request-id", "x-correlation-id", "parley-receipt-bin", "parley-receipt"} & trailing.keys()
 
 
 @pytest.mark.parametrize("model", ["unstored", "backup"])

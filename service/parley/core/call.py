@@ -183,7 +183,7 @@ class ChatCall:
         )
 
     def shape(self, batch: Batch) -> Batch:
-        """Records chunks of the backend and returns the chunks for the caller."""
+        """Records a batch of the backend and returns the batch for the caller."""
         shaper = self.shaper or self._start_stream()
         admission = self.lease.admission
         if isinstance(batch, PlainText):

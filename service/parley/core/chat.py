@@ -112,7 +112,7 @@ class Chat:
     async def stream(
         self, request: CreateChatCompletionRequest, caller: Caller, options: CallOptions, outcome: CallOutcome
     ) -> AsyncGenerator[Batch, None]:
-        """Yields the chunks of the answer, in one batch those that arrived together.
+        """Yields the answer in batches; what arrived together is in one.
 
         The last batch is one chunk without choices. It is yielded only after the answer is complete and, if it is
         stored, on disk. Closing the iterator closes the connection to the backend.

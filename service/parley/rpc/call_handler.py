@@ -250,7 +250,7 @@ def _printable_id(text: str | None) -> str | None:
 
 
 def _ids_and_receipt(call: Call) -> tuple[tuple[str, str | bytes], ...]:
-    """Returns the trailing metadata; nothing for REST: the edge has the ids, and passes no receipt on."""
+    """Returns them as trailing metadata; nothing for REST: the edge has the ids, and passes no receipt on."""
     if call.metadata.get(DIALECT) in DIALECTS:
         return ()
     ids = (("x-request-id", call.request_id), ("x-correlation-id", call.correlation_id))

@@ -88,7 +88,7 @@ class StreamOutput(ABC):
         """Removes and returns the next message."""
 
     def add(self, batch: Batch) -> None:
-        """Adds chunks or a text, which is written at once: nothing follows it, so that it need not wait for a turn.
+        """Adds chunks, or a text, which is written at once if nothing else waits: it need not wait for what follows.
 
         The first chunks have the session of the headers. Raises the failure of an earlier write.
         """
@@ -98,9 +98,10 @@ class StreamOutput(ABC):
             if batch and not self._call.headers_sent:
                 self._first = batch[0]
             self._add(self._encode(batch))
-        elif self._writing is not None or self._pending or self._is_ending or not self._call.headers_sent:
+        elif self._writing is not None or self._pending or not self._call.headers_sent:
             self._add((self._encode_text(batch),))
         else:
+            self.started = True
             self.last_added = self._call.writing_since = self._loop.time()
             self._writing = self._context.write(self._as_message(self._encode_text(batch)))
             self._continue_write()

@@ -39,6 +39,8 @@ EVENTS = st.sampled_from(
         event('"reasoning_content":null,"content":"a","tool_calls":[],"refusal":""'),
         event('"role":"assistant","content":"b"'),
         event('"content":"c","unknown":null'),
+        *[event(rf'"content":"{text}","c\u006fntent":"twice"') for text in "ab"],
+        *[event(rf'"c\u006fntent":"twice","content":"{text}"') for text in "ab"],
         event('"content":"d","function_call":{}'),
         event('"content":0,"reasoning_content":"hm"'),
         event('"content":"t"', before='"system_fingerprint":"one",'),
@@ -67,10 +69,11 @@ EVENTS = st.sampled_from(
 )
 
 
-def read(pieces: list[bytes], n: int) -> Any:
+def read(pieces: list[bytes], n: int, delivered: str = "") -> Any:
     """Returns the joined output of each choice, the other fields, and how the stream ended."""
     fields: list[str] = []
-    reader = StreamReader(ExpectedAnswer(CreateChatCompletionRequest(n=n), on_reasoning=fields.append))
+    request = CreateChatCompletionRequest(n=n)
+    reader = StreamReader(ExpectedAnswer(request, delivered, on_reasoning=fields.append))
     texts: dict[tuple[int, str], str] = {}
     reasons: list[str] = []
     others: dict[str, Any] = {}
@@ -89,17 +92,24 @@ def read(pieces: list[bytes], n: int) -> Any:
 
 RUNS = st.lists(st.tuples(EVENTS, st.integers(1, 4)), max_size=8)
 FORMS = st.sampled_from([b"data: %s\n\n", b"data: %s\r\n\r\n", b"data:%s\n\n"])
+DELIVERED = st.sampled_from(["", "", "a", "a b", "aaa bb"])
+"""What the caller already has; its repetition is removed."""
 
 
-@given(RUNS, FORMS, st.integers(1, 2))
-def test_events_that_arrive_alone_are_the_same(runs: list[tuple[bytes, int]], form: bytes, n: int) -> None:
+@given(RUNS, FORMS, st.integers(1, 2), DELIVERED)
+def test_events_that_arrive_alone_are_the_same(
+    runs: list[tuple[bytes, int]], form: bytes, n: int, delivered: str
+) -> None:
     """Most texts arrive so, and become plain text without a chunk."""
     events = [one for one, times in runs for _ in range(times)] + [b"[DONE]"]
-    assert read([b":\ndata: %s\n\n" % one for one in events], n) == read([form % one for one in events], n)
+    usual = [b":\ndata: %s\n\n" % one for one in events]
+    assert read(usual, n, delivered) == read([form % one for one in events], n, delivered)
 
 
-@given(RUNS, FORMS, st.lists(st.integers(0, 2000), max_size=4), st.integers(1, 2))
-def test_both_paths_read_the_same(runs: list[tuple[bytes, int]], form: bytes, cuts: list[int], n: int) -> None:
+@given(RUNS, FORMS, st.lists(st.integers(0, 2000), max_size=4), st.integers(1, 2), DELIVERED)
+def test_both_paths_read_the_same(
+    runs: list[tuple[bytes, int]], form: bytes, cuts: list[int], n: int, delivered: str
+) -> None:
     """Each event counts the same, whether it is read alone or in a run, and wherever the stream is cut.
 
     An event with a comment takes the usual path.
@@ -109,7 +119,14 @@ def test_both_paths_read_the_same(runs: list[tuple[bytes, int]], form: bytes, cu
     usual = [b":\ndata: %s\n\n" % one for one in (*events, b"[DONE]")]
     places = sorted({0, len(fast), *(cut % (len(fast) + 1) for cut in cuts)})
     pieces = [fast[start:end] for start, end in pairwise(places)]
-    assert read(usual, n) == read(pieces, n)
+    assert read(usual, n, delivered) == read(pieces, n, delivered)
+
+
+def test_a_repetition_is_removed_from_events_that_arrive_alone() -> None:
+    """Text of a choice that begins with what the caller already has is no plain text."""
+    events = [b"data: %s\n\n" % event(f'"content":"{text}"') for text in ("Hello", " world,", " this", " is", " new")]
+    texts, *_ = read(events, 1, "Hello world, this is")
+    assert {(0, "content"): " new"} == texts
 
 
 RESTS = (b"", b"data: [DONE]\n\n", b"data: " + event('"content":"x"')[:-5], b": comment\n\n")
@@ -163,6 +180,9 @@ def test_an_event_alone() -> None:
         assert orjson.loads(f'"{text}"') == padded.text_of(form % event(f'"content":"{text}"', after=padding % "b2"))
         for other in (alone * 2, alone[:-1], b"\n" + alone, form % event(f'"content":"{text}","role":"x"'), b""):
             assert texts.text_of(other) is None
+    for text in ("", "x" * (MAX_TEXT_SIZE + 1)):
+        assert texts.text_of(form % event(f'"content":"{text}"')) is None
+        assert padded.text_of(form % event(f'"content":"{text}"', after=padding % "b2")) is None
     for after in ("", padding % "", padding % "b c", padding % 'b","unknown":"c', padding % 'b","obfuscation":"c'):
         assert padded.text_of(form % event('"content":"x"', after=after)) is None
 

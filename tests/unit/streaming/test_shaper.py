@@ -5,6 +5,8 @@ import json
 import pytest
 from google.protobuf.struct_pb2 import Struct
 
+from parley.core.ports.plain_text import PlainText, TextKind
+from parley.core.streaming.plain_text import as_chunk, parts
 from parley.core.streaming.shaper import StreamShaper, has_output, stamp
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
 from parley.v1.message_pb2 import (
@@ -169,6 +171,21 @@ def test_unknown_fields_travel_with_their_object() -> None:
     assert {"provider": "x"} == json.loads(text.extra_json)
     assert ('{"flags":{}}', '{"details":[1]}') == (text.choices[0].extra_json, text.choices[0].delta.extra_json)
     assert {"timings": 1} == json.loads(end.extra_json)
+
+
+@pytest.mark.parametrize("field", ["content", "reasoning_content"])
+@pytest.mark.parametrize("is_plain", [True, False])
+def test_unknown_fields_wait_for_the_next_chunk(field: TextKind, is_plain: bool) -> None:
+    """They are in that chunk, whatever it has, also if it is a plain text."""
+    answer = ChatCompletion()
+    stamp(answer, "m", None)
+    shaper = StreamShaper(answer)
+    shaper.shape(_chunk(Delta(content="a")))
+    shaper.shape(ChatCompletionChunk(extra_json='{"provider":"x"}'))
+    text = PlainText(field, "b", 1)
+    for extra in ('{"provider":"x"}', ""):
+        [chunk] = parts(shaper.shape_text(text) if is_plain else shaper.shape(as_chunk(PlainText(field, "b", 1))))
+        assert (extra, "b") == (as_chunk(chunk).extra_json, getattr(as_chunk(chunk).choices[0].delta, field))
 
 
 def test_output_of_a_choice() -> None:

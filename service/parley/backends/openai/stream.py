@@ -20,7 +20,7 @@ from parley.backends.openai.text_events import TextEvents
 from parley.backends.openai.usage import usage
 from parley.backends.parsing.deltas import CONTENT
 from parley.core.messages import extra_fields
-from parley.core.ports.plain_text import MAX_TEXT_SIZE, PlainText, StreamPart
+from parley.core.ports.plain_text import PlainText, StreamPart
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk
 from parley.v1.message_pb2 import Usage
 
@@ -67,7 +67,7 @@ class StreamReader:
         self._texts = TextEvents()
         self._text_index = 0  # of the choice whose text event was learned
         self._done = False
-        self._is_plain = False  # whether the text of an event that arrives alone would be all of its output
+        self._is_plain = False  # whether an event like the learned one, read alone, has no output but its text
         self._is_repaired = False
         self.is_complete = False
         self._choices: dict[int, ChoiceReader] = {}
@@ -78,9 +78,7 @@ class StreamReader:
     def feed(self, data: bytes) -> StreamPart | None:
         """Returns the output of these bytes as one part, or None; b"" marks the end of the stream."""
         if self._is_plain and (text := self._texts.text_of(data)):
-            size = len(text) if text.isascii() else len(text.encode())
-            if size <= MAX_TEXT_SIZE:
-                return PlainText(self._texts.kind, text, size)
+            return PlainText(self._texts.kind, text, len(text) if text.isascii() else len(text.encode()))
         try:
             if data:
                 self._read_stream(data)

@@ -4,12 +4,13 @@ import re
 
 import orjson
 
-from parley.core.ports.plain_text import TextKind
+from parley.core.ports.plain_text import MAX_TEXT_SIZE, TextKind
 
 _STARTS = frozenset({b"data: ", b"data:"})
 _LF, _CRLF = b"\n\n", b"\r\n\r\n"
 _TEXT = re.compile(rb'"(content|reasoning_content|reasoning)"\s*:\s*"')
 _PADDING = re.compile(rb'"obfuscation"\s*:\s*"')  # OpenAI's, of random letters and digits, to hide the length of tokens
+_ESCAPED_LETTER = b"\\u"  # a key that is written with it is another one of the text
 _MAX_USELESS = 8  # servers whose events differ in more than text and padding gain nothing
 _USEFUL = 4  # events that pay for the search of the text in one
 
@@ -62,11 +63,13 @@ class TextEvents:
             return
         # Without an escaped quote no JSON string contains one: a match is a key, and the next quote ends its text.
         first, *others = _TEXT.finditer(event)
-        if not others:
-            self.kind = "content" if first[1] == b"content" else "reasoning_content"
-            self._head = start + event[: first.end()]
-            self._learn_rest(event, event.index(b'"', first.end()))
-            self.is_known = True
+        end = event.index(b'"', first.end())
+        if others or any(_ESCAPED_LETTER in part for part in (event[: first.start()], event[end:])):
+            return
+        self.kind = "content" if first[1] == b"content" else "reasoning_content"
+        self._head = start + event[: first.end()]
+        self._learn_rest(event, end)
+        self.is_known = True
 
     def forget(self) -> None:
         """Forgets the event: another one may have changed what it means."""
@@ -92,7 +95,8 @@ class TextEvents:
     def text_of(self, data: bytes) -> str | None:
         """Returns the text of bytes that are one event like the one that was learned; None for others.
 
-        Of several events between the first and the last byte, the text is no JSON string.
+        Of the bytes of several events, what is between head and tail is too long or no JSON string. An empty or long
+        text is left to `take`.
         """
         if not (data.startswith(self._head) and data.endswith(self._after_text)):
             return None
@@ -101,6 +105,8 @@ class TextEvents:
             text, _, padding = text.partition(self._tail)
             if not padding.isalnum():
                 return None
+        if not 0 < len(text) <= MAX_TEXT_SIZE:
+            return None
         try:
             found: str = orjson.loads(b'"%b"' % text)
         except ValueError:

@@ -91,7 +91,7 @@ class GuardedStream:
         others: list[ChatCompletionChunk] = []
         if isinstance(batch, PlainText):
             if 0 not in self._refused:
-                self._of(0).add_plain(batch)
+                self._of(0).add_text(batch)
         else:
             others = [chunk for chunk in batch if self._hold(chunk)]
         passed: list[ChatCompletionChunk] = []

@@ -47,15 +47,15 @@ class ChoiceWindows:
         self.has_media = False
         self.has_replaced = False
 
-    def add_plain(self, batch: PlainText) -> None:
-        """Holds back a chunk of plain text."""
-        place, text = TEXT_PLACES[batch.kind], batch.text
+    def add_text(self, text: PlainText) -> None:
+        """Holds back a plain text."""
+        place = TEXT_PLACES[text.kind]
         last = self._held[-1] if self._held else None
         if last is None or last.place is not place or last.choice.HasField("logprobs"):
-            self._held.append(HeldDelta(ChunkChoice(index=0), place, text))
+            self._held.append(HeldDelta(ChunkChoice(index=0), place, text.text))
         else:
-            last.text += text
-        self._new[place] = self._new.get(place, 0) + len(text)
+            last.text += text.text
+        self._new[place] = self._new.get(place, 0) + len(text.text)
         self._current = place
 
     def add(self, choice: ChunkChoice) -> None:

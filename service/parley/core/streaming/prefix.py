@@ -61,7 +61,7 @@ class DeliveredText:
             if not text or len(delta.ListFields()) > 1 or len(choice.ListFields()) > _TEXT_FIELDS:
                 self._add_other(choice)
 
-    def add_plain(self, text: PlainText) -> None:
+    def add_plain_text(self, text: PlainText) -> None:
         """Adds plain text that the caller receives."""
         self.size += text.size
         if text.kind == "content" and self.size <= _MAX_BYTES:

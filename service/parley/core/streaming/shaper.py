@@ -56,7 +56,7 @@ class StreamShaper:
 
     def shape_text(self, text: PlainText) -> Batch:
         """Returns what the caller receives for plain text; almost always the same, stamped."""
-        if 0 not in self._started:
+        if 0 not in self._started or self._extra:
             return self.shape(as_chunk(text))
         text.stamp, text.sequence = self._stamp, self._sequence
         self._sequence += 1
@@ -64,7 +64,7 @@ class StreamShaper:
 
     def shape(self, chunk: ChatCompletionChunk) -> list[ChatCompletionChunk]:
         """Returns the caller's chunks for one chunk of the backend, which may be reused and modified."""
-        if self._is_text_only(chunk):
+        if not self._extra and self._is_text_only(chunk):
             return [self._stamped(chunk)]
         if chunk.HasField("usage"):
             self._usage = chunk.usage

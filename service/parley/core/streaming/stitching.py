@@ -54,7 +54,7 @@ class StitchedStream:
         if self._joining is None:
             text = part if isinstance(part, PlainText) else plain_text(part)
             if text is not None:
-                self.delivered.add_plain(text)
+                self.delivered.add_plain_text(text)
                 return text
         chunk = as_chunk(part)
         if chunk.HasField("usage"):
