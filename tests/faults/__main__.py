@@ -3,12 +3,16 @@
 import argparse
 import asyncio
 import json
+import os
 import random
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+# The database is started and stopped as its own user, which takes a fork. See tests/conftest.py.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 from tests.faults import neighbour, recorder, scenarios
 from tests.faults.clients import WrongError
