@@ -61,6 +61,8 @@ Stream = Callable[[Any, Context], AsyncIterator[Any]]
 
 SILENT = "silent"
 """The model that a worker process never answers for; it prints the name when it has received a call."""
+BEGUN = "begun"
+"""The same, but it sends the headers of the answer first."""
 
 OPTIONS = (
     ("grpc.max_receive_message_length", 32 * 1024 * 1024),
@@ -280,13 +282,19 @@ async def _main(socket: Path) -> None:
     """Serves until killed, and answers with the socket's name as the model."""
     worker = Worker()
 
-    async def complete(request: CreateChatCompletionRequest, _context: Context) -> ChatCompletion:
-        if request.model == SILENT:
-            print(SILENT, flush=True)  # noqa: T201 - the test waits for it
+    async def fall_silent(request: CreateChatCompletionRequest, context: Context) -> None:
+        if request.model == BEGUN:
+            await context.send_initial_metadata((("x-chat-session-id", "begun"),))
+        if request.model in {SILENT, BEGUN}:
+            print(request.model, flush=True)  # noqa: T201 - the test waits for it
             await asyncio.Event().wait()
+
+    async def complete(request: CreateChatCompletionRequest, context: Context) -> ChatCompletion:
+        await fall_silent(request, context)
         return ChatCompletion(id="chatcmpl-1", model=socket.stem)
 
-    async def events(_request: CreateChatCompletionRequest, _context: Context) -> AsyncIterator[HttpBody]:
+    async def events(request: CreateChatCompletionRequest, context: Context) -> AsyncIterator[HttpBody]:
+        await fall_silent(request, context)
         yield HttpBody(content_type="text/event-stream", data=b"data: 1\n\n")
         await asyncio.Event().wait()
 
