@@ -7,12 +7,16 @@ from pathlib import Path
 
 import trustme
 
-from tests.alerts.site import CONFIG
 from tests.processes import started
 from tests.prometheus import Prometheus, scraping
 
 _DAYS = 5
 _LATER = 90
+_CONFIG = """\
+backends: {{unused: {{kind: openai, base_url: "http://127.0.0.1:1/v1"}}}}
+models: [{{id: unused, targets: [{{backend: unused}}]}}]
+tls: {{certificate: "{folder}/tls.pem", key: "{folder}/tls.key"}}
+"""
 
 
 @contextmanager
@@ -26,9 +30,7 @@ def secured(folder: Path, rules: str) -> Iterator[tuple[Prometheus, Callable[[],
         leaf.cert_chain_pems[0].write_to_path(folder / "tls.pem")
 
     issue(_DAYS)
-    unused = "http://127.0.0.1:1/v1"
-    text = CONFIG.format(answers=unused, faulty=unused, slots=unused, narrow=unused)
-    (folder / "parley.yaml").write_text(f"{text}tls: {{certificate: {folder}/tls.pem, key: {folder}/tls.key}}\n")
+    (folder / "parley.yaml").write_text(_CONFIG.format(folder=folder))
     with started("--config", str(folder / "parley.yaml"), folder=folder) as parley:  # noqa: SIM117 - in this order
         with scraping(parley.metrics, folder, rules) as prometheus:
             yield prometheus, lambda: issue(_LATER)

@@ -23,7 +23,7 @@ from tests.prometheus import Prometheus, scraping
 from tests.upstream import Gate, Json, ScriptedUpstream, completion
 from tests.webhooks import SECRET, receiving
 
-CONFIG = """\
+_CONFIG = """\
 backends:
   answers: {{kind: openai, base_url: "{answers}"}}
   faulty: {{kind: openai, base_url: "{faulty}"}}
@@ -74,7 +74,7 @@ class Site:
         self.webhook = self._running.enter_context(receiving())
         urls = {name: upstream.url for name, upstream in self.upstreams.items()}
         urls |= {"webhook": self.webhook.url, "secret": SECRET}
-        (self.folder / "parley.yaml").write_text(CONFIG.format(**urls))
+        (self.folder / "parley.yaml").write_text(_CONFIG.format(**urls))
         self.start()
         self._running.callback(self.stop)
         self.prometheus: Prometheus = self._running.enter_context(
