@@ -5,7 +5,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 import orjson
@@ -24,7 +23,6 @@ class Learned:
 
 
 _NOTHING = Learned()
-_LOOK_SECONDS = 1.0  # between two looks at the file: at each call it would take 1 % of a stream's CPU time
 MAX_MODELS = 1000
 """The number of models that are remembered: callers choose the names of a wildcard. The latest ones are kept."""
 
@@ -40,22 +38,17 @@ class LearnedFields:
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
-        self._next_look = 0.0  # on the monotonic clock
-        self._version = 0  # time of the change that was read, in ns
+        self._read_at = 0
         self._models: dict[str, Learned] = {}
 
     def get(self, model: str) -> Learned:
-        """Returns what is known about a model. What another worker has learned in the last second may be missing."""
-        if self._path is not None and (now := monotonic()) >= self._next_look:
-            self._next_look = now + _LOOK_SECONDS
-            self._load(self._path)
+        """Returns what is known about a model."""
+        self._load()
         return self._models.get(model, _NOTHING)
 
     def update(self, model: str, change: Callable[[Learned], Learned]) -> None:
         """Updates the entry of a model. Concurrent updates by two workers may lose one; it is learned again."""
-        if self._path is not None:
-            self._load(self._path)
-        known = self._models.get(model, _NOTHING)
+        known = self.get(model)
         latest = [(name, one) for name, one in self._models.items() if name != model][1 - MAX_MODELS :]
         self._models = {**dict(latest), model: change(known)}
         if self._path is not None:
@@ -64,13 +57,15 @@ class LearnedFields:
                     self._path, orjson.dumps({name: asdict(one) for name, one in self._models.items()}, default=list)
                 )
 
-    def _load(self, path: Path) -> None:
+    def _load(self) -> None:
+        if self._path is None:
+            return
         with suppress(OSError, ValueError, TypeError, AttributeError):
-            version = path.stat().st_mtime_ns
-            if version != self._version:
-                read = orjson.loads(path.read_bytes())
+            changed = self._path.stat().st_mtime_ns
+            if changed != self._read_at:
+                read = orjson.loads(self._path.read_bytes())
                 self._models = {name: _learned(one) for name, one in read.items()}
-                self._version = version
+                self._read_at = changed
 
 
 def _learned(data: Any) -> Learned:
