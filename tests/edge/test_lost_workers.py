@@ -28,7 +28,7 @@ EXPECTED = {
 
 @pytest.mark.parametrize("model", [SILENT, BEGUN])
 async def test_a_lost_worker_is_an_error_in_the_dialect(run_dir: Path, model: str) -> None:
-    """The error is the same whether the worker has sent the headers of its answer or not, for any call and any body."""
+    """It is the same whether the worker has sent the headers of its answer or not, for streams and large bodies too."""
     requests = [
         (path, {"stream": is_stream, "messages": [{"role": "user", "content": "x" * size}]})
         for path in EXPECTED

@@ -88,7 +88,7 @@ class StreamOutput(ABC):
         """Removes and returns the next message."""
 
     def add(self, batch: Batch) -> None:
-        """Adds chunks, or a text, which is written at once if nothing else waits: it need not wait for what follows.
+        """Adds chunks or a text. A text is written at once if nothing else waits; chunks wait until the handler does.
 
         The first chunks have the session of the headers. Raises the failure of an earlier write.
         """

@@ -71,22 +71,20 @@ async def test_plain_text_follows_what_waits() -> None:
     written, output = await _output()
     output.add(_plain("a"))
     assert output.started
-    output.close()
-    await asyncio.sleep(0)
+    await output.drain()
 
 
 async def test_events_that_wait_leave_as_one_message() -> None:
     """Texts that are added during a write are one message after it."""
     context, _ = await _output()
     written: Any = context
-    writer = EventWriter(include_usage=False)
-    output = EventOutput(written, writer)
+    output = EventOutput(written, EventWriter(include_usage=False))
     texts = [_stamped(text) for text in "abc"]
     for text in texts:
         output.add(text)
     await output.drain()
-    events = [EventWriter(include_usage=False).text_event(text) for text in texts]
-    assert [body(events[0]), body(b"".join(events[1:]))] == context.messages
+    first, *others = map(EventWriter(include_usage=False).text_event, texts)
+    assert [body(first), body(b"".join(others))] == context.messages
 
 
 async def test_other_chunks_are_written_when_the_handler_waits() -> None:

@@ -184,7 +184,7 @@ def test_unknown_fields_wait_for_the_next_chunk(field: TextKind, is_plain: bool)
     shaper.shape(ChatCompletionChunk(extra_json='{"provider":"x"}'))
     text = PlainText(field, "b", 1)
     for extra in ('{"provider":"x"}', ""):
-        [chunk] = parts(shaper.shape_text(text) if is_plain else shaper.shape(as_chunk(PlainText(field, "b", 1))))
+        [chunk] = parts(shaper.shape_text(text) if is_plain else shaper.shape(as_chunk(text)))
         assert (extra, "b") == (as_chunk(chunk).extra_json, getattr(as_chunk(chunk).choices[0].delta, field))
 
 

@@ -10,7 +10,7 @@ _STARTS = frozenset({b"data: ", b"data:"})
 _LF, _CRLF = b"\n\n", b"\r\n\r\n"
 _TEXT = re.compile(rb'"(content|reasoning_content|reasoning)"\s*:\s*"')
 _PADDING = re.compile(rb'"obfuscation"\s*:\s*"')  # OpenAI's, of random letters and digits, to hide the length of tokens
-_ESCAPED_LETTER = b"\\u"  # a key that is written with it is another one of the text
+_ESCAPED_LETTER = b"\\u"  # in a key it hides the key from `_TEXT`
 _MAX_USELESS = 8  # servers whose events differ in more than text and padding gain nothing
 _USEFUL = 4  # events that pay for the search of the text in one
 
@@ -64,7 +64,7 @@ class TextEvents:
         # Without an escaped quote no JSON string contains one: a match is a key, and the next quote ends its text.
         first, *others = _TEXT.finditer(event)
         end = event.index(b'"', first.end())
-        if others or any(_ESCAPED_LETTER in part for part in (event[: first.start()], event[end:])):
+        if others or _ESCAPED_LETTER in event[: first.start()] + event[end:]:
             return
         self.kind = "content" if first[1] == b"content" else "reasoning_content"
         self._head = start + event[: first.end()]

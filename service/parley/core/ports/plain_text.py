@@ -7,7 +7,7 @@ from parley.v1.chat_completions_pb2 import ChatCompletionChunk
 
 TextKind = Literal["content", "reasoning_content"]
 
-MAX_TEXT_SIZE = 100  # bytes; for each size the bytes around a text are kept in memory
+MAX_TEXT_SIZE = 100  # bytes; what precedes a text in its chunk is cached for each size
 
 
 class PlainText:
