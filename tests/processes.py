@@ -159,9 +159,10 @@ class Parley:
             return str(response.read().decode())
 
     @contextmanager
-    def connection(self) -> Iterator[HTTPConnection]:
-        """Returns a connection to the REST listener."""
-        connection = HTTPConnection(urlsplit(self.http).netloc, timeout=PATIENCE)
+    def connection(self, source: str | None = None) -> Iterator[HTTPConnection]:
+        """Returns a connection to the REST listener, from the address `source` if it is given."""
+        address = (source, 0) if source is not None else None
+        connection = HTTPConnection(urlsplit(self.http).netloc, timeout=PATIENCE, source_address=address)
         try:
             yield connection
         finally:

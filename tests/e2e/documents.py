@@ -8,10 +8,12 @@ from tests.processes import Parley
 MESSAGES = [{"role": "user", "content": "Hi"}]
 
 
-def send(stack: Parley, path: str, body: Any, headers: dict[str, str | None] | None = None) -> tuple[int, bytes, Any]:
+def send(
+    stack: Parley, path: str, body: Any, headers: dict[str, str | None] | None = None, source: str | None = None
+) -> tuple[int, bytes, Any]:
     """Sends a body with the headers of a valid request; `headers` overrides some of them (None: omitted)."""
     sent = {name: value for name, value in (stack.headers() | (headers or {})).items() if value is not None}
-    with stack.connection() as connection:
+    with stack.connection(source) as connection:
         connection.request("POST", path, body if isinstance(body, bytes) else json.dumps(body), sent)
         response = connection.getresponse()
         return response.status, response.read(), response.headers

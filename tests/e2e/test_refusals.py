@@ -42,13 +42,17 @@ def test_a_key_comes_before_the_body(
     stack: Parley, upstream: ScriptedUpstream, dialect: str, key: str | None, text: str
 ) -> None:
     """A call without a valid key gets only the error of the key, whatever its body."""
+    source = f"127.0.0.{20 + [*PATHS].index(dialect)}"  # each address may fail 100 times at once
     for body in BROKEN:
         if body == BROKEN[-1] and key:
             continue  # Envoy's transcoder rejects invalid UTF-8 before the service is called
-        status, data, headers = send(stack, PATHS[dialect], body, {"Authorization": key})
+        status, data, headers = send(stack, PATHS[dialect], body, {"Authorization": key}, source)
         assert (401, text) == (status, message_of(json.loads(data))), body
         assert headers["www-authenticate"].startswith("Bearer")
-        assert status == send(stack, PATHS[dialect], body, {"Authorization": key, "Accept": "text/event-stream"})[0]
+        assert (
+            status
+            == send(stack, PATHS[dialect], body, {"Authorization": key, "Accept": "text/event-stream"}, source)[0]
+        )
     assert [] == upstream.requests
 
 
@@ -58,7 +62,7 @@ def test_a_key_comes_before_a_session_s_parameters(stack: Parley, method: str) -
     path = "/api/v1/sessions?page_size=x" if method == "GET" else "/api/v1/sessions/x/fork"
     for key in ("none", "sk-wrong") if method == "POST" else ("none",):
         headers = {} if key == "none" else {"Authorization": f"Bearer {key}"}
-        with stack.connection() as connection:
+        with stack.connection("127.0.0.11") as connection:  # each address may fail 100 times at once
             connection.request(method, path, None if method == "GET" else '{"through_turn": "x"}', headers)
             assert 401 == connection.getresponse().status
 
